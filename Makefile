@@ -1,0 +1,28 @@
+# make demo | make train [ARGS="..."] | make test: each installs what it needs into .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo train test
+demo: .venv/.installed
+	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
+
+train: .venv/.installed
+	$(BIN)/python -m fmnist_jax.train $(ARGS)
+
+test: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+.venv/.installed: pyproject.toml
+	@echo "Installing fmnist_jax into .venv; this takes a minute or two, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml
+	@echo "Installing fmnist_jax and its test tools into .venv; this takes a minute or two, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/.installed

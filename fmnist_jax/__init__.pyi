@@ -1,0 +1,183 @@
+from .augment import (
+    Augment as Augment,
+)
+from .augment import (
+    chain as chain,
+)
+from .augment import (
+    identity as identity,
+)
+from .augment import (
+    make_augment as make_augment,
+)
+from .augment import (
+    make_random_crop as make_random_crop,
+)
+from .augment import (
+    normalize as normalize,
+)
+from .augment import (
+    random_flip as random_flip,
+)
+from .checkpoint import (
+    open_manager as open_manager,
+)
+from .checkpoint import (
+    restore as restore,
+)
+from .checkpoint import (
+    save as save,
+)
+from .checkpoint import (
+    state_digest as state_digest,
+)
+from .config import (
+    Config as Config,
+)
+from .config import (
+    DataConfig as DataConfig,
+)
+from .config import (
+    ModelConfig as ModelConfig,
+)
+from .config import (
+    OptimConfig as OptimConfig,
+)
+from .config import (
+    RunConfig as RunConfig,
+)
+from .config import (
+    TrainConfig as TrainConfig,
+)
+from .config import (
+    from_dict as from_dict,
+)
+from .config import (
+    to_dict as to_dict,
+)
+from .data import (
+    Dataset as Dataset,
+)
+from .data import (
+    Splits as Splits,
+)
+from .data import (
+    batches as batches,
+)
+from .data import (
+    load as load,
+)
+from .data import (
+    padded_batches as padded_batches,
+)
+from .data import (
+    statistics as statistics,
+)
+from .errors import (
+    CheckpointError as CheckpointError,
+)
+from .errors import (
+    ConfigError as ConfigError,
+)
+from .errors import (
+    DataError as DataError,
+)
+from .errors import (
+    DivergenceError as DivergenceError,
+)
+from .errors import (
+    FmnistError as FmnistError,
+)
+from .eval_step import (
+    evaluate_batches as evaluate_batches,
+)
+from .eval_step import (
+    make_eval_step as make_eval_step,
+)
+from .eval_step import (
+    make_predict as make_predict,
+)
+from .labels import (
+    CLASS_NAMES as CLASS_NAMES,
+)
+from .labels import (
+    class_names as class_names,
+)
+from .labels import (
+    one_hot as one_hot,
+)
+from .labels import (
+    smoothed as smoothed,
+)
+from .layers import (
+    batch_norm as batch_norm,
+)
+from .layers import (
+    conv as conv,
+)
+from .layers import (
+    max_pool as max_pool,
+)
+from .metrics import (
+    Metrics as Metrics,
+)
+from .metrics import (
+    batch_metrics as batch_metrics,
+)
+from .metrics import (
+    cross_entropy as cross_entropy,
+)
+from .metrics import (
+    make_cross_entropy as make_cross_entropy,
+)
+from .metrics import (
+    summarize as summarize,
+)
+from .model import (
+    Model as Model,
+)
+from .model import (
+    make_model as make_model,
+)
+from .optim import (
+    make_optimizer as make_optimizer,
+)
+from .optim import (
+    make_schedule as make_schedule,
+)
+from .presets import (
+    PRESETS as PRESETS,
+)
+from .sampling import (
+    batch_indices as batch_indices,
+)
+from .state import (
+    TrainState as TrainState,
+)
+from .state import (
+    abstract_state as abstract_state,
+)
+from .state import (
+    init_state as init_state,
+)
+from .state import (
+    param_count as param_count,
+)
+from .train import (
+    run as run,
+)
+from .train_step import (
+    Batch as Batch,
+)
+from .train_step import (
+    make_train_chunk as make_train_chunk,
+)
+from .train_step import (
+    make_train_step as make_train_step,
+)
+from .train_step import (
+    sample_batch as sample_batch,
+)
+from .validation import (
+    validate as validate,
+)

@@ -1,0 +1,79 @@
+"""The command line: a configuration out of arguments, and errors as one line."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from fmnist_jax.config import Config
+from fmnist_jax.errors import ConfigError, FmnistError
+from fmnist_jax.presets import PRESETS
+from fmnist_jax.validation import validate
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains a model and writes a run directory."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    print_config: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved configuration as JSON and exit."""
+
+
+def parse(argv: Sequence[str], prog: str) -> Arguments:
+    """Parses arguments over the values of the preset that they name, and validates the result.
+
+    Raises:
+      ConfigError: an argument is unknown or malformed, or the configuration is impossible.
+      SystemExit: with code 0, after printing the help that was asked for.
+    """
+    preset = _named_preset(argv)
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            arguments = tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(PRESETS[preset]))
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ConfigError(_one_line(messages.getvalue())) from None
+    validate(arguments.config)
+    return arguments
+
+
+def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
+    try:
+        sys.exit(command(sys.argv[1:]))
+    except FmnistError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _named_preset(argv: Sequence[str]) -> str:
+    for index, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name == "--preset":
+            return value if equals else "".join(argv[index + 1 : index + 2])
+    return "standard"
+
+
+def _one_line(box: str) -> str:
+    """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
+    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
+    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
+    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
+    hint = f" (did you mean {suggested[0]}?)" if suggested else ""
+    return f"{' '.join(body)}{hint}; see --help"

@@ -1,0 +1,60 @@
+"""What is shown of a run as it goes: a live bar, or plain lines."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display(Protocol):
+    """Shows training as it goes."""
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        """Shows one metrics line."""
+        ...
+
+
+class _Plain:
+    def update(self, record: Mapping[str, Any]) -> None:
+        print(describe(record), flush=True)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, total_steps: int, start_step: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=total_steps, completed=start_step)
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        if "val_accuracy" in record:
+            self._progress.console.print(describe(record), highlight=False)
+        else:
+            self._progress.update(self._task, completed=record["step"], description=_interval(record))
+
+
+@contextmanager
+def display(style: Literal["auto", "bar", "plain"], total_steps: int, start_step: int) -> Iterator[Display]:
+    """Opens a live bar (`auto`: only on a terminal) or plain lines for a run of so many steps."""
+    console = Console()
+    if style == "plain" or (style == "auto" and not console.is_terminal):
+        yield _Plain()
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, total_steps, start_step)
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Puts a metrics line into words."""
+    place = f"epoch {record['epoch']:6.2f}  step {record['step']:6d}"
+    if "val_accuracy" in record:
+        return f"{place}  validation: accuracy {record['val_accuracy']:.2%}  loss {record['val_loss']:.4f}"
+    return f"{place}  {_interval(record)}"
+
+
+def _interval(record: Mapping[str, Any]) -> str:
+    return (
+        f"loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.2%}  "
+        f"rate {record['learning_rate']:.2e}  {record['images_per_second']:,.0f} images/s"
+    )

@@ -1,0 +1,25 @@
+"""The errors that a user can mend: each message is one line with the value, what was expected, and the remedy."""
+
+
+class FmnistError(Exception):
+    """Base of every error that a command prints as one line instead of a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(FmnistError):
+    """A configuration that no run could have; the message lists every problem at once."""
+
+
+class DataError(FmnistError):
+    """Data that is missing, damaged, or not what its name says."""
+
+
+class CheckpointError(FmnistError):
+    """A checkpoint that cannot be restored, or does not belong to this run."""
+
+
+class DivergenceError(FmnistError):
+    """Training that produced a loss or a gradient that is not finite."""
+
+    exit_code = 1

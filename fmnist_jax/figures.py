@@ -1,0 +1,73 @@
+"""Figures: pure functions from arrays to a matplotlib `Figure`, without pyplot's global state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Two of the colours that Okabe & Ito chose to be told apart by colour-blind readers, and in grey print.
+_TRAIN_COLOUR, _VALIDATION_COLOUR = "#0072B2", "#D55E00"
+
+
+def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws loss, accuracy and learning rate over the epochs of a run.
+
+    Args:
+      records: the lines of `metrics.jsonl`.
+    """
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+        axes.plot(*_series(records, f"train_{name}", scale), color=_TRAIN_COLOUR, label="training")
+        axes.plot(*_series(records, f"val_{name}", scale), color=_VALIDATION_COLOUR, label="validation", marker=".")
+    rate.plot(*_series(records, "learning_rate"), color=_TRAIN_COLOUR)
+    accuracy.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
+    loss.set_ylim(bottom=0)
+    for axes, title in ((loss, "Loss (nats)"), (accuracy, "Accuracy (%)"), (rate, "Learning rate")):
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    loss.legend()
+    accuracy.legend(loc="lower right")
+    return figure
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+    """The epochs and scaled values of the lines that have a key."""
+    having = [record for record in records if record.get(key) is not None]
+    return [record["epoch"] for record in having], [scale * record[key] for record in having]
+
+
+def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
+    """Leaves the first steps of a run, where the accuracy shoots up, below the visible axis."""
+    values = [100 * record["train_accuracy"] for record in records if record.get("train_accuracy") is not None]
+    return float(np.quantile(values, 0.25)) if values else 0.0
+
+
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws how often each true class was taken for each class: counts, shaded by share of the true class.
+
+    Args:
+      confusion: i[C, C], true class by row, predicted class by column.
+      class_names: C names.
+    """
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(7.6, 6.8), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    for row, column in np.ndindex(confusion.shape):
+        count, share = confusion[row, column], shares[row, column]
+        if count:
+            axes.text(column, row, f"{count}", ha="center", va="center", color="black" if share > 0.5 else "white")
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    total, correct = confusion.sum(), np.trace(confusion)
+    axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.85)
+    return figure

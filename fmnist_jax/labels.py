@@ -1,0 +1,52 @@
+"""The ten classes, and transforms of labels as pure functions."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+CLASS_NAMES: tuple[str, ...] = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+"""Names of the labels 0 to 9, as the authors of Fashion-MNIST give them (arXiv:1708.07747)."""
+
+
+def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
+    """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros."""
+    return jax.nn.one_hot(labels, num_classes)
+
+
+def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) -> Array:
+    """One-hot labels with `amount` of the weight spread evenly (arXiv:1512.00567, section 7).
+
+    Args:
+      labels: i32[...].
+      amount: in [0, 1].
+      num_classes: C.
+
+    Returns:
+      f32[..., C]; the true class has `1 - amount + amount / C`, each other one `amount / C`.
+    """
+    return (1.0 - amount) * one_hot(labels, num_classes) + amount / num_classes
+
+
+def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAMES) -> list[str]:
+    """Names each label i32[B].
+
+    Raises:
+      IndexError: a label outside 0..len(names)-1.
+    """
+    numbers = [int(label) for label in jnp.asarray(labels)]
+    if any(number < 0 for number in numbers):
+        raise IndexError(f"labels must be at least 0, got {min(numbers)}")
+    return [names[number] for number in numbers]

@@ -1,0 +1,131 @@
+"""The convolutional network, as a pair of pure functions."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from fmnist_jax import layers
+from fmnist_jax.config import ModelConfig
+
+Params = Mapping[str, Any]
+BatchStats = Mapping[str, Any]
+
+IMAGE_SHAPE = (28, 28, 1)
+NUM_CLASSES = 10
+
+
+class Apply(Protocol):
+    """The forward pass of a `Model`."""
+
+    def __call__(
+        self, params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Array, BatchStats]:
+        """Returns logits f32[B, 10] for float images [B, 28, 28, 1], and the batch statistics to keep.
+
+        With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
+        without it, normalises by `batch_stats`, needs no key, and returns `batch_stats` as they came.
+        """
+        ...
+
+
+class Init(Protocol):
+    """The initialiser of a `Model`."""
+
+    def __call__(self, key: Array) -> tuple[Params, BatchStats]:
+        """Returns fresh `params` and `batch_stats`, all float32."""
+        ...
+
+
+class Model(NamedTuple):
+    """A network as two pure functions, like an optax transformation: any such pair can be trained."""
+
+    init: Init
+    apply: Apply
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution without bias, computing in `dtype` with float32 parameters."""
+
+    features: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, H, W, features]."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        return layers.conv(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with running statistics in float32, for [B, H, W, C]."""
+
+    momentum: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Normalises by the batch with `train`, else by the running statistics."""
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if not train:
+            factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
+            return (x * factor + (bias - running_mean.value * factor)).astype(x.dtype)
+        y, mean, variance = layers.batch_norm(x, scale, bias)
+        if not self.is_initializing():
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
+        return y
+
+
+class ConvNet(nn.Module):
+    """Stages of convolutions, each halving the image after its first one, then a dense head.
+
+    Pooling before the normalisation gives every later operation of the stage a quarter of the pixels; the
+    order convolution, pooling, normalisation, activation is that of Jordan 2024 (arXiv:2404.00498).
+    """
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        dtype = jnp.dtype(self.config.dtype)
+        x = images.astype(dtype)
+        for width, depth in zip(self.config.widths, self.config.depths, strict=True):
+            for layer in range(depth):
+                x = Conv(width, dtype)(x)
+                if layer == 0:
+                    x = layers.max_pool(x)
+                x = nn.relu(BatchNorm(self.config.batch_norm_momentum)(x, train))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+        return nn.Dense(NUM_CLASSES, dtype=dtype)(x).astype(jnp.float32)
+
+
+def make_model(config: ModelConfig) -> Model:
+    """Builds the network that `config` describes."""
+    network = ConvNet(config)
+
+    def init(key: Array) -> tuple[Params, BatchStats]:
+        variables = network.init(key, jnp.zeros((1, *IMAGE_SHAPE)), train=False)
+        return variables["params"], variables["batch_stats"]
+
+    def apply(
+        params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Array, BatchStats]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        if not train:
+            logits: Array = network.apply(variables, images, train=False)  # type: ignore[assignment]
+            return logits, batch_stats
+        rngs = {} if key is None else {"dropout": key}
+        logits, updates = network.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
+        return logits, updates["batch_stats"]
+
+    return Model(init, apply)

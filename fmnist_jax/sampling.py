@@ -1,0 +1,68 @@
+"""The order of the training images, as a pure function of the step number."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Four rounds make a Feistel network a strong pseudorandom permutation if the round function is random
+# (Luby & Rackoff 1988); twice that makes up for a cheap one.
+_ROUNDS = 8
+
+# Folded into the key first, so that the order shares no stream with the steps, which fold in their number.
+_ORDER_STREAM = 2**32 - 1
+
+
+def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Array:
+    """Gives the indices of the examples in one batch, without any state but the step number.
+
+    Batch after batch walks through the epochs: each epoch is its own permutation of all `n` examples,
+    and a batch that begins in one epoch may end in the next, so that none is dropped. The cost does not
+    depend on `n`: a keyed Feistel network with cycle walking (Black & Rogaway 2002) permutes each position
+    by itself, where sorting 55,000 random numbers would take 27 ms a step on two CPU cores.
+
+    Args:
+      key: the root key of the order.
+      step: which batch, counted from 0 over the whole run; `(step + 1) * batch_size` must fit an int32.
+      batch_size: B.
+      n: number of examples.
+
+    Returns:
+      i32[B] in [0, n).
+    """
+    position = jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    epoch, place = position // n, position % n
+    order = jax.random.fold_in(key, _ORDER_STREAM)
+    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,)))(epoch)
+    return _permute(keys, place, n)
+
+
+def _permute(keys: Array, place: Array, n: int) -> Array:
+    """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
+    side = max(_ceil_sqrt(n), 2)
+
+    def encrypt(place: Array) -> Array:
+        left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side
+        for r in range(_ROUNDS):
+            left, right = right, (left + _mix(right ^ keys[:, r]) % side) % side
+        return (left * side + right).astype(jnp.int32)
+
+    # The network permutes side**2 >= n values; walking on from those outside stays a permutation of [0, n).
+    return jax.lax.while_loop(
+        lambda place: jnp.any(place >= n),
+        lambda place: jnp.where(place >= n, encrypt(place), place),
+        encrypt(place),
+    )
+
+
+def _mix(x: Array) -> Array:
+    """The finaliser of MurmurHash3: each input bit changes each output bit with probability near one half."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _ceil_sqrt(n: int) -> int:
+    root = int(n**0.5)
+    while root * root < n:
+        root += 1
+    return root
