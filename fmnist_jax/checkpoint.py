@@ -14,27 +14,34 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.state import TrainState
 
-METRIC = "val_accuracy"
+_METRIC = "val_accuracy"
+
+UNSCORED = -1.0
+"""Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
 
 
 def open_manager(directory: Path) -> ocp.CheckpointManager:
     """Opens (making it if missing) a directory that keeps the latest and the best checkpoint.
 
-    Best is by `val_accuracy`; a checkpoint saved without one is kept only while it is the latest.
+    Best is by validation accuracy, the later of two that are equal.
 
     Raises:
       CheckpointError: the directory cannot be made.
     """
-    best = policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False)
+    best = policies.BestN(get_metric_fn=_accuracy, n=1)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
-        best_fn=lambda metrics: metrics[METRIC],
+        best_fn=_accuracy,
         cleanup_tmp_directories=True,
     )
     try:
         return ocp.CheckpointManager(directory.absolute(), options=options)
     except OSError as error:
         raise CheckpointError(f"cannot use {directory} ({error}): choose another --run.dir") from error
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float:
+    return metrics[_METRIC]
 
 
 def snapshot(state: TrainState) -> TrainState:
@@ -47,10 +54,10 @@ def _with_key_data(state: TrainState) -> TrainState:
     return dataclasses.replace(state, key=jax.random.key_data(state.key))
 
 
-def save(manager: ocp.CheckpointManager, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+def save(manager: ocp.CheckpointManager, state: TrainState, val_accuracy: float = UNSCORED) -> None:
     """Starts saving the state under its step; `manager.wait_until_finished()` waits for the disk."""
     copy = snapshot(state)
-    manager.save(int(copy.step), args=ocp.args.StandardSave(copy), metrics=dict(metrics) if metrics else None)
+    manager.save(int(copy.step), args=ocp.args.StandardSave(copy), metrics={_METRIC: val_accuracy})
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: TrainState) -> TrainState:

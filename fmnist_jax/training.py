@@ -154,13 +154,13 @@ def _train(session: Session, state: TrainState) -> TrainState:
                 shown.update(record)
             if not stop.save:
                 continue
-            accuracy = None
+            accuracy = checkpoint.UNSCORED
             if stop.evaluate:
                 batches = data.padded_batches(session.splits.validation, config.train.eval_batch_size)
                 result = evaluate_batches(program.eval_step, state.params, state.batch_stats, batches)
                 record = log.evaluation(stop.step, metrics.summarize(result))
                 shown.update(record)
-                accuracy = {checkpoint.METRIC: record["val_accuracy"]}
+                accuracy = record["val_accuracy"]
             checkpoint.save(manager, state, accuracy)
     return state
 
