@@ -1,41 +1,52 @@
-"""Checkpoints through Orbax: the latest and the best are kept, and come back bit for bit."""
+"""Checkpoints through Orbax that can be believed: each is verified, byte for byte, before it is used.
 
-import dataclasses
+A checkpoint is two Orbax items: `state`, a flat mapping from the names of the leaves (`params.Conv_0.kernel`)
+to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax does not check payload bytes.
+"""
+
 import hashlib
+import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.tree_util import keystr
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from fmnist_jax.errors import CheckpointError
+from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.state import TrainState
-
-_METRIC = "val_accuracy"
 
 UNSCORED = -1.0
 """Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
 
+_FORMAT = 1
+_METRIC = "val_accuracy"
+_KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
+
 
 def open_manager(directory: Path) -> ocp.CheckpointManager:
-    """Opens (making it if missing) a directory that keeps the latest and the best checkpoint.
+    """Opens (making it if missing) a directory that keeps the two latest checkpoints and the best.
 
-    Best is by validation accuracy, the later of two that are equal.
+    Best is by validation accuracy, the later of two that are equal. Call `set_aside_damaged` first where
+    an earlier process may have been killed.
 
     Raises:
       CheckpointError: the directory cannot be made.
     """
     best = policies.BestN(get_metric_fn=_accuracy, n=1)
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
         best_fn=_accuracy,
         cleanup_tmp_directories=True,
     )
+    handlers = {"state": ocp.StandardCheckpointHandler(), "manifest": ocp.JsonCheckpointHandler()}
     try:
-        return ocp.CheckpointManager(directory.absolute(), options=options)
+        return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
     except OSError as error:
         raise CheckpointError(f"cannot use {directory} ({error}): choose another --run.dir") from error
 
@@ -44,50 +55,176 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
     return metrics[_METRIC]
 
 
-def snapshot(state: TrainState) -> TrainState:
-    """Copies the state to NumPy, its key as u32 key data: what is saved, whatever becomes of the state."""
-    # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
-    return jax.tree.map(np.array, _with_key_data(state))
-
-
-def _with_key_data(state: TrainState) -> TrainState:
-    return dataclasses.replace(state, key=jax.random.key_data(state.key))
-
-
-def save(manager: ocp.CheckpointManager, state: TrainState, val_accuracy: float = UNSCORED) -> None:
-    """Starts saving the state under its step; `manager.wait_until_finished()` waits for the disk."""
-    copy = snapshot(state)
-    manager.save(int(copy.step), args=ocp.args.StandardSave(copy), metrics={_METRIC: val_accuracy})
-
-
-def restore(manager: ocp.CheckpointManager, step: int, like: TrainState) -> TrainState:
-    """Restores the checkpoint of a step.
+def save(
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    val_accuracy: float = UNSCORED,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Starts saving the state under its step; `wait` waits until it is on the disk.
 
     Args:
-      manager: of the directory.
-      step: one of `manager.all_steps()`.
+      manager: where to.
+      state: what; it may be donated once this returns.
+      val_accuracy: by which the best checkpoint is chosen.
+      origin: JSON values that say where the state comes from, kept in the manifest.
+
+    Raises:
+      DivergenceError: a leaf is not finite; nothing is saved.
+      CheckpointError: this checkpoint, or the one before, cannot be written.
+    """
+    leaves = _snapshot(state)
+    for name, leaf in leaves.items():
+        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+            raise DivergenceError(f"{name} is not finite after step {int(leaves['step'])}: lower --optim.peak-lr")
+    manifest = {
+        "format": _FORMAT,
+        "step": int(leaves["step"]),
+        _METRIC: val_accuracy,
+        "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
+        "origin": dict(origin or {}),
+    }
+    args = ocp.args.Composite(
+        state=ocp.args.StandardSave(leaves),
+        manifest=ocp.args.JsonSave(manifest | {"sha256": _manifest_digest(manifest)}),
+    )
+    try:
+        manager.save(int(leaves["step"]), args=args, metrics={_METRIC: val_accuracy}, force=True)
+    except (OSError, ValueError) as error:
+        raise _unwritten(manager, leaves, error) from error
+
+
+def wait(manager: ocp.CheckpointManager, state: TrainState) -> None:
+    """Waits until what has been saved is on the disk.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    try:
+        manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+        raise _unwritten(manager, _snapshot(state), error) from error
+
+
+def restore(directory: Path, step: int, like: TrainState) -> TrainState:
+    """Restores and verifies the checkpoint of a step.
+
+    Args:
+      directory: of the checkpoints.
+      step: one of `steps(directory)`.
       like: a state, abstract or not, with the structure, shapes and dtypes that are expected.
 
     Raises:
       CheckpointError: it is damaged, or of another model or optimiser.
     """
-    saved_as = jax.eval_shape(_with_key_data, like)
-    try:
-        state = manager.restore(step, args=ocp.args.StandardRestore(saved_as))
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    leaves = _read(directory / str(step))
+    expected, structure = _named(_with_key_data(like))
+    found = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+    if found != {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}:
         raise CheckpointError(
-            f"checkpoint {step} in {manager.directory} cannot be restored ({reason}): it is damaged, or of "
-            f"another model or optimiser; start anew with another --run.dir"
-        ) from error
-    return jax.device_put(dataclasses.replace(state, key=jax.random.wrap_key_data(state.key)))
+            f"checkpoint {step} in {directory} is of another model or optimiser than the configuration names: "
+            f"restore it with the code and configuration that wrote it, or start anew with another --run.dir"
+        )
+    state: TrainState = jax.tree.unflatten(structure, [leaves[name] for name in expected])
+    return jax.device_put(replace(state, key=jax.random.wrap_key_data(state.key)))
+
+
+def steps(directory: Path) -> list[int]:
+    """Lists the steps that have a checkpoint, believable or not, in ascending order."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def set_aside_damaged(directory: Path) -> list[str]:
+    """Moves each checkpoint that cannot be believed into `damaged/` beside the directory.
+
+    Returns:
+      A sentence on each.
+
+    Raises:
+      CheckpointError: there are checkpoints, but none that can be believed.
+    """
+    problems: list[str] = []
+    found = steps(directory)
+    for step in found:
+        try:
+            _read(directory / str(step))
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems and len(problems) == len(found):
+        raise CheckpointError(f"{'; '.join(problems)}; no other is left: start anew with another --run.dir")
+    for step in found:
+        if any(f"checkpoint {step} in " in problem for problem in problems):
+            aside = directory.parent / "damaged" / str(step)
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.parent.mkdir(exist_ok=True)
+            (directory / str(step)).rename(aside)
+    return problems
 
 
 def state_digest(state: TrainState) -> str:
-    """SHA-256, as hex, over the path, dtype, shape and bytes of every leaf of the state."""
-    sha = hashlib.sha256()
-    leaves: list[tuple[Any, np.ndarray]] = jax.tree_util.tree_leaves_with_path(snapshot(state))
-    for path, leaf in leaves:
-        sha.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        sha.update(np.ascontiguousarray(leaf).data)
-    return sha.hexdigest()
+    """SHA-256, as hex, over the name, dtype, shape and bytes of every leaf of the state."""
+    described = {name: _describe(leaf) for name, leaf in _snapshot(state).items()}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _snapshot(state: TrainState) -> dict[str, np.ndarray]:
+    """Copies every leaf to NumPy, by name, the key as u32 key data."""
+    # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
+    return {name: np.array(leaf) for name, leaf in _named(_with_key_data(state))[0].items()}
+
+
+def _named(state: TrainState) -> tuple[dict[str, Any], Any]:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    return {keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}, structure
+
+
+def _with_key_data(state: TrainState) -> TrainState:
+    if isinstance(state.key, jax.ShapeDtypeStruct):
+        return replace(state, key=jax.eval_shape(jax.random.key_data, state.key))
+    return replace(state, key=jax.random.key_data(state.key))
+
+
+def _describe(leaf: np.ndarray) -> dict[str, Any]:
+    digest = hashlib.sha256(np.ascontiguousarray(leaf).data).hexdigest()
+    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digest}
+
+
+def _manifest_digest(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Reads one checkpoint and compares every byte with its manifest.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    try:
+        manifest = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "manifest")
+        metrics = json.loads((path / "metrics" / "metrics").read_text())
+        if _manifest_digest(manifest) != manifest["sha256"]:
+            raise ValueError("its manifest does not match its digest")
+        if manifest["step"] != int(path.name) or metrics != {_METRIC: manifest[_METRIC]}:
+            raise ValueError("its step or metrics are not those of its manifest")
+        expected: dict[str, dict[str, Any]] = manifest["leaves"]
+        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in expected.items()}
+        leaves: dict[str, np.ndarray] = ocp.StandardCheckpointer().restore(path / "state", like)
+        if wrong := [name for name, leaf in leaves.items() if _describe(leaf) != expected[name]]:
+            raise ValueError(f"{wrong[0]} does not match its SHA-256")
+    # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({reason})") from error
+    return leaves
+
+
+def _unwritten(manager: ocp.CheckpointManager, leaves: Mapping[str, np.ndarray], error: Exception) -> CheckpointError:
+    needed = sum(leaf.nbytes for leaf in leaves.values())
+    reason = " ".join(str(error).split())[:200]
+    return CheckpointError(
+        f"cannot write a checkpoint of {needed:,} bytes into {manager.directory} ({reason}): free space there and "
+        f"start again with the same --run.dir; earlier checkpoints are whole"
+    )

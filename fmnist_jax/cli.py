@@ -4,9 +4,11 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -14,6 +16,7 @@ import tyro
 from fmnist_jax.config import Config
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.presets import PRESETS
+from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.validation import validate
 
 
@@ -33,13 +36,11 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
       ConfigError: an argument is unknown or malformed, or the configuration is impossible.
       SystemExit: with code 0, after printing the help that was asked for.
     """
-    preset = _named_preset(argv)
-    if preset not in PRESETS:
-        raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+    default = _starting_point(argv)
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            arguments = tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(PRESETS[preset]))
+            arguments = tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(default))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -50,10 +51,12 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
+    # Without a handler of the run's own, an interrupt ends the process as it ends any other, with no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         sys.exit(command(sys.argv[1:]))
     except FmnistError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{error.label}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
@@ -61,12 +64,23 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(0)
 
 
-def _named_preset(argv: Sequence[str]) -> str:
+def _starting_point(argv: Sequence[str]) -> Config:
+    """The values that the arguments change: a preset's, or those of the run that is to go on."""
+    preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
+    if preset is None and directory is not None and (Path(directory) / "config.json").is_file():
+        return RunDirectory(Path(directory)).read_config() or Config()
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[preset or "standard"]
+
+
+def _value(argv: Sequence[str], flag: str) -> str | None:
+    """Finds the value of a flag, given as `--flag value` or `--flag=value`."""
     for index, argument in enumerate(argv):
         name, equals, value = argument.partition("=")
-        if name == "--preset":
+        if name == flag:
             return value if equals else "".join(argv[index + 1 : index + 2])
-    return "standard"
+    return None
 
 
 def _one_line(box: str) -> str:

@@ -132,7 +132,7 @@ class RunConfig:
 
     dir: Path | None = None
     """Run directory, made if missing; an existing run goes on. Default: runs/<preset>-<time>."""
-    log_every: Annotated[int, Range(1, 10_000)] = 50
+    log_every: Annotated[int, Range(1, 10_000)] = 25
     """Steps between log lines; also the most steps compiled into one dispatch. In [1, 10000]."""
     checkpoint_every: Annotated[int, Range(1, 1_000_000_000)] = 200
     """Steps between checkpoints; one is also saved after each evaluation. In [1, 1000000000]."""

@@ -5,6 +5,7 @@ class FmnistError(Exception):
     """Base of every error that a command prints as one line instead of a traceback."""
 
     exit_code = 2
+    label = "error"
 
 
 class ConfigError(FmnistError):
@@ -23,3 +24,7 @@ class DivergenceError(FmnistError):
     """Training that produced a loss or a gradient that is not finite."""
 
     exit_code = 1
+
+
+class DeviceMemoryError(FmnistError):
+    """A device without the memory that the configuration needs."""

@@ -1,27 +1,40 @@
-"""A training run: the loop around the compiled chunk, and everything that it writes."""
+"""A training run: the loop around the compiled chunk, which logs, evaluates, saves, and goes on where it was."""
 
-import math
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 import orbax.checkpoint as ocp
 
-from fmnist_jax import checkpoint, data, display, figures, metrics, runlog
+from fmnist_jax import checkpoint, data, display, environment, interruption, lock, metrics, results, runlog
 from fmnist_jax.augment import make_augment
 from fmnist_jax.config import Config, diff, to_dict
-from fmnist_jax.errors import CheckpointError
+from fmnist_jax.errors import CheckpointError, DeviceMemoryError
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches, make_eval_step, make_predict
-from fmnist_jax.model import make_model
+from fmnist_jax.metrics_log import MetricsLog
+from fmnist_jax.model import Model, make_model
 from fmnist_jax.optim import make_optimizer, make_schedule
-from fmnist_jax.state import TrainState, init_state, param_count
+from fmnist_jax.state import TrainState, abstract_state, init_state
 from fmnist_jax.train_step import Batch, TrainChunk, make_train_chunk, make_train_step
+
+_CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
+_OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
+
+
+class Stop(NamedTuple):
+    """Where a chunk of training ends, and what happens there."""
+
+    step: int
+    evaluate: bool
+    save: bool
 
 
 class Program(NamedTuple):
@@ -34,22 +47,16 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-class Session(NamedTuple):
-    """What a run has at hand, besides the state."""
+@dataclass(frozen=True)
+class Session:
+    """What one start of a run has at hand, besides the state."""
 
     config: Config
     splits: data.Splits
-    program: Program
     directory: runlog.RunDirectory
-    manager: ocp.CheckpointManager
-
-
-class Stop(NamedTuple):
-    """Where a chunk of training ends, and what happens there."""
-
-    step: int
-    evaluate: bool
-    save: bool
+    model: Model
+    optimizer: optax.GradientTransformation
+    requests: interruption.Requests
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -58,21 +65,14 @@ def run(config: Config) -> dict[str, Any]:
     config = replace(config, run=replace(config.run, dir=path))
     directory = runlog.RunDirectory(path)
     _refuse_other_run(directory, config)
-    if (summary := directory.read_json("summary.json")) is not None:
-        _print_summary(directory, summary)
-        return summary
-    splits = data.load(config.data)
-    directory.write_json("config.json", to_dict(config))
-    directory.write_json("environment.json", runlog.environment())
-    with checkpoint.open_manager(directory.checkpoints) as manager:
-        state, program = _prepare(config, splits)
-        session = Session(config, splits, program, directory, manager)
-        if (latest := manager.latest_step()) is not None:
-            state = checkpoint.restore(manager, latest, like=state)
-            print(f"going on from step {latest} of {config.total_steps}")
-        state = _train(session, state)
-    summary = _finish(session, state)
-    _print_summary(directory, summary)
+    if (summary := directory.read_json("summary.json")) is None:
+        model = make_model(config.model)
+        optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+        splits = data.load(config.data)
+        directory.make(_bytes_needed(model, optimizer))
+        with lock.exclusive(directory.path), interruption.listen() as requests:
+            summary = _train_and_score(Session(config, splits, directory, model, optimizer, requests))
+    results.print_summary(directory, summary)
     return summary
 
 
@@ -81,28 +81,27 @@ def stops(config: Config, start: int) -> Iterator[Stop]:
 
     Args:
       config: of the run.
-      start: steps already taken, itself 0 or the step of a stop.
+      start: steps already taken.
 
     Yields:
       The stops after `start`, the last of them at `config.total_steps`.
     """
     train, log_every, save_every = config.train, config.run.log_every, config.run.checkpoint_every
-    ends = range(train.eval_every, train.epochs + 1, train.eval_every)
-    eval_steps = {math.ceil(epoch * config.data.train_size / train.batch_size) for epoch in ends}
-    eval_steps.add(config.total_steps)
+    epochs = range(train.eval_every, train.epochs + 1, train.eval_every)
+    eval_steps = {ceil(epoch * config.data.train_size / train.batch_size) for epoch in epochs} | {config.total_steps}
     step = start
     while step < config.total_steps:
         end = min((step // log_every + 1) * log_every, *(at for at in eval_steps if at > step))
-        due = end in eval_steps
-        yield Stop(
-            end, evaluate=due and config.data.validation_size > 0, save=due or end // save_every > step // save_every
-        )
+        evaluate = end in eval_steps and config.data.validation_size > 0
+        yield Stop(end, evaluate, save=end in eval_steps or end // save_every > step // save_every)
         step = end
 
 
 def _refuse_other_run(directory: runlog.RunDirectory, config: Config) -> None:
     started = directory.read_config()
     if started is None:
+        if checkpoint.steps(directory.checkpoints):
+            raise CheckpointError(f"{directory.path} has checkpoints but no config.json: choose another --run.dir")
         return
     # Where the data lie and what is told of the run may change; what is trained may not.
     data_config = replace(config.data, dir=started.data.dir, raw_dir=started.data.raw_dir)
@@ -114,10 +113,68 @@ def _refuse_other_run(directory: runlog.RunDirectory, config: Config) -> None:
         )
 
 
-def _prepare(config: Config, splits: data.Splits) -> tuple[TrainState, Program]:
+def _bytes_needed(model: Model, optimizer: optax.GradientTransformation) -> int:
+    leaves = jax.tree.leaves(abstract_state(model, optimizer))
+    state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES
+
+
+def _train_and_score(session: Session) -> dict[str, Any]:
+    config, directory = session.config, session.directory
+    described = environment.describe()
+    if directory.read_config() is None:
+        directory.write_json("environment.json", described)
+        directory.write_json("config.json", to_dict(config))
+    settings = to_dict(config)
+    origin = {"config": settings, "dataset_digest": data.digest(session.splits), "environment": described}
+    _warn_of_damage(session)
+    try:
+        with checkpoint.open_manager(directory.checkpoints) as manager:
+            state, program = _prepare(session)
+            state = _restore_latest(session, state)
+            directory.append_session({"step": int(state.step), "run": settings["run"], **described})
+            state = _train(session, program, state, manager, origin)
+            checkpoint.wait(manager, state)
+        scores = results.score(
+            program.eval_step, program.predict, state, session.splits.test, config.train.eval_batch_size
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise DeviceMemoryError(
+            f"the device is out of memory at --train.batch-size {config.train.batch_size}: choose a smaller one, or "
+            f"smaller --model.widths, with another --run.dir; earlier checkpoints are whole"
+        ) from error
+    summary = results.write(config, directory, state, session.splits, scores)
+    summary["compile_seconds"] = round(program.compile_seconds, 3)
+    directory.write_json("summary.json", summary)
+    return summary
+
+
+def _warn_of_damage(session: Session) -> None:
+    """Moves damaged checkpoints out of the way, and says so.
+
+    Raises:
+      CheckpointError: no checkpoint is left though the run has got past one.
+    """
+    directory = session.directory
+    for problem in checkpoint.set_aside_damaged(directory.checkpoints):
+        print(f"warning: {problem}; moved to {directory.path / 'damaged'}", file=sys.stderr)
+    records = directory.records()
+    # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
+    saves = (stop.step for stop in stops(session.config, 0) if stop.save)
+    second = next((step for number, step in enumerate(saves) if number == 1), None)
+    lost = second is not None and records and records[-1]["step"] > second
+    if lost and not checkpoint.steps(directory.checkpoints):
+        raise CheckpointError(
+            f"{directory.checkpoints} is empty though the run has got to step {records[-1]['step']}: "
+            f"bring the checkpoints back, or start anew with another --run.dir"
+        )
+
+
+def _prepare(session: Session) -> tuple[TrainState, Program]:
     """Puts the training images on the device, initialises the state, and compiles."""
-    model = make_model(config.model)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+    config, splits, model, optimizer = session.config, session.splits, session.model, session.optimizer
     step = make_train_step(
         model,
         optimizer,
@@ -128,8 +185,8 @@ def _prepare(config: Config, splits: data.Splits) -> tuple[TrainState, Program]:
     predict = make_predict(model)
     state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(config.train.seed))
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
-    start = time.perf_counter()
     eval_batch = next(data.padded_batches(splits.test, config.train.eval_batch_size))
+    start = time.perf_counter()
     variables = (state.params, state.batch_stats)
     program = Program(
         train_data=train_data,
@@ -141,80 +198,51 @@ def _prepare(config: Config, splits: data.Splits) -> tuple[TrainState, Program]:
     return state, program._replace(compile_seconds=time.perf_counter() - start)
 
 
-def _train(session: Session, state: TrainState) -> TrainState:
-    """Runs the chunks; logs, evaluates and saves at their ends."""
-    config, _, program, directory, manager = session
-    start = int(state.step)
-    log = runlog.MetricsLog(config, directory, start)
-    with display.display(config.run.progress, config.total_steps, start) as shown:
-        for stop in stops(config, start):
-            state, rows = program.chunk(state, program.train_data, jnp.int32(stop.step - log.dispatched))
-            # The previous chunk's numbers are read while this one runs, so that the device never waits.
-            for record in log.chunk(stop.step, rows, wait=stop.save):
-                shown.update(record)
-            if not stop.save:
+def _restore_latest(session: Session, state: TrainState) -> TrainState:
+    saved = checkpoint.steps(session.directory.checkpoints)
+    if not saved:
+        return state
+    print(f"going on from step {saved[-1]} of {session.config.total_steps}")
+    return checkpoint.restore(session.directory.checkpoints, saved[-1], like=state)
+
+
+def _train(
+    session: Session,
+    program: Program,
+    state: TrainState,
+    manager: ocp.CheckpointManager,
+    origin: Mapping[str, Any],
+) -> TrainState:
+    """Runs the chunks; logs, evaluates and saves at their ends.
+
+    Raises:
+      InterruptionError: a signal asked the run to stop, and the state has been saved.
+    """
+    config, requests = session.config, session.requests
+    step = int(state.step)
+    with display.display(config.run.progress, config.total_steps, step) as shown:
+        log = MetricsLog(config, session.directory, shown, step)
+        for stop in stops(config, step):
+            state, rows = program.chunk(state, program.train_data, jnp.int32(stop.step - step))
+            # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
+            log.dispatched(step, stop.step, rows)
+            step = stop.step
+            if not stop.save and not requests.received:
                 continue
+            log.flush()
             accuracy = checkpoint.UNSCORED
             if stop.evaluate:
                 batches = data.padded_batches(session.splits.validation, config.train.eval_batch_size)
-                result = evaluate_batches(program.eval_step, state.params, state.batch_stats, batches)
-                record = log.evaluation(stop.step, metrics.summarize(result))
-                shown.update(record)
-                accuracy = record["val_accuracy"]
-            checkpoint.save(manager, state, accuracy)
+                total = evaluate_batches(program.eval_step, state.params, state.batch_stats, batches)
+                result = metrics.summarize(total)
+                log.evaluated(step, result)
+                accuracy = result.accuracy
+            checkpoint.save(manager, state, accuracy, origin)
+            if requests.received:
+                checkpoint.wait(manager, state)
+                raise interruption.InterruptionError(
+                    requests.received,
+                    f"{requests.received.name} at step {step} of {config.total_steps}, which is saved; "
+                    f"go on with: python -m fmnist_jax.train --run.dir {config.run.dir}",
+                )
     return state
-
-
-def _finish(session: Session, state: TrainState) -> dict[str, Any]:
-    """Scores the final state on the test images, once, and writes what a run leaves behind."""
-    config, splits, program, directory, _ = session
-    batch_size, test = config.train.eval_batch_size, splits.test
-    variables = (state.params, state.batch_stats)
-    result = evaluate_batches(program.eval_step, *variables, data.padded_batches(test, batch_size))
-    batches = data.padded_batches(test, batch_size)
-    logits = np.concatenate([np.asarray(program.predict(*variables, batch.images)) for batch in batches])[: len(test)]
-    np.savez(directory.path / "predictions.npz", logits=logits, labels=test.labels)
-
-    records = directory.records()
-    confusion = np.asarray(result.confusion)
-    figures.curves(records).savefig(directory.path / "figures" / "curves.png", dpi=150)
-    figures.confusion_matrix(confusion, test.class_names).savefig(
-        directory.path / "figures" / "confusion_matrix.png", dpi=150
-    )
-    score = metrics.summarize(result)
-    recalls = np.asarray(metrics.recall_per_class(confusion))
-    seconds = records[-1]["elapsed_seconds"]
-    summary = {
-        "preset": config.preset,
-        "seed": config.train.seed,
-        "test_accuracy": score.accuracy,
-        "test_loss": score.loss,
-        "test_examples": score.examples,
-        "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
-        "weakest_classes": {test.class_names[i]: float(recalls[i]) for i in np.argsort(recalls)[:3]},
-        "parameters": param_count(state.params),
-        "steps": int(state.step),
-        "epochs": config.train.epochs,
-        "train_seconds": seconds,
-        "compile_seconds": round(program.compile_seconds, 3),
-        "images_per_second": round(int(state.step) * config.train.batch_size / seconds, 1),
-        "state_digest": checkpoint.state_digest(state),
-        "dataset": config.data.name,
-        "dataset_digest": data.digest(splits),
-    }
-    directory.write_json("summary.json", summary)
-    return summary
-
-
-def _print_summary(directory: runlog.RunDirectory, summary: dict[str, Any]) -> None:
-    weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
-    following = {"demo": "--preset fast", "fast": "--preset standard"}.get(summary["preset"], "--train.seed 1")
-    print(
-        f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
-        f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s\n"
-        f"weakest classes: {weakest}\n"
-        f"run directory: {directory.path}\n"
-        f"  summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
-        f"figures/confusion_matrix.png\n"
-        f"next: python -m fmnist_jax.train {following}"
-    )

@@ -1,0 +1,52 @@
+"""Stopping a run by a signal: at the end of a chunk, with a checkpoint, and with no handler left behind."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from fmnist_jax.errors import FmnistError
+
+
+class InterruptionError(FmnistError):
+    """A run that was asked to stop, and has saved where it was."""
+
+    label = "stopped"
+
+    def __init__(self, number: signal.Signals, message: str) -> None:
+        """Takes the signal, whose number the exit code follows as a shell's does (128 + number)."""
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Requests:
+    """The signal, if any, that has asked the run to stop."""
+
+    received: signal.Signals | None = None
+
+
+@contextmanager
+def listen() -> Iterator[Requests]:
+    """Notes SIGTERM and SIGINT instead of dying of them; a second one of the same kind does what it did before.
+
+    Outside the main thread, where Python allows no handlers, nothing is noted.
+    """
+    requests = Requests()
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        requests.received = signal.Signals(number)
+        signal.signal(number, previous[number])
+
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,34 @@
+"""One process to a run directory."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fmnist_jax.errors import FmnistError
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Holds a run directory against other processes.
+
+    The operating system lets go of the lock when its holder ends, however it ends, so none is ever stale.
+
+    Raises:
+      FmnistError: another process holds it; the message names that process.
+    """
+    with (directory / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise FmnistError(
+                f"{directory} is in use by {holder}: wait for it, stop it, or choose another --run.dir"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
