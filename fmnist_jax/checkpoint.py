@@ -7,7 +7,8 @@ to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ import orbax.checkpoint as ocp
 from jax.tree_util import keystr
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
+from fmnist_jax import manifest
 from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.state import TrainState
 
 UNSCORED = -1.0
 """Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
 
-_FORMAT = 1
 _METRIC = "val_accuracy"
 _KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
 
@@ -49,6 +50,22 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
     except OSError as error:
         raise CheckpointError(f"cannot use {directory} ({error}): choose another --run.dir") from error
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[ocp.CheckpointManager]:
+    """Opens a directory as `open_manager` does, and closes it when the block ends.
+
+    If the block fails, a save that fails with it is not reported over its error.
+    """
+    manager = open_manager(directory)
+    try:
+        yield manager
+    except BaseException:
+        with suppress(OSError, ValueError):
+            manager.close()
+        raise
+    manager.close()
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
@@ -77,17 +94,8 @@ def save(
     for name, leaf in leaves.items():
         if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
             raise DivergenceError(f"{name} is not finite after step {int(leaves['step'])}: lower --optim.peak-lr")
-    manifest = {
-        "format": _FORMAT,
-        "step": int(leaves["step"]),
-        _METRIC: val_accuracy,
-        "leaves": {name: _describe(leaf) for name, leaf in leaves.items()},
-        "origin": dict(origin or {}),
-    }
-    args = ocp.args.Composite(
-        state=ocp.args.StandardSave(leaves),
-        manifest=ocp.args.JsonSave(manifest | {"sha256": _manifest_digest(manifest)}),
-    )
+    described = manifest.make(leaves, val_accuracy, origin or {})
+    args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(described))
     try:
         manager.save(int(leaves["step"]), args=args, metrics={_METRIC: val_accuracy}, force=True)
     except (OSError, ValueError) as error:
@@ -165,7 +173,7 @@ def set_aside_damaged(directory: Path) -> list[str]:
 
 def state_digest(state: TrainState) -> str:
     """SHA-256, as hex, over the name, dtype, shape and bytes of every leaf of the state."""
-    described = {name: _describe(leaf) for name, leaf in _snapshot(state).items()}
+    described = {name: manifest.describe(leaf) for name, leaf in _snapshot(state).items()}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -186,16 +194,6 @@ def _with_key_data(state: TrainState) -> TrainState:
     return replace(state, key=jax.random.key_data(state.key))
 
 
-def _describe(leaf: np.ndarray) -> dict[str, Any]:
-    digest = hashlib.sha256(np.ascontiguousarray(leaf).data).hexdigest()
-    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digest}
-
-
-def _manifest_digest(manifest: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Reads one checkpoint and compares every byte with its manifest.
 
@@ -203,21 +201,30 @@ def _read(path: Path) -> dict[str, np.ndarray]:
       CheckpointError: it is damaged.
     """
     try:
-        manifest = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "manifest")
-        metrics = json.loads((path / "metrics" / "metrics").read_text())
-        if _manifest_digest(manifest) != manifest["sha256"]:
-            raise ValueError("its manifest does not match its digest")
-        if manifest["step"] != int(path.name) or metrics != {_METRIC: manifest[_METRIC]}:
-            raise ValueError("its step or metrics are not those of its manifest")
-        expected: dict[str, dict[str, Any]] = manifest["leaves"]
-        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in expected.items()}
-        leaves: dict[str, np.ndarray] = ocp.StandardCheckpointer().restore(path / "state", like)
-        if wrong := [name for name, leaf in leaves.items() if _describe(leaf) != expected[name]]:
-            raise ValueError(f"{wrong[0]} does not match its SHA-256")
+        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "manifest")
+        manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
+        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
+        leaves = _read_leaves(path / "state", like)
+        manifest.check_leaves(described, leaves)
     # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({reason})") from error
+    return leaves
+
+
+def _read_leaves(path: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Reads the leaves one at a time.
+
+    With several in flight, the first that fails ends Orbax's event loop, and TensorStore prints a traceback
+    for each of the others.
+    """
+    checkpointer = ocp.PyTreeCheckpointer()
+    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    leaves: dict[str, np.ndarray] = {}
+    for name, leaf in like.items():
+        args = ocp.args.PyTreeRestore({name: leaf}, restore_args={name: as_numpy}, partial_restore=True)
+        leaves |= checkpointer.restore(path, args=args)
     return leaves
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 import signal
@@ -53,6 +54,9 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
     # Without a handler of the run's own, an interrupt ends the process as it ends any other, with no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Orbax logs the tracebacks of errors that it also raises, and those are told here in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report
     try:
         sys.exit(command(sys.argv[1:]))
     except FmnistError as error:
@@ -62,6 +66,12 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
         # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _report(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Prints an error that could not be raised, unless it is TensorStore's, which goes on after Orbax has given up."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def _starting_point(argv: Sequence[str]) -> Config:

@@ -20,6 +20,7 @@ from fmnist_jax.errors import DataError
 from fmnist_jax.labels import CLASS_NAMES
 from fmnist_jax.metrics import PADDING_LABEL
 from fmnist_jax.sampling import batch_indices
+from fmnist_jax.storage import check_writable
 from fmnist_jax.train_step import Batch
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -189,6 +190,7 @@ def _load_fashion_mnist(data_dir: Path, raw_dir: Path | None) -> dict[str, np.nd
     cache = data_dir / "fashion_mnist" / "decoded-3.0.1"
     arrays = _open_decoded(cache)
     if arrays is None:
+        check_writable(cache, "--data.dir", DataError)
         from fmnist_jax import fashion_mnist  # imports TFDS, which takes seconds and is needed only here
 
         decoded = fashion_mnist.decode(fashion_mnist.prepare(data_dir, raw_dir))

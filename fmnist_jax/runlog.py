@@ -1,7 +1,6 @@
 """The run directory and the files in it."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from fmnist_jax.config import Config, from_dict
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.storage import check_writable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
@@ -26,11 +26,7 @@ class RunDirectory:
           FmnistError: a run cannot be written there.
         """
         self.path = path.absolute()
-        existing = next(parent for parent in (self.path, *self.path.parents) if parent.exists())
-        if not existing.is_dir():
-            raise FmnistError(f"{existing} is a file, not a directory: choose another --run.dir")
-        if not os.access(existing, os.W_OK):
-            raise FmnistError(f"{existing} cannot be written: change its permissions or choose another --run.dir")
+        check_writable(self.path, "--run.dir")
 
     def make(self, bytes_needed: int) -> None:
         """Makes the directory if it is missing.

@@ -129,7 +129,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     origin = {"config": settings, "dataset_digest": data.digest(session.splits), "environment": described}
     _warn_of_damage(session)
     try:
-        with checkpoint.open_manager(directory.checkpoints) as manager:
+        with checkpoint.writing(directory.checkpoints) as manager:
             state, program = _prepare(session)
             state = _restore_latest(session, state)
             directory.append_session({"step": int(state.step), "run": settings["run"], **described})

@@ -50,6 +50,8 @@ def _combination_problems(config: Config) -> Iterator[str]:
             f"--data.validation-size is {data.validation_size}, which leaves no training image "
             f"of {total}: choose less than {total}"
         )
+    elif train.batch_size < 1:
+        pass  # out of its range, which is said already; nothing can be divided by it
     elif train.batch_size > data.train_size:
         yield (
             f"--train.batch-size is {train.batch_size}, more than the {data.train_size} training images: "

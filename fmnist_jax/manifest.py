@@ -1,0 +1,63 @@
+"""The manifest of a checkpoint: what must be true of its arrays for it to be believed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_FORMAT = 1
+
+
+def make(leaves: Mapping[str, np.ndarray], val_accuracy: float, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Describes arrays by dtype, shape and SHA-256, and signs the description with a SHA-256 of its own.
+
+    Args:
+      leaves: arrays by name, among them `step`.
+      val_accuracy: by which the best checkpoint is chosen.
+      origin: JSON values that say where the arrays come from.
+    """
+    manifest = {
+        "format": _FORMAT,
+        "step": int(leaves["step"]),
+        "val_accuracy": val_accuracy,
+        "leaves": {name: describe(leaf) for name, leaf in leaves.items()},
+        "origin": dict(origin),
+    }
+    return manifest | {"sha256": _digest(manifest)}
+
+
+def check(manifest: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) -> None:
+    """Checks a manifest against its own digest, and against what lies beside it.
+
+    Raises:
+      ValueError: it is damaged, or belongs elsewhere.
+    """
+    if _digest({name: value for name, value in manifest.items() if name != "sha256"}) != manifest["sha256"]:
+        raise ValueError("its manifest does not match its digest")
+    if manifest["format"] != _FORMAT:
+        raise ValueError(f"its format is {manifest['format']}, expected {_FORMAT}")
+    if manifest["step"] != step or metrics != {"val_accuracy": manifest["val_accuracy"]}:
+        raise ValueError("its step or metrics are not those of its manifest")
+
+
+def check_leaves(manifest: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> None:
+    """Checks every byte of the arrays against the manifest.
+
+    Raises:
+      ValueError: one differs.
+    """
+    for name, expected in manifest["leaves"].items():
+        if describe(leaves[name]) != expected:
+            raise ValueError(f"{name} does not match its SHA-256")
+
+
+def describe(leaf: np.ndarray) -> dict[str, Any]:
+    """Gives the dtype, shape and SHA-256 of an array."""
+    digest = hashlib.sha256(np.ascontiguousarray(leaf).data).hexdigest()
+    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digest}
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""A training run of 60 steps on 512 synthetic images, that can be started, hurt and compared."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+STEPS = 60
+TIMEOUT = 120.0  # seconds; far more than a run takes on a busy machine
+
+_TINY = (
+    *("--data.name", "synthetic", "--data.synthetic-train-size", "512", "--data.synthetic-test-size", "50"),
+    *("--data.validation-size", "32", "--model.widths", "4", "4", "--model.depths", "1", "1"),
+    *("--train.batch-size", "32", "--train.eval-batch-size", "32", "--train.epochs", "4"),
+    *("--run.log-every", "1", "--run.checkpoint-every", "4", "--run.progress", "plain"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What must not depend on how a run was cut."""
+
+    digest: str
+    losses: tuple[tuple[int, float], ...]
+    validations: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder for runs, and the compilation cache that they share."""
+
+    folder: Path
+
+    def start(
+        self, run: Path, *arguments: str, save_delay: float = 0.0, log_delay: float = 0.0
+    ) -> subprocess.Popen[str]:
+        """Starts (or goes on with) a run, slowed by so many seconds a save and a log line."""
+        command = [sys.executable, "-m", "tests.faults.slowed", str(save_delay), str(log_delay), *_TINY]
+        return subprocess.Popen(
+            [*command, "--run.dir", str(run), *arguments],
+            cwd=ROOT,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Starts a run and waits for its end."""
+        process = self.start(run, *arguments)
+        output, errors = process.communicate(timeout=TIMEOUT)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def undisturbed(self) -> Outcome:
+        """The outcome of a run that nothing happens to, made once."""
+        run = self.folder / "undisturbed"
+        if not (run / "summary.json").exists():
+            done = self.finish(run)
+            assert done.returncode == 0, done.stderr
+        return outcome(run)
+
+    def half_done(self) -> Path:
+        """A run that SIGTERM stopped near its middle, made once; copy it before hurting it."""
+        run = self.folder / "half-done"
+        if not run.exists():
+            process = self.start(run, log_delay=0.02)
+            wait_for_step(run, process, STEPS // 2)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT)
+            assert process.returncode == 128 + signal.SIGTERM
+        return run
+
+    def copy(self, run: Path, name: str) -> Path:
+        """Copies a run directory."""
+        target = self.folder / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(run, target)
+        return target
+
+    def environment(self) -> dict[str, str]:
+        """The process's environment, with the compilation cache and without what would change a run."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FMNIST_", "XLA_", "JAX_"))}
+        cache = {
+            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        return kept | cache
+
+
+def outcome(run: Path) -> Outcome:
+    """Reads what a finished run came to."""
+    summary = json.loads((run / "summary.json").read_text())
+    lines = records(run)
+    return Outcome(
+        digest=summary["state_digest"],
+        losses=tuple((line["step"], line["train_loss"]) for line in lines if "train_loss" in line),
+        validations=tuple(
+            (line["step"], line["val_loss"], line["val_accuracy"]) for line in lines if "val_loss" in line
+        ),
+    )
+
+
+def records(run: Path) -> list[Mapping[str, Any]]:
+    """Reads the metrics lines."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def wait_for_step(run: Path, process: subprocess.Popen[str], step: int) -> bool:
+    """Waits until a run has logged a step; False if it has ended before."""
+    return _wait(process, lambda: any(line["step"] >= step for line in records(run)))
+
+
+def wait_for_save(run: Path, process: subprocess.Popen[str]) -> bool:
+    """Waits until a checkpoint is being written; False if the run has ended before."""
+    return _wait(process, lambda: any((run / "checkpoints").glob("*.orbax-checkpoint-tmp*")))
+
+
+def _wait(process: subprocess.Popen[str], happened: Any) -> bool:
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        if happened():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.002)
+    raise TimeoutError(f"nothing happened in {TIMEOUT} s")
+
+
+def kill_at_random(lab: Lab, name: str, kills: int, rng: random.Random) -> int:
+    """Kills one run (SIGKILL) so many times at random moments, then lets it end; returns the kills that hit it."""
+    run, hit = lab.folder / name, 0
+    for _ in range(kills):
+        process = lab.start(run, log_delay=0.03, save_delay=0.02)
+        if rng.random() < 0.3:
+            time.sleep(rng.uniform(0.0, 4.0))
+        else:
+            logged = records(run)
+            reached = logged[-1]["step"] if logged else 0
+            wait_for_step(run, process, reached + rng.randint(1, 8))
+            time.sleep(rng.uniform(0.0, 0.06))
+        hit += _kill(process)
+    return hit
+
+
+def kill_while_saving(lab: Lab, name: str, kills: int, rng: random.Random) -> int:
+    """Kills one run so many times while a checkpoint is being written or an old one deleted."""
+    run, hit = lab.folder / name, 0
+    for _ in range(kills):
+        process = lab.start(run, log_delay=0.01, save_delay=0.1)
+        # Past a few saves, so that a kill falls on a later one too and the run gets on.
+        for _ in range(rng.randint(1, 3)):
+            wait_for_save(run, process)
+            time.sleep(rng.uniform(0.0, 0.3))
+        hit += _kill(process)
+    return hit
+
+
+def _kill(process: subprocess.Popen[str]) -> bool:
+    running = process.poll() is None
+    process.kill()
+    process.communicate()
+    return running
+
+
+def damages(checkpoint: Path) -> Iterator[tuple[str, Path]]:
+    """Every way to hurt every file of a checkpoint: (kind, path relative to the checkpoint)."""
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        for kind in ("truncated", "deleted", "flipped"):
+            yield kind, path.relative_to(checkpoint)
+
+
+def damage(path: Path, kind: str) -> None:
+    """Truncates a file to half, deletes it, or flips one bit in its middle."""
+    if kind == "deleted":
+        path.unlink()
+        return
+    content = bytearray(path.read_bytes())
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif content:
+        content[len(content) // 2] ^= 0x10
+        path.write_bytes(content)

@@ -1,0 +1,228 @@
+"""Runs that are killed, signalled, starved or damaged; `make faults` is the long form."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from tests.faults.harness import (
+    STEPS,
+    Lab,
+    damage,
+    kill_at_random,
+    kill_while_saving,
+    outcome,
+    records,
+    wait_for_step,
+)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("lab"))
+
+
+def _newest(run: Path) -> Path:
+    return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+
+
+def _assert_same_in_the_end(lab: Lab, run: Path) -> None:
+    done = lab.finish(run)
+    assert done.returncode == 0, done.stderr
+    assert outcome(run) == lab.undisturbed()
+
+
+def test_a_run_killed_at_random_moments_ends_in_the_same_bits(lab: Lab) -> None:
+    assert kill_at_random(lab, "random", 5, random.Random(7)) == 5
+    _assert_same_in_the_end(lab, lab.folder / "random")
+
+
+def test_a_run_killed_during_saves_ends_in_the_same_bits(lab: Lab) -> None:
+    assert kill_while_saving(lab, "saving", 3, random.Random(7)) == 3
+    _assert_same_in_the_end(lab, lab.folder / "saving")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_saves_and_the_run_goes_on_from_there(lab: Lab, number: signal.Signals) -> None:
+    run = lab.folder / number.name
+    process = lab.start(run, log_delay=0.02)
+    assert wait_for_step(run, process, 10)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    step = records(run)[-1]["step"]
+    assert 10 <= step < STEPS
+    assert errors.splitlines() == [
+        f"stopped: {number.name} at step {step} of {STEPS}, which is saved; "
+        f"go on with: python -m fmnist_jax.train --run.dir {run}"
+    ]
+    assert _newest(run).name == str(step)
+    _assert_same_in_the_end(lab, run)
+
+
+def test_a_second_interrupt_stops_at_once_and_damages_nothing(lab: Lab) -> None:
+    run = lab.folder / "twice"
+    process = lab.start(run, log_delay=0.02, save_delay=5.0)
+    assert wait_for_step(run, process, 10)
+    process.send_signal(signal.SIGINT)
+    # The first interrupt's save takes ten seconds here, so the second one falls into it.
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1.0)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=4.0)
+    assert process.returncode == -signal.SIGINT
+    _assert_same_in_the_end(lab, run)
+
+
+def _payload_and_manifest(checkpoint: Path) -> list[tuple[str, Path]]:
+    """Each kind of damage once, to the largest payload file or to the manifest; `make faults` has them all."""
+    largest = max(checkpoint.glob("state/**/d/*"), key=lambda path: path.stat().st_size).relative_to(checkpoint)
+    return [("flipped", largest), ("deleted", largest), ("truncated", Path("manifest", "metadata"))]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab) -> None:
+    half_done = lab.half_done()
+    checkpoint = _newest(half_done).relative_to(half_done)
+    for kind, path in _payload_and_manifest(half_done / checkpoint):
+        run = lab.copy(half_done, "damaged")
+        damage(run / checkpoint / path, kind)
+        done = lab.finish(run)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith(f"warning: checkpoint {checkpoint.name} in "), (kind, path)
+        assert len(done.stderr.splitlines()) == 1
+        assert (run / "damaged" / checkpoint.name).is_dir()
+        assert outcome(run) == lab.undisturbed(), (kind, path)
+
+
+def test_an_empty_step_directory_and_a_stale_temporary_one_do_no_harm(lab: Lab) -> None:
+    run = lab.copy(lab.half_done(), "litter")
+    (run / "checkpoints" / "59").mkdir()
+    (run / "checkpoints" / "58.orbax-checkpoint-tmp-1").mkdir()
+    done = lab.finish(run)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint 59 in " in done.stderr
+    assert outcome(run) == lab.undisturbed()
+
+
+def test_without_a_believable_checkpoint_a_run_never_starts_afresh(lab: Lab) -> None:
+    run = lab.copy(lab.half_done(), "all-damaged")
+    for checkpoint in (run / "checkpoints").iterdir():
+        damage(next(checkpoint.glob("state/**/d/*")), "flipped")
+    before = {path: path.stat().st_size for path in (run / "checkpoints").rglob("*")}
+    done = lab.finish(run)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: checkpoint ")
+    assert len(done.stderr.splitlines()) == 1
+    assert {path: path.stat().st_size for path in (run / "checkpoints").rglob("*")} == before
+
+    shutil.rmtree(run / "checkpoints")
+    done = lab.finish(run)
+    assert done.returncode == 2
+    assert "bring the checkpoints back" in done.stderr
+
+
+def test_a_finished_run_started_again_prints_its_summary_and_changes_nothing(lab: Lab) -> None:
+    lab.undisturbed()
+    run = lab.folder / "undisturbed"
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.rglob("*")}
+    done = lab.finish(run)
+    assert done.returncode == 0
+    assert "test accuracy" in done.stdout
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.rglob("*")} == before
+
+
+def test_harmless_settings_may_change_and_are_recorded(lab: Lab) -> None:
+    run = lab.copy(lab.half_done(), "harmless")
+    done = lab.finish(run, "--run.checkpoint-every", "7")
+    assert done.returncode == 0, done.stderr
+    sessions = [json.loads(line) for line in (run / "sessions.jsonl").read_text().splitlines()]
+    assert [session["run"]["checkpoint_every"] for session in sessions] == [4, 7]
+    assert outcome(run) == lab.undisturbed()
+
+
+def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(lab: Lab) -> None:
+    run = lab.folder / "shared"
+    first = lab.start(run, log_delay=0.2)
+    assert wait_for_step(run, first, 5)
+    second = lab.finish(run)
+    assert second.returncode == 2
+    assert f"in use by process {first.pid} " in second.stderr
+    first.kill()
+    first.communicate()
+    _assert_same_in_the_end(lab, run)
+
+
+def test_divergence_stops_with_the_first_bad_step_and_finite_checkpoints(lab: Lab) -> None:
+    run = lab.folder / "diverged"
+    done = lab.finish(run, "--optim.peak-lr", "1e9")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "not finite" in done.stderr
+    assert "step " in done.stderr
+    for checkpoint in (run / "checkpoints").iterdir():
+        leaves = ocp.StandardCheckpointer().restore(checkpoint / "state")
+        assert all(np.isfinite(leaf).all() for leaf in leaves.values() if leaf.dtype.kind == "f")
+
+
+def test_a_full_disk_is_said_with_path_and_bytes_and_earlier_checkpoints_restore(lab: Lab) -> None:
+    disk = lab.folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        process = lab.start(disk / "run", log_delay=0.05)
+        assert wait_for_step(disk / "run", process, 20)
+        with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(b"\0" * 4096):
+                pass
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert len(errors.splitlines()) == 1
+        assert str(disk / "run") in errors
+
+        refused = lab.finish(disk / "run")
+        assert refused.returncode == 2
+        assert "bytes free and the run needs" in refused.stderr
+
+        (disk / "filler").unlink()
+        _assert_same_in_the_end(lab, disk / "run")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_running_out_of_device_memory_is_said_in_one_line(lab: Lab) -> None:
+    # 65,536 images of 28 x 28 x 4096 float32 channels are 842 GB, more than any machine that this runs on has.
+    run = lab.folder / "huge"
+    sizes = ("--model.widths", "4096", "4", "--train.batch-size", "65536", "--data.synthetic-train-size", "70000")
+    done = lab.finish(run, *sizes, "--train.epochs", "1")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: the device is out of memory at --train.batch-size 65536")
+    assert "Traceback" not in done.stderr
+
+
+def test_plain_orbax_restores_a_checkpoint(lab: Lab) -> None:
+    lab.undisturbed()
+    script = """
+import sys
+import orbax.checkpoint as ocp
+leaves = ocp.StandardCheckpointer().restore(sys.argv[1])
+assert "fmnist_jax" not in sys.modules
+print(int(leaves["step"]), leaves["params.Conv_0.kernel"].shape)
+"""
+    path = _newest(lab.folder / "undisturbed") / "state"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", script, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split(maxsplit=1) == [str(STEPS), "(3, 3, 1, 4)\n"]
