@@ -1,0 +1,49 @@
+"""Scores and the summary, on a stand-in for a trained network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax import data, results
+from fmnist_jax.config import Config
+from fmnist_jax.eval_step import make_eval_step
+from fmnist_jax.model import BatchStats, Params
+from fmnist_jax.runlog import RunDirectory
+from fmnist_jax.state import TrainState
+
+
+def _first_pixel_is_the_class(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+    del params, batch_stats
+    return 20.0 * (jnp.asarray(images)[:, 0, 0, 0, None] == jnp.arange(10)).astype(jnp.float32)
+
+
+def _dataset(pixels: Sequence[int], labels: Sequence[int]) -> data.Dataset:
+    images = np.zeros((len(pixels), 28, 28, 1), np.uint8)
+    images[:, 0, 0, 0] = pixels
+    return data.Dataset(images, np.array(labels, np.int32))
+
+
+def _state() -> TrainState:
+    return TrainState(jnp.int32(3), {"w": jnp.zeros((2, 5))}, {}, (), jax.random.key(0))
+
+
+def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None:
+    labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    test = _dataset([0, 1, 1, 1, 1, 0, *labels[6:]], labels)
+    directory = RunDirectory(tmp_path / "run")
+    directory.make(0)
+    directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
+    step = make_eval_step(_first_pixel_is_the_class)
+    scores = results.score(step, _first_pixel_is_the_class, _state(), test, batch_size=4)
+    assert scores.logits.shape == (14, 10)
+    summary = results.write(Config(), directory, _state(), data.Splits(test, test, test), scores)
+    assert summary["test_accuracy"] == pytest.approx(10 / 14)
+    assert summary["test_examples"] == 14
+    assert list(summary["weakest_classes"].items())[:2] == [("T-shirt/top", 0.25), ("Trouser", 0.5)]
+    assert summary["parameters"] == 10
+    assert summary["val_accuracy"] == 0.5
+    assert summary["images_per_second"] == pytest.approx(3 * 128 / 2.0)

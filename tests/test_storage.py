@@ -1,0 +1,27 @@
+"""Places that cannot be written to are refused without a trace."""
+
+from pathlib import Path
+
+import pytest
+
+from fmnist_jax.errors import DataError, FmnistError
+from fmnist_jax.storage import check_writable
+
+
+def test_a_place_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b", "--run.dir")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_way_is_named_with_the_flag_to_change(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(DataError, match=r"file is a file.*--data\.dir"):
+            check_writable(path, "--data.dir", DataError)
+
+
+def test_a_directory_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the answer of the operating system is stood in for.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(FmnistError, match="cannot be written"):
+        check_writable(tmp_path, "--run.dir")

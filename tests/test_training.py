@@ -1,0 +1,176 @@
+"""A whole run in this process, as a notebook would call it, and what it leaves behind."""
+
+import gzip
+import json
+import os
+import signal
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fmnist_jax import checkpoint, data, training
+from fmnist_jax.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.eval_step import make_predict
+from fmnist_jax.model import make_model
+from fmnist_jax.optim import make_optimizer, make_schedule
+from fmnist_jax.state import abstract_state
+
+_TINY = Config(
+    preset="demo",
+    data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
+    model=ModelConfig(widths=(4, 4), depths=(1, 1)),
+    train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
+    run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    config = replace(_TINY, run=replace(_TINY.run, dir=path))
+    return config, path, training.run(config)
+
+
+def test_the_run_directory_holds_what_the_readme_promises(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    assert {item.name for item in path.iterdir()} >= {
+        *("config.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz"),
+        *("checkpoints", "figures", "sessions.jsonl"),
+    }
+    assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
+    assert json.loads((path / "summary.json").read_text()) == summary
+    assert summary["steps"] == config.total_steps == 10
+    assert summary["test_examples"] == 70
+    assert summary.keys() >= {
+        *("test_accuracy", "test_loss", "val_accuracy", "parameters", "epochs", "train_seconds", "compile_seconds"),
+        *("images_per_second", "state_digest", "dataset", "dataset_digest"),
+    }
+
+
+def test_the_metrics_lines_cover_every_interval_and_evaluation(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    _, path, _ = finished
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train_loss" in line] == [3, 5, 6, 9, 10]
+    assert [line["step"] for line in lines if "val_loss" in line] == [5, 10]
+    assert all(
+        line.keys() >= {"epoch", "train_loss", "train_accuracy", "learning_rate", "images_per_second"}
+        for line in lines
+        if "train_loss" in line
+    )
+
+
+def test_the_test_accuracy_is_numpys_on_the_saved_predictions(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    with np.load(path / "predictions.npz", allow_pickle=False) as saved:
+        logits, labels = saved["logits"], saved["labels"]
+    assert np.array_equal(labels, data.load(config.data).test.labels)
+    assert summary["test_accuracy"] == np.mean(logits.argmax(1) == labels)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    assert summary["test_loss"] == pytest.approx(-log_probabilities[np.arange(70), labels].mean(), abs=1e-5)
+
+
+def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    model = make_model(config.model)
+    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+    state = checkpoint.restore(path / "checkpoints", 10, like=abstract_state(model, optimizer))
+    assert checkpoint.state_digest(state) == summary["state_digest"]
+
+
+def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    training.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_run_without_validation_images_ends_with_its_latest_checkpoints(tmp_path: Path) -> None:
+    config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=tmp_path / "run"))
+    summary = training.run(config)
+    assert summary["val_accuracy"] is None
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == config.total_steps
+
+
+def test_another_configuration_is_refused_with_each_difference(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, _, _ = finished
+    other = replace(
+        config, model=replace(config.model, dropout=0.25), train=replace(config.train, seed=9, batch_size=16)
+    )
+    with pytest.raises(CheckpointError) as refusal:
+        training.run(other)
+    for difference in ("model.dropout: 0.3 -> 0.25", "train.seed: 0 -> 9", "train.batch_size: 32 -> 16"):
+        assert difference in str(refusal.value)
+
+
+_CONFIGS = st.builds(
+    lambda epochs, batch_size, eval_every, log_every, checkpoint_every: replace(
+        _TINY,
+        train=replace(_TINY.train, epochs=epochs, batch_size=batch_size, eval_every=eval_every),
+        run=replace(_TINY.run, log_every=log_every, checkpoint_every=checkpoint_every),
+    ),
+    epochs=st.integers(1, 5),
+    batch_size=st.integers(1, 70),
+    eval_every=st.integers(1, 3),
+    log_every=st.integers(1, 30),
+    checkpoint_every=st.integers(1, 40),
+)
+
+
+@given(_CONFIGS, st.data())
+@settings(max_examples=100)
+def test_stops_are_the_same_wherever_a_run_was_cut(config: Config, draw: st.DataObject) -> None:
+    whole = list(training.stops(config, 0))
+    steps = [0, *(stop.step for stop in whole)]
+    saves = [0, *(stop.step for stop in whole if stop.save)]
+    assert all(0 < later - earlier <= config.run.log_every for earlier, later in pairwise(steps))
+    limit = config.run.checkpoint_every + config.run.log_every
+    assert all(later - earlier < limit for earlier, later in pairwise(saves))
+    assert whole[-1] == training.Stop(config.total_steps, evaluate=True, save=True)
+    assert sum(stop.evaluate for stop in whole) >= config.train.epochs // config.train.eval_every
+    cut = draw.draw(st.sampled_from(range(len(whole))))
+    assert list(training.stops(config, whole[cut].step)) == whole[cut + 1 :]
+
+
+@pytest.mark.skipif("FMNIST_RAW_DIR" not in os.environ, reason="FMNIST_RAW_DIR is not set")
+def test_on_real_images_the_accuracy_is_that_on_the_official_files(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = replace(
+        _TINY,
+        data=DataConfig(dir=tmp_path_factory.getbasetemp() / "real", validation_size=0),
+        train=replace(_TINY.train, epochs=1, batch_size=1000, eval_batch_size=300),
+        run=replace(_TINY.run, dir=tmp_path / "run", log_every=20, checkpoint_every=60),
+    )
+    summary = training.run(config)
+    assert summary["test_examples"] == 10_000
+
+    raw = Path(os.environ["FMNIST_RAW_DIR"])
+    images = np.frombuffer(gzip.decompress((raw / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress((raw / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    model = make_model(config.model)
+    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=abstract_state(model, optimizer))
+    predict = make_predict(model)
+    logits = np.asarray(predict(state.params, state.batch_stats, images.reshape(-1, 28, 28, 1)))
+    # Rounding differs between batch sizes, so an image on the edge between two classes may fall on either side.
+    assert np.mean(logits.argmax(1) == labels) == pytest.approx(summary["test_accuracy"], abs=3e-4)
+    assert summary["test_accuracy"] > 0.5
+
+
+def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
+    finished: tuple[Config, Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, path, summary = finished
+    assert training.run(config) == summary
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
+    assert lines[1].count("%") == 3
+    assert str(path) in lines[2]
+    assert lines[-1] == "next: python -m fmnist_jax.train --preset fast"
