@@ -1,8 +1,8 @@
-# make demo | make train [ARGS="..."] | make test: each installs what it needs into .venv on first use.
+# make demo | make train [ARGS="..."] | make test | make faults: each installs what it needs into .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train test
+.PHONY: demo train test faults
 demo: .venv/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
@@ -14,6 +14,9 @@ test: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: .venv/.installed-dev
+	$(BIN)/python -m tests.faults
 
 .venv/.installed: pyproject.toml
 	@echo "Installing fmnist_jax into .venv; this takes a minute or two, once."

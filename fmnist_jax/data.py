@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -166,11 +168,14 @@ def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) 
       start_step: the first batch to yield, reached at once.
     """
     indices_of = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
-    step = start_step
-    while True:
-        indices = np.asarray(indices_of(key, step))
-        yield Batch(dataset.images[indices], dataset.labels[indices])
-        step += 1
+    # A copy, because `key` is often that of a state which the caller's step is given to overwrite.
+    own_key = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
+
+    def batch(step: int) -> Batch:
+        indices = np.asarray(indices_of(own_key, step))
+        return Batch(dataset.images[indices], dataset.labels[indices])
+
+    return map(batch, count(start_step))
 
 
 def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
@@ -200,14 +205,19 @@ def _load_fashion_mnist(data_dir: Path, raw_dir: Path | None) -> dict[str, np.nd
 
 
 def _open_decoded(cache: Path) -> dict[str, np.ndarray] | None:
-    """Maps the arrays of a decoded copy into memory, or returns None if any differs from its digest."""
+    """Maps the arrays of a decoded copy into memory, or returns None if any file differs from its digest."""
     try:
         known = json.loads((cache / "digests.json").read_text())
-        arrays = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-        whole = all(hashlib.sha256(arrays[name].data).hexdigest() == known[name] for name in _ARRAYS)
+        if any(_file_digest(cache / f"{name}.npy") != known[name] for name in _ARRAYS):
+            return None
+        return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return arrays if whole else None
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_decoded(cache: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -218,7 +228,7 @@ def _write_decoded(cache: Path, arrays: dict[str, np.ndarray]) -> None:
         unfinished.mkdir()
         for name, array in arrays.items():
             np.save(unfinished / f"{name}.npy", array)
-        digests = {name: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for name, array in arrays.items()}
+        digests = {name: _file_digest(unfinished / f"{name}.npy") for name in arrays}
         (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
         shutil.rmtree(cache, ignore_errors=True)
         unfinished.rename(cache)

@@ -1,0 +1,235 @@
+"""The network against a forward pass of the same weights in NumPy, and against a twin in PyTorch."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fmnist_jax import PRESETS, Model, ModelConfig, cross_entropy, make_model, param_count
+from fmnist_jax.model import BatchStats, Params
+
+Tree = dict[str, dict[str, np.ndarray]]
+
+CONFIGS = [
+    ModelConfig(widths=(4, 6), depths=(1, 2)),
+    ModelConfig(widths=(5,), depths=(3,)),
+    ModelConfig(widths=(3, 4, 5, 6), depths=(2, 1, 1, 1)),
+]
+
+
+@partial(jax.jit, static_argnums=0, static_argnames="train")
+def apply(
+    model: Model, params: Params, batch_stats: BatchStats, images: np.ndarray, *, train: bool, key: Array | None = None
+) -> tuple[Array, BatchStats]:
+    return model.apply(params, batch_stats, jnp.asarray(images), train=train, key=key)
+
+
+def draw_images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).uniform(size=(count, 28, 28, 1)).astype(np.float32)
+
+
+def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
+    """Weights and statistics that are nowhere 0 or 1, so that none can be left out unnoticed."""
+    rng = np.random.default_rng(0)
+    params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
+    drawn: Tree = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
+    for name, leaves in drawn.items():
+        if name.startswith("BatchNorm"):
+            leaves["scale"] = leaves["scale"] + 1.1
+    statistics: Tree = jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), batch_stats)
+    return drawn, statistics
+
+
+def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(wide, (3, 3), axis=(1, 2)), kernel)
+
+
+def numpy_max_pool(x: np.ndarray) -> np.ndarray:
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return np.max([x[:, i::2, j::2] for i in range(2) for j in range(2)], axis=0)
+
+
+def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: np.ndarray) -> np.ndarray:
+    x, index = images.astype(np.float64), 0
+    for depth in config.depths:
+        for layer in range(depth):
+            x = numpy_conv(x, params[f"Conv_{index}"]["kernel"])
+            if layer == 0:
+                x = numpy_max_pool(x)
+            norm, statistics = params[f"BatchNorm_{index}"], batch_stats[f"BatchNorm_{index}"]
+            x = (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * norm["scale"] + norm["bias"]
+            x, index = np.maximum(x, 0), index + 1
+    return x.reshape(len(x), -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
+    params, batch_stats = draw_variables(config)
+    images = draw_images()
+    logits, _ = apply(make_model(config), params, batch_stats, images, train=False)
+    expected = numpy_logits(params, batch_stats, config, images)
+    assert (logits.shape, logits.dtype) == ((3, 10), jnp.float32)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def torch_logits(torch: Any, weights: dict[str, Any], config: ModelConfig, images: np.ndarray, train: bool) -> Any:
+    functional = torch.nn.functional
+    x, index = torch.from_numpy(images).permute(0, 3, 1, 2), 0
+    for depth in config.depths:
+        for layer in range(depth):
+            x = functional.conv2d(x, weights[f"Conv_{index}/kernel"].permute(3, 2, 0, 1), padding="same")
+            x = functional.max_pool2d(x, 2) if layer == 0 else x
+            norm = f"BatchNorm_{index}"
+            statistics = [None if train else weights[f"{norm}/{name}"].detach() for name in ("mean", "var")]
+            x = functional.batch_norm(x, *statistics, weights[f"{norm}/scale"], weights[f"{norm}/bias"], train)
+            x, index = functional.relu(x), index + 1
+    x = x.permute(0, 2, 3, 1).flatten(1)
+    return functional.linear(x, weights["Dense_0/kernel"].T, weights["Dense_0/bias"])
+
+
+def torch_weights(torch: Any, *trees: Tree) -> dict[str, Any]:
+    leaves = {f"{module}/{name}": leaf for tree in trees for module in tree for name, leaf in tree[module].items()}
+    return {name: torch.tensor(leaf, requires_grad=True) for name, leaf in leaves.items()}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eval_logits_equal_those_of_a_pytorch_twin(config: ModelConfig) -> None:
+    torch = pytest.importorskip("torch", reason="the twin is written in PyTorch, which nothing else needs")
+    params, batch_stats = draw_variables(config)
+    images = draw_images()
+    logits, _ = apply(make_model(config), params, batch_stats, images, train=False)
+    twin = torch_logits(torch, torch_weights(torch, params, batch_stats), config, images, train=False)
+    np.testing.assert_allclose(logits, twin.detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -> None:
+    torch = pytest.importorskip("torch", reason="the twin is written in PyTorch, which nothing else needs")
+    config = ModelConfig(widths=(4, 6), depths=(1, 2), dropout=0.0)
+    model = make_model(config)
+    params, batch_stats = draw_variables(config)
+    images, labels = draw_images(6), np.array([3, 1, 4, 1, 5, 9], np.int32)
+
+    def mean_loss(params: Tree) -> Array:
+        logits, _ = model.apply(params, batch_stats, jnp.asarray(images), train=True)
+        return cross_entropy(logits, jnp.asarray(labels)).mean()
+
+    loss, gradients = jax.jit(jax.value_and_grad(mean_loss))(params)
+    weights = torch_weights(torch, params)
+    logits = torch_logits(torch, weights, config, images, train=True)
+    twin = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
+    twin.backward()
+    np.testing.assert_allclose(loss, twin.item(), rtol=1e-5)
+    for module, leaves in gradients.items():
+        for name, leaf in leaves.items():
+            np.testing.assert_allclose(leaf, weights[f"{module}/{name}"].grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum: float) -> None:
+    config = ModelConfig(widths=(5,), depths=(1,), batch_norm_momentum=momentum)
+    params, old = draw_variables(config)
+    images = draw_images()
+    _, new = apply(make_model(config), params, old, images, train=True, key=jax.random.key(0))
+    x = numpy_max_pool(numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"]))
+    for name, value in (("mean", x.mean((0, 1, 2))), ("var", x.var((0, 1, 2)))):
+        expected = momentum * old["BatchNorm_0"][name] + (1 - momentum) * value
+        np.testing.assert_allclose(new["BatchNorm_0"][name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_returns_the_statistics_as_they_came_and_training_changes_each(
+    model: Model, variables: tuple[Params, BatchStats], key: Array
+) -> None:
+    images = draw_images()
+    _, kept = apply(model, *variables, images, train=False, key=key)
+    _, updated = apply(model, *variables, images, train=True, key=key)
+    jax.tree.map(np.testing.assert_array_equal, variables[1], kept)
+    assert all(jax.tree.leaves(jax.tree.map(lambda old, new: (old != new).all(), variables[1], updated)))
+
+
+def test_dropout_follows_its_key_in_training_and_is_off_in_evaluation(
+    model: Model, variables: tuple[Params, BatchStats], key: Array
+) -> None:
+    images, other = draw_images(), jax.random.key(1)
+
+    def logits(train: bool, key: Array | None) -> np.ndarray:
+        return np.asarray(apply(model, *variables, images, train=train, key=key)[0])
+
+    np.testing.assert_array_equal(logits(True, key), logits(True, key))
+    assert np.all(np.any(logits(True, key) != logits(True, other), axis=-1))
+    np.testing.assert_array_equal(logits(False, key), logits(False, other))
+    np.testing.assert_array_equal(logits(False, key), logits(False, None))
+
+
+def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
+    config = ModelConfig(widths=(4,), depths=(1,), dropout=0.3)
+    params, batch_stats = draw_variables(config)
+    images, samples = jnp.asarray(draw_images(2)), 1000
+    # One class whose weights are all the same turns the logit's variance into the share that is dropped.
+    params["Dense_0"]["kernel"][:, 0] = 0.1
+
+    def logits(config: ModelConfig, key: Array) -> Array:
+        return make_model(config).apply(params, batch_stats, images, train=True, key=key)[0]
+
+    whole = np.asarray(logits(replace(config, dropout=0.0), jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), samples)
+    dropped = np.asarray(jax.jit(jax.vmap(partial(logits, config)))(keys))
+    error = dropped.std(0) / np.sqrt(samples)
+    assert np.all(np.abs(dropped.mean(0) - whole) < 4.5 * error)
+
+    x = numpy_max_pool(numpy_conv(np.asarray(images, np.float64), params["Conv_0"]["kernel"]))
+    norm = params["BatchNorm_0"]
+    x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * norm["scale"] + norm["bias"]
+    features = np.maximum(x, 0).reshape(2, -1)
+    expected = 0.3 / 0.7 * (0.1**2 * features**2).sum(-1)
+    np.testing.assert_allclose(dropped[:, :, 0].var(0), expected, rtol=0.2)
+
+
+def test_training_without_dropout_needs_no_key() -> None:
+    config = ModelConfig(widths=(4,), depths=(1,), dropout=0.0)
+    logits, _ = apply(make_model(config), *draw_variables(config), draw_images(), train=True)
+    assert np.all(np.isfinite(np.asarray(logits)))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits(
+    variables: tuple[Params, BatchStats], model_config: ModelConfig, model: Model, key: Array, train: bool
+) -> None:
+    half = make_model(replace(model_config, dtype="bfloat16"))
+    fresh = jax.eval_shape(half.init, key)
+    logits, updated = apply(half, *variables, draw_images(), train=train, key=key)
+    assert {leaf.dtype for leaf in jax.tree.leaves((fresh, updated, logits))} == {jnp.dtype("float32")}
+    expected = np.asarray(apply(model, *variables, draw_images(), train=train, key=key)[0])
+    assert 1e-4 < np.abs(np.asarray(logits) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_has_less_than_a_million_parameters(name: str) -> None:
+    params, _ = jax.eval_shape(make_model(PRESETS[name].model).init, jax.random.key(0))
+    assert 10_000 < param_count(params) < 1_000_000
+
+
+def test_init_is_determined_by_its_key(model: Model, variables: tuple[Params, BatchStats], key: Array) -> None:
+    init = jax.jit(model.init)
+    again, other = init(key), init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    for mine, theirs in zip(jax.tree.leaves(variables[0]), jax.tree.leaves(other[0]), strict=True):
+        assert mine.ndim == 1 or np.all(np.asarray(mine) != np.asarray(theirs))
+
+
+def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that_change_nothing() -> None:
+    model, keys = make_model(ModelConfig(widths=(32, 32), depths=(1, 1))), jax.random.split(jax.random.key(0), 3)
+    init, many = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
+    for i in range(3):
+        params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], many)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), (params, batch_stats), init(keys[i]))
+        assert np.asarray(params["Conv_1"]["kernel"]).std() == pytest.approx(np.sqrt(2 / (9 * 32)), rel=0.05)
+        start = {"scale": np.ones(32), "bias": np.zeros(32)}, {"mean": np.zeros(32), "var": np.ones(32)}
+        jax.tree.map(np.testing.assert_array_equal, (params["BatchNorm_1"], batch_stats["BatchNorm_1"]), start)

@@ -1,0 +1,185 @@
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fmnist_jax import OptimConfig, make_optimizer, make_schedule
+
+Tree = dict[str, np.ndarray]
+
+
+def rates(config: OptimConfig, total_steps: int) -> np.ndarray:
+    """The learning rate at every step of a run, at its end, and one step past it."""
+    return np.asarray(jax.jit(jax.vmap(make_schedule(config, total_steps)))(jnp.arange(total_steps + 2)))
+
+
+def triangle(config: OptimConfig, warmup_steps: int, total_steps: int) -> np.ndarray:
+    final = config.peak_lr * config.final_lr
+    return np.interp(np.arange(total_steps + 2), [0, warmup_steps, total_steps], [0, config.peak_lr, final])
+
+
+def half_cosine(config: OptimConfig, warmup_steps: int, total_steps: int) -> np.ndarray:
+    steps, final = np.arange(total_steps + 2), config.peak_lr * config.final_lr
+    share = np.clip((steps - warmup_steps) / (total_steps - warmup_steps), 0, 1)
+    falling = final + (config.peak_lr - final) * (1 + np.cos(np.pi * share)) / 2
+    rising = config.peak_lr * steps / max(warmup_steps, 1)
+    return np.where(steps < warmup_steps, rising, falling)
+
+
+SHAPES: dict[Literal["one_cycle", "cosine"], Callable[[OptimConfig, int, int], np.ndarray]] = {
+    "one_cycle": triangle,
+    "cosine": half_cosine,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(("warmup", "final", "total", "peak_step"), [(0.2, 0.0, 10, 2), (0.3, 0.1, 37, 11)])
+def test_warmed_up_schedules_equal_their_formula_at_every_step(
+    name: Literal["one_cycle", "cosine"], warmup: float, final: float, total: int, peak_step: int
+) -> None:
+    config = OptimConfig(schedule=name, peak_lr=0.4, warmup=warmup, final_lr=final)
+    found = rates(config, total)
+    np.testing.assert_allclose(found, SHAPES[name](config, peak_step, total), rtol=1e-5, atol=1e-7)
+    assert found[0] == 0
+    assert found.argmax() == peak_step
+    np.testing.assert_allclose(found[[peak_step, total, total + 1]], [0.4, 0.4 * final, 0.4 * final], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("total", [1, 2, 10])
+def test_without_warmup_schedules_start_at_the_peak(name: Literal["one_cycle", "cosine"], total: int) -> None:
+    found = rates(OptimConfig(schedule=name, peak_lr=0.4, warmup=0.0, final_lr=0.1), total)
+    np.testing.assert_allclose(found[[0, total, total + 1]], [0.4, 0.04, 0.04], rtol=1e-6)
+    assert np.all(np.diff(found[: total + 1]) < 0)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_warmup_of_the_whole_run_ends_at_the_peak(name: Literal["one_cycle", "cosine"]) -> None:
+    found = rates(OptimConfig(schedule=name, peak_lr=0.4, warmup=1.0), 10)
+    np.testing.assert_allclose(found[:11], np.linspace(0, 0.4, 11), rtol=1e-6)
+
+
+def test_constant_schedule_is_the_peak_everywhere() -> None:
+    np.testing.assert_array_equal(rates(OptimConfig(schedule="constant", peak_lr=0.5), 4), np.full(6, 0.5))
+
+
+def test_step_schedule_drops_tenfold_at_a_half_and_three_quarters() -> None:
+    found = rates(OptimConfig(schedule="step", peak_lr=0.4), 12)
+    np.testing.assert_allclose(found, [0.4] * 6 + [0.04] * 3 + [0.004] * 5, rtol=1e-6)
+
+
+def draw(seed: int) -> Tree:
+    rng = np.random.default_rng(seed)
+    shapes = {"conv": (3, 3, 2, 4), "dense": (5, 4), "bias": (4,), "scale": (4,)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def trajectory(config: OptimConfig, gradients: list[Tree], schedule: optax.Schedule) -> list[Tree]:
+    """The parameters after each step from `draw(0)`."""
+    optimizer = make_optimizer(config, schedule)
+    params: Any = draw(0)
+    state = optimizer.init(params)
+    update, path = jax.jit(optimizer.update), []
+    for gradient in gradients:
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        path.append(params)
+    return path
+
+
+# Adam divides by 1 - 0.999**step, of which float32 keeps about four digits at first, in steps of 0.05.
+ADAM_ROUNDING = 1e-5
+
+GRADIENTS = [draw(seed) for seed in range(1, 6)]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_sgd_equals_a_loop_of_nesterov_momentum_with_decoupled_decay(momentum: float) -> None:
+    config = OptimConfig(name="sgd", schedule="one_cycle", peak_lr=0.4, momentum=momentum, weight_decay=0.1)
+    params = {name: leaf.astype(np.float64) for name, leaf in draw(0).items()}
+    velocity = {name: np.zeros_like(leaf) for name, leaf in params.items()}
+    learning_rates = np.interp(np.arange(5), [0, 1, 5], [0, 0.4, 0])
+    path = trajectory(config, GRADIENTS, make_schedule(config, 5))
+    for gradient, lr, found in zip(GRADIENTS, learning_rates, path, strict=True):
+        for name, leaf in params.items():
+            velocity[name] = momentum * velocity[name] + gradient[name]
+            direction = gradient[name] + momentum * velocity[name]
+            decay = 0.1 if name in ("conv", "dense") else 0.0
+            params[name] = leaf - lr * (direction + decay * leaf)
+            np.testing.assert_allclose(found[name], params[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_equals_a_loop_and_decays_only_as_adamw(name: Literal["adam", "adamw"]) -> None:
+    config = OptimConfig(name=name, momentum=0.8, weight_decay=0.1)
+    params = {leaf_name: leaf.astype(np.float64) for leaf_name, leaf in draw(0).items()}
+    first, second = ({leaf_name: np.zeros_like(leaf) for leaf_name, leaf in params.items()} for _ in range(2))
+    path = trajectory(config, GRADIENTS, optax.constant_schedule(0.05))
+    for step, (gradient, found) in enumerate(zip(GRADIENTS, path, strict=True), start=1):
+        for leaf_name, leaf in params.items():
+            first[leaf_name] = 0.8 * first[leaf_name] + 0.2 * gradient[leaf_name]
+            second[leaf_name] = 0.999 * second[leaf_name] + 0.001 * gradient[leaf_name] ** 2
+            direction = first[leaf_name] / (1 - 0.8**step) / (np.sqrt(second[leaf_name] / (1 - 0.999**step)) + 1e-8)
+            decay = 0.1 if name == "adamw" and leaf_name in ("conv", "dense") else 0.0
+            params[leaf_name] = leaf - 0.05 * (direction + decay * leaf)
+            np.testing.assert_allclose(found[leaf_name], params[leaf_name], rtol=1e-5, atol=ADAM_ROUNDING)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_optimizers_equal_those_of_pytorch(name: Literal["sgd", "adam", "adamw"]) -> None:
+    torch = pytest.importorskip("torch", reason="an oracle that nothing else needs")
+    decay = 0.1 if name == "adamw" else 0.0
+    weights = {leaf_name: torch.tensor(leaf) for leaf_name, leaf in draw(0).items()}
+    kernels, others = [weights["conv"], weights["dense"]], [weights["bias"], weights["scale"]]
+    groups = [{"params": kernels, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    twin = {
+        "sgd": lambda: torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True),
+        "adam": lambda: torch.optim.Adam(groups, lr=0.05),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=0.05),
+    }[name]()
+    path = trajectory(OptimConfig(name=name, weight_decay=decay), GRADIENTS, optax.constant_schedule(0.05))
+    for gradient, found in zip(GRADIENTS, path, strict=True):
+        for leaf_name, weight in weights.items():
+            weight.grad = torch.tensor(gradient[leaf_name])
+        twin.step()
+        for leaf_name, weight in weights.items():
+            np.testing.assert_allclose(found[leaf_name], weight.numpy(), rtol=1e-5, atol=ADAM_ROUNDING)
+
+
+@pytest.mark.parametrize(("name", "shrinks"), [("sgd", True), ("adamw", True), ("adam", False)])
+def test_decay_shrinks_kernels_and_leaves_vectors_bit_for_bit(
+    name: Literal["sgd", "adam", "adamw"], shrinks: bool
+) -> None:
+    still = {leaf_name: np.zeros_like(leaf) for leaf_name, leaf in draw(0).items()}
+    config = OptimConfig(name=name, weight_decay=0.5)
+    (found,) = trajectory(config, [still], optax.constant_schedule(0.1))
+    for leaf_name, leaf in draw(0).items():
+        if shrinks and leaf.ndim > 1:
+            np.testing.assert_allclose(found[leaf_name], leaf * 0.95, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(found[leaf_name], leaf)
+
+
+@pytest.mark.parametrize(("clip_norm", "norm"), [(1.0, 1.0), (4.999, 4.999), (5.001, 5.0), (0.0, 5.0)])
+def test_clipping_bounds_the_norm_over_all_leaves(clip_norm: float, norm: float) -> None:
+    config = OptimConfig(name="sgd", momentum=0.0, weight_decay=0.0, clip_norm=clip_norm)
+    optimizer = make_optimizer(config, optax.constant_schedule(1.0))
+    gradient = {"kernel": jnp.array([[3.0, 0.0]]), "bias": jnp.array([4.0])}
+    updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+    found = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(updates)])
+    np.testing.assert_allclose(found, -norm / 5 * np.array([4.0, 3.0, 0.0]), rtol=1e-6)
+
+
+def test_clipping_acts_on_the_gradient_before_momentum_and_decay() -> None:
+    config = OptimConfig(name="sgd", momentum=0.9, weight_decay=0.1, clip_norm=1.0)
+    loud = [{name: 1000 * leaf for name, leaf in gradient.items()} for gradient in GRADIENTS[:2]]
+    norms = [np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in gradient.values())) for gradient in loud]
+    scaled = [{name: leaf / np.float32(norm) for name, leaf in g.items()} for g, norm in zip(loud, norms, strict=True)]
+    clipped = trajectory(config, loud, optax.constant_schedule(0.1))
+    plain = trajectory(OptimConfig(name="sgd", momentum=0.9, weight_decay=0.1), scaled, optax.constant_schedule(0.1))
+    for name in GRADIENTS[0]:
+        np.testing.assert_allclose(clipped[1][name], plain[1][name], rtol=1e-5, atol=1e-6)
