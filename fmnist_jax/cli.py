@@ -85,8 +85,8 @@ def _starting_point(argv: Sequence[str]) -> Config:
 
 
 def _value(argv: Sequence[str], flag: str) -> str | None:
-    """Finds the value of a flag, given as `--flag value` or `--flag=value`."""
-    for index, argument in enumerate(argv):
+    """Finds the last value of a flag, given as `--flag value` or `--flag=value`."""
+    for index, argument in reversed(list(enumerate(argv))):
         name, equals, value = argument.partition("=")
         if name == flag:
             return value if equals else "".join(argv[index + 1 : index + 2])

@@ -33,7 +33,7 @@ class Range:
 
     def __str__(self) -> str:
         left, right = "(["[not self.open_low], ")]"[not self.open_high]
-        return f"{left}{self.low:.10g}, {self.high:.10g}{right}"
+        return f"{left}{self.low:.12g}, {self.high:.12g}{right}"
 
 
 _Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -178,9 +178,14 @@ def from_dict(values: Mapping[str, Any]) -> Config:
       ConfigError: a section or field that this version does not know, or one that is missing.
     """
     sections = {"data": DataConfig, "model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "run": RunConfig}
-    built: dict[str, Any] = {"preset": values.get("preset", "standard")}
+    if not isinstance(values, Mapping) or values.keys() != {"preset", *sections}:
+        others = sorted({"preset", *sections} ^ set(values)) if isinstance(values, Mapping) else values
+        raise ConfigError(f"the configuration has other sections than this version: {others}")
+    built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in sections.items():
-        given = dict(values.get(section, {}))
+        if not isinstance(values[section], Mapping):
+            raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
+        given = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
         if given.keys() != known:
             names = ", ".join(sorted(given.keys() ^ known))

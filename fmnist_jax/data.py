@@ -198,7 +198,7 @@ def _load_fashion_mnist(data_dir: Path, raw_dir: Path | None) -> dict[str, np.nd
         check_writable(cache, "--data.dir", DataError)
         from fmnist_jax import fashion_mnist  # imports TFDS, which takes seconds and is needed only here
 
-        decoded = fashion_mnist.decode(fashion_mnist.prepare(data_dir, raw_dir))
+        decoded = fashion_mnist.load(data_dir, raw_dir)
         _write_decoded(cache, decoded)
         arrays = _open_decoded(cache) or decoded
     return arrays
@@ -222,9 +222,9 @@ def _file_digest(path: Path) -> str:
 
 def _write_decoded(cache: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes a decoded copy under another name first, so that a kill half-way leaves nothing to be believed."""
+    unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
-        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         for name, array in arrays.items():
             np.save(unfinished / f"{name}.npy", array)
@@ -233,4 +233,7 @@ def _write_decoded(cache: Path, arrays: dict[str, np.ndarray]) -> None:
         shutil.rmtree(cache, ignore_errors=True)
         unfinished.rename(cache)
     except OSError as error:
+        if _open_decoded(cache) is not None:  # another process has just finished the same
+            shutil.rmtree(unfinished, ignore_errors=True)
+            return
         raise DataError(f"cannot write {cache} ({error}): free space or choose another --data.dir") from error

@@ -19,10 +19,14 @@ def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, name, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-        axes.plot(*_series(records, f"train_{name}", scale), color=_TRAIN_COLOUR, label="training")
-        axes.plot(*_series(records, f"val_{name}", scale), color=_VALIDATION_COLOUR, label="validation", marker=".")
-    rate.plot(*_series(records, "learning_rate"), color=_TRAIN_COLOUR)
+    for axes, name, scale, label in ((loss, "loss", 1, "training objective"), (accuracy, "accuracy", 100, "training")):
+        epochs, values = _series(records, f"train_{name}", scale)
+        axes.plot(epochs, values, color=_TRAIN_COLOUR, label=label, marker=_marker(epochs))
+        epochs, values = _series(records, f"val_{name}", scale)
+        if epochs:
+            axes.plot(epochs, values, color=_VALIDATION_COLOUR, label="validation", marker=".")
+    epochs, values = _series(records, "learning_rate")
+    rate.plot(epochs, values, color=_TRAIN_COLOUR, marker=_marker(epochs))
     accuracy.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
     loss.set_ylim(bottom=0)
     for axes, title in ((loss, "Loss (nats)"), (accuracy, "Accuracy (%)"), (rate, "Learning rate")):
@@ -34,6 +38,11 @@ def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     loss.legend()
     accuracy.legend(loc="lower right")
     return figure
+
+
+def _marker(points: Sequence[float]) -> str:
+    """Marks the points of a line only where there are too few to see it."""
+    return "." if len(points) < 3 else ""
 
 
 def _series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:

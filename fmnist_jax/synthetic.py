@@ -16,7 +16,7 @@ SIZE = 28
 _PIXEL = 2.0 / SIZE
 
 Field = np.ndarray
-"""f32[N, 28, 28], or f32[N, 1, 1] for one number an image."""
+"""f64[N, 28, 28], or f64[N, 1, 1] for one number an image; in float32, sines would differ between processors."""
 
 Point = tuple[Field | float, Field | float]
 
@@ -32,7 +32,7 @@ class _Canvas:
 
     def uniform(self, low: float, high: float) -> Field:
         """Draws one number an image."""
-        return self.rng.uniform(low, high, (self.count, 1, 1)).astype(np.float32)
+        return self.rng.uniform(low, high, (self.count, 1, 1))
 
     def chance(self, probability: float) -> Field:
         """Draws one boolean an image."""
@@ -75,13 +75,13 @@ def _render(rng: RandomState, count: int, garment: Callable[[_Canvas], _Garment]
     cover = np.clip(0.5 - drawn.outline / _PIXEL, 0, 1)
     cloth = _cloth(canvas) * (1 - np.clip(drawn.details, 0, 1))
     cloth = np.where(_occluded(canvas), canvas.uniform(0.0, 0.5), cloth)
-    noise = rng.standard_normal((count, SIZE, SIZE)).astype(np.float32) * canvas.uniform(0.02, 0.12)
+    noise = rng.standard_normal((count, SIZE, SIZE)) * canvas.uniform(0.02, 0.12)
     return (np.clip(cover * (cloth + noise), 0, 1) * 255).astype(np.uint8)
 
 
 def _pose(rng: RandomState, count: int) -> _Canvas:
     """Turns, scales, shears and bends the pixel grid, each image by its own amounts."""
-    axis = (np.arange(SIZE, dtype=np.float32) + 0.5) * _PIXEL - 1
+    axis = (np.arange(SIZE) + 0.5) * _PIXEL - 1
     plain = _Canvas(rng, count, axis[None, None, :], axis[None, :, None])
     angle, shear = plain.uniform(-0.18, 0.18), plain.uniform(-0.1, 0.1)
     x, y = plain.x - plain.uniform(-0.1, 0.1), plain.y - plain.uniform(-0.1, 0.1)

@@ -22,7 +22,7 @@ from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches, make_eval_
 from fmnist_jax.metrics_log import MetricsLog
 from fmnist_jax.model import Model, make_model
 from fmnist_jax.optim import make_optimizer, make_schedule
-from fmnist_jax.state import TrainState, abstract_state, init_state
+from fmnist_jax.state import TrainState, abstract_state, init_state, param_count
 from fmnist_jax.train_step import Batch, TrainChunk, make_train_chunk, make_train_step
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
@@ -132,6 +132,11 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         with checkpoint.writing(directory.checkpoints) as manager:
             state, program = _prepare(session)
             state = _restore_latest(session, state)
+            print(
+                f"{param_count(state.params):,} parameters, {len(session.splits.train):,} training images, "
+                f"{config.total_steps:,} steps; compiled in {program.compile_seconds:.1f} s; writing {directory.path}",
+                flush=True,
+            )
             directory.append_session({"step": int(state.step), "run": settings["run"], **described})
             state = _train(session, program, state, manager, origin)
             checkpoint.wait(manager, state)

@@ -1,67 +1,77 @@
 """What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
 
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from fmnist_jax.config import Config, Range
+from fmnist_jax.config import Config, DataConfig, ModelConfig, Range, TrainConfig
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.presets import PRESETS
 
 
 def validate(config: Config) -> None:
-    """Checks every range and combination.
+    """Checks every value and combination.
 
     Raises:
       ConfigError: names every problem, each with its value, what was expected and the remedy.
     """
-    problems = [*_range_problems(config), *_combination_problems(config)]
-    if problems:
-        raise ConfigError("; ".join(problems))
+    problems = dict(_value_problems(config))
+    if config.preset not in PRESETS:
+        problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
+    messages = list(problems.values())
+    # Sizes can be compared only where each of them is a number in its range.
+    if not any(flag.startswith(("--data.", "--train.")) for flag in problems):
+        messages.extend(_size_problems(config.data, config.train, config.total_steps))
+    messages.extend(_stage_problems(config.model))
+    if messages:
+        raise ConfigError("; ".join(messages))
 
 
-def _range_problems(config: Config) -> Iterator[str]:
+def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
     for section in ("data", "model", "optim", "train", "run"):
         values = getattr(config, section)
-        hints = get_type_hints(type(values), include_extras=True)
-        for name, hint in hints.items():
-            value = getattr(values, name)
-            for limits, number in _limited(hint, value):
-                if number not in limits:
-                    flag = f"--{section}.{name}".replace("_", "-")
-                    yield f"{flag} is {number}: choose a value in {limits}"
+        for name, hint in get_type_hints(type(values), include_extras=True).items():
+            flag = f"--{section}.{name}".replace("_", "-")
+            for expected, value in _expectations(hint, getattr(values, name)):
+                yield flag, f"{flag} is {value}: choose {expected}"
 
 
-def _limited(hint: Any, value: Any) -> Iterator[tuple[Range, float]]:
-    """Pairs each number in a field with the range that its type annotation states."""
-    if hasattr(hint, "__metadata__"):
-        yield from ((limits, value) for limits in hint.__metadata__ if isinstance(limits, Range))
-    elif isinstance(value, tuple):
+def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a type annotation expects, with the value (or the item of a tuple) that is not so."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            yield f"one of {', '.join(map(str, get_args(hint)))}", value
+    elif hasattr(hint, "__metadata__"):
+        limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
+        if not isinstance(value, int | float) or value not in limits:
+            yield f"a value in {limits}", value
+        elif hint.__origin__ is int and not isinstance(value, int):
+            yield f"a whole number in {limits}", value
+    elif get_origin(hint) is tuple:
         for item in value:
-            yield from _limited(hint.__args__[0], item)
+            yield from _expectations(get_args(hint)[0], item)
 
 
-def _combination_problems(config: Config) -> Iterator[str]:
-    data, model, train = config.data, config.model, config.train
-    if config.preset not in PRESETS:
-        yield f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
+def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> Iterator[str]:
     if data.train_size < 1:
         total = data.train_size + data.validation_size
         yield (
             f"--data.validation-size is {data.validation_size}, which leaves no training image "
             f"of {total}: choose less than {total}"
         )
-    elif train.batch_size < 1:
-        pass  # out of its range, which is said already; nothing can be divided by it
     elif train.batch_size > data.train_size:
         yield (
             f"--train.batch-size is {train.batch_size}, more than the {data.train_size} training images: "
             f"choose at most {data.train_size}"
         )
-    elif config.total_steps * train.batch_size >= 2**31:
+    elif total_steps * train.batch_size >= 2**31:
         yield (
-            f"--train.epochs is {train.epochs}, which makes {config.total_steps * train.batch_size} examples: "
+            f"--train.epochs is {train.epochs}, which makes {total_steps * train.batch_size} examples: "
             f"choose fewer, so that they stay below 2**31"
         )
+
+
+def _stage_problems(model: ModelConfig) -> Iterator[str]:
     if len(model.widths) != len(model.depths):
         yield (
             f"--model.widths has {len(model.widths)} stages and --model.depths {len(model.depths)}: "

@@ -7,13 +7,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 
+from pathlib import Path
+
 import hypothesis
 import jax
 import numpy as np
 import pytest
 from jax import Array
 
-from fmnist_jax import Batch, Model, ModelConfig, make_model
+from fmnist_jax import Batch, DataConfig, Model, ModelConfig, load, make_model
 from fmnist_jax.model import BatchStats, Params
 
 # A compilation inside an example takes longer than any deadline; derandomised, a failure is there for everyone.
@@ -46,3 +48,18 @@ def batch() -> Batch:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 28, 28, 1), dtype=np.uint8)
     return Batch(images, np.arange(8, dtype=np.int32))
+
+
+@pytest.fixture(scope="session")
+def raw_dir() -> Path:
+    if "FMNIST_RAW_DIR" not in os.environ:
+        pytest.skip("FMNIST_RAW_DIR is not set")
+    return Path(os.environ["FMNIST_RAW_DIR"])
+
+
+@pytest.fixture(scope="session")
+def real_data_dir(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fashion-MNIST, prepared from the original files once for all tests, which takes about 20 s."""
+    path = tmp_path_factory.mktemp("tfds")
+    load(DataConfig(dir=path, raw_dir=raw_dir))
+    return path

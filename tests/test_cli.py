@@ -1,6 +1,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -218,8 +219,10 @@ def test_the_answer_of_a_command_is_its_exit_code(
 
 
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
-    # The real handler of an interrupt must outlive this test.
+    # What a command sets for its whole process must not outlive this test.
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(logging.getLogger("absl"), "setLevel", lambda _: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:
         cli.run_command(command)

@@ -206,11 +206,12 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Puts small arrays in the place of TFDS's, and lists the directories that they were prepared in."""
     prepared: list[Path] = []
 
-    def prepare(data_dir: Path, raw_dir: Path | None) -> None:
+    def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
         (data_dir / "fashion_mnist").mkdir(parents=True, exist_ok=True)
         prepared.append(data_dir)
+        return {name: array.copy() for name, array in ARRAYS.items()}
 
-    tfds = SimpleNamespace(prepare=prepare, decode=lambda _: {name: array.copy() for name, array in ARRAYS.items()})
+    tfds = SimpleNamespace(load=load)
     monkeypatch.setattr(fmnist_jax, "fashion_mnist", tfds, raising=False)
     return prepared
 

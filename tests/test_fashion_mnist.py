@@ -1,7 +1,6 @@
 """Fashion-MNIST on disk: the original files read by hand are the oracle for what comes through TFDS."""
 
 import gzip
-import os
 import shutil
 import socket
 import struct
@@ -124,6 +123,8 @@ def test_no_network_is_said_at_once_with_the_way_round_it(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(socket, "create_connection", fail)
+    # Reached, TFDS would retry for minutes.
+    monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", lambda *_, **__: pytest.fail("retries"))
     message = refused(tmp_path / "data", None)
     assert str(error) in message
     assert "--data.raw-dir (or FMNIST_RAW_DIR)" in message
@@ -133,7 +134,7 @@ def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     raw_dir = write_other_files(tmp_path / "raw")
     with pytest.raises(DataError):
-        fashion_mnist.prepare(tmp_path / "file" / "data", raw_dir)
+        fashion_mnist.load(tmp_path / "file" / "data", raw_dir)
 
 
 def test_a_damaged_description_of_what_was_prepared_is_one_line(tmp_path: Path) -> None:
@@ -146,18 +147,8 @@ def test_a_damaged_description_of_what_was_prepared_is_one_line(tmp_path: Path) 
 
 
 @pytest.fixture(scope="module")
-def raw_dir() -> Path:
-    if "FMNIST_RAW_DIR" not in os.environ:
-        pytest.skip("FMNIST_RAW_DIR is not set")
-    return Path(os.environ["FMNIST_RAW_DIR"])
-
-
-@pytest.fixture(scope="module")
-def directory(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fashion-MNIST, prepared from the original files."""
-    path = tmp_path_factory.mktemp("tfds")
-    data.load(DataConfig(dir=path, raw_dir=raw_dir))
-    return path
+def directory(real_data_dir: Path) -> Path:
+    return real_data_dir
 
 
 @pytest.fixture(scope="module")

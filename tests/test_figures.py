@@ -56,10 +56,10 @@ def test_curves_say_what_they_show_and_in_what_unit() -> None:
     figure = figures.curves(RECORDS)
     assert [axes.get_title() for axes in figure.axes] == ["Loss (nats)", "Accuracy (%)", "Learning rate"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["epoch"] * 3
-    for axes in figure.axes[:2]:
+    for axes, training_label in zip(figure.axes[:2], ("training objective", "training"), strict=True):
         legend = axes.get_legend()
         assert legend is not None
-        assert [text.get_text() for text in legend.get_texts()] == ["training", "validation"]
+        assert [text.get_text() for text in legend.get_texts()] == [training_label, "validation"]
         assert len({line.get_color() for line in axes.lines}) == 2
 
 

@@ -15,12 +15,14 @@ from fmnist_jax import (
     Batch,
     Metrics,
     Model,
+    ModelConfig,
     OptimConfig,
     TrainState,
     batch_indices,
     init_state,
     make_augment,
     make_cross_entropy,
+    make_model,
     make_optimizer,
     make_schedule,
     make_train_chunk,
@@ -60,7 +62,9 @@ class Network(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def network(model: Model, key: Array) -> Network:
+def network(key: Array) -> Network:
+    # As small as has a convolution with pooling and one without: it is compiled in five ways.
+    model = make_model(ModelConfig(widths=(4,), depths=(2,)))
     config = OptimConfig(peak_lr=0.05, warmup=0.0, momentum=0.9, weight_decay=1e-3)
     optimizer = make_optimizer(config, make_schedule(config, 50))
     step = make_train_step(model, optimizer, augment=make_augment(flip=True, crop_padding=2))

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import signal
 from dataclasses import replace
 from itertools import pairwise
@@ -138,22 +137,20 @@ def test_stops_are_the_same_wherever_a_run_was_cut(config: Config, draw: st.Data
     assert list(training.stops(config, whole[cut].step)) == whole[cut + 1 :]
 
 
-@pytest.mark.skipif("FMNIST_RAW_DIR" not in os.environ, reason="FMNIST_RAW_DIR is not set")
 def test_on_real_images_the_accuracy_is_that_on_the_official_files(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, raw_dir: Path, real_data_dir: Path
 ) -> None:
     config = replace(
         _TINY,
-        data=DataConfig(dir=tmp_path_factory.getbasetemp() / "real", validation_size=0),
+        data=DataConfig(dir=real_data_dir, validation_size=0),
         train=replace(_TINY.train, epochs=1, batch_size=1000, eval_batch_size=300),
         run=replace(_TINY.run, dir=tmp_path / "run", log_every=20, checkpoint_every=60),
     )
     summary = training.run(config)
     assert summary["test_examples"] == 10_000
 
-    raw = Path(os.environ["FMNIST_RAW_DIR"])
-    images = np.frombuffer(gzip.decompress((raw / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
-    labels = np.frombuffer(gzip.decompress((raw / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    images = np.frombuffer(gzip.decompress((raw_dir / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress((raw_dir / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
     model = make_model(config.model)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=abstract_state(model, optimizer))

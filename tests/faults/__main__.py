@@ -37,7 +37,7 @@ def main() -> int:
         half_done = lab.half_done()
         newest = max((half_done / "checkpoints").iterdir(), key=lambda path: int(path.name)).relative_to(half_done)
         for kind, path in list(damages(half_done / newest)):
-            case = f"a checkpoint file {kind}"
+            case = "a bit flipped in a checkpoint file" if kind == "flipped" else f"a checkpoint file {kind}"
             run = lab.copy(half_done, "hurt")
             damage(run / newest / path, kind)
             tried[case] += 1

@@ -147,7 +147,7 @@ CASES = [
     Case("--preset demo --train.seed 1 --run.dir {here}/run", "train.seed: 0 -> 1", _run_directory(_DEMO)),
     Case("--run.dir {here}/run --train.epochs 9", "train.epochs: 4 -> 9", _run_directory(_DEMO)),
     Case("--run.dir {here}/run", "config.json", _run_directory('{"preset": "demo"')),
-    Case("--run.dir {here}/run", "fields", _run_directory(_OLD)),
+    Case("--run.dir {here}/run", "other sections", _run_directory(_OLD)),
     Case("--preset demo --run.dir {here}/run", "no config.json", _no_config),
     Case("--data.dir {here}/data --data.raw-dir {here}/none", _FILES[0]),
     Case("--data.dir {here}/data", _FILES[0], environment={"FMNIST_RAW_DIR": "{here}/none"}),
