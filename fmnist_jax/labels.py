@@ -1,9 +1,10 @@
 """The ten classes, and transforms of labels as pure functions."""
 
+import operator
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 CLASS_NAMES: tuple[str, ...] = (
@@ -45,8 +46,9 @@ def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAME
 
     Raises:
       IndexError: a label outside 0..len(names)-1.
+      TypeError: a label that is not a whole number.
     """
-    numbers = [int(label) for label in jnp.asarray(labels)]
-    if any(number < 0 for number in numbers):
-        raise IndexError(f"labels must be at least 0, got {min(numbers)}")
+    numbers = [operator.index(label) for label in np.asarray(labels)]
+    if outside := [number for number in numbers if not 0 <= number < len(names)]:
+        raise IndexError(f"a label is {outside[0]}: expected 0..{len(names) - 1}")
     return [names[number] for number in numbers]

@@ -36,11 +36,16 @@ def conv(x: Array, kernel: Array) -> Array:
 
     Returns:
       [B, H, W, C_out].
+
+    Raises:
+      ValueError: the kernel is not square, or K is even.
     """
-    return _conv(x, kernel)
+    return _conv_fwd(x, kernel)[0]
 
 
 def _conv_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
+        raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square of odd side")
     return _conv(x, kernel), (x, kernel)
 
 
@@ -97,9 +102,9 @@ def _normalize_fwd(
     x: Array, scale: Array, bias: Array, epsilon: float
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
     wide = x.astype(jnp.float32)
-    mean = wide.mean((0, 1, 2))
+    mean = wide.mean((0, 1, 2), keepdims=True)
     # Two passes: the one-pass form (mean of squares less squared mean) cancels in float32.
-    variance = jnp.square(wide - mean).mean((0, 1, 2))
+    variance = jnp.square(wide - mean).mean((0, 1, 2), keepdims=True)
     inverse = lax.rsqrt(variance + epsilon)
     y = ((wide - mean) * (inverse * scale) + bias).astype(x.dtype)
     return (y, mean, variance), (x, scale, mean, inverse)
@@ -113,8 +118,8 @@ def _normalize_bwd(
     x, scale, mean, inverse = residuals
     g = cotangents[0].astype(jnp.float32)
     normal = (x.astype(jnp.float32) - mean) * inverse
-    d_bias = g.sum((0, 1, 2))
-    d_scale = (g * normal).sum((0, 1, 2))
+    d_bias = g.sum((0, 1, 2), keepdims=True)
+    d_scale = (g * normal).sum((0, 1, 2), keepdims=True)
     count = x.size // x.shape[-1]
     d_x = (scale * inverse) * (g - (d_bias + normal * d_scale) / count)
     return d_x.astype(x.dtype), d_scale, d_bias
@@ -138,5 +143,5 @@ def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float = EPSILON) ->
     Returns:
       The normalised images, in the dtype of `x`; the mean f32[C]; the (biased) variance f32[C].
     """
-    y, mean, variance = _normalize(x, scale, bias, epsilon)
-    return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
+    y, mean, variance = _normalize(x, scale.reshape(1, 1, 1, -1), bias.reshape(1, 1, 1, -1), epsilon)
+    return y, lax.stop_gradient(mean).reshape(-1), lax.stop_gradient(variance).reshape(-1)

@@ -78,7 +78,7 @@ def add(left: Metrics, right: Metrics) -> Metrics:
 
 
 def total(many: Iterable[Metrics]) -> Metrics:
-    """Adds the sums of one or more batches."""
+    """Adds the sums of one or more batches; raises a TypeError if there are none, whose classes none can know."""
     return reduce(add, many)
 
 

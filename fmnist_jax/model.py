@@ -76,7 +76,9 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if not train:
             factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
-            return (x * factor + (bias - running_mean.value * factor)).astype(x.dtype)
+            shift = bias - running_mean.value * factor
+            y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+            return y.astype(x.dtype)
         y, mean, variance = layers.batch_norm(x, scale, bias)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean

@@ -17,8 +17,8 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
         case "constant":
             return optax.constant_schedule(peak)
         case "step":
-            drops = {total_steps // 2: 0.1, total_steps * 3 // 4: 0.1}
-            return optax.piecewise_constant_schedule(peak, drops)
+            stairs = [optax.constant_schedule(peak * factor) for factor in (1.0, 0.1, 0.01)]
+            return optax.join_schedules(stairs, [total_steps // 2, total_steps * 3 // 4])
         case "one_cycle":
             fall = optax.linear_schedule(peak, final, total_steps - warmup_steps)
         case "cosine":

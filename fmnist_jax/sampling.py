@@ -38,7 +38,7 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
 
 def _permute(keys: Array, place: Array, n: int) -> Array:
     """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
-    side = max(_ceil_sqrt(n), 2)
+    side = _ceil_sqrt(n)
 
     def encrypt(place: Array) -> Array:
         left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side

@@ -31,7 +31,7 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array
 
 def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
     """Describes the state by shapes and dtypes alone (`jax.ShapeDtypeStruct`), computing nothing."""
-    return jax.eval_shape(lambda key: init_state(model, optimizer, key), jax.random.key(0))
+    return jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
 
 
 def param_count(params: Params) -> int:

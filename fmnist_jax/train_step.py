@@ -49,7 +49,8 @@ def make_train_step(
       augment: `(key, u8[B, 28, 28, 1]) -> u8[B, 28, 28, 1]`.
 
     Returns:
-      `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update.
+      `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update. Every
+      row counts: padded batches are for evaluation.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

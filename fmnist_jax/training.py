@@ -188,10 +188,10 @@ def _prepare(session: Session) -> tuple[TrainState, Program]:
     )
     chunk = make_train_chunk(step, config.train.batch_size, config.run.log_every)
     predict = make_predict(model)
+    start = time.perf_counter()
     state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(config.train.seed))
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
     eval_batch = next(data.padded_batches(splits.test, config.train.eval_batch_size))
-    start = time.perf_counter()
     variables = (state.params, state.batch_stats)
     program = Program(
         train_data=train_data,

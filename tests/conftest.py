@@ -18,6 +18,8 @@ from jax import Array
 from fmnist_jax import Batch, DataConfig, Model, ModelConfig, load, make_model
 from fmnist_jax.model import BatchStats, Params
 
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 # A compilation inside an example takes longer than any deadline; derandomised, a failure is there for everyone.
 hypothesis.settings.register_profile("fmnist_jax", deadline=None, derandomize=True, database=None, max_examples=20)
 hypothesis.settings.load_profile("fmnist_jax")

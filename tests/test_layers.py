@@ -274,3 +274,9 @@ def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
     scanned = jax.jit(lambda xs: lax.scan(lambda _, x: (None, batch_norm(x, scale32, bias32)), None, xs)[1])(xs)
     for i in range(3):
         assert_all_close([many[i] for many in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 3), (3, 1)])
+def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
+        conv(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))

@@ -183,3 +183,9 @@ def test_clipping_acts_on_the_gradient_before_momentum_and_decay() -> None:
     plain = trajectory(OptimConfig(name="sgd", momentum=0.9, weight_decay=0.1), scaled, optax.constant_schedule(0.1))
     for name in GRADIENTS[0]:
         np.testing.assert_allclose(clipped[1][name], plain[1][name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("total_steps", "rates"), [(1, [0.01]), (2, [1.0, 0.01]), (4, [1.0, 1.0, 0.1, 0.01])])
+def test_the_step_schedule_keeps_both_drops_in_the_shortest_runs(total_steps: int, rates: list[float]) -> None:
+    schedule = make_schedule(OptimConfig(schedule="step", peak_lr=1.0), total_steps)
+    assert [float(schedule(step)) for step in range(total_steps)] == pytest.approx(rates)
