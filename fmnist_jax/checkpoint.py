@@ -137,6 +137,19 @@ def restore(directory: Path, step: int, like: TrainState) -> TrainState:
     return jax.device_put(replace(state, key=jax.random.wrap_key_data(state.key)))
 
 
+def read_origin(directory: Path, step: int) -> dict[str, Any]:
+    """Reads what `save` was told of where the state of a step comes from.
+
+    Raises:
+      CheckpointError: the manifest is damaged.
+    """
+    try:
+        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(directory / str(step) / "manifest")
+        return dict(described["origin"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
+
+
 def steps(directory: Path) -> list[int]:
     """Lists the steps that have a checkpoint, believable or not, in ascending order."""
     if not directory.is_dir():

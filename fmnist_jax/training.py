@@ -2,10 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,18 +22,11 @@ from fmnist_jax.metrics_log import MetricsLog
 from fmnist_jax.model import Model, make_model
 from fmnist_jax.optim import make_optimizer, make_schedule
 from fmnist_jax.state import TrainState, abstract_state, init_state, param_count
+from fmnist_jax.stops import stops
 from fmnist_jax.train_step import Batch, TrainChunk, make_train_chunk, make_train_step
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
-
-
-class Stop(NamedTuple):
-    """Where a chunk of training ends, and what happens there."""
-
-    step: int
-    evaluate: bool
-    save: bool
 
 
 class Program(NamedTuple):
@@ -76,27 +68,6 @@ def run(config: Config) -> dict[str, Any]:
     return summary
 
 
-def stops(config: Config, start: int) -> Iterator[Stop]:
-    """Divides a run into chunks that end at fixed steps, so that a resumed run divides it alike.
-
-    Args:
-      config: of the run.
-      start: steps already taken.
-
-    Yields:
-      The stops after `start`, the last of them at `config.total_steps`.
-    """
-    train, log_every, save_every = config.train, config.run.log_every, config.run.checkpoint_every
-    epochs = range(train.eval_every, train.epochs + 1, train.eval_every)
-    eval_steps = {ceil(epoch * config.data.train_size / train.batch_size) for epoch in epochs} | {config.total_steps}
-    step = start
-    while step < config.total_steps:
-        end = min((step // log_every + 1) * log_every, *(at for at in eval_steps if at > step))
-        evaluate = end in eval_steps and config.data.validation_size > 0
-        yield Stop(end, evaluate, save=end in eval_steps or end // save_every > step // save_every)
-        step = end
-
-
 def _refuse_other_run(directory: runlog.RunDirectory, config: Config) -> None:
     started = directory.read_config()
     if started is None:
@@ -125,13 +96,13 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     if directory.read_config() is None:
         directory.write_json("environment.json", described)
         directory.write_json("config.json", to_dict(config))
-    settings = to_dict(config)
-    origin = {"config": settings, "dataset_digest": data.digest(session.splits), "environment": described}
+    settings, dataset_digest = to_dict(config), data.digest(session.splits)
+    origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
     _warn_of_damage(session)
     try:
         with checkpoint.writing(directory.checkpoints) as manager:
             state, program = _prepare(session)
-            state = _restore_latest(session, state)
+            state = _restore_latest(session, state, dataset_digest)
             print(
                 f"{param_count(state.params):,} parameters, {len(session.splits.train):,} training images, "
                 f"{config.total_steps:,} steps; compiled in {program.compile_seconds:.1f} s; writing {directory.path}",
@@ -203,12 +174,24 @@ def _prepare(session: Session) -> tuple[TrainState, Program]:
     return state, program._replace(compile_seconds=time.perf_counter() - start)
 
 
-def _restore_latest(session: Session, state: TrainState) -> TrainState:
-    saved = checkpoint.steps(session.directory.checkpoints)
+def _restore_latest(session: Session, state: TrainState, dataset_digest: str) -> TrainState:
+    """Restores the newest checkpoint, or returns the state as it is if there is none.
+
+    Raises:
+      CheckpointError: it belongs to other data, another model or another optimiser.
+    """
+    directory = session.directory.checkpoints
+    saved = checkpoint.steps(directory)
     if not saved:
         return state
+    before = checkpoint.read_origin(directory, saved[-1]).get("dataset_digest")
+    if before != dataset_digest:
+        raise CheckpointError(
+            f"checkpoint {saved[-1]} in {directory} was trained on images with digest {before}, and those at hand "
+            f"have {dataset_digest}: bring back the data set, or start anew with another --run.dir"
+        )
     print(f"going on from step {saved[-1]} of {session.config.total_steps}")
-    return checkpoint.restore(session.directory.checkpoints, saved[-1], like=state)
+    return checkpoint.restore(directory, saved[-1], like=state)
 
 
 def _train(

@@ -4,14 +4,11 @@ import gzip
 import json
 import signal
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fmnist_jax import checkpoint, data, training
 from fmnist_jax.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -108,33 +105,13 @@ def test_another_configuration_is_refused_with_each_difference(finished: tuple[C
         assert difference in str(refusal.value)
 
 
-_CONFIGS = st.builds(
-    lambda epochs, batch_size, eval_every, log_every, checkpoint_every: replace(
-        _TINY,
-        train=replace(_TINY.train, epochs=epochs, batch_size=batch_size, eval_every=eval_every),
-        run=replace(_TINY.run, log_every=log_every, checkpoint_every=checkpoint_every),
-    ),
-    epochs=st.integers(1, 5),
-    batch_size=st.integers(1, 70),
-    eval_every=st.integers(1, 3),
-    log_every=st.integers(1, 30),
-    checkpoint_every=st.integers(1, 40),
-)
-
-
-@given(_CONFIGS, st.data())
-@settings(max_examples=100)
-def test_stops_are_the_same_wherever_a_run_was_cut(config: Config, draw: st.DataObject) -> None:
-    whole = list(training.stops(config, 0))
-    steps = [0, *(stop.step for stop in whole)]
-    saves = [0, *(stop.step for stop in whole if stop.save)]
-    assert all(0 < later - earlier <= config.run.log_every for earlier, later in pairwise(steps))
-    limit = config.run.checkpoint_every + config.run.log_every
-    assert all(later - earlier < limit for earlier, later in pairwise(saves))
-    assert whole[-1] == training.Stop(config.total_steps, evaluate=True, save=True)
-    assert sum(stop.evaluate for stop in whole) >= config.train.epochs // config.train.eval_every
-    cut = draw.draw(st.sampled_from(range(len(whole))))
-    assert list(training.stops(config, whole[cut].step)) == whole[cut + 1 :]
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))
+    training.run(config)
+    (tmp_path / "run" / "summary.json").unlink()
+    monkeypatch.setattr(data, "digest", lambda _: "0" * 64)
+    with pytest.raises(CheckpointError, match=f"those at hand have {'0' * 64}"):
+        training.run(config)
 
 
 def test_on_real_images_the_accuracy_is_that_on_the_official_files(

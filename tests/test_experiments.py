@@ -1,0 +1,46 @@
+"""The experiments: short, built of exported parts alone, and running."""
+
+import ast
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fmnist_jax
+from fmnist_jax import CLASS_NAMES, DataConfig, ModelConfig
+
+_FOLDER = Path(__file__).parents[1] / "experiments"
+_SCRIPTS = sorted(_FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("script", _SCRIPTS, ids=lambda script: script.stem)
+def test_an_experiment_uses_only_what_the_package_exports(script: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if (node.module or "").startswith("fmnist_jax")]
+    assert ours
+    for node in ours:
+        assert node.module == "fmnist_jax"
+        assert {alias.name for alias in node.names} <= set(dir(fmnist_jax))
+
+
+def test_seeds_trains_models_that_differ_and_learn() -> None:
+    script: dict[str, Any] = runpy.run_path(str(_FOLDER / "seeds.py"))
+    arguments = script["Arguments"](
+        data=DataConfig(name="synthetic", validation_size=0, synthetic_train_size=1000, synthetic_test_size=500),
+        model=ModelConfig(widths=(8, 16), depths=(1, 1)),
+        seeds=2,
+        steps=60,
+        batch_size=32,
+    )
+    accuracies = script["main"](arguments)
+    assert accuracies.shape == (2,)
+    assert np.all(accuracies > 0.3)
+    assert accuracies[0] != accuracies[1]
+
+
+def test_the_sample_sheet_has_a_row_for_each_class() -> None:
+    figure = runpy.run_path(str(_FOLDER / "sample_sheet.py"))["sample_sheet"](columns=3)
+    assert [axes.get_ylabel() for axes in figure.axes] == list(CLASS_NAMES)
+    assert all(axes.images[0].get_array().shape == (28, 3 * 28) for axes in figure.axes)
