@@ -38,16 +38,46 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
       SystemExit: with code 0, after printing the help that was asked for.
     """
     default = _starting_point(argv)
+    problems: list[str] = []
+    accepted = list(argv)
+    while isinstance(outcome := _attempt(accepted, prog, default), str):
+        # tyro names one problem at a time, so what it refuses is taken out until it has named them all.
+        problems.append(outcome)
+        before, accepted = accepted, _without_refused(accepted, outcome)
+        if accepted == before:
+            raise ConfigError(f"{'; '.join(problems)}; see --help")
+    try:
+        validate(outcome.config)
+    except ConfigError as error:
+        problems.append(str(error))
+        raise ConfigError("; ".join(problems)) from None
+    if problems:
+        raise ConfigError(f"{'; '.join(problems)}; see --help")
+    return outcome
+
+
+def _attempt(argv: Sequence[str], prog: str, default: Config) -> Arguments | str:
+    """Parses arguments, or says in one line why they cannot be parsed."""
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            arguments = tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(default))
+            return tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(default))
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise ConfigError(_one_line(messages.getvalue())) from None
-    validate(arguments.config)
-    return arguments
+        return _one_line(messages.getvalue())
+
+
+def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
+    """Takes the flags that a problem names, with their values, out of the arguments."""
+    refused = set(re.findall(r"--[\w.-]*\w", problem.partition(" (did you mean")[0]))
+    kept, keep = [], True
+    for argument in argv:
+        if argument.startswith("--"):
+            keep = argument.partition("=")[0] not in refused
+        if keep:
+            kept.append(argument)
+    return kept
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
@@ -100,4 +130,4 @@ def _one_line(box: str) -> str:
     body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
     suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
-    return f"{' '.join(body)}{hint}; see --help"
+    return f"{' '.join(body)}{hint}"

@@ -140,6 +140,7 @@ CASES = [
     Case("--run.checkpoint-every 0", "--run.checkpoint-every"),
     Case("--run.progress fancy", "fancy"),
     Case("--train.epochs 0 --model.dropout 1.0 --optim.momentum 2", "--model.dropout"),
+    Case("--train.epochs x --optim.name rmsprop --lr 1 --model.dropout 2", "--model.dropout is 2.0"),
     Case("--preset demo --run.dir {here}/file", "file", _file),
     Case("--preset demo --run.dir {here}/file/run", "file", _file),
     Case("--preset demo --run.dir /proc/run", "/proc"),
@@ -220,6 +221,11 @@ def test_a_bad_invocation_is_refused_in_one_line_and_leaves_nothing(refusals: li
     assert lines[0].startswith("error: ")
     assert case.says in lines[0]
     assert refusal.after == refusal.before
+
+
+def test_values_of_every_kind_that_are_wrong_are_named_at_once(refusals: list[Refusal]) -> None:
+    several = next(index for index, case in enumerate(CASES) if "rmsprop --lr" in case.arguments)
+    assert all(word in refusals[several].errors for word in ("--train.epochs", "rmsprop", "--lr", "--model.dropout"))
 
 
 def test_several_problems_are_named_at_once(refusals: list[Refusal]) -> None:
