@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+import optax
 from jax import Array
 
 CLASS_NAMES: tuple[str, ...] = (
@@ -38,7 +39,7 @@ def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) 
     Returns:
       f32[..., C]; the true class has `1 - amount + amount / C`, each other one `amount / C`.
     """
-    return (1.0 - amount) * one_hot(labels, num_classes) + amount / num_classes
+    return optax.smooth_labels(one_hot(labels, num_classes), amount)
 
 
 def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAMES) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jax import Array
 
+from fmnist_jax.labels import smoothed
+
 LossFn = Callable[[Array, Array], Array]
 """`(logits f32[B, C], labels i32[B]) -> f32[B]`."""
 
@@ -51,7 +53,7 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
     """Makes the cross-entropy with labels smoothed as in Szegedy et al. 2016 (arXiv:1512.00567, section 7)."""
 
     def loss_fn(logits: Array, labels: Array) -> Array:
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+        targets = smoothed(labels, label_smoothing, logits.shape[-1])
         losses = optax.softmax_cross_entropy(logits, targets)
         return jnp.where(labels >= 0, losses, 0.0)
 
