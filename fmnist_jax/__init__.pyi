@@ -116,6 +116,9 @@ from .layers import (
     conv as conv,
 )
 from .layers import (
+    conv_max_pool as conv_max_pool,
+)
+from .layers import (
     max_pool as max_pool,
 )
 from .metrics import (
@@ -180,4 +183,7 @@ from .train_step import (
 )
 from .validation import (
     validate as validate,
+)
+from .winograd import (
+    winograd_conv as winograd_conv,
 )

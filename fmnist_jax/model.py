@@ -1,6 +1,6 @@
 """The convolutional network, as a pair of pure functions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -52,13 +52,14 @@ class Conv(nn.Module):
 
     features: int
     dtype: jnp.dtype
+    operation: Callable[[Array, Array], Array] = layers.conv
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps [B, H, W, C] to [B, H, W, features]."""
+        """Maps [B, H, W, C] to what `operation` makes of it and a kernel [3, 3, C, features]."""
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-        return layers.conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class BatchNorm(nn.Module):
@@ -102,9 +103,7 @@ class ConvNet(nn.Module):
         x = images.astype(dtype)
         for width, depth in zip(self.config.widths, self.config.depths, strict=True):
             for layer in range(depth):
-                x = Conv(width, dtype)(x)
-                if layer == 0:
-                    x = layers.max_pool(x)
+                x = Conv(width, dtype, layers.conv if layer else layers.conv_max_pool)(x)
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.config.dropout, deterministic=not train)(x)

@@ -12,7 +12,8 @@ PRESETS: Mapping[str, Config] = {
     "fast": replace(
         _STANDARD,
         preset="fast",
-        model=replace(_STANDARD.model, widths=(24, 64, 128), dropout=0.1),
+        model=replace(_STANDARD.model, widths=(32, 64, 128), depths=(1, 1, 2), dropout=0.0),
+        optim=replace(_STANDARD.optim, peak_lr=0.4),
         train=replace(_STANDARD.train, epochs=4, flip=False, crop_padding=0),
     ),
     "demo": replace(

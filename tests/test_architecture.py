@@ -29,6 +29,7 @@ CORE = {
     "sampling",
     "state",
     "train_step",
+    "winograd",
 }
 # What only a shell needs: files, clocks, terminals, signals, other processes, hidden random state.
 EFFECTS = {

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import batch_norm, conv, max_pool
+from fmnist_jax import batch_norm, conv, conv_max_pool, max_pool
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
 CONV_SHAPES = [
@@ -22,6 +22,7 @@ CONV_SHAPES = [
     (2, 6, 6, 4, 1, 1),
     (2, 1, 1, 2, 3, 3),
     (1, 2, 3, 2, 2, 5),
+    (1, 7, 6, 64, 65, 3),  # small and wide: Winograd's form
 ]
 SMALL = (2, 5, 4, 3, 2, 3)
 
@@ -58,6 +59,10 @@ def draw_conv(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.nda
     return x, rng.normal(size=(size, size, inputs, outputs)), rng.normal(size=(batch, height, width, outputs))
 
 
+def as_float32(*arrays: np.ndarray) -> list[Array]:
+    return [jnp.asarray(array, jnp.float32) for array in arrays]
+
+
 def assert_all_close(got: Iterable[Any], expected: Iterable[Any], tolerance: float) -> None:
     for ours, theirs in zip(got, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -66,6 +71,10 @@ def assert_all_close(got: Iterable[Any], expected: Iterable[Any], tolerance: flo
 @partial(jax.jit, static_argnums=0)
 def gradients(function: Callable[..., Array], cotangent: Array, *operands: Array) -> tuple[Array, ...]:
     return jax.vjp(function, *operands)[1](cotangent)
+
+
+def composed(outer: Callable[[Array], Array], inner: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda *operands: outer(inner(*operands))
 
 
 @pytest.mark.parametrize("shape", CONV_SHAPES)
@@ -89,6 +98,35 @@ def test_conv_gradients_of_bfloat16_keep_the_dtype_and_accumulate_in_more() -> N
     for got, expected in zip(gradients(conv, g, x, kernel), numpy_conv_gradients(*wide), strict=True):
         assert got.dtype == jnp.bfloat16
         np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=2**-7)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 7, 7, 64, 64, 3), (1, 9, 7, 64, 64, 3), (1, 7, 7, 63, 64, 3), (1, 7, 7, 64, 64, 5)]
+)
+def test_conv_is_matrix_products_alone_only_where_the_image_is_small_and_wide(shape: tuple[int, ...]) -> None:
+    x, kernel, _ = as_float32(*draw_conv(shape))
+    program = jax.jit(conv).lower(x, kernel).as_text()
+    assert ("stablehlo.convolution" not in program) == (shape == (1, 7, 7, 64, 64, 3))
+
+
+# [B, H, W, C_in, C_out, K]: patches of 16 and 36 values, too many values for patches, odd sides.
+@pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
+def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: tuple[int, ...]) -> None:
+    x, kernel, _ = draw_conv(shape)
+    g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
+    with jax.enable_x64(True):
+        operands = (jnp.asarray(x), jnp.asarray(kernel))
+        ours = (conv_max_pool(*operands), *gradients(conv_max_pool, jnp.asarray(g), *operands))
+        two_steps = composed(max_pool, plain_conv)
+        expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
+    assert ours[0].dtype == jnp.float64
+    assert_all_close(ours, expected, 1e-12)
+
+
+def test_conv_max_pool_of_equal_pixels_shares_the_gradient_as_the_two_steps_do() -> None:
+    x, kernel = jnp.ones((1, 6, 6, 1)), jnp.ones((3, 3, 1, 2))
+    ours = gradients(conv_max_pool, jnp.ones((1, 3, 3, 2)), x, kernel)
+    assert_all_close(ours, gradients(composed(max_pool, plain_conv), jnp.ones((1, 3, 3, 2)), x, kernel), 0)
 
 
 def test_conv_gradients_inside_compiled_loops_equal_those_outside() -> None:
@@ -202,10 +240,6 @@ def our_norm(x: Array, scale: Array, bias: Array) -> Array:
     return batch_norm(x, scale, bias)[0]
 
 
-def as_float32(*arrays: np.ndarray) -> list[Array]:
-    return [jnp.asarray(array, jnp.float32) for array in arrays]
-
-
 def test_batch_norm_equals_numpy_and_flax() -> None:
     x, scale, bias, _ = draw_norm()
     x32, scale32, bias32 = as_float32(x, scale, bias)
@@ -280,3 +314,5 @@ def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
 def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
         conv(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))
+    with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
+        conv_max_pool(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))

@@ -20,6 +20,7 @@ CONFIGS = [
     ModelConfig(widths=(4, 6), depths=(1, 2)),
     ModelConfig(widths=(5,), depths=(3,)),
     ModelConfig(widths=(3, 4, 5, 6), depths=(2, 1, 1, 1)),
+    ModelConfig(widths=(3, 64, 64), depths=(1, 2, 1)),  # takes Winograd's form of the convolution
 ]
 
 
@@ -207,7 +208,7 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits(
     logits, updated = apply(half, *variables, draw_images(), train=train, key=key)
     lowered = apply.lower(half, *variables, draw_images(), train=train, key=key).as_text()
     products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
-    assert len(products) == 4
+    assert len(products) >= 4
     assert all("xbf16>" in line and "xf32>" not in line for line in products)
     assert {leaf.dtype for leaf in jax.tree.leaves((fresh, updated, logits))} == {jnp.dtype("float32")}
     expected = np.asarray(apply(model, *variables, draw_images(), train=train, key=key)[0])
