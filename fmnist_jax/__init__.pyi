@@ -31,6 +31,9 @@ from .checkpoint import (
 from .checkpoint import (
     state_digest as state_digest,
 )
+from .compilation import (
+    compiler_options as compiler_options,
+)
 from .config import (
     Config as Config,
 )

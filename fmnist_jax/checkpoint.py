@@ -193,7 +193,7 @@ def state_digest(state: TrainState) -> str:
 def _snapshot(state: TrainState) -> dict[str, np.ndarray]:
     """Copies every leaf to NumPy, by name, the key as u32 key data."""
     # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
-    return {name: np.array(leaf) for name, leaf in _named(_with_key_data(state))[0].items()}
+    return {name: np.array(leaf) for name, leaf in jax.device_get(_named(_with_key_data(state))[0]).items()}
 
 
 def _named(state: TrainState) -> tuple[dict[str, Any], Any]:

@@ -87,6 +87,7 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     # Orbax logs the tracebacks of errors that it also raises, and those are told here in one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     sys.unraisablehook = _report
+    _keep_executables()
     try:
         sys.exit(command(sys.argv[1:]))
     except FmnistError as error:
@@ -96,6 +97,17 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
         # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _keep_executables() -> None:
+    """Has JAX, not yet imported, keep what it compiles in the user's cache unless the environment says otherwise.
+
+    The key of an executable covers the program, the options, the versions and the device.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    if os.access(cache if cache.exists() else cache.parent, os.W_OK):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "fmnist_jax" / "executables"))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def _report(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -56,19 +56,20 @@ class MetricsLog:
         self._running = None
         while not all(leaf.is_ready() for leaf in jax.tree.leaves(rows)):
             time.sleep(_POLL)
-        losses = np.asarray(rows.loss_sum)[: end - start]
+        rows = jax.device_get(rows)
+        losses = rows.loss_sum[: end - start]
         if not np.isfinite(losses).all():
             step = start + int(np.flatnonzero(~np.isfinite(losses))[0])
             raise DivergenceError(
                 f"the training loss is not finite at step {step}: lower --optim.peak-lr (it is "
                 f"{self._config.optim.peak_lr}) or set --optim.clip-norm; earlier checkpoints are whole"
             )
-        result = metrics.summarize(metrics.Metrics(losses.sum(), np.asarray(rows.confusion).sum(0)))
+        result = metrics.summarize(metrics.Metrics(losses.sum(), rows.confusion.sum(0)))
         self._write(
             end,
             train_loss=result.loss,
             train_accuracy=result.accuracy,
-            learning_rate=float(self._schedule(end - 1)),
+            learning_rate=self._learning_rate(end - 1),
             images_per_second=result.examples / self._lap(),
         )
 
@@ -76,6 +77,10 @@ class MetricsLog:
         """Logs an evaluation on the validation images."""
         self._lap()
         self._write(step, val_loss=result.loss, val_accuracy=result.accuracy)
+
+    def _learning_rate(self, step: int) -> float:
+        with jax.transfer_guard("allow"):  # a few scalars, while the device is at work
+            return float(self._schedule(step))
 
     def _lap(self) -> float:
         now = time.perf_counter()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmnist_jax import checkpoint, data, figures, metrics
+from fmnist_jax import checkpoint, data, metrics
 from fmnist_jax.config import Config
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
 from fmnist_jax.runlog import RunDirectory
@@ -32,6 +32,8 @@ def write(
     config: Config, directory: RunDirectory, state: TrainState, splits: data.Splits, scores: Scores
 ) -> dict[str, Any]:
     """Writes `predictions.npz` (`logits`, `labels`) and the figures, and returns the summary."""
+    from fmnist_jax import figures  # matplotlib takes half a second to import, which the first step need not wait for
+
     names, records = splits.test.class_names, directory.records()
     confusion = np.asarray(scores.metrics.confusion)
     recalls = np.asarray(metrics.recall_per_class(confusion))

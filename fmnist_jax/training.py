@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from fmnist_jax import checkpoint, data, display, environment, interruption, lock, metrics, results, runlog
+from fmnist_jax import checkpoint, compilation, data, display, environment, interruption, lock, metrics, results, runlog
 from fmnist_jax.augment import make_augment
 from fmnist_jax.config import Config, diff, to_dict
 from fmnist_jax.errors import CheckpointError, DeviceMemoryError
@@ -160,15 +161,17 @@ def _prepare(session: Session) -> tuple[TrainState, Program]:
     chunk = make_train_chunk(step, config.train.batch_size, config.run.log_every)
     predict = make_predict(model)
     start = time.perf_counter()
-    state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(config.train.seed))
+    key = jax.random.key(config.train.seed)
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
     eval_batch = next(data.padded_batches(splits.test, config.train.eval_batch_size))
-    variables = (state.params, state.batch_stats)
+    init = jax.jit(lambda key: init_state(model, optimizer, key)).lower(key)
+    state = init.compile(compiler_options=dict(compilation.FOR_ONE_CALL))(key)
+    variables, options = (state.params, state.batch_stats), compilation.compiler_options()
     program = Program(
         train_data=train_data,
-        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(),
-        eval_step=jax.jit(make_eval_step(predict)).lower(*variables, eval_batch).compile(),
-        predict=jax.jit(predict).lower(*variables, eval_batch.images).compile(),
+        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(options),
+        eval_step=jax.jit(make_eval_step(predict)).lower(*variables, eval_batch).compile(options),
+        predict=jax.jit(predict).lower(*variables, eval_batch.images).compile(options),
         compile_seconds=0.0,
     )
     return state, program._replace(compile_seconds=time.perf_counter() - start)
@@ -208,10 +211,12 @@ def _train(
     """
     config, requests = session.config, session.requests
     step = int(state.step)
-    with display.display(config.run.progress, config.total_steps, step) as shown:
-        log = MetricsLog(config, session.directory, shown, step)
+    shown = display.display(config.run.progress, config.total_steps, step)
+    # What crosses between host and device in the loop does so by name (device_put, device_get), or not at all.
+    with shown as screen, jax.transfer_guard("disallow"):
+        log = MetricsLog(config, session.directory, screen, step)
         for stop in stops(config, step):
-            state, rows = program.chunk(state, program.train_data, jnp.int32(stop.step - step))
+            state, rows = program.chunk(state, program.train_data, jax.device_put(np.int32(stop.step - step)))
             # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
             log.dispatched(step, stop.step, rows)
             step = stop.step
@@ -221,8 +226,9 @@ def _train(
             accuracy = checkpoint.UNSCORED
             if stop.evaluate:
                 batches = data.padded_batches(session.splits.validation, config.train.eval_batch_size)
-                total = evaluate_batches(program.eval_step, state.params, state.batch_stats, batches)
-                result = metrics.summarize(total)
+                on_device = map(jax.device_put, batches)
+                total = evaluate_batches(program.eval_step, state.params, state.batch_stats, on_device)
+                result = metrics.summarize(jax.device_get(total))
                 log.evaluated(step, result)
                 accuracy = result.accuracy
             checkpoint.save(manager, state, accuracy, origin)
