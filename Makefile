@@ -1,8 +1,8 @@
-# make demo | make train [ARGS="..."] | make test | make faults: each installs what it needs into .venv on first use.
+# make demo | make train [ARGS="..."] | make test | make faults | make bench: each installs what it needs into .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train test faults
+.PHONY: demo train test faults bench
 demo: .venv/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
@@ -18,6 +18,9 @@ test: .venv/.installed-dev
 faults: .venv/.installed-dev
 	$(BIN)/python -m tests.faults
 
+bench: .venv/.installed-bench
+	$(BIN)/python experiments/benchmark.py $(ARGS)
+
 .venv/.installed: pyproject.toml
 	@echo "Installing fmnist_jax into .venv; this takes a minute or two, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,4 +31,10 @@ faults: .venv/.installed-dev
 	@echo "Installing fmnist_jax and its test tools into .venv; this takes a minute or two, once."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/.installed
+
+.venv/.installed-bench: pyproject.toml
+	@echo "Installing fmnist_jax and PyTorch into .venv; this takes some minutes, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ .venv/.installed

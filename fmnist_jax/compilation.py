@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 # For a function that runs once: initialising `fast` takes 0.7 s to compile instead of 2.7, for 20 ms more to run.
-FOR_ONE_CALL: Mapping[str, int] = MappingProxyType({"xla_backend_optimization_level": 0})
+FOR_ONE_CALL: Mapping[str, str] = MappingProxyType({"xla_backend_optimization_level": "0"})
 
 # No fusion of this type means no YNNPACK, XLA:CPU's default library for matrix products; a training step takes 1.2 to
 # 1.4 times as long with it as with the one before it, Eigen (jax 0.10.2, two x86-64 cores).

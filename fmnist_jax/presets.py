@@ -12,9 +12,9 @@ PRESETS: Mapping[str, Config] = {
     "fast": replace(
         _STANDARD,
         preset="fast",
-        model=replace(_STANDARD.model, widths=(32, 64, 128), depths=(1, 1, 2), dropout=0.0),
+        model=replace(_STANDARD.model, widths=(32, 64, 192), depths=(1, 1, 2), dropout=0.0),
         optim=replace(_STANDARD.optim, peak_lr=0.4),
-        train=replace(_STANDARD.train, epochs=4, flip=False, crop_padding=0),
+        train=replace(_STANDARD.train, epochs=4, eval_batch_size=125, flip=False, crop_padding=0),
     ),
     "demo": replace(
         _STANDARD,

@@ -165,7 +165,7 @@ def _prepare(session: Session) -> tuple[TrainState, Program]:
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
     eval_batch = next(data.padded_batches(splits.test, config.train.eval_batch_size))
     init = jax.jit(lambda key: init_state(model, optimizer, key)).lower(key)
-    state = init.compile(compiler_options=dict(compilation.FOR_ONE_CALL))(key)
+    state = init.compile(compiler_options={**compilation.FOR_ONE_CALL})(key)
     variables, options = (state.params, state.batch_stats), compilation.compiler_options()
     program = Program(
         train_data=train_data,

@@ -1,0 +1,88 @@
+"""What the benchmark reads off real runs of the training command, each in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fmnist_jax import Config
+
+_COMPILED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
+_FUNCTIONS = ("chunk", "eval_step", "predict")
+
+
+class Run(NamedTuple):
+    """One run of the command, to its end or to the signal that stopped it."""
+
+    seconds_to_first_step: float
+    """From starting the process to dispatching the first chunk."""
+    peak_bytes: int
+    """Largest resident memory of the process."""
+    compilations: dict[str, int]
+    """How often each function of the loop was compiled."""
+    images_per_second: float
+    """In the loop: the median over the log lines of the run but the first, which waits for the first chunk alone."""
+
+
+def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
+    """The command line of a run of the preset, on the data that the configuration names."""
+    data = ["--data.name", config.data.name, "--data.validation-size", str(config.data.validation_size)]
+    if config.data.name == "synthetic":
+        data += ["--data.synthetic-train-size", str(config.data.synthetic_train_size)]
+    model = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
+    run = ["--run.dir", str(directory), "--run.progress", "plain", "--run.checkpoint-every", "100"]
+    return ["--preset", config.preset, *data, *model, "--train.epochs", str(epochs), *run]
+
+
+def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
+    """Runs the command.
+
+    Args:
+      argv: its arguments.
+      cache: where JAX keeps executables; an empty folder makes a cold start.
+      stop_after: the number of log lines after which it is sent SIGTERM, on which it saves and stops.
+    """
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_LOG_COMPILES": "1"}
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmnist_jax.train", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors: list[str] = []
+    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
+    reader.start()
+    first, lines = float("nan"), 0
+    for line in process.stdout:
+        if "compiled in" in line:
+            first = time.perf_counter() - start
+        lines += "images/s" in line
+        if stop_after is not None and lines == stop_after:
+            process.send_signal(signal.SIGTERM)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reader.join()
+    if process.returncode not in (0, 143):
+        raise RuntimeError(f"the run failed: {''.join(errors[-5:])}")
+    found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
+    rates = _rates(Path(argv[argv.index("--run.dir") + 1]))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Run(first, usage.ru_maxrss * unit, {name: found[name] for name in _FUNCTIONS}, rates)
+
+
+def _rates(directory: Path) -> float:
+    records: list[dict[str, Any]] = [json.loads(line) for line in (directory / "metrics.jsonl").open()]
+    rates = [record["images_per_second"] for record in records if "images_per_second" in record]
+    return statistics.median(rates[1:])
