@@ -44,7 +44,7 @@ class Arguments:
     """Training steps in each measurement of a rate."""
     seeds: int = 3
     """Trainings of each side for the time to an accuracy."""
-    notebook_epochs: int = 6
+    notebook_epochs: int = 5
     """When to give up on PyTorch with the notebook's recipe."""
     out: Path = _FOLDER / "benchmarks"
     """Folder for <device>.json and <device>-scaling.png."""

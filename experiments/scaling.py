@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax_side
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from fmnist_jax import Config
 
@@ -54,7 +55,13 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
             line = [times[0] * (value / values[0]) ** power for value in values]
             axes.loglog(values, line, color="#888888", linestyle="--", label="proportional" if power == 1 else "square")
         axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())
+        low, high = min(times), max(times)
+        centre, half = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3
+        axes.set_ylim(centre / half, centre * half)  # a decade at least, so that noise does not look like a law
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(_AXES[name])
         axes.set_ylabel("milliseconds an image" if per_image else "seconds")
         axes.grid(which="both", alpha=0.3)

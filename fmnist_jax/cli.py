@@ -104,7 +104,7 @@ def _keep_executables() -> None:
 
     The key of an executable covers the program, the options, the versions and the device.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{os.environ.get('HOME', '')}/.cache")
     if os.access(cache if cache.exists() else cache.parent, os.W_OK):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "fmnist_jax" / "executables"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

@@ -138,6 +138,8 @@ class RunConfig:
     """Steps between checkpoints; one is also saved after each evaluation. In [1, 1000000000]."""
     progress: Literal["auto", "bar", "plain"] = "auto"
     """bar: a live progress bar. plain: a line per log interval. auto: a bar on a terminal."""
+    profile: Annotated[int, Range(0, 10_000)] = 0
+    """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
 
 
 @dataclass(frozen=True)

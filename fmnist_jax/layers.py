@@ -72,9 +72,9 @@ def _conv_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel, g = lax.optimization_barrier((*residuals, g))
     turned = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
     # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
-    swapped = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+    x, g_kernel = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
     pad = len(kernel) // 2
-    d_kernel = lax.conv_general_dilated(*swapped, (1, 1), [(pad, pad)] * 2, dimension_numbers=_NHWC)
+    d_kernel = lax.conv_general_dilated(x, g_kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=_NHWC)
     return _conv(g, turned), d_kernel.transpose(1, 2, 0, 3)
 
 

@@ -14,7 +14,19 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 
-from fmnist_jax import checkpoint, compilation, data, display, environment, interruption, lock, metrics, results, runlog
+from fmnist_jax import (
+    checkpoint,
+    compilation,
+    data,
+    display,
+    environment,
+    interruption,
+    lock,
+    metrics,
+    profiling,
+    results,
+    runlog,
+)
 from fmnist_jax.augment import make_augment
 from fmnist_jax.config import Config, diff, to_dict
 from fmnist_jax.errors import CheckpointError, DeviceMemoryError
@@ -110,6 +122,9 @@ def _train_and_score(session: Session) -> dict[str, Any]:
                 flush=True,
             )
             directory.append_session({"step": int(state.step), "run": settings["run"], **described})
+            if config.run.profile:
+                steps = profiling.parts(config.run.profile, config.run.log_every)
+                profiling.trace(program.chunk, state, program.train_data, steps, directory.path / "profile")
             state = _train(session, program, state, manager, origin)
             checkpoint.wait(manager, state)
         scores = results.score(

@@ -223,6 +223,7 @@ def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytes
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr(logging.getLogger("absl"), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(cli, "_keep_executables", lambda: None)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:
         cli.run_command(command)
@@ -237,3 +238,35 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+
+
+@pytest.fixture
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(os, "environ", {key: os.environ[key] for key in os.environ if key not in CACHE_VARIABLES})
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_executables_are_kept_in_the_users_cache(cache_home: Path, made: bool) -> None:
+    if made:
+        cache_home.mkdir()
+    cli._keep_executables()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(cache_home / "fmnist_jax" / "executables")
+    assert float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) < 1
+
+
+def test_a_place_that_the_user_chose_for_executables_stays(cache_home: Path) -> None:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = "/elsewhere"
+    cli._keep_executables()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
+    assert not cache_home.exists()
+
+
+def test_without_a_cache_that_can_be_written_nothing_is_kept(cache_home: Path) -> None:
+    os.environ["XDG_CACHE_HOME"] = str(cache_home / "no" / "such" / "place")
+    cli._keep_executables()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

@@ -81,6 +81,16 @@ def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Confi
     assert checkpoint.state_digest(state) == summary["state_digest"]
 
 
+def test_a_profiled_run_ends_as_one_that_was_not(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _, summary = finished
+    profiled = training.run(replace(config, run=replace(config.run, dir=tmp_path / "run", profile=4)))
+    assert profiled["state_digest"] == summary["state_digest"]
+    assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
 def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     training.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
