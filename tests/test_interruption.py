@@ -22,8 +22,8 @@ def test_a_signal_is_noted_and_the_previous_handlers_return(number: signal.Signa
 def test_a_second_interrupt_does_what_it_did_before() -> None:
     def interrupt_twice() -> None:
         with listen():
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         interrupt_twice()
