@@ -84,8 +84,10 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
     # Without a handler of the run's own, an interrupt ends the process as it ends any other, with no traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Orbax logs the tracebacks of errors that it also raises, and those are told here in one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Orbax logs the tracebacks of errors that it also raises, and asyncio those of the writes that fail beside the
+    # first; they are told here in one line.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report
     _keep_executables()
     try:

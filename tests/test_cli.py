@@ -221,13 +221,36 @@ def test_the_answer_of_a_command_is_its_exit_code(
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
     # What a command sets for its whole process must not outlive this test.
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(logging.getLogger("absl"), "setLevel", lambda _: None)
+    for logger in ("absl", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(cli, "_keep_executables", lambda: None)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:
         cli.run_command(command)
     return stop.value.code
+
+
+def test_writes_that_fail_beside_the_one_that_is_told_add_no_line() -> None:
+    program = """
+import asyncio, logging
+from fmnist_jax import cli
+from fmnist_jax.errors import CheckpointError
+
+async def write():
+    raise OSError("disk full")
+
+async def write_all():
+    beside = asyncio.ensure_future(write())
+    await asyncio.sleep(0)
+    raise CheckpointError("cannot write")
+
+logging.basicConfig()
+cli.run_command(lambda _: asyncio.run(write_all()))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: cannot write\n")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
