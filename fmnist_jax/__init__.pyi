@@ -127,6 +127,9 @@ from .eval_step import (
 from .eval_step import (
     make_predict as make_predict,
 )
+from .figures import (
+    labelled_rows as labelled_rows,
+)
 from .labels import (
     CLASS_NAMES as CLASS_NAMES,
 )

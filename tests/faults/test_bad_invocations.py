@@ -72,7 +72,7 @@ def _damaged_checkpoint(here: Path) -> None:
 
 
 _DEMO = json.dumps(to_dict(PRESETS["demo"]))
-_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "train", "run")})
+_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
 _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}
 
 CASES = [
