@@ -146,9 +146,6 @@ from .labels import (
     smoothed as smoothed,
 )
 from .layers import (
-    avg_pool as avg_pool,
-)
-from .layers import (
     batch_norm as batch_norm,
 )
 from .layers import (

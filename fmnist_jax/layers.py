@@ -154,20 +154,6 @@ def max_pool(x: Array) -> Array:
     return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
 
 
-def avg_pool(x: Array) -> Array:
-    """Takes the mean of each 2x2 window with stride 2, dropping an odd last row or column.
-
-    Args:
-      x: [B, H, W, C].
-
-    Returns:
-      [B, H // 2, W // 2, C].
-    """
-    height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    rows = x[:, 0:height:2] + x[:, 1:height:2]
-    return (rows[:, :, 0:width:2] + rows[:, :, 1:width:2]) / 4
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _normalize(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
     return _normalize_fwd(x, scale, bias, epsilon)[0]

@@ -1,6 +1,7 @@
 """The convolutional networks, each as a pair of pure functions."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -132,7 +133,7 @@ class ResidualBlock(nn.Module):
         In training, `skipped` of the images take the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and the
         others a residual that makes up for it, so that evaluation needs no factor.
         """
-        pool = layers.avg_pool if self.halve else lambda x: x
+        pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2)) if self.halve else lambda x: x
         normal = nn.relu(BatchNorm(self.momentum)(x, train))
         # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
         same = x.shape[-1] == self.features

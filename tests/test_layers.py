@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import avg_pool, batch_norm, conv, conv_max_pool, max_pool
+from fmnist_jax import batch_norm, conv, conv_max_pool, max_pool
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
 CONV_SHAPES = [
@@ -217,19 +217,6 @@ def test_max_pool_gradient_equals_finite_differences(shape: tuple[int, ...]) -> 
     expected = np.array([float(loss(x + step)) - float(loss(x - step)) for step in steps]).reshape(shape) / 0.5
     np.testing.assert_allclose(jax.grad(loss)(x), expected, atol=1e-3)
     assert np.count_nonzero(expected) == weights.size
-
-
-@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 5, 3, 2)])
-def test_avg_pool_equals_numpy_drops_an_odd_edge_and_shares_the_gradient(shape: tuple[int, ...]) -> None:
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    batch, height, width, channels = shape
-    even = x[:, : height // 2 * 2, : width // 2 * 2]
-    windows = even.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    np.testing.assert_allclose(avg_pool(jnp.asarray(x)), windows.mean((2, 4)), rtol=1e-5, atol=1e-6)
-    gradient = np.asarray(jax.grad(lambda x: avg_pool(x).sum())(jnp.asarray(x)))
-    expected = np.zeros(shape)
-    expected[:, : height // 2 * 2, : width // 2 * 2] = 0.25
-    np.testing.assert_array_equal(gradient, expected)
 
 
 def test_max_pool_shares_the_gradient_between_equal_elements() -> None:
