@@ -65,26 +65,20 @@ def ablation_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset and what it was left without, with the difference to the whole preset."""
     if not records:
         return NOTHING
-    rows = ["| preset | without | seeds | validation | difference |", "|---" * 5 + "|"]
+    rows = ["| preset | without | seeds | validation | difference | with mirror images |", "|---" * 6 + "|"]
     for group in _by_preset(records):
-        variants: dict[str, list[float]] = {"": []}
+        variants: dict[str, list[Record]] = {"": []}
         for record in group:
-            variants.setdefault(record["removed"] or "", []).append(_score(record))
-            if record["removed"] is None and record["val_accuracy_mirrored"] is not None:
-                # Needs no run of its own: the whole preset's has been scored both ways.
-                variants.setdefault("mirror images in the scoring", []).append(record["val_accuracy"])
-        whole = statistics.mean(variants[""])
-        for removed, scores in variants.items():
-            difference = f"{100 * (statistics.mean(scores) - whole):+.2f}" if removed else ""
-            cells = [group[0]["preset"], removed or "nothing", str(len(scores)), _percentage(scores), difference]
+            variants.setdefault(record["removed"] or "", []).append(record)
+        whole = statistics.mean(record["val_accuracy"] for record in variants[""])
+        for removed, runs in variants.items():
+            difference = 100 * (statistics.mean(record["val_accuracy"] for record in runs) - whole)
+            cells = [
+                *(group[0]["preset"], removed or "nothing", str(len(runs)), _spread(runs, "val_accuracy")),
+                *(f"{difference:+.2f}" if removed else "", _spread(runs, "val_accuracy_mirrored")),
+            ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])
-
-
-def _score(record: Record) -> float:
-    """The validation accuracy by which a variant is judged: as its configuration scores."""
-    mirrored: float | None = record["val_accuracy_mirrored"]
-    return record["val_accuracy"] if mirrored is None else mirrored
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:

@@ -91,7 +91,7 @@ def write(
 def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:
     """Says what came out, where it lies, and what to try next."""
     weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
-    following = {"demo": "--preset fast", "fast": "--preset standard", "standard": "--preset small"}.get(
+    following = {"demo": "--preset fast", "fast": "--preset standard"}.get(
         summary["preset"], f"--preset {summary['preset']} --train.seed {summary['seed'] + 1}"
     )
     mirrored = summary["test_accuracy_mirrored"]
