@@ -75,7 +75,8 @@ def configuration(arguments: Arguments) -> Config:
         config,
         model=replace(config.model, dtype="bfloat16"),
         optim=replace(config.optim, peak_lr=1.0),
-        train=replace(config.train, batch_size=1024, eval_batch_size=2000, epochs=20, flip=True),
+        augment=replace(config.augment, flip="random"),
+        train=replace(config.train, batch_size=1024, eval_batch_size=2000, epochs=20),
     )
 
 

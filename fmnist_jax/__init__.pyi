@@ -11,13 +11,37 @@ from .augment import (
     make_augment as make_augment,
 )
 from .augment import (
+    make_cutout as make_cutout,
+)
+from .augment import (
     make_random_crop as make_random_crop,
+)
+from .augment import (
+    make_random_erasing as make_random_erasing,
+)
+from .augment import (
+    make_random_rotation as make_random_rotation,
+)
+from .augment import (
+    mirror_alternately as mirror_alternately,
 )
 from .augment import (
     normalize as normalize,
 )
 from .augment import (
     random_flip as random_flip,
+)
+from .augment import (
+    rotate as rotate,
+)
+from .averaging import (
+    make_averaging_step as make_averaging_step,
+)
+from .averaging import (
+    start_average as start_average,
+)
+from .averaging import (
+    weights_to_score as weights_to_score,
 )
 from .checkpoint import (
     open_manager as open_manager,
@@ -33,6 +57,9 @@ from .checkpoint import (
 )
 from .compilation import (
     compiler_options as compiler_options,
+)
+from .config import (
+    AugmentConfig as AugmentConfig,
 )
 from .config import (
     Config as Config,
@@ -98,13 +125,22 @@ from .eval_step import (
     make_eval_step as make_eval_step,
 )
 from .eval_step import (
+    make_mirrored_predict as make_mirrored_predict,
+)
+from .eval_step import (
     make_predict as make_predict,
+)
+from .figures import (
+    labelled_rows as labelled_rows,
 )
 from .labels import (
     CLASS_NAMES as CLASS_NAMES,
 )
 from .labels import (
     class_names as class_names,
+)
+from .labels import (
+    class_weights as class_weights,
 )
 from .labels import (
     one_hot as one_hot,
@@ -139,6 +175,21 @@ from .metrics import (
 from .metrics import (
     summarize as summarize,
 )
+from .mixing import (
+    Mix as Mix,
+)
+from .mixing import (
+    make_cutmix as make_cutmix,
+)
+from .mixing import (
+    make_mix as make_mix,
+)
+from .mixing import (
+    make_mixup as make_mixup,
+)
+from .mixing import (
+    unmixed as unmixed,
+)
 from .model import (
     Model as Model,
 )
@@ -154,11 +205,23 @@ from .optim import (
 from .presets import (
     PRESETS as PRESETS,
 )
+from .recipe import (
+    Recipe as Recipe,
+)
+from .recipe import (
+    make_recipe as make_recipe,
+)
+from .sampling import (
+    batch_epochs as batch_epochs,
+)
 from .sampling import (
     batch_indices as batch_indices,
 )
 from .state import (
     TrainState as TrainState,
+)
+from .state import (
+    Weights as Weights,
 )
 from .state import (
     abstract_state as abstract_state,
@@ -176,6 +239,9 @@ from .train_step import (
     Batch as Batch,
 )
 from .train_step import (
+    Sample as Sample,
+)
+from .train_step import (
     make_train_chunk as make_train_chunk,
 )
 from .train_step import (
@@ -183,6 +249,9 @@ from .train_step import (
 )
 from .train_step import (
     sample_batch as sample_batch,
+)
+from .train_step import (
+    sample_mirrored_batch as sample_mirrored_batch,
 )
 from .validation import (
     validate as validate,

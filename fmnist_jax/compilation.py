@@ -10,8 +10,8 @@ import jax
 # For a function that runs once: initialising `fast` takes 0.7 s to compile instead of 2.7, for 20 ms more to run.
 FOR_ONE_CALL: Mapping[str, str] = MappingProxyType({"xla_backend_optimization_level": "0"})
 
-# No fusion of this type means no YNNPACK, XLA:CPU's default library for matrix products; a training step of `fast` takes
-# 71 ms with it and 40 ms with the one before it, Eigen (jax 0.10.2, two x86-64 cores, experiments/layer_times.py).
+# No fusion of this type means no YNNPACK, XLA:CPU's default library for matrix products; a training step of `fast`
+# takes 71 ms with it and 40 ms with the one before it, Eigen (jax 0.10.2, two cores, experiments/layer_times.py).
 _WITHOUT_YNNPACK: Mapping[str, str] = MappingProxyType({"xla_cpu_experimental_ynn_fusion_type": ""})
 
 

@@ -68,14 +68,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The convolutional network: stages, each of which halves the image."""
+    """The convolutional network, in stages of falling resolution."""
 
+    family: Literal["plain", "resnet"] = "plain"
+    """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (32, 96, 192)
     """Channels of each stage; one to four stages. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 2, 2)
-    """3x3 convolutions in each stage. Each in [1, 100]."""
+    """3x3 convolutions in each stage of plain, blocks of two in each stage of resnet. Each in [1, 100]."""
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.3
     """Share of the features dropped before the dense head while training. In [0, 1)."""
+    stochastic_depth: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    """Share of the training images that skip the last block of resnet; fewer skip earlier ones. In [0, 1)."""
     batch_norm_momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     """Share of the running statistics kept at each step. In [0, 1)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -105,8 +109,30 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class AugmentConfig:
+    """How the training images are varied."""
+
+    flip: Literal["none", "random", "alternating"] = "alternating"
+    """random: mirror each image left to right half of the time. alternating: in every other epoch."""
+    crop_padding: Annotated[int, Range(0, 14)] = 2
+    """Shift each image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
+    rotation: Annotated[float, Range(0, 180)] = 0.0
+    """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
+    erase_probability: _Fraction = 0.0
+    """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
+    cutout: Annotated[int, Range(0, 28)] = 0
+    """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 28]."""
+    mixup_alpha: Annotated[float, Range(0, 10)] = 0.0
+    """Average images with one another, in shares drawn from Beta(alpha, alpha); 0 averages none. In [0, 10]."""
+    cutmix_alpha: Annotated[float, Range(0, 10)] = 0.0
+    """Paste boxes of images into one another, as large as Beta(alpha, alpha) says; 0 pastes none. In [0, 10]."""
+    mix_probability: _Fraction = 0.5
+    """Share of the images to which mixup_alpha or cutmix_alpha applies. In [0, 1]."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """How long to train, on what batches, and with which variations of the images."""
+    """How long to train, on what batches, towards which labels, and what to score."""
 
     epochs: Annotated[int, Range(1, 100_000)] = 20
     """Passes over the training images. In [1, 100000]."""
@@ -118,10 +144,10 @@ class TrainConfig:
     """Determines initial weights, order of the images, augmentation and dropout. In [0, 4294967295]."""
     label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1
     """Share of the label's weight spread evenly over the ten classes. In [0, 1)."""
-    flip: bool = True
-    """Mirror half of the training images left to right."""
-    crop_padding: Annotated[int, Range(0, 14)] = 2
-    """Shift each training image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
+    average_decay: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    """Score an average of the weights that keeps this share of itself at each step; 0 keeps no average. In [0, 1)."""
+    eval_mirror: bool = True
+    """At the end, also score with the logits of each image and its mirror image averaged."""
     eval_every: Annotated[int, Range(1, 100_000)] = 1
     """Epochs between evaluations on the validation images. In [1, 100000]."""
 
@@ -142,6 +168,17 @@ class RunConfig:
     """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
 
 
+SECTIONS: Mapping[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+    "run": RunConfig,
+}
+"""The parts of a `Config`, by the name of its field."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that determines a run."""
@@ -151,6 +188,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -179,12 +217,11 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     Raises:
       ConfigError: a section or field that this version does not know, or one that is missing.
     """
-    sections = {"data": DataConfig, "model": ModelConfig, "optim": OptimConfig, "train": TrainConfig, "run": RunConfig}
-    if not isinstance(values, Mapping) or values.keys() != {"preset", *sections}:
-        others = sorted({"preset", *sections} ^ set(values)) if isinstance(values, Mapping) else values
+    if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
+        others = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
         raise ConfigError(f"the configuration has other sections than this version: {others}")
     built: dict[str, Any] = {"preset": values["preset"]}
-    for section, kind in sections.items():
+    for section, kind in SECTIONS.items():
         if not isinstance(values[section], Mapping):
             raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
         given = dict(values[section])
@@ -205,7 +242,7 @@ def diff(old: Config, new: Config) -> list[str]:
     """Lists the fields that differ, each as `section.field: old -> new`."""
     before, after = to_dict(old), to_dict(new)
     lines = [] if old.preset == new.preset else [f"preset: {old.preset} -> {new.preset}"]
-    for section in ("data", "model", "optim", "train", "run"):
+    for section in SECTIONS:
         for name, value in before[section].items():
             if value != after[section][name]:
                 lines.append(f"{section}.{name}: {value} -> {after[section][name]}")

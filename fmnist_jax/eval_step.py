@@ -25,6 +25,19 @@ def make_predict(model: Model) -> Predict:
     return predict
 
 
+def make_mirrored_predict(predict: Predict) -> Predict:
+    """Makes a `predict` that averages the logits of each image and its mirror image.
+
+    But for a constant an image, the mean of logits is that of log-probabilities. Mirroring at test time is as old as
+    Krizhevsky et al. 2012, who averaged probabilities.
+    """
+
+    def mirrored_predict(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        return (predict(params, batch_stats, images) + predict(params, batch_stats, images[:, :, ::-1])) / 2
+
+    return mirrored_predict
+
+
 def make_eval_step(predict: Predict, *, loss_fn: LossFn = cross_entropy) -> EvalStep:
     """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 count nowhere."""
 

@@ -80,3 +80,20 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.85)
     return figure
+
+
+def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Draws rows of images side by side, dark on light, each under its name.
+
+    Args:
+      rows: u8[N, H, W, 1] by name.
+    """
+    columns = max(len(images) for images in rows.values())
+    figure = Figure(figsize=(2.1 + 0.54 * columns, 0.62 * len(rows)), layout="constrained")
+    for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
+        axes.imshow(255 - np.concatenate(list(images[..., 0]), axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    return figure

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
@@ -28,18 +29,23 @@ def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
     return jax.nn.one_hot(labels, num_classes)
 
 
+def class_weights(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
+    """Spreads labels i32[...] as `one_hot` does; weights f32[..., num_classes] stay as they are."""
+    return labels if jnp.issubdtype(labels.dtype, jnp.floating) else one_hot(labels, num_classes)
+
+
 def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """One-hot labels with `amount` of the weight spread evenly (arXiv:1512.00567, section 7).
+    """The classes' weights with `amount` of them spread evenly (arXiv:1512.00567, section 7).
 
     Args:
-      labels: i32[...].
+      labels: i32[...], or weights f32[..., C] that sum to one.
       amount: in [0, 1].
       num_classes: C.
 
     Returns:
-      f32[..., C]; the true class has `1 - amount + amount / C`, each other one `amount / C`.
+      f32[..., C]; a weight w becomes `(1 - amount) * w + amount / C`.
     """
-    return optax.smooth_labels(one_hot(labels, num_classes), amount)
+    return optax.smooth_labels(class_weights(labels, num_classes), amount)
 
 
 def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAMES) -> list[str]:

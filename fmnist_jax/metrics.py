@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from jax import Array
 
-from fmnist_jax.labels import smoothed
+from fmnist_jax.labels import class_weights, smoothed
 
 LossFn = Callable[[Array, Array], Array]
-"""`(logits f32[B, C], labels i32[B]) -> f32[B]`."""
+"""`(logits f32[B, C], labels i32[B] or f32[B, C]) -> f32[B]`."""
 
 PADDING_LABEL = -1
 """Label of the rows that fill up a last batch: they count nowhere."""
@@ -37,11 +37,11 @@ class Summary(NamedTuple):
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Computes -log softmax(logits)[label] in nats; 0 for padding.
+    """Computes -log softmax(logits)[label] in nats, of soft labels the weighted mean; 0 for padding.
 
     Args:
       logits: f32[B, C].
-      labels: i32[B], in [0, C) or `PADDING_LABEL`.
+      labels: i32[B], in [0, C) or `PADDING_LABEL`; or the weights f32[B, C] of the classes, all zero for padding.
 
     Returns:
       f32[B].
@@ -55,23 +55,30 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
     def loss_fn(logits: Array, labels: Array) -> Array:
         targets = smoothed(labels, label_smoothing, logits.shape[-1])
         losses = optax.softmax_cross_entropy(logits, targets)
-        return jnp.where(labels >= 0, losses, 0.0)
+        return jnp.where(_counted(labels, logits.shape[-1]), losses, 0.0)
 
     return loss_fn
 
 
 def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
-    """Sums up one batch; rows labelled `PADDING_LABEL` count nowhere.
+    """Sums up one batch; padding counts nowhere, and a soft label counts as its heaviest class.
 
     Args:
       logits: f32[B, C].
-      labels: i32[B].
+      labels: as for `cross_entropy`.
       losses: f32[B].
     """
     classes = logits.shape[-1]
-    true = jax.nn.one_hot(labels, classes, dtype=jnp.int32)
+    counted = _counted(labels, classes)
+    heaviest = class_weights(labels, classes).argmax(-1)
+    true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
-    return Metrics(loss_sum=jnp.where(labels >= 0, losses, 0.0).sum(), confusion=true.T @ predicted)
+    return Metrics(loss_sum=jnp.where(counted, losses, 0.0).sum(), confusion=true.T @ predicted)
+
+
+def _counted(labels: Array, classes: int) -> Array:
+    """Tells the rows bool[B] that have a label from padding, in which no class has any weight."""
+    return class_weights(labels, classes).any(-1)
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:

@@ -1,6 +1,7 @@
-"""The convolutional network, as a pair of pure functions."""
+"""The convolutional networks, each as a pair of pure functions."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -48,17 +49,19 @@ class Model(NamedTuple):
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution without bias, computing in `dtype` with float32 parameters."""
+    """A convolution without bias, computing in `dtype` with float32 parameters."""
 
     features: int
     dtype: jnp.dtype
     operation: Callable[[Array, Array], Array] = layers.conv
+    size: int = 3
+    initializer: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps [B, H, W, C] to what `operation` makes of it and a kernel [3, 3, C, features]."""
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
+        """Maps [B, H, W, C] to what `operation` makes of it and a kernel [size, size, C, features]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initializer, shape, jnp.float32)
         return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
@@ -110,9 +113,67 @@ class ConvNet(nn.Module):
         return nn.Dense(NUM_CLASSES, dtype=dtype)(x).astype(jnp.float32)
 
 
+class ResidualBlock(nn.Module):
+    """Normalisation, activation and convolution, twice, added to the input (He et al. 2016, arXiv:1603.05027).
+
+    The last kernel starts at 0, so that the block starts as its shortcut, as in Zhang et al. 2019 (arXiv:1901.09321).
+    The scale of the last norm cannot do that here: the activation after it would pass no gradient back.
+    """
+
+    features: int
+    halve: bool
+    skipped: float
+    momentum: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps [B, H, W, C] to [B, H, W, features], or to half the height and width with `halve`.
+
+        In training, `skipped` of the images take the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and the
+        others a residual that makes up for it, so that evaluation needs no factor.
+        """
+        pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2)) if self.halve else lambda x: x
+        normal = nn.relu(BatchNorm(self.momentum)(x, train))
+        # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
+        same = x.shape[-1] == self.features
+        shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
+        y = pool(Conv(self.features, self.dtype)(normal))
+        y = nn.relu(BatchNorm(self.momentum)(y, train))
+        y = Conv(self.features, self.dtype, initializer=nn.initializers.zeros)(y)
+        y = nn.Dropout(self.skipped, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
+        return shortcut + y
+
+
+class ResNet(nn.Module):
+    """Stages of residual blocks, each but the first halving the image, then the mean of all pixels and a dense head."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        config, dtype, blocks = self.config, jnp.dtype(self.config.dtype), sum(self.config.depths)
+        x = Conv(config.widths[0], dtype)(images)
+        number = 0
+        for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            for layer in range(depth):
+                number += 1
+                skipped = config.stochastic_depth * number / blocks
+                halve = stage > 0 and layer == 0
+                x = ResidualBlock(width, halve, skipped, config.batch_norm_momentum, dtype)(x, train)
+        x = nn.relu(BatchNorm(config.batch_norm_momentum)(x, train))
+        x = x.astype(jnp.float32).mean((1, 2))
+        x = nn.Dropout(config.dropout, deterministic=not train)(x)
+        return nn.Dense(NUM_CLASSES)(x)
+
+
+_FAMILIES = {"plain": ConvNet, "resnet": ResNet}
+
+
 def make_model(config: ModelConfig) -> Model:
     """Builds the network that `config` describes."""
-    network = ConvNet(config)
+    network = _FAMILIES[config.family](config)
 
     def init(key: Array) -> tuple[Params, BatchStats]:
         variables = network.init(key, jnp.zeros((1, *IMAGE_SHAPE)), train=False)

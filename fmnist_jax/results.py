@@ -8,36 +8,63 @@ from fmnist_jax import checkpoint, data, metrics
 from fmnist_jax.config import Config
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
 from fmnist_jax.runlog import RunDirectory
-from fmnist_jax.state import TrainState, param_count
+from fmnist_jax.state import TrainState, Weights, param_count
 
 
 class Scores(NamedTuple):
-    """The final state on the test images."""
+    """The final weights on the test images."""
 
     metrics: metrics.Metrics
     logits: np.ndarray
     """f32[N, 10]."""
+    mirrored_logits: np.ndarray | None
+    """f32[N, 10], with mirror images averaged in, where that was asked for."""
+    mirrored_val_accuracy: float | None
+    """Of the validation images, likewise; None also where there are none."""
 
 
-def score(eval_step: EvalStep, predict: Predict, state: TrainState, test: data.Dataset, batch_size: int) -> Scores:
-    """Evaluates a state on every test image, and keeps the logits from which anyone can check it."""
-    variables = (state.params, state.batch_stats)
-    total = evaluate_batches(eval_step, *variables, data.padded_batches(test, batch_size))
-    batches = data.padded_batches(test, batch_size)
-    logits = np.concatenate([np.asarray(predict(*variables, batch.images)) for batch in batches])
-    return Scores(total, logits[: len(test)])
+def score(
+    eval_step: EvalStep,
+    predict: Predict,
+    weights: Weights,
+    splits: data.Splits,
+    batch_size: int,
+    *,
+    mirrored_predict: Predict | None = None,
+) -> Scores:
+    """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
+    total = evaluate_batches(eval_step, *weights, data.padded_batches(splits.test, batch_size))
+    logits = _logits(predict, weights, splits.test, batch_size)
+    if mirrored_predict is None:
+        return Scores(total, logits, None, None)
+    of_test, of_validation = (
+        _logits(mirrored_predict, weights, dataset, batch_size) for dataset in (splits.test, splits.validation)
+    )
+    return Scores(total, logits, of_test, _accuracy(of_validation, splits.validation.labels))
+
+
+def _logits(predict: Predict, weights: Weights, dataset: data.Dataset, batch_size: int) -> np.ndarray:
+    """Predicts every example of a data set, f32[N, 10]."""
+    batches = data.padded_batches(dataset, batch_size)
+    parts = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    return np.concatenate([np.zeros((0, 10), np.float32), *parts])[: len(dataset)]
+
+
+def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
+    return float(np.mean(logits.argmax(-1) == labels)) if logits is not None and len(labels) else None
 
 
 def write(
     config: Config, directory: RunDirectory, state: TrainState, splits: data.Splits, scores: Scores
 ) -> dict[str, Any]:
-    """Writes `predictions.npz` (`logits`, `labels`) and the figures, and returns the summary."""
+    """Writes `predictions.npz` (`logits`, `labels`, any `mirrored_logits`) and the figures; returns the summary."""
     from fmnist_jax import figures  # matplotlib takes half a second to import, which the first step need not wait for
 
     names, records = splits.test.class_names, directory.records()
     confusion = np.asarray(scores.metrics.confusion)
     recalls = np.asarray(metrics.recall_per_class(confusion))
-    directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": splits.test.labels})
+    mirrored = {} if scores.mirrored_logits is None else {"mirrored_logits": scores.mirrored_logits}
+    directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": splits.test.labels, **mirrored})
     directory.save_figure("curves", figures.curves(records))
     directory.save_figure("confusion_matrix", figures.confusion_matrix(confusion, names))
     result = metrics.summarize(scores.metrics)
@@ -46,9 +73,11 @@ def write(
         "preset": config.preset,
         "seed": config.train.seed,
         "test_accuracy": result.accuracy,
+        "test_accuracy_mirrored": _accuracy(scores.mirrored_logits, splits.test.labels),
         "test_loss": result.loss,
         "test_examples": result.examples,
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
+        "val_accuracy_mirrored": scores.mirrored_val_accuracy,
         "weakest_classes": {names[i]: float(recalls[i]) for i in np.argsort(recalls)[:3]},
         "parameters": param_count(state.params),
         "steps": int(state.step),
@@ -67,9 +96,11 @@ def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:
     following = {"demo": "--preset fast", "fast": "--preset standard"}.get(
         summary["preset"], f"--preset {summary['preset']} --train.seed {summary['seed'] + 1}"
     )
+    mirrored = summary["test_accuracy_mirrored"]
     print(
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
-        f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s\n"
+        f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s"
+        f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
         f"weakest classes: {weakest}\n"
         f"run directory: {directory.path}\n"
         f"  summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "

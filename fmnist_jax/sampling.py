@@ -29,11 +29,29 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
     Returns:
       i32[B] in [0, n).
     """
-    position = jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    epoch, place = position // n, position % n
+    epoch, place = jnp.divmod(_positions(step, batch_size), n)
     order = jax.random.fold_in(key, _ORDER_STREAM)
     keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,)))(epoch)
     return _permute(keys, place, n)
+
+
+def batch_epochs(step: Array | int, batch_size: int, n: int) -> Array:
+    """Gives the epoch, counted from 0, that each example of one batch belongs to.
+
+    Args:
+      step: as for `batch_indices`.
+      batch_size: B.
+      n: number of examples.
+
+    Returns:
+      i32[B].
+    """
+    return _positions(step, batch_size) // n
+
+
+def _positions(step: Array | int, batch_size: int) -> Array:
+    """Counts the examples i32[B] of one batch over the whole run."""
+    return jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
 
 
 def _permute(keys: Array, place: Array, n: int) -> Array:

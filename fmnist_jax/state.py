@@ -1,5 +1,7 @@
 """The state of training: arrays only, so that it can be jitted, mapped, donated, sharded and saved."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,6 +9,13 @@ from flax import struct
 from jax import Array
 
 from fmnist_jax.model import BatchStats, Model, Params
+
+
+class Weights(NamedTuple):
+    """What a model computes with."""
+
+    params: Params
+    batch_stats: BatchStats
 
 
 @struct.dataclass
@@ -20,6 +29,8 @@ class TrainState:
     opt_state: optax.OptState
     key: Array
     """The root key of the run, a constant: a step derives its own keys from it and the step number."""
+    averages: Weights | None = None
+    """The average of the weights over the steps, where one is kept."""
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array) -> TrainState:

@@ -10,10 +10,11 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from fmnist_jax.augment import Augment, identity, normalize
+from fmnist_jax.augment import Augment, identity, mirror_alternately, normalize
 from fmnist_jax.metrics import LossFn, Metrics, batch_metrics, cross_entropy
+from fmnist_jax.mixing import Mix, unmixed
 from fmnist_jax.model import BatchStats, Model, Params
-from fmnist_jax.sampling import batch_indices
+from fmnist_jax.sampling import batch_epochs, batch_indices
 from fmnist_jax.state import TrainState
 
 
@@ -23,11 +24,13 @@ class Batch(NamedTuple):
     images: Array | np.ndarray
     """u8[B, 28, 28, 1]."""
     labels: Array | np.ndarray
-    """i32[B]."""
+    """i32[B], or f32[B, 10]: the weight of each class."""
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 TrainChunk = Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]
+Sample = Callable[[Batch, Array, Array, int], Batch]
+"""`(data, key, step, batch_size) -> batch`: the batch of a step out of a whole data set."""
 
 
 def make_train_step(
@@ -36,6 +39,7 @@ def make_train_step(
     *,
     loss_fn: LossFn = cross_entropy,
     augment: Augment = identity,
+    mix: Mix = unmixed,
 ) -> TrainStep:
     """Makes one step of gradient descent on the mean loss of a batch.
 
@@ -45,8 +49,9 @@ def make_train_step(
     Args:
       model: the network.
       optimizer: what turns gradients into updates.
-      loss_fn: `(logits f32[B, 10], labels i32[B]) -> f32[B]`.
+      loss_fn: `(logits f32[B, 10], labels) -> f32[B]`; the labels are i32[B], or f32[B, 10] where `mix` makes them so.
       augment: `(key, u8[B, 28, 28, 1]) -> u8[B, 28, 28, 1]`.
+      mix: `(key, f32[B, 28, 28, 1], labels) -> (f32[B, 28, 28, 1], labels)`, on the normalised images.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update. Every
@@ -54,9 +59,10 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        step_key = jax.random.fold_in(state.key, state.step)
+        augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images = normalize(augment(augment_key, jnp.asarray(batch.images)))
-        labels = jnp.asarray(batch.labels)
+        images, labels = mix(mix_key, images, jnp.asarray(batch.labels))
 
         def mean_loss(params: Params) -> tuple[Array, tuple[Array, Array, BatchStats]]:
             logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
@@ -83,13 +89,23 @@ def sample_batch(data: Batch, key: Array, step: Array | int, batch_size: int) ->
     return Batch(data.images[indices], data.labels[indices])
 
 
-def make_train_chunk(step_fn: TrainStep, batch_size: int, max_steps: int) -> TrainChunk:
+def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size: int) -> Batch:
+    """As `sample_batch`, with the images mirrored in every other epoch by `mirror_alternately`."""
+    n = data.labels.shape[0]
+    indices, epochs = batch_indices(key, step, batch_size, n), batch_epochs(step, batch_size, n)
+    return Batch(mirror_alternately(key, jnp.asarray(data.images[indices]), indices, epochs), data.labels[indices])
+
+
+def make_train_chunk(
+    step_fn: TrainStep, batch_size: int, max_steps: int, *, sample: Sample = sample_batch
+) -> TrainChunk:
     """Makes many steps in one compiled loop over data that stay on the device.
 
     Args:
       step_fn: what `make_train_step` returns.
       batch_size: B.
       max_steps: the longest chunk, in steps.
+      sample: gathers the batch of a step, by the root key of the state.
 
     Returns:
       `chunk(state, data, num_steps) -> (state, metrics)`, where `data` is the whole training set as one
@@ -99,7 +115,7 @@ def make_train_chunk(step_fn: TrainStep, batch_size: int, max_steps: int) -> Tra
 
     def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Metrics]:
         def take_step(state: TrainState) -> tuple[TrainState, Metrics]:
-            return step_fn(state, sample_batch(data, state.key, state.step, batch_size))
+            return step_fn(state, sample(data, state.key, state.step, batch_size))
 
         def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
             state, rows = carry

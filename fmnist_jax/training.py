@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import orbax.checkpoint as ocp
 
 from fmnist_jax import (
@@ -27,16 +26,22 @@ from fmnist_jax import (
     results,
     runlog,
 )
-from fmnist_jax.augment import make_augment
+from fmnist_jax.averaging import weights_to_score
 from fmnist_jax.config import Config, diff, to_dict
 from fmnist_jax.errors import CheckpointError, DeviceMemoryError
-from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches, make_eval_step, make_predict
+from fmnist_jax.eval_step import (
+    EvalStep,
+    Predict,
+    evaluate_batches,
+    make_eval_step,
+    make_mirrored_predict,
+    make_predict,
+)
 from fmnist_jax.metrics_log import MetricsLog
-from fmnist_jax.model import Model, make_model
-from fmnist_jax.optim import make_optimizer, make_schedule
-from fmnist_jax.state import TrainState, abstract_state, init_state, param_count
+from fmnist_jax.recipe import Recipe, make_recipe
+from fmnist_jax.state import TrainState, param_count
 from fmnist_jax.stops import stops
-from fmnist_jax.train_step import Batch, TrainChunk, make_train_chunk, make_train_step
+from fmnist_jax.train_step import Batch, TrainChunk, make_train_chunk
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
@@ -59,8 +64,7 @@ class Session:
     config: Config
     splits: data.Splits
     directory: runlog.RunDirectory
-    model: Model
-    optimizer: optax.GradientTransformation
+    recipe: Recipe
     requests: interruption.Requests
 
 
@@ -71,12 +75,11 @@ def run(config: Config) -> dict[str, Any]:
     directory = runlog.RunDirectory(path)
     _refuse_other_run(directory, config)
     if (summary := directory.read_json("summary.json")) is None:
-        model = make_model(config.model)
-        optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+        recipe = make_recipe(config)
         splits = data.load(config.data)
-        directory.make(_bytes_needed(model, optimizer))
+        directory.make(_bytes_needed(recipe))
         with lock.exclusive(directory.path), interruption.listen() as requests:
-            summary = _train_and_score(Session(config, splits, directory, model, optimizer, requests))
+            summary = _train_and_score(Session(config, splits, directory, recipe, requests))
     results.print_summary(directory, summary)
     return summary
 
@@ -97,8 +100,8 @@ def _refuse_other_run(directory: runlog.RunDirectory, config: Config) -> None:
         )
 
 
-def _bytes_needed(model: Model, optimizer: optax.GradientTransformation) -> int:
-    leaves = jax.tree.leaves(abstract_state(model, optimizer))
+def _bytes_needed(recipe: Recipe) -> int:
+    leaves = jax.tree.leaves(jax.eval_shape(recipe.init, jax.random.key(0)))
     state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES
 
@@ -128,7 +131,12 @@ def _train_and_score(session: Session) -> dict[str, Any]:
             state = _train(session, program, state, manager, origin)
             checkpoint.wait(manager, state)
         scores = results.score(
-            program.eval_step, program.predict, state, session.splits.test, config.train.eval_batch_size
+            program.eval_step,
+            program.predict,
+            weights_to_score(state),
+            session.splits,
+            config.train.eval_batch_size,
+            mirrored_predict=make_mirrored_predict(program.predict) if config.train.eval_mirror else None,
         )
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -166,27 +174,21 @@ def _warn_of_damage(session: Session) -> None:
 
 def _prepare(session: Session) -> tuple[TrainState, Program]:
     """Puts the training images on the device, initialises the state, and compiles."""
-    config, splits, model, optimizer = session.config, session.splits, session.model, session.optimizer
-    step = make_train_step(
-        model,
-        optimizer,
-        loss_fn=metrics.make_cross_entropy(config.train.label_smoothing),
-        augment=make_augment(flip=config.train.flip, crop_padding=config.train.crop_padding),
-    )
-    chunk = make_train_chunk(step, config.train.batch_size, config.run.log_every)
-    predict = make_predict(model)
+    config, splits, recipe = session.config, session.splits, session.recipe
+    chunk = make_train_chunk(recipe.step, config.train.batch_size, config.run.log_every, sample=recipe.sample)
+    predict = make_predict(recipe.model)
     start = time.perf_counter()
     key = jax.random.key(config.train.seed)
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
     eval_batch = next(data.padded_batches(splits.test, config.train.eval_batch_size))
-    init = jax.jit(lambda key: init_state(model, optimizer, key)).lower(key)
+    init = jax.jit(recipe.init).lower(key)
     state = init.compile(compiler_options={**compilation.FOR_ONE_CALL})(key)
-    variables, options = (state.params, state.batch_stats), compilation.compiler_options()
+    weights, options = weights_to_score(state), compilation.compiler_options()
     program = Program(
         train_data=train_data,
         chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(options),
-        eval_step=jax.jit(make_eval_step(predict)).lower(*variables, eval_batch).compile(options),
-        predict=jax.jit(predict).lower(*variables, eval_batch.images).compile(options),
+        eval_step=jax.jit(make_eval_step(predict)).lower(*weights, eval_batch).compile(options),
+        predict=jax.jit(predict).lower(*weights, eval_batch.images).compile(options),
         compile_seconds=0.0,
     )
     return state, program._replace(compile_seconds=time.perf_counter() - start)
@@ -242,7 +244,7 @@ def _train(
             if stop.evaluate:
                 batches = data.padded_batches(session.splits.validation, config.train.eval_batch_size)
                 on_device = map(jax.device_put, batches)
-                total = evaluate_batches(program.eval_step, state.params, state.batch_stats, on_device)
+                total = evaluate_batches(program.eval_step, *weights_to_score(state), on_device)
                 result = metrics.summarize(jax.device_get(total))
                 log.evaluated(step, result)
                 accuracy = result.accuracy

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from fmnist_jax.config import Config, DataConfig, ModelConfig, Range, TrainConfig
+from fmnist_jax.config import SECTIONS, AugmentConfig, Config, DataConfig, ModelConfig, Range, TrainConfig
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.presets import PRESETS
 
@@ -21,14 +21,15 @@ def validate(config: Config) -> None:
     # Sizes can be compared only where each of them is a number in its range.
     if not any(flag.startswith(("--data.", "--train.")) for flag in problems):
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
-    messages.extend(_stage_problems(config.model))
+    messages.extend(_network_problems(config.model))
+    messages.extend(_mixing_problems(config.augment, config.train.batch_size))
     if messages:
         raise ConfigError("; ".join(messages))
 
 
 def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
     """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
-    for section in ("data", "model", "optim", "train", "run"):
+    for section in SECTIONS:
         values = getattr(config, section)
         for name, hint in get_type_hints(type(values), include_extras=True).items():
             flag = f"--{section}.{name}".replace("_", "-")
@@ -71,7 +72,7 @@ def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> It
         )
 
 
-def _stage_problems(model: ModelConfig) -> Iterator[str]:
+def _network_problems(model: ModelConfig) -> Iterator[str]:
     if len(model.widths) != len(model.depths):
         yield (
             f"--model.widths has {len(model.widths)} stages and --model.depths {len(model.depths)}: "
@@ -79,3 +80,22 @@ def _stage_problems(model: ModelConfig) -> Iterator[str]:
         )
     if not 1 <= len(model.widths) <= 4:
         yield f"--model.widths has {len(model.widths)} stages: choose one to four, each halves the 28x28 image"
+    if model.stochastic_depth and model.family != "resnet":
+        yield (
+            f"--model.stochastic-depth is {model.stochastic_depth}, but {model.family} has no residual blocks to skip: "
+            "choose 0 or --model.family resnet"
+        )
+
+
+def _mixing_problems(augment: AugmentConfig, batch_size: int) -> Iterator[str]:
+    if augment.mixup_alpha and augment.cutmix_alpha:
+        yield (
+            f"--augment.mixup-alpha is {augment.mixup_alpha} and --augment.cutmix-alpha {augment.cutmix_alpha}: "
+            "choose 0 for one of them"
+        )
+    elif batch_size == 1 and (augment.mixup_alpha or augment.cutmix_alpha):
+        flag, alpha = ("mixup", augment.mixup_alpha) if augment.mixup_alpha else ("cutmix", augment.cutmix_alpha)
+        yield (
+            f"--augment.{flag}-alpha is {alpha}, but --train.batch-size 1 has no second image to mix with: "
+            f"choose 0 or a larger batch"
+        )

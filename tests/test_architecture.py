@@ -20,12 +20,15 @@ TREES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")
 SHARED = {"errors", "config", "presets", "validation"}
 CORE = {
     "augment",
+    "averaging",
     "eval_step",
     "labels",
     "layers",
     "metrics",
+    "mixing",
     "model",
     "optim",
+    "recipe",
     "sampling",
     "state",
     "train_step",

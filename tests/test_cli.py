@@ -64,17 +64,17 @@ def test_flags_change_the_preset_before_or_after_them(name: str) -> None:
 def test_values_of_every_kind_are_parsed() -> None:
     config = parse(
         *("--model.widths", "8", "16", "--model.depths", "1", "2", "--optim.peak-lr", "1e-3", "--optim.name", "adamw"),
-        *("--train.no-flip", "--data.dir", "/data/tfds", "--train.batch_size", "64"),
+        *("--train.no-eval-mirror", "--augment.flip", "random", "--data.dir", "/data/tfds", "--train.batch_size", "64"),
     )
     assert (config.model.widths, config.model.depths) == ((8, 16), (1, 2))
     assert (config.optim.peak_lr, config.optim.name) == (1e-3, "adamw")
-    assert (config.train.flip, config.train.batch_size) == (False, 64)
+    assert (config.train.eval_mirror, config.augment.flip, config.train.batch_size) == (False, "random", 64)
     assert config.data.dir == Path("/data/tfds")
 
 
 def test_a_switch_goes_both_ways() -> None:
-    assert not parse("--preset", "fast").train.flip
-    assert parse("--preset", "fast", "--train.flip").train.flip
+    assert not parse("--preset", "fast").train.eval_mirror
+    assert parse("--preset", "fast", "--train.eval-mirror").train.eval_mirror
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_switch_goes_both_ways() -> None:
         (["--train.epochs", "1.5"], ["--train.epochs", "'1.5'"]),
         (["--train.epochs"], ["--train.epochs", "Missing value"]),
         (["--model.widths", "8,16"], ["--model.widths", "8"]),
-        (["--train.flip", "maybe"], ["maybe"]),
+        (["--augment.flip", "maybe"], ["maybe"]),
         (["--data.name", "mnist"], ["--data.name", "'mnist'", "'fashion_mnist', 'synthetic'"]),
     ],
 )
@@ -103,9 +103,9 @@ def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[s
         (["--train.batch-size", "0"], "--train.batch-size is 0: choose a value in [1, 65536]"),
         (["--optim.peak-lr", "nan"], "--optim.peak-lr is nan: choose a value in (0, "),
         (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 3"),
-        (["--preset", "best"], "--preset is 'best': choose one of standard, fast, demo"),
-        (["--preset="], "--preset is '': choose one of standard, fast, demo"),
-        (["--preset"], "--preset is '': choose one of standard, fast, demo"),
+        (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, record, demo"),
+        (["--preset="], "--preset is '': choose one of standard, fast, small, record, demo"),
+        (["--preset"], "--preset is '': choose one of standard, fast, small, record, demo"),
     ],
 )
 def test_an_impossible_configuration_is_refused(argv: list[str], start: str) -> None:

@@ -15,7 +15,7 @@ from fmnist_jax.config import Config, DataConfig, Range, TrainConfig, diff, from
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.presets import PRESETS
 
-SECTIONS = ("data", "model", "optim", "train", "run")
+SECTIONS = ("data", "model", "optim", "augment", "train", "run")
 FIELDS = [(name, item.name) for name in SECTIONS for item in dataclasses.fields(getattr(Config(), name))]
 
 

@@ -10,6 +10,7 @@ from fmnist_jax import (
     Model,
     evaluate_batches,
     make_eval_step,
+    make_mirrored_predict,
     make_predict,
     padded_batches,
     summarize,
@@ -115,3 +116,16 @@ def test_eval_step_mapped_over_models_equals_one_call_per_model(
         one = jax.jit(eval_step)(*variables_i, batch)
         np.testing.assert_array_equal(many.confusion[i], one.confusion)
         np.testing.assert_allclose(many.loss_sum[i], one.loss_sum, rtol=1e-4)
+
+
+def test_mirrored_predictions_average_the_logits_of_both_ways_round(
+    model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
+) -> None:
+    predict = jax.jit(make_predict(model))
+    mirrored_predict = make_mirrored_predict(predict)
+    found = mirrored_predict(*variables, dataset.images)
+    mirrored = np.ascontiguousarray(dataset.images[:, :, ::-1])
+    expected = (np.asarray(predict(*variables, dataset.images)) + np.asarray(predict(*variables, mirrored))) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(mirrored_predict(*variables, mirrored), found, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(mirrored_predict)(*variables, dataset.images), found, rtol=1e-4, atol=1e-5)

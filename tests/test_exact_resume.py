@@ -13,35 +13,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmnist_jax import checkpoint
-from fmnist_jax.augment import make_augment
-from fmnist_jax.config import ModelConfig, OptimConfig
-from fmnist_jax.model import make_model
-from fmnist_jax.optim import make_optimizer, make_schedule
-from fmnist_jax.state import TrainState, init_state
+from fmnist_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.recipe import make_recipe
+from fmnist_jax.state import TrainState
 from fmnist_jax.synthetic import draw
-from fmnist_jax.train_step import Batch, make_train_chunk, make_train_step
+from fmnist_jax.train_step import Batch, make_train_chunk
 
 _STEPS = 12
 _BATCH_SIZE = 8
+_IMAGES = 30  # so that batches reach across the ends of epochs
+# Whatever draws random numbers or carries something from step to step.
+_RECIPE = make_recipe(
+    Config(
+        data=DataConfig(name="synthetic", synthetic_train_size=_IMAGES, validation_size=0),
+        model=ModelConfig(family="resnet", widths=(4,), depths=(1,), dropout=0.3, stochastic_depth=0.3),
+        augment=AugmentConfig(rotation=10.0, erase_probability=0.5, cutout=4, cutmix_alpha=1.0),
+        train=TrainConfig(epochs=3, batch_size=_BATCH_SIZE, average_decay=0.9),
+    )
+)
 
 
 @pytest.fixture(scope="module")
 def start() -> TrainState:
-    return init_state(_MODEL, _OPTIMIZER, jax.random.key(5))
+    return _RECIPE.init(jax.random.key(5))
 
 
 @pytest.fixture(scope="module")
 def advance() -> Callable[[TrainState, int], TrainState]:
-    """Takes some steps, on 30 images, so that batches reach across the ends of epochs."""
-    step = make_train_step(_MODEL, _OPTIMIZER, augment=make_augment(flip=True, crop_padding=2))
-    chunk = jax.jit(make_train_chunk(step, _BATCH_SIZE, _STEPS))
-    images, labels = draw(30, 0)
+    chunk = jax.jit(make_train_chunk(_RECIPE.step, _BATCH_SIZE, _STEPS, sample=_RECIPE.sample))
+    images, labels = draw(_IMAGES, 0)
     train = Batch(jnp.asarray(images), jnp.asarray(labels))
     return lambda state, steps: chunk(state, train, jnp.int32(steps))[0]
-
-
-_MODEL = make_model(ModelConfig(widths=(4, 4), depths=(1, 1), dropout=0.3))
-_OPTIMIZER = make_optimizer(OptimConfig(), make_schedule(OptimConfig(), _STEPS))
 
 
 @given(st.sets(st.integers(1, _STEPS - 1), max_size=4))
@@ -67,6 +69,7 @@ def test_the_digest_would_notice_a_step_more_or_another_key(
         advance(start, _STEPS),
         advance(replace(start, key=jax.random.key(6)), _STEPS),
     ]
-    kernels = [np.asarray(state.params["Conv_0"]["kernel"]) for state in states]
     assert len({checkpoint.state_digest(state) for state in states}) == 3
-    assert not np.array_equal(kernels[1], kernels[2])
+    for weights in ("params", "averages"):
+        kernels = [np.asarray(jax.tree.leaves(getattr(state, weights))[0]) for state in states]
+        assert not np.array_equal(kernels[1], kernels[2])

@@ -43,3 +43,12 @@ def test_the_sample_sheet_has_a_row_for_each_class() -> None:
     figure = runpy.run_path(str(_FOLDER / "sample_sheet.py"))["sample_sheet"](columns=3)
     assert [axes.get_ylabel() for axes in figure.axes] == list(CLASS_NAMES)
     assert all(axes.images[0].get_array().shape == (28, 3 * 28) for axes in figure.axes)
+
+
+def test_the_augmentation_sheet_has_a_row_for_each_technique() -> None:
+    figure = runpy.run_path(str(_FOLDER / "augmentation_sheet.py"))["augmentation_sheet"]()
+    rows = {axes.get_ylabel(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
+    assert len(rows) == 11
+    plain = rows.pop("as they are")
+    assert plain.shape == (28, 9 * 28)
+    assert all(np.any(row != plain) for row in rows.values())

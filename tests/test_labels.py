@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_jax import CLASS_NAMES, class_names, make_cross_entropy, one_hot, smoothed
+from fmnist_jax import CLASS_NAMES, class_names, class_weights, make_cross_entropy, one_hot, smoothed
 
 
 def test_the_ten_names_are_those_of_the_authors_in_order() -> None:
@@ -50,3 +50,16 @@ def test_class_names_takes_lists_and_arrays_even_empty() -> None:
 def test_class_names_refuses_a_label_outside_the_classes(label: int) -> None:
     with pytest.raises(IndexError):
         class_names([0, label])
+
+
+def test_class_weights_of_labels_are_one_hot_and_those_given_stay() -> None:
+    labels, soft = jnp.array([3, -1]), jnp.array([[0.25, 0.75], [1.0, 0.0]])
+    np.testing.assert_array_equal(class_weights(labels), one_hot(labels))
+    np.testing.assert_array_equal(class_weights(labels, 4), one_hot(labels, 4))
+    assert class_weights(soft, 2) is soft
+
+
+def test_soft_labels_are_smoothed_as_the_mean_of_their_classes() -> None:
+    found = smoothed(jnp.array([[0.25, 0.75, 0, 0]]), 0.2, 4)
+    expected = 0.25 * smoothed(jnp.array([0]), 0.2, 4) + 0.75 * smoothed(jnp.array([1]), 0.2, 4)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

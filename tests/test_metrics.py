@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import Array
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
 
-from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, summarize
+from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize
 from fmnist_jax.metrics import PADDING_LABEL, LossFn, add, recall_per_class, total
 
 CLASSES = np.arange(10)
@@ -141,3 +141,38 @@ def test_recall_per_class_equals_scikit_learn_and_is_nan_without_examples() -> N
     expected = recall_score(labels, logits.argmax(-1), labels=CLASSES[:9], average=None)
     np.testing.assert_allclose(recall[:9], expected, rtol=1e-6)
     assert np.isnan(recall[9])
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_the_loss_of_soft_labels_is_that_of_scikit_learn_weighted_by_class(amount: float) -> None:
+    logits = draw_logits(0)
+    weights = np.random.default_rng(1).dirichlet(np.full(10, 0.3), BATCH).astype(np.float32)
+    found = make_cross_entropy(amount)(jnp.asarray(logits), jnp.asarray(weights))
+    # scikit-learn knows hard labels alone, so each image stands there ten times, once for each class.
+    targets = (1 - amount) * weights + amount / 10
+    probabilities = np.repeat(np.exp(log_softmax(logits)), 10, axis=0)
+    expected = log_loss(np.tile(CLASSES, BATCH), probabilities, sample_weight=targets.ravel(), labels=CLASSES)
+    assert (found.shape, found.dtype) == ((BATCH,), jnp.float32)
+    assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(found, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_one_hot_weights_and_labels_are_measured_alike_padding_too(amount: float) -> None:
+    logits, labels = draw_logits(3), np.array([*range(10), *[PADDING_LABEL] * 6])
+    loss_fn = make_cross_entropy(amount)
+    hard, soft = (
+        batch_metrics(jnp.asarray(logits), given, loss_fn(jnp.asarray(logits), given))
+        for given in (jnp.asarray(labels), one_hot(jnp.asarray(labels)))
+    )
+    jax.tree.map(np.testing.assert_array_equal, hard, soft)
+    assert int(np.sum(soft.confusion)) == 10
+
+
+def test_a_soft_label_counts_as_its_heaviest_class() -> None:
+    logits = draw_logits(4)
+    weights = np.random.default_rng(2).dirichlet(np.ones(10), BATCH).astype(np.float32)
+    found = batch_metrics(jnp.asarray(logits), jnp.asarray(weights), jnp.ones(BATCH))
+    expected = confusion_matrix(weights.argmax(-1), logits.argmax(-1), labels=CLASSES)
+    np.testing.assert_array_equal(found.confusion, expected)
+    assert found.loss_sum == BATCH

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fmnist_jax import data, results
+from fmnist_jax.averaging import weights_to_score
 from fmnist_jax.config import Config
-from fmnist_jax.eval_step import make_eval_step
+from fmnist_jax.eval_step import make_eval_step, make_mirrored_predict
 from fmnist_jax.model import BatchStats, Params
 from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.state import TrainState
@@ -38,12 +39,39 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     directory.make(0)
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
     step = make_eval_step(_first_pixel_is_the_class)
-    scores = results.score(step, _first_pixel_is_the_class, _state(), test, batch_size=4)
+    splits = data.Splits(test, test, test)
+    scores = results.score(step, _first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
     assert scores.logits.shape == (14, 10)
-    summary = results.write(Config(), directory, _state(), data.Splits(test, test, test), scores)
+    summary = results.write(Config(), directory, _state(), splits, scores)
+    assert summary["test_accuracy_mirrored"] is None
+    assert summary["val_accuracy_mirrored"] is None
     assert summary["test_accuracy"] == pytest.approx(10 / 14)
     assert summary["test_examples"] == 14
     assert list(summary["weakest_classes"].items())[:2] == [("T-shirt/top", 0.25), ("Trouser", 0.5)]
     assert summary["parameters"] == 10
     assert summary["val_accuracy"] == 0.5
     assert summary["images_per_second"] == pytest.approx(3 * 128 / 2.0)
+
+
+@pytest.mark.parametrize("validation", [0, 3])
+def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation: int) -> None:
+    test = _dataset([1, 2, 3], [1, 2, 3])
+    # What the mirror image shows first is the same class, but in one image another, of which the network is surer.
+    test.images[:, 0, -1, 0] = [1, 2, 7]
+
+    def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        first = jnp.asarray(images)[:, 0, 0, 0, None]
+        return jnp.where(first == jnp.arange(10)[None], jnp.where(first == 7, 3.0, 1.0), 0.0)
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.make(0)
+    directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
+    splits = data.Splits(test, test.take(np.arange(validation)), test)
+    weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)
+    scores = results.score(make_eval_step(predict), predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
+    summary = results.write(Config(), directory, _state(), splits, scores)
+    assert summary["test_accuracy"] == 1.0
+    assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
+    assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation else None)
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        assert np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"]) == summary["test_accuracy_mirrored"]

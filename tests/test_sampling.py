@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import Array
 
-from fmnist_jax import batch_indices
+from fmnist_jax import batch_epochs, batch_indices
 
 STEPS = 48
 
@@ -108,3 +108,16 @@ def test_an_order_is_uncorrelated_with_itself_shifted_and_with_other_epochs_and_
     neighbours = [(first[:-lag], first[lag:]) for lag in (1, 2, 100)]
     for left, right in [*neighbours, (first, np.arange(n)), (first, second), (first, other)]:
         assert abs(np.corrcoef(left, right)[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_epochs_are_those_in_which_each_example_comes_once() -> None:
+    n, batch_size = 7, 3
+    seen = [
+        (int(e), int(i))
+        for step in range(7)
+        for e, i in zip(
+            batch_epochs(step, batch_size, n), batch_indices(jax.random.key(0), step, batch_size, n), strict=True
+        )
+    ]
+    assert sorted(seen) == [(epoch, index) for epoch in range(3) for index in range(n)]
+    assert batch_epochs(2, batch_size, n).dtype == jnp.int32

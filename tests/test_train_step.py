@@ -12,6 +12,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fmnist_jax import (
+    AugmentConfig,
     Batch,
     Metrics,
     Model,
@@ -27,7 +28,9 @@ from fmnist_jax import (
     make_schedule,
     make_train_chunk,
     make_train_step,
+    one_hot,
     sample_batch,
+    sample_mirrored_batch,
 )
 from fmnist_jax.model import BatchStats, Params
 from fmnist_jax.train_step import TrainChunk, TrainStep
@@ -67,7 +70,7 @@ def network(key: Array) -> Network:
     model = make_model(ModelConfig(widths=(4,), depths=(2,)))
     config = OptimConfig(peak_lr=0.05, warmup=0.0, momentum=0.9, weight_decay=1e-3)
     optimizer = make_optimizer(config, make_schedule(config, 50))
-    step = make_train_step(model, optimizer, augment=make_augment(flip=True, crop_padding=2))
+    step = make_train_step(model, optimizer, augment=make_augment(AugmentConfig(flip="random", crop_padding=2)))
 
     states = jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key)))(jax.random.split(key, 8))
     return Network(step, jax.jit(step), states, member(states, 0))
@@ -159,7 +162,7 @@ def test_every_step_of_every_run_has_keys_of_its_own_from_the_root_key_and_the_s
             state = replace(state, step=jnp.int32(count))
             after, _ = step(state, batch)
             assert_equal(after.key, state.key)
-            expected = jax.random.split(jax.random.fold_in(state.key, count))
+            expected = jax.random.split(jax.random.fold_in(state.key, count), 3)[:2]
             assert_equal(jnp.stack(seen[-2:]), expected)
     assert len(np.unique(arrays(jnp.stack(seen)), axis=0)) == len(seen) == 12
 
@@ -266,3 +269,49 @@ def test_a_step_and_its_augmentation_hold_under_strict_dtype_promotion(network: 
     with jax.numpy_dtype_promotion("strict"):
         state, _ = jax.eval_shape(network.step, network.state, batch)
     assert jax.tree.map(lambda leaf: leaf.dtype, state) == jax.tree.map(lambda leaf: leaf.dtype, network.state)
+
+
+def test_a_mirrored_batch_shows_each_example_once_each_way_in_two_epochs(data: Batch, key: Array) -> None:
+    sample = jax.jit(sample_mirrored_batch, static_argnums=3)
+    ways = np.zeros((2, 20), int) - 1
+    for step in range(5):
+        batch = arrays(sample(data, key, step, 8))
+        indices = np.asarray(batch_indices(key, step, 8, 20))
+        np.testing.assert_array_equal(batch.labels, np.asarray(data.labels)[indices])
+        for place, index in enumerate(indices):
+            image = np.asarray(data.images)[index]
+            mirrored = np.array_equal(batch.images[place], image[:, ::-1])
+            assert mirrored or np.array_equal(batch.images[place], image)
+            ways[(step * 8 + place) // 20, index] = mirrored
+    assert np.all(ways.sum(0) == 1)
+    assert 0 < ways[0].sum() < 20
+
+
+def test_a_chunk_gathers_its_batches_by_what_it_is_given(data: Batch, key: Array) -> None:
+    state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
+    chunk = jax.jit(make_train_chunk(step, 8, MAX_STEPS, sample=sample_mirrored_batch))
+    found, _ = chunk(state, data, jnp.int32(3))
+    expected = state
+    for count in range(3):
+        expected, _ = step(expected, sample_mirrored_batch(data, state.key, count, 8))
+    assert_close(found, expected)
+
+
+def test_images_are_mixed_once_normalised_and_the_loss_sees_the_mixed_labels(batch: Batch, key: Array) -> None:
+    seen: list[Any] = []
+
+    def mix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        seen.append((images, labels))
+        return images / 2, (one_hot(labels) + one_hot((labels + 1) % 10)) / 2
+
+    state = init_state(LINEAR, optax.sgd(0.1), key)
+    loss_fn = make_cross_entropy(0.0)
+    _, metrics = make_train_step(LINEAR, optax.sgd(0.1), loss_fn=loss_fn, mix=mix)(state, batch)
+    ((images, labels),) = seen
+    pixels = np.asarray(batch.images, np.float64) / 255
+    np.testing.assert_allclose(images, pixels, rtol=1e-6)
+    np.testing.assert_array_equal(labels, batch.labels)
+    logits = pixels.reshape(8, -1) / 2 @ np.asarray(state.params["kernel"], np.float64)
+    targets = (np.eye(10)[batch.labels] + np.eye(10)[batch.labels + 1]) / 2
+    expected = -(targets * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum()
+    np.testing.assert_allclose(metrics.loss_sum, expected, rtol=1e-4)

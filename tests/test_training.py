@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -14,9 +15,7 @@ from fmnist_jax import checkpoint, data, training
 from fmnist_jax.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.eval_step import make_predict
-from fmnist_jax.model import make_model
-from fmnist_jax.optim import make_optimizer, make_schedule
-from fmnist_jax.state import abstract_state
+from fmnist_jax.recipe import make_recipe
 
 _TINY = Config(
     preset="demo",
@@ -75,9 +74,8 @@ def test_the_test_accuracy_is_numpys_on_the_saved_predictions(finished: tuple[Co
 
 def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Config, Path, dict[str, Any]]) -> None:
     config, path, summary = finished
-    model = make_model(config.model)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
-    state = checkpoint.restore(path / "checkpoints", 10, like=abstract_state(model, optimizer))
+    like = jax.eval_shape(make_recipe(config).init, jax.random.key(0))
+    state = checkpoint.restore(path / "checkpoints", 10, like=like)
     assert checkpoint.state_digest(state) == summary["state_digest"]
 
 
@@ -89,6 +87,30 @@ def test_a_profiled_run_ends_as_one_that_was_not(
     assert profiled["state_digest"] == summary["state_digest"]
     assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path: Path) -> None:
+    config = replace(
+        _TINY,
+        train=replace(_TINY.train, average_decay=0.5),
+        run=replace(_TINY.run, dir=tmp_path / "run"),
+    )
+    summary = training.run(config)
+    recipe, splits = make_recipe(config), data.load(config.data)
+    like = jax.eval_shape(recipe.init, jax.random.key(0))
+    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 10, like=like)
+    assert state.averages is not None
+    predict = jax.jit(make_predict(recipe.model))
+    averaged, latest = (
+        np.asarray(predict(*weights, splits.test.images))
+        for weights in (state.averages, (state.params, state.batch_stats))
+    )
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        np.testing.assert_allclose(saved["logits"], averaged, rtol=1e-4, atol=1e-4)
+        assert np.abs(saved["logits"] - latest).max() > 1e-2
+        assert summary["test_accuracy_mirrored"] == np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"])
+    validation = np.asarray(predict(*state.averages, splits.validation.images))
+    assert summary["val_accuracy"] == np.mean(validation.argmax(-1) == splits.validation.labels)
 
 
 def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
@@ -138,10 +160,10 @@ def test_on_real_images_the_accuracy_is_that_on_the_official_files(
 
     images = np.frombuffer(gzip.decompress((raw_dir / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
     labels = np.frombuffer(gzip.decompress((raw_dir / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
-    model = make_model(config.model)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
-    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=abstract_state(model, optimizer))
-    predict = make_predict(model)
+    recipe = make_recipe(config)
+    like = jax.eval_shape(recipe.init, jax.random.key(0))
+    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=like)
+    predict = make_predict(recipe.model)
     logits = np.asarray(predict(state.params, state.batch_stats, images.reshape(-1, 28, 28, 1)))
     # Rounding differs between batch sizes, so an image on the edge between two classes may fall on either side.
     assert np.mean(logits.argmax(1) == labels) == pytest.approx(summary["test_accuracy"], abs=3e-4)

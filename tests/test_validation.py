@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmnist_jax.config import Config, DataConfig, ModelConfig, OptimConfig, Range, TrainConfig
+from fmnist_jax.config import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, Range, TrainConfig
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.validation import validate
 
-SECTIONS = ("data", "model", "optim", "train", "run")
+SECTIONS = ("data", "model", "optim", "augment", "train", "run")
 
 
 def numeric_fields() -> dict[str, tuple[Range, type]]:
@@ -116,7 +116,7 @@ def test_range_and_combination_problems_are_listed_together() -> None:
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    assert problems(Config(preset="best")) == ["--preset is 'best': choose one of standard, fast, demo"]
+    assert problems(Config(preset="best")) == ["--preset is 'best': choose one of standard, fast, small, record, demo"]
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,26 @@ def test_other_numbers_of_stages_are_refused(stages: int) -> None:
 def test_stages_without_a_depth_are_refused() -> None:
     (problem,) = problems(Config(model=ModelConfig(widths=(8, 16), depths=(1,))))
     assert problem == "--model.widths has 2 stages and --model.depths 1: give both the same number"
+
+
+def test_stochastic_depth_needs_residual_blocks() -> None:
+    (problem,) = problems(Config(model=ModelConfig(stochastic_depth=0.1)))
+    assert problem == (
+        "--model.stochastic-depth is 0.1, but plain has no residual blocks to skip: choose 0 or --model.family resnet"
+    )
+    assert problems(Config(model=ModelConfig(family="resnet", stochastic_depth=0.1))) == []
+
+
+def test_images_are_mixed_in_one_way_only() -> None:
+    (problem,) = problems(Config(augment=AugmentConfig(mixup_alpha=0.2, cutmix_alpha=1.0)))
+    assert problem == "--augment.mixup-alpha is 0.2 and --augment.cutmix-alpha 1.0: choose 0 for one of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "augment"), [("mixup", AugmentConfig(mixup_alpha=1.0)), ("cutmix", AugmentConfig(cutmix_alpha=1.0))]
+)
+def test_mixing_needs_two_images_in_a_batch(name: str, augment: AugmentConfig) -> None:
+    (problem,) = problems(Config(augment=augment, train=TrainConfig(batch_size=1)))
+    assert problem.startswith(f"--augment.{name}-alpha is 1.0, but --train.batch-size 1 has no second image")
+    assert problems(Config(augment=augment, train=TrainConfig(batch_size=2))) == []
+    assert problems(Config(train=TrainConfig(batch_size=1))) == []

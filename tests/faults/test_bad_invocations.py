@@ -72,7 +72,7 @@ def _damaged_checkpoint(here: Path) -> None:
 
 
 _DEMO = json.dumps(to_dict(PRESETS["demo"]))
-_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "train", "run")})
+_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
 _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}
 
 CASES = [
@@ -98,10 +98,14 @@ CASES = [
     Case("--train.seed 4294967296", "--train.seed"),
     Case("--train.label-smoothing 1.0", "[0, 1)"),
     Case("--train.label-smoothing -0.1", "[0, 1)"),
-    Case("--train.crop-padding 15", "[0, 14]"),
-    Case("--train.crop-padding -1", "[0, 14]"),
+    Case("--augment.crop-padding 15", "[0, 14]"),
+    Case("--augment.mixup-alpha 1 --augment.cutmix-alpha 1", "choose 0 for one of them"),
+    Case("--augment.erase-probability 1.1", "[0, 1]"),
+    Case("--model.stochastic-depth 0.1", "--model.family resnet"),
+    Case("--model.family inception", "plain"),
+    Case("--augment.crop-padding -1", "[0, 14]"),
     Case("--train.eval-every 0", "--train.eval-every"),
-    Case("--train.flip yes", "yes"),
+    Case("--augment.flip yes", "yes"),
     Case("--train.epochs 100000 --train.batch-size 1", "2**31"),
     Case("--optim.name rmsprop", "rmsprop"),
     Case("--optim.schedule linear", "linear"),

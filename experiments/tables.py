@@ -1,0 +1,144 @@
+"""Prints the README's tables from `experiments/results/*.json`: `python experiments/tables.py [--write]`.
+
+With `--write`, puts them between their markers in the README.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from fmnist_jax import PRESETS
+
+ROOT = Path(__file__).parents[1]
+NOTHING = "*Nothing has been recorded yet.*"
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Prints the README's tables from the recorded results."""
+
+    write: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Put the tables into the README, too."""
+
+
+def read(folder: Path) -> list[Record]:
+    """Reads the recorded runs, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """Makes the Markdown of each table, by the name of its markers."""
+    return {
+        "results": results_table([record for record in records if record["experiment"] == "results"]),
+        "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
+    }
+
+
+def results_table(records: Sequence[Record]) -> str:
+    """Makes a row for each preset, length and machine."""
+    if not records:
+        return NOTHING
+    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | training time | on |"]
+    rows.append("|---" * 8 + "|")
+    for group in _by_preset(records):
+        first = group[0]
+        whole = PRESETS[first["preset"]].train.epochs
+        seconds = statistics.median(record["train_seconds"] for record in group)
+        cells = [
+            *(first["preset"], f"{first['parameters']:,}"),
+            *(f"{first['epochs']}{'' if first['full_length'] else f' of {whole}'}", str(len(group))),
+            *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
+            *(_duration(seconds), _machine(first)),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _origin(records)])
+
+
+def ablation_table(records: Sequence[Record]) -> str:
+    """Makes a row for each preset and what it was left without, with the difference to the whole preset."""
+    if not records:
+        return NOTHING
+    rows = ["| preset | without | seeds | validation | difference | with mirror images |", "|---" * 6 + "|"]
+    for group in _by_preset(records):
+        variants: dict[str, list[Record]] = {"": []}
+        for record in group:
+            variants.setdefault(record["removed"] or "", []).append(record)
+        whole = statistics.mean(record["val_accuracy"] for record in variants[""])
+        for removed, runs in variants.items():
+            difference = 100 * (statistics.mean(record["val_accuracy"] for record in runs) - whole)
+            cells = [
+                *(group[0]["preset"], removed or "nothing", str(len(runs)), _spread(runs, "val_accuracy")),
+                *(f"{difference:+.2f}" if removed else "", _spread(runs, "val_accuracy_mirrored")),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _origin(records)])
+
+
+def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
+    """Gathers the records of a preset, a length and a machine, presets in their order."""
+    found: dict[tuple[int, int, str], list[Record]] = {}
+    for record in records:
+        place = (list(PRESETS).index(record["preset"]), record["epochs"], _machine(record))
+        found.setdefault(place, []).append(record)
+    return [found[place] for place in sorted(found)]
+
+
+def _spread(group: Sequence[Record], name: str) -> str:
+    values = [record[name] for record in group if record[name] is not None]
+    return _percentage(values) if values else ""
+
+
+def _percentage(values: Sequence[float]) -> str:
+    """Mean and, of several, standard deviation."""
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}%{deviation}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _machine(record: Record) -> str:
+    hardware = record["hardware"]
+    if hardware["backend"] == "cpu":
+        return f"{hardware['cpu_count']} CPU cores ({hardware['machine']})"
+    devices: list[str] = hardware["devices"]
+    return devices[0] if len(devices) == 1 else f"{len(devices)} x {devices[0]}"
+
+
+def _origin(records: Sequence[Record]) -> str:
+    """Says what the runs were of, for whoever wants to repeat them."""
+    commits = sorted({(record["commit"] or "unknown")[:7] for record in records})
+    versions = sorted({record["versions"]["jax"] for record in records})
+    return (
+        f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
+    )
+
+
+def fill(text: str, contents: Mapping[str, str]) -> str:
+    """Replaces what stands between the markers of each table."""
+    for name, content in contents.items():
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.partition(f"<!-- /{name} -->")[2]
+        text = f"{before}<!-- {name} -->\n{content}\n<!-- /{name} -->{after}"
+    return text
+
+
+def main(arguments: Arguments) -> None:
+    """Prints the tables, and writes them where that is asked for."""
+    contents = tables(read(ROOT / "experiments" / "results"))
+    print("\n\n".join(contents.values()))
+    if arguments.write:
+        readme = ROOT / "README.md"
+        readme.write_text(fill(readme.read_text(), contents))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

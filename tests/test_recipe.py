@@ -1,0 +1,87 @@
+"""The parts that a configuration names are those that are put together by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+from jax import Array
+
+from fmnist_jax import (
+    AugmentConfig,
+    Batch,
+    Config,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    init_state,
+    make_augment,
+    make_averaging_step,
+    make_cross_entropy,
+    make_mix,
+    make_model,
+    make_optimizer,
+    make_recipe,
+    make_schedule,
+    make_train_step,
+    sample_batch,
+    sample_mirrored_batch,
+    start_average,
+)
+
+CONFIG = Config(
+    model=ModelConfig(widths=(3,), depths=(1,)),
+    optim=OptimConfig(peak_lr=0.05, warmup=0.0),
+    augment=AugmentConfig(flip="random", erase_probability=0.5, mixup_alpha=1.0),
+    train=TrainConfig(label_smoothing=0.2, average_decay=0.5),
+)
+
+
+def program(function: Callable[..., Any], *operands: Any) -> str:
+    """What is to be compiled, under a name that does not tell which function it comes from."""
+
+    def anonymous(*operands: Any) -> Any:
+        return function(*operands)
+
+    return jax.jit(anonymous).lower(*operands).as_text()
+
+
+def test_a_recipe_steps_as_its_parts_do(batch: Batch, key: Array) -> None:
+    model = make_model(CONFIG.model)
+    optimizer = make_optimizer(CONFIG.optim, make_schedule(CONFIG.optim, CONFIG.total_steps))
+    augment, mix = make_augment(CONFIG.augment), make_mix(CONFIG.augment)
+    step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(0.2), augment=augment, mix=mix)
+    state = start_average(init_state(model, optimizer, key))
+    recipe = make_recipe(CONFIG)
+    # The same program, so the same numbers, without the time to compile it twice.
+    for found, expected, operands in (
+        (recipe.step, make_averaging_step(step, 0.5), (state, batch)),
+        (recipe.init, lambda key: start_average(init_state(model, optimizer, key)), (key,)),
+    ):
+        assert program(found, *operands) == program(expected, *operands)
+    assert program(recipe.step, state, batch) != program(make_averaging_step(step, 0.4), state, batch)
+
+
+def test_no_average_is_kept_where_none_is_asked_for(key: Array) -> None:
+    recipe = make_recipe(replace(CONFIG, train=replace(CONFIG.train, average_decay=0.0)))
+    assert jax.eval_shape(recipe.init, key).averages is None
+    assert jax.eval_shape(make_recipe(CONFIG).init, key).averages is not None
+
+
+def test_alternating_mirrors_are_applied_where_batches_are_gathered() -> None:
+    assert make_recipe(CONFIG).sample is sample_batch
+    alternating = replace(CONFIG, augment=AugmentConfig(flip="alternating"))
+    assert make_recipe(alternating).sample is sample_mirrored_batch
+
+
+def test_a_step_with_everything_on_holds_under_strict_dtype_promotion(batch: Batch, key: Array) -> None:
+    everything = AugmentConfig(crop_padding=2, rotation=9.0, erase_probability=0.5, cutout=5, cutmix_alpha=1.0)
+    # One stage, because Flax's average pooling, between two, promotes a dtype itself.
+    model = ModelConfig(family="resnet", widths=(3,), depths=(2,), stochastic_depth=0.1, dtype="bfloat16")
+    recipe = make_recipe(replace(CONFIG, augment=everything, model=model))
+    state = jax.eval_shape(recipe.init, key)
+    with jax.numpy_dtype_promotion("strict"):
+        after, _ = jax.eval_shape(recipe.step, state, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
