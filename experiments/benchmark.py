@@ -25,7 +25,7 @@ import scaling
 import tyro
 from rich.console import Console
 
-from fmnist_jax import PRESETS, Config, DataConfig, to_dict
+from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 _FOLDER = Path(__file__).parent
 _NETWORKS: tuple[jax_side.Network, ...] = ("fast", "notebook")
@@ -51,11 +51,14 @@ class Arguments:
 
 
 class Worker:
-    """A process of its own for one framework, so that neither one's threads nor its memory get in the other's way."""
+    """A process of its own for one framework, so that neither one's threads nor its memory get in the other's way.
+
+    Each keeps the memory that it frees, as the command does, so that no side waits for the kernel to clear pages.
+    """
 
     def __init__(self) -> None:
         """Starts nothing; the first call does."""
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory)
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function of an importable module there and waits for its result."""

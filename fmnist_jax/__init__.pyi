@@ -1,3 +1,6 @@
+from .allocator import (
+    keep_freed_memory as keep_freed_memory,
+)
 from .augment import (
     Augment as Augment,
 )

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import tyro
 
+from fmnist_jax.allocator import keep_freed_memory
 from fmnist_jax.config import Config
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.presets import PRESETS
@@ -90,6 +91,7 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report
     _keep_executables()
+    keep_freed_memory()
     try:
         sys.exit(command(sys.argv[1:]))
     except FmnistError as error:

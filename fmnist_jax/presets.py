@@ -24,7 +24,7 @@ PRESETS: Mapping[str, Config] = {
         model=replace(_STANDARD.model, widths=(32, 64, 192), depths=(1, 1, 2), dropout=0.0),
         optim=replace(_STANDARD.optim, peak_lr=0.4),
         augment=replace(_STANDARD.augment, flip="none", crop_padding=0),
-        train=replace(_STANDARD.train, epochs=4, eval_batch_size=125, eval_mirror=False),
+        train=replace(_STANDARD.train, epochs=4, eval_mirror=False),
     ),
     # 0.27M parameters, 300 epochs: the ResNet-20 of Zhong et al. 2017 (arXiv:1708.04896) with its random erasing, but
     # pre-activation; below an hour on a GPU, and no work for a CPU.

@@ -225,6 +225,7 @@ def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytes
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(cli, "_keep_executables", lambda: None)
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:
         cli.run_command(command)
