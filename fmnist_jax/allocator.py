@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Has glibc keep what the process frees for its next allocation, where it would hand large blocks back.
 
     XLA:CPU allocates the intermediate results of each call anew, and the kernel clears each page that it hands out
-    anew: 15,000 page faults for a step of `fast`, which takes 62 ms so and 42 ms with memory that was kept
+    anew: 15,000 page faults for a step of `fast`, which takes 56 ms so and 45 ms with memory that was kept
     (experiments/page_faults.py, two cores). Concerns the whole process, so commands do this and imports do not.
 
     Returns:
