@@ -25,7 +25,10 @@ class MetricsLog:
         self._config = config
         self._directory = directory
         self._shown = shown
-        self._schedule = make_schedule(config.optim, config.total_steps)
+        # All of them now, because a computation in the loop would wait for the chunk that is running.
+        schedule = make_schedule(config.optim, config.total_steps)
+        with jax.transfer_guard("allow"):
+            self._learning_rates = np.asarray(jax.vmap(schedule)(np.arange(config.total_steps)))
         self._running: tuple[int, int, metrics.Metrics] | None = None
         self._clock = time.perf_counter()
         self._elapsed = records[-1]["elapsed_seconds"] if records else 0.0
@@ -69,7 +72,7 @@ class MetricsLog:
             end,
             train_loss=result.loss,
             train_accuracy=result.accuracy,
-            learning_rate=self._learning_rate(end - 1),
+            learning_rate=float(self._learning_rates[end - 1]),
             images_per_second=result.examples / self._lap(),
         )
 
@@ -77,10 +80,6 @@ class MetricsLog:
         """Logs an evaluation on the validation images."""
         self._lap()
         self._write(step, val_loss=result.loss, val_accuracy=result.accuracy)
-
-    def _learning_rate(self, step: int) -> float:
-        with jax.transfer_guard("allow"):  # a few scalars, while the device is at work
-            return float(self._schedule(step))
 
     def _lap(self) -> float:
         now = time.perf_counter()

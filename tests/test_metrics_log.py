@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fmnist_jax import metrics_log
 from fmnist_jax.config import Config, DataConfig, TrainConfig
 from fmnist_jax.errors import DivergenceError
 from fmnist_jax.metrics import Metrics, Summary
@@ -60,6 +61,27 @@ def test_a_line_sums_up_its_chunk_once_the_next_one_is_running(directory: RunDir
     assert first["learning_rate"] == pytest.approx(float(make_schedule(_CONFIG.optim, 50)(2)))
     assert second["train_loss"] == pytest.approx(0.5)
     assert directory.records() == shown.records
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant", "step"])
+def test_a_line_computes_nothing_on_the_device_which_is_at_work(
+    name: Literal["one_cycle", "cosine", "constant", "step"], directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = make_schedule(replace(_CONFIG.optim, schedule=name), 50)
+    asked: list[Any] = []
+
+    def counted(step: Any) -> Any:
+        asked.append(step)
+        return schedule(step)
+
+    monkeypatch.setattr(metrics_log, "make_schedule", lambda *_: counted)
+    shown = _Shown()
+    log = MetricsLog(_CONFIG, directory, shown, 0)
+    asked.clear()
+    log.dispatched(0, 3, _rows([8.0, 4.0, 6.0]))
+    log.flush()
+    assert not asked
+    assert shown.records[0]["learning_rate"] == pytest.approx(float(schedule(2)))
 
 
 def test_an_evaluation_has_a_line_of_its_own(directory: RunDirectory) -> None:
