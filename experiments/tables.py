@@ -115,11 +115,17 @@ def _machine(record: Record) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """Says what the runs were of, for whoever wants to repeat them."""
-    commits = sorted({(record["commit"] or "unknown")[:7] for record in records})
+    commits = sorted({_short(record["commit"] or "unknown") for record in records})
     versions = sorted({record["versions"]["jax"] for record in records})
     return (
         f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
     )
+
+
+def _short(commit: str) -> str:
+    """Seven digits of a commit, and whether anything in the working tree differed from it."""
+    digits, mark, changed = commit.partition("+")
+    return f"{digits[:7]}{mark}{changed}"
 
 
 def fill(text: str, contents: Mapping[str, str]) -> str:

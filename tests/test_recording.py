@@ -50,7 +50,13 @@ class Trainer:
         config.run.dir.mkdir(parents=True)
         environment = {
             **{"python": "3.11", "packages": {"jax": "0.10"}, "platform": "secret", "machine": "x86_64"},
-            **{"cpu_count": 2, "backend": "cpu", "devices": ["cpu"], "git_commit": "a" * 40, "command": ["/home/me"]},
+            **{
+                "cpu_count": 2,
+                "backend": "cpu",
+                "devices": ["cpu"],
+                "git_commit": "a" * 40 + "+changes",
+                "command": ["/home/me"],
+            },
         }
         (config.run.dir / "environment.json").write_text(json.dumps(environment))
         self.configs.append(config)
@@ -163,7 +169,7 @@ def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: A
         "| fast | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
         "| demo | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
         "",
-        "At commit aaaaaaa, with jax 0.10; each run is a file in `experiments/results/`.",
+        "At commit aaaaaaa+changes, with jax 0.10; each run is a file in `experiments/results/`.",
     ]
 
 
