@@ -96,7 +96,7 @@ def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any
         },
         "confusion_matrix": assessment.confusion.tolist(),
         "most_confused": [
-            {"true": class_names[pair.true], "predicted": class_names[pair.predicted], "count": pair.count}
+            {"true": class_names[pair.true], "predicted": class_names[pair.predicted], "count": pair.examples}
             for pair in assessment.most_confused
         ],
         "most_confidently_wrong": [_wrong(assessment, int(index), class_names) for index in assessment.wrong[:25]],

@@ -34,7 +34,7 @@ class Confusion(NamedTuple):
 
     true: int
     predicted: int
-    count: int
+    examples: int
     share: float
     """Of the examples of the true class."""
 
@@ -117,7 +117,7 @@ def most_confused(confusion: np.ndarray, count: int) -> list[Confusion]:
         Confusion(int(row), int(column), int(confusion[row, column]), float(confusion[row, column] / support[row]))
         for row, column in zip(rows, columns, strict=True)
     ]
-    return sorted(pairs, key=lambda pair: (-pair.count, -pair.share, pair.true, pair.predicted))[:count]
+    return sorted(pairs, key=lambda pair: (-pair.examples, -pair.share, pair.true, pair.predicted))[:count]
 
 
 def most_confidently_wrong(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
