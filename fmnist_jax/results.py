@@ -9,6 +9,7 @@ from fmnist_jax.config import Config
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
 from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.state import TrainState, Weights, param_count
+from fmnist_jax.trained import predict_all
 
 
 class Scores(NamedTuple):
@@ -34,20 +35,14 @@ def score(
 ) -> Scores:
     """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
     total = evaluate_batches(eval_step, *weights, data.padded_batches(splits.test, batch_size))
-    logits = _logits(predict, weights, splits.test, batch_size)
+    logits = predict_all(predict, weights, splits.test.images, batch_size)
     if mirrored_predict is None:
         return Scores(total, logits, None, None)
     of_test, of_validation = (
-        _logits(mirrored_predict, weights, dataset, batch_size) for dataset in (splits.test, splits.validation)
+        predict_all(mirrored_predict, weights, dataset.images, batch_size)
+        for dataset in (splits.test, splits.validation)
     )
     return Scores(total, logits, of_test, _accuracy(of_validation, splits.validation.labels))
-
-
-def _logits(predict: Predict, weights: Weights, dataset: data.Dataset, batch_size: int) -> np.ndarray:
-    """Predicts every example of a data set, f32[N, 10]."""
-    batches = data.padded_batches(dataset, batch_size)
-    parts = [np.asarray(predict(*weights, batch.images)) for batch in batches]
-    return np.concatenate([np.zeros((0, 10), np.float32), *parts])[: len(dataset)]
 
 
 def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:

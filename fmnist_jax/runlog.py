@@ -61,16 +61,11 @@ class RunDirectory:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file, or returns None if there is none."""
-        path = self.path / name
-        try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except ValueError as error:
-            raise FmnistError(f"{path} is damaged ({error}): restore it or choose another --run.dir") from error
+        return read_json(self.path / name)
 
     def read_config(self) -> Config | None:
         """The configuration that the run was started with, or None if it has not been started."""
-        values = self.read_json("config.json")
-        return None if values is None else from_dict(values)
+        return read_config(self.path)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends a metrics line."""
@@ -116,6 +111,20 @@ class RunDirectory:
         kept = [record for record in self.records() if record["step"] <= step]
         _replace(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON file, or returns None if there is none."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise FmnistError(f"{path} is damaged ({error}): restore it or choose another run directory") from error
+
+
+def read_config(directory: Path) -> Config | None:
+    """The configuration of the run in a directory, which may be read-only; None if there is none."""
+    values = read_json(directory / "config.json")
+    return None if values is None else from_dict(values)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -204,7 +204,7 @@ def _restore_latest(session: Session, state: TrainState, dataset_digest: str) ->
     saved = checkpoint.steps(directory)
     if not saved:
         return state
-    before = checkpoint.read_origin(directory, saved[-1]).get("dataset_digest")
+    before = checkpoint.read_manifest(directory, saved[-1])["origin"].get("dataset_digest")
     if before != dataset_digest:
         raise CheckpointError(
             f"checkpoint {saved[-1]} in {directory} was trained on images with digest {before}, and those at hand "

@@ -19,8 +19,11 @@ PACKAGE = Path(fmnist_jax.__file__).parent
 TREES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
 SHARED = {"errors", "config", "presets", "validation"}
 CORE = {
+    "assessment",
     "augment",
     "averaging",
+    "calibration",
+    "classification",
     "eval_step",
     "labels",
     "layers",
