@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fmnist_jax.config import Config, from_dict
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.storage import check_writable
+from fmnist_jax.storage import check_writable, unwritten, write_figure, write_text, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
@@ -57,7 +57,7 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replaces a JSON file in one step, so that a reader never sees half of it."""
-        _replace(self.path / name, json.dumps(value, indent=2) + "\n")
+        write_text(self.path / name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file, or returns None if there is none."""
@@ -77,24 +77,18 @@ class RunDirectory:
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an uncompressed `.npz` file."""
-        self._write_whole(name, lambda path: np.savez(path, allow_pickle=False, **arrays))
+        write_whole(self.path / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def save_figure(self, name: str, figure: "Figure") -> None:
         """Writes `figures/<name>.png`."""
-        self._write_whole(f"figures/{name}.png", lambda path: figure.savefig(path, dpi=150))
-
-    def _write_whole(self, name: str, write: Callable[[Path], Any]) -> None:
-        try:
-            write(self.path / name)
-        except OSError as error:
-            raise _unwritten(self.path / name, error) from error
+        write_figure(self.path / "figures" / f"{name}.png", figure)
 
     def _append(self, path: Path, record: Mapping[str, Any]) -> None:
         try:
             with path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
         """Reads the metrics lines, leaving out a last one that a kill cut short."""
@@ -109,7 +103,7 @@ class RunDirectory:
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops the metrics lines past a step, which a resumed run will write again; returns those that stay."""
         kept = [record for record in self.records() if record["step"] <= step]
-        _replace(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
 
 
@@ -125,18 +119,3 @@ def read_config(directory: Path) -> Config | None:
     """The configuration of the run in a directory, which may be read-only; None if there is none."""
     values = read_json(directory / "config.json")
     return None if values is None else from_dict(values)
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(path)
-    except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> FmnistError:
-    return FmnistError(
-        f"cannot write {path} ({error.strerror}): free space there and start again with the same --run.dir"
-    )

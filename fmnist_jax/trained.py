@@ -103,10 +103,10 @@ def predict(trained: Trained, images: np.ndarray, *, tta: TestTimeAugmentation =
 
 
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Predicts images u8[N, 28, 28, 1], the last batch filled up, and returns logits f32[N, 10]."""
-    dataset = data.Dataset(images, np.zeros(len(images), np.int32))
-    parts = [np.asarray(predict(*weights, batch.images)) for batch in data.padded_batches(dataset, batch_size)]
-    return np.concatenate([np.zeros((0, NUM_CLASSES), np.float32), *parts])[: len(images)]
+    """Calls `predict` on images u8[N, 28, 28, 1] in batches, the last one filled up; returns N rows of what it does."""
+    batches = data.padded_batches(data.Dataset(images, np.zeros(len(images), np.int32)), batch_size)
+    parts = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    return np.concatenate(parts)[: len(images)] if parts else np.zeros((0, NUM_CLASSES), np.float32)
 
 
 @functools.lru_cache(maxsize=8)

@@ -25,6 +25,7 @@ CORE = {
     "calibration",
     "classification",
     "eval_step",
+    "inspection",
     "labels",
     "layers",
     "metrics",
