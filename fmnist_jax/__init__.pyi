@@ -34,6 +34,9 @@ from .augment import (
 from .augment import (
     rotate as rotate,
 )
+from .augmentation_examples import (
+    augmentation_rows as augmentation_rows,
+)
 from .averaging import (
     make_averaging_step as make_averaging_step,
 )

@@ -24,6 +24,18 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
         raise error(f"{existing} cannot be written: change its permissions or choose another {flag}")
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory if it is missing.
+
+    Raises:
+      FmnistError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Replaces a file in one step, so that a reader never sees half of it, and a failure leaves the old one.
 
