@@ -52,8 +52,9 @@ def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
 def write(
     config: Config, directory: RunDirectory, state: TrainState, splits: data.Splits, scores: Scores
 ) -> dict[str, Any]:
-    """Writes `predictions.npz` (`logits`, `labels`, any `mirrored_logits`) and the figures; returns the summary."""
-    from fmnist_jax import figures  # matplotlib takes half a second to import, which the first step need not wait for
+    """Writes `predictions.npz` (`logits`, `labels`, any `mirrored_logits`), figures and report; returns the summary."""
+    # matplotlib takes half a second to import, which the first step need not wait for
+    from fmnist_jax import figures, report_page
 
     names, records = splits.test.class_names, directory.records()
     confusion = np.asarray(scores.metrics.confusion)
@@ -64,7 +65,7 @@ def write(
     directory.save_figure("confusion_matrix", figures.confusion_matrix(confusion, names))
     result = metrics.summarize(scores.metrics)
     seconds = records[-1]["elapsed_seconds"]
-    return {
+    summary = {
         "preset": config.preset,
         "seed": config.train.seed,
         "test_accuracy": result.accuracy,
@@ -83,6 +84,18 @@ def write(
         "dataset": config.data.name,
         "dataset_digest": data.digest(splits),
     }
+    contents = report_page.Contents(
+        name=directory.path.name,
+        config=config,
+        step=int(state.step),
+        records=records,
+        environment=directory.read_json("environment.json") or {},
+        summary=summary,
+        test=splits.test,
+        logits=scores.logits,
+    )
+    directory.write_text("report.html", report_page.render(contents))
+    return summary
 
 
 def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:
@@ -98,7 +111,7 @@ def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
         f"weakest classes: {weakest}\n"
         f"run directory: {directory.path}\n"
-        f"  summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
+        f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
         f"figures/confusion_matrix.png\n"
         f"next: python -m fmnist_jax.train {following}"
     )
