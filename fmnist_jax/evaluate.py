@@ -24,9 +24,9 @@ class Arguments:
     """mirror: average the logits of each image and its mirror image."""
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog="python -m fmnist_jax.evaluate")
+    arguments = cli.parse_arguments(Arguments, argv, prog)
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
     from fmnist_jax import evaluation
 

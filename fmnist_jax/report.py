@@ -17,9 +17,9 @@ class Arguments:
     """The run directory that fmnist_jax.train has written."""
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog="python -m fmnist_jax.report")
+    arguments = cli.parse_arguments(Arguments, argv, prog)
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
     from fmnist_jax import reporting
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from fmnist_jax import data, runlog, trained
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.evaluation import check_same_data
 from fmnist_jax.report_page import Contents, render
+from fmnist_jax.resumption import refuse_other_data
 from fmnist_jax.storage import check_writable, write_text
 
 
@@ -20,7 +20,7 @@ def run(directory: Path) -> Path:
     check_writable(directory, "RUN")
     model = trained.load(directory)
     splits = data.load(model.config.data)
-    check_same_data(directory, model.step, splits)
+    refuse_other_data(directory / "checkpoints", model.step, data.digest(splits))
     contents = Contents(
         name=directory.absolute().name,
         config=model.config,

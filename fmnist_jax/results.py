@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmnist_jax import checkpoint, data, metrics
+from fmnist_jax import checkpoint, data, metrics, tensorboard_log
 from fmnist_jax.config import Config
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
 from fmnist_jax.runlog import RunDirectory
@@ -61,8 +61,10 @@ def write(
     recalls = np.asarray(metrics.recall_per_class(confusion))
     mirrored = {} if scores.mirrored_logits is None else {"mirrored_logits": scores.mirrored_logits}
     directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": splits.test.labels, **mirrored})
-    directory.save_figure("curves", figures.curves(records))
-    directory.save_figure("confusion_matrix", figures.confusion_matrix(confusion, names))
+    drawn = {"curves": figures.curves(records), "confusion_matrix": figures.confusion_matrix(confusion, names)}
+    for name, figure in drawn.items():
+        directory.save_figure(name, figure)
+    tensorboard_log.write_figures(config.run, directory.path, int(state.step), drawn)
     result = metrics.summarize(scores.metrics)
     seconds = records[-1]["elapsed_seconds"]
     summary = {
