@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from fmnist_jax import cli
 class Arguments:
     """Writes RUN/report.html: one page that needs no other file and no network, of a run that has ended or not yet."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run directory that fmnist_jax.train has written."""
 
 

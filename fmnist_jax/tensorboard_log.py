@@ -82,7 +82,7 @@ def write_figures(config: RunConfig, directory: Path, step: int, figures: Mappin
 def _open(directory: Path, step: int) -> "SummaryWriter":
     from tensorboardX import SummaryWriter  # an extra
 
-    # TensorBoard reads the files in the order of their names, which tensorboardX begins with the second, and passes over
+    # TensorBoard reads the files in the order of their names, which tensorboardX begins with the time, and passes over
     # what earlier ones say of `purge_step` and later steps. Each second it writes out what it has been given, so that
     # little of what a killed run had logged is missing.
     return SummaryWriter(

@@ -56,7 +56,7 @@ def test_every_number_of_a_line_is_read_back_at_its_step(tmp_path: Path) -> None
     assert _write(tmp_path, 0, records).records == records
     assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0), (20, 1.0)]
     assert _scalars(tmp_path, "accuracy/training") == [(10, 0.5), (20, 0.5)]
-    assert _scalars(tmp_path, "learning_rate") == [(10, np.float32(0.1)), (20, np.float32(0.1))]
+    assert _scalars(tmp_path, "learning_rate") == [(10, np.float32(0.1).item()), (20, np.float32(0.1).item())]
     assert _scalars(tmp_path, "images_per_second") == [(10, 100.0), (20, 100.0)]
     assert _scalars(tmp_path, "loss/validation") == [(20, 0.25)]
     assert _scalars(tmp_path, "accuracy/validation") == [(20, 0.75)]
