@@ -221,16 +221,17 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         nothing in what is trained, a missing field takes its default.
     """
     if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
-        others = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
-        raise ConfigError(f"the configuration has other sections than this version: {others}")
+        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
+        raise ConfigError(f"the configuration has other sections than this version: {sections}")
     built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in SECTIONS.items():
         if not isinstance(values[section], Mapping):
             raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
         given = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
-        if given.keys() - known or (section != "run" and given.keys() != known):
-            names = ", ".join(sorted(given.keys() ^ known))
+        required = set() if section == "run" else known
+        if others := sorted((given.keys() - known) | (required - given.keys())):
+            names = ", ".join(others)
             raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
         for name, value in given.items():
             if isinstance(value, list):

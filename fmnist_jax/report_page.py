@@ -140,9 +140,10 @@ def _svg(figure: Figure) -> Markup:
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fmnist_jax"}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    drawing = file.getvalue().partition("<svg")[2]
-    drawing = re.sub(r'^([^>]*?) (?:width|height)="[^"]*pt"', r"\1", drawing)
-    drawing = re.sub(r'^([^>]*?) (?:width|height)="[^"]*pt"', r"\1", drawing)
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
+    head, _, body = drawing.partition(">")
+    # Without a size of its own it is as wide as its place.
+    drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
     for colour, theme in _THEMED.items():
         drawing = drawing.replace(colour.lower(), theme)
     return Markup(f'<svg aria-hidden="true"{drawing}')

@@ -1,6 +1,7 @@
 """The report of a run, out of the files that the run has left."""
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def _logits(directory: Path, model: trained.Trained, test: data.Dataset) -> np.n
     try:
         with np.load(saved, allow_pickle=False) as arrays:
             logits, labels = arrays["logits"], arrays["labels"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise FmnistError(
             f"{saved} is damaged ({error}): restore it, or delete it to have it predicted anew"
         ) from error
