@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -112,7 +113,9 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     title = f"{evaluation.split} image 0, {dataset.class_names[dataset.labels[0]]}"
     yield "activations", feature_figures.activation_maps(dataset.images[0], maps, title)
 
-    hidden = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden)
+    hidden = jax.jit(
+        lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
+    )
     shown = dataset.take(np.arange(min(_EMBEDDED, len(dataset))))
     features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
     yield "embedding", feature_figures.embedding_map(principal_plane(features), shown.labels, dataset.class_names)

@@ -1,5 +1,6 @@
 """What a finished run leaves behind: test scores, predictions, figures and a summary."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,18 +57,36 @@ def write(
     # matplotlib takes half a second to import, which the first step need not wait for
     from fmnist_jax import figures, report_page
 
-    names, records = splits.test.class_names, directory.records()
-    confusion = np.asarray(scores.metrics.confusion)
-    recalls = np.asarray(metrics.recall_per_class(confusion))
+    records, step = directory.records(), int(state.step)
+    confusion, names = np.asarray(scores.metrics.confusion), splits.test.class_names
     mirrored = {} if scores.mirrored_logits is None else {"mirrored_logits": scores.mirrored_logits}
     directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": splits.test.labels, **mirrored})
     drawn = {"curves": figures.curves(records), "confusion_matrix": figures.confusion_matrix(confusion, names)}
     for name, figure in drawn.items():
         directory.save_figure(name, figure)
-    tensorboard_log.write_figures(config.run, directory.path, int(state.step), drawn)
+    tensorboard_log.write_figures(config.run, directory.path, step, drawn)
+    summary = _summarize(config, records, state, splits, scores)
+    contents = report_page.Contents(
+        name=directory.path.name,
+        config=config,
+        step=step,
+        records=records,
+        environment=directory.read_json("environment.json") or {},
+        summary=summary,
+        test=splits.test,
+        logits=scores.logits,
+    )
+    directory.write_text("report.html", report_page.render(contents))
+    return summary
+
+
+def _summarize(
+    config: Config, records: Sequence[Mapping[str, Any]], state: TrainState, splits: data.Splits, scores: Scores
+) -> dict[str, Any]:
+    names, recalls = splits.test.class_names, np.asarray(metrics.recall_per_class(scores.metrics.confusion))
     result = metrics.summarize(scores.metrics)
     seconds = records[-1]["elapsed_seconds"]
-    summary = {
+    return {
         "preset": config.preset,
         "seed": config.train.seed,
         "test_accuracy": result.accuracy,
@@ -86,18 +105,6 @@ def write(
         "dataset": config.data.name,
         "dataset_digest": data.digest(splits),
     }
-    contents = report_page.Contents(
-        name=directory.path.name,
-        config=config,
-        step=int(state.step),
-        records=records,
-        environment=directory.read_json("environment.json") or {},
-        summary=summary,
-        test=splits.test,
-        logits=scores.logits,
-    )
-    directory.write_text("report.html", report_page.render(contents))
-    return summary
 
 
 def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:

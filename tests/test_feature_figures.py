@@ -33,12 +33,23 @@ def test_a_layers_most_active_channels_come_first_with_their_numbers(tmp_path: P
     image = np.zeros((28, 28, 1), np.uint8)
     figure = feature_figures.activation_maps(image, layers, "a boot")
     rows = [axes.get_ylabel() for axes in figure.axes if "channels" in axes.get_ylabel()]
-    assert rows == ["14x14\n3 channels", "7x7\n12 channels"]
+    assert rows == ["layer 1\n14x14\n3 channels", "layer 2\n7x7\n12 channels"]
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["1", "2", "0", *(str(number) for number in range(11, 1, -1))]
     assert np.array_equal(pictures(figure)[1], layers[0][..., 1])
     assert figure.get_suptitle().startswith("a boot")
     figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_a_deep_and_wide_network_is_shown_in_part_first_and_last_layer_included() -> None:
+    layers = [np.full((2, 2, 1), number, np.float32) for number in range(30)]
+    figure = feature_figures.activation_maps(np.zeros((28, 28, 1), np.uint8), layers, "a boot")
+    rows = [axes.get_ylabel().split("\n")[0] for axes in figure.axes if "channels" in axes.get_ylabel()]
+    assert len(rows) == 8
+    assert (rows[0], rows[-1]) == ("layer 1", "layer 30")
+    figure = feature_figures.filters(_RNG.normal(size=(100, 3, 3)))
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 64
+    assert figure.get_suptitle() == "64 of 100 kernels of the first convolution, 3x3 pixels"
 
 
 def test_the_map_has_a_point_an_image_and_a_name_and_marker_a_class(tmp_path: Path) -> None:
