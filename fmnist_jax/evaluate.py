@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -14,7 +14,7 @@ from fmnist_jax import cli
 class Arguments:
     """Scores a trained model on one split, prints tables, and writes them with figures into RUN/evaluation/<split>."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run directory that fmnist_jax.train has written."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""
@@ -24,9 +24,9 @@ class Arguments:
     """mirror: average the logits of each image and its mirror image."""
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog="python -m fmnist_jax.evaluate")
+    arguments = cli.parse_arguments(Arguments, argv, prog)
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
     from fmnist_jax import evaluation
 

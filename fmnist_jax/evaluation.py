@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from fmnist_jax import checkpoint, data, feature_figures, figures, image_figures, score_tables, trained
+from fmnist_jax import data, feature_figures, figures, image_figures, score_tables, trained
 from fmnist_jax.assessment import Assessment, assess, to_dict
 from fmnist_jax.augment import normalize
-from fmnist_jax.errors import CheckpointError, FmnistError
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.model import make_activations
+from fmnist_jax.resumption import refuse_other_data
 from fmnist_jax.storage import check_writable, unwritten, write_figure, write_text
 from fmnist_jax.trained import TestTimeAugmentation, Trained
 
@@ -49,7 +51,7 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
     model = trained.load(directory, which)
     check_writable(target, "RUN")
     splits = data.load(model.config.data)
-    check_same_data(directory, model.step, splits)
+    refuse_other_data(directory / "checkpoints", model.step, data.digest(splits))
     dataset: data.Dataset = getattr(splits, split)
     if not len(dataset):
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
@@ -59,21 +61,6 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
     _write(evaluation, target)
     print(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
-
-
-def check_same_data(directory: Path, step: int, splits: data.Splits) -> None:
-    """Checks that a checkpoint was trained on these images.
-
-    Raises:
-      CheckpointError: it was not, so that the split at hand may hold images that it has learnt.
-    """
-    trained_on = checkpoint.read_manifest(directory / "checkpoints", step)["origin"].get("dataset_digest")
-    at_hand = data.digest(splits)
-    if trained_on not in (None, at_hand):
-        raise CheckpointError(
-            f"checkpoint {step} in {directory} was trained on images with digest {trained_on}, and those at hand "
-            f"have {at_hand}: bring back the data set"
-        )
 
 
 def _write(evaluation: Evaluation, target: Path) -> None:
@@ -126,7 +113,9 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     title = f"{evaluation.split} image 0, {dataset.class_names[dataset.labels[0]]}"
     yield "activations", feature_figures.activation_maps(dataset.images[0], maps, title)
 
-    hidden = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden)
+    hidden = jax.jit(
+        lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
+    )
     shown = dataset.take(np.arange(min(_EMBEDDED, len(dataset))))
     features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
     yield "embedding", feature_figures.embedding_map(principal_plane(features), shown.labels, dataset.class_names)

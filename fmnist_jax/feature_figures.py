@@ -20,47 +20,54 @@ from fmnist_jax.plot_style import (
 )
 
 _FILTER_COLUMNS = 8
+_KERNELS = 64
+_LAYERS = 8
 _CHANNELS = 10  # of a layer, the most active
 
 
 def filters(kernels: np.ndarray) -> Figure:
-    """Draws the kernels of the first convolution on one scale.
+    """Draws kernels of the first convolution on one scale, at most 64 of them.
 
     Args:
       kernels: f[F, K, K].
     """
-    rows = -(-len(kernels) // _FILTER_COLUMNS)
+    shown = kernels[:_KERNELS]
+    rows = -(-len(shown) // _FILTER_COLUMNS)
     figure = new_figure(8.2, 0.95 * rows + 0.8)
     places = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
     most = np.abs(kernels).max()
-    for number, (axes, kernel) in enumerate(zip(places.ravel(), kernels, strict=False)):
+    for number, (axes, kernel) in enumerate(zip(places.ravel(), shown, strict=False)):
         image = axes.imshow(kernel, cmap=DIVERGING, vmin=-most, vmax=most)
         axes.set_title(f"{number}", fontsize=8, pad=2)
         without_ticks(axes)
-    for axes in places.ravel()[len(kernels) :]:
+    for axes in places.ravel()[len(shown) :]:
         axes.set_axis_off()
     figure.colorbar(image, ax=places, label="weight", shrink=0.9)
-    figure.suptitle(f"{len(kernels)} kernels of the first convolution, {kernels.shape[1]}x{kernels.shape[2]} pixels")
+    count = f"{len(kernels)}" if len(shown) == len(kernels) else f"{len(shown)} of {len(kernels)}"
+    figure.suptitle(f"{count} kernels of the first convolution, {kernels.shape[1]}x{kernels.shape[2]} pixels")
     return figure
 
 
 def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) -> Figure:
-    """Draws what each layer makes of one image: its most active channels, a row a layer.
+    """Draws what layers make of one image: their most active channels, a row a layer, at most 8 evenly spread layers.
 
     Args:
       image: u8[28, 28, 1].
       layers: f[H, W, C] each, first layer first.
       name: of the image, for the title.
     """
-    figure = new_figure(10.2, 0.98 * len(layers) + 0.7)
-    places = figure.subplots(len(layers), _CHANNELS + 1, squeeze=False)
+    chosen = np.unique(np.linspace(0, len(layers) - 1, min(_LAYERS, len(layers))).round().astype(int))
+    figure = new_figure(10.2, 0.98 * len(chosen) + 0.7)
+    places = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
     for axes in places.ravel():
         without_ticks(axes)
     show_image(places[0, 0], image)
-    for row, layer in zip(places, layers, strict=True):
+    for row, number in zip(places, chosen, strict=True):
+        layer = layers[number]
         height, width, channels = layer.shape
         most_active = np.argsort(-layer.mean((0, 1)), kind="stable")[:_CHANNELS]
-        row[0].set_ylabel(f"{height}x{width}\n{channels} channels", rotation=0, ha="right", va="center", fontsize=8)
+        label = f"layer {number + 1}\n{height}x{width}\n{channels} channels"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
         for axes, channel in zip(row[1:], most_active, strict=False):
             shown = axes.imshow(layer[..., channel], cmap=SEQUENTIAL, vmin=min(0, layer.min()), vmax=layer.max())
             axes.set_title(f"{channel}", fontsize=7, pad=2)

@@ -13,32 +13,61 @@ from fmnist_jax.plot_style import BLUE, GREY, SHARES, VERMILLION, describe, new_
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws loss, accuracy and learning rate over the epochs of a run.
+    """Draws loss, accuracy and learning rate over the epochs of a run, side by side.
 
     Args:
       records: the lines of `metrics.jsonl`.
     """
     figure = new_figure(11, 3.6)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    for axes, name, scale, label in ((loss, "loss", 1, "training objective"), (accuracy, "accuracy", 100, "training")):
-        epochs, values = _series(records, f"train_{name}", scale)
-        axes.plot(epochs, values, color=BLUE, label=label, marker=_marker(epochs), linewidth=1.2)
-        epochs, values = _series(records, f"val_{name}", scale)
-        if epochs:
-            style: dict[str, Any] = {"color": VERMILLION, "marker": "o", "markersize": 4, "linestyle": "--"}
-            axes.plot(epochs, values, label="validation", **style)
-    epochs, values = _series(records, "learning_rate")
-    rate.plot(epochs, values, color=BLUE, marker=_marker(epochs))
-    accuracy.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
-    loss.set_ylim(bottom=0)
-    rate.set_ylim(bottom=0)
-    for axes, title in ((loss, "Loss (nats)"), (accuracy, "Accuracy (%)"), (rate, "Learning rate")):
-        describe(axes, title, x="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _ring_best(accuracy, records)
-    loss.legend()
-    accuracy.legend(loc="lower right")
+    for axes, draw in zip(figure.subplots(1, 3), (_loss, _accuracy, _learning_rate), strict=True):
+        draw(axes, records)
     return figure
+
+
+def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draws the parts of `curves` as a figure each, by name."""
+    panels = {"loss": _loss, "accuracy": _accuracy, "learning rate": _learning_rate}
+    figures = {name: new_figure(4.4, 3.2) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), records)
+    return figures
+
+
+def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    _plot(axes, records, "loss", 1, "training objective")
+    axes.set_ylim(bottom=0)
+    _over_epochs(axes, "Loss (nats)")
+    axes.legend()
+
+
+def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    _plot(axes, records, "accuracy", 100, "training")
+    axes.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
+    _ring_best(axes, records)
+    _over_epochs(axes, "Accuracy (%)")
+    axes.legend(loc="lower right")
+
+
+def _learning_rate(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    epochs, values = _series(records, "learning_rate")
+    axes.plot(epochs, values, color=BLUE, marker=_marker(epochs))
+    axes.set_ylim(bottom=0)
+    _over_epochs(axes, "Learning rate")
+
+
+def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: float, label: str) -> None:
+    """Plots a quantity on the training images, and on the validation images if there are any."""
+    epochs, values = _series(records, f"train_{name}", scale)
+    axes.plot(epochs, values, color=BLUE, label=label, marker=_marker(epochs), linewidth=1.2)
+    epochs, values = _series(records, f"val_{name}", scale)
+    if epochs:
+        style: dict[str, Any] = {"color": VERMILLION, "marker": "o", "markersize": 4, "linestyle": "--"}
+        axes.plot(epochs, values, label="validation", **style)
+
+
+def _over_epochs(axes: Axes, title: str) -> None:
+    describe(axes, title, x="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
@@ -47,7 +76,7 @@ def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     if epochs:
         value, epoch = max(zip(values, epochs, strict=True))
         ring: dict[str, Any] = {"s": 70, "facecolors": "none", "edgecolors": "black", "zorder": 3}
-        axes.scatter([epoch], [value], label=f"best, {value:.2f} %", **ring)
+        axes.scatter([epoch], [value], label=f"best validation, {value:.2f} %", **ring)
 
 
 def _marker(points: Sequence[float]) -> str:
@@ -96,31 +125,53 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
 def reliability_diagram(bins: Reliability) -> Figure:
     """Draws accuracy over confidence, and below it how many examples have each confidence, right and wrong."""
     figure = new_figure(6.4, 6.8)
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    width, middles = np.diff(bins.edges), (bins.edges[:-1] + bins.edges[1:]) / 2
-    filled = bins.counts > 0
-    above.bar(middles[filled], bins.accuracy[filled], width[filled], color=BLUE, alpha=0.75, edgecolor="white")
-    above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="as sure as right")
-    above.plot(
-        bins.confidence[filled], bins.accuracy[filled], color="black", marker="o", markersize=4, label="measured"
-    )
-    above.set_ylim(0, 1.02)
-    above.yaxis.set_major_formatter(PercentFormatter(1))
-    above.legend(loc="upper left")
-    error = expected_calibration_error(bins)
-    describe(above, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
-    wrong = bins.counts - bins.right
-    below.bar(middles, bins.right, width, color=BLUE, edgecolor="white", label="right")
-    below.bar(middles, wrong, width, bins.right, color=VERMILLION, edgecolor="white", hatch="///", label="wrong")
-    # A handful of doubtful images beside thousands of sure ones shows on a logarithmic axis alone.
-    below.set_yscale("symlog", linthresh=10)
-    below.set_ylim(bottom=0)
-    below.yaxis.set_major_formatter(ScalarFormatter())
-    below.legend(loc="upper left")
-    describe(below, x="confidence: probability of the predicted class", y="images (logarithmic)")
-    below.xaxis.set_major_formatter(PercentFormatter(1))
-    below.set_xlim(0, 1)
+    above, below = figure.subplots(2, 1, height_ratios=(3, 2))
+    _reliability(above, bins)
+    _confidences(below, bins)
     return figure
+
+
+def reliability_panels(bins: Reliability) -> dict[str, Figure]:
+    """Draws the parts of `reliability_diagram` as a figure each, by name."""
+    panels = {"reliability": _reliability, "confidence": _confidences}
+    figures = {name: new_figure(4.8, 3.6) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), bins)
+    return figures
+
+
+def _reliability(axes: Axes, bins: Reliability) -> None:
+    filled, middles = bins.counts > 0, (bins.edges[:-1] + bins.edges[1:]) / 2
+    widths = np.diff(bins.edges)[filled]
+    axes.bar(middles[filled], bins.accuracy[filled], widths, color=BLUE, alpha=0.6, edgecolor="white")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="as sure as right")
+    axes.plot(bins.confidence[filled], bins.accuracy[filled], color="black", marker="o", markersize=4, label="measured")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="upper left")
+    error = expected_calibration_error(bins)
+    describe(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
+    _over_confidence(axes)
+
+
+def _confidences(axes: Axes, bins: Reliability) -> None:
+    widths, middles = np.diff(bins.edges), (bins.edges[:-1] + bins.edges[1:]) / 2
+    wrong = bins.counts - bins.right
+    axes.bar(middles, bins.right, widths, color=BLUE, edgecolor="white", label="right")
+    axes.bar(middles, wrong, widths, bins.right, color=VERMILLION, edgecolor="white", hatch="///", label="wrong")
+    # A handful of doubtful images beside thousands of sure ones shows on a logarithmic axis alone.
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.legend(loc="upper left")
+    describe(axes, "Confidence", y="images (logarithmic)")
+    _over_confidence(axes)
+
+
+def _over_confidence(axes: Axes) -> None:
+    axes.set_xlabel("confidence: probability of the predicted class")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlim(0, 1)
 
 
 def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:

@@ -9,19 +9,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
 
 CLASS_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#000000",
-    "#882255",
-    "#8C564B",
-    "#999999",
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"),
+    *("#882255", "#99DD00", "#004422"),
 )
-"""A colour for each of ten classes: seven of Okabe and Ito's, wine, brown and grey. A marker goes with each."""
-CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "o", "s", "^")
+"""A colour for each of ten classes: Okabe and Ito's but for yellow, and three as far from them."""
+CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 SHARES = "Blues"
 """Colour map of shares of which most are near zero, on paper."""

@@ -57,7 +57,11 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replaces a JSON file in one step, so that a reader never sees half of it."""
-        write_text(self.path / name, json.dumps(value, indent=2) + "\n")
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replaces a text file in one step."""
+        write_text(self.path / name, text)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file, or returns None if there is none."""
@@ -92,13 +96,7 @@ class RunDirectory:
 
     def records(self) -> list[dict[str, Any]]:
         """Reads the metrics lines, leaving out a last one that a kill cut short."""
-        if not self.metrics.exists():
-            return []
-        whole = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        try:
-            return [json.loads(line) for line in whole]
-        except ValueError as error:
-            raise FmnistError(f"{self.metrics} is damaged ({error}): mend or delete the line") from error
+        return read_records(self.path)
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops the metrics lines past a step, which a resumed run will write again; returns those that stay."""
@@ -119,3 +117,15 @@ def read_config(directory: Path) -> Config | None:
     """The configuration of the run in a directory, which may be read-only; None if there is none."""
     values = read_json(directory / "config.json")
     return None if values is None else from_dict(values)
+
+
+def read_records(directory: Path) -> list[dict[str, Any]]:
+    """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
+    path = directory / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error

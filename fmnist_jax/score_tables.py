@@ -17,9 +17,10 @@ def show(assessment: Assessment, class_names: Sequence[str], title: str) -> None
     low, high = assessment.interval
     console.print(
         f"[bold]{assessment.accuracy:.2%}[/bold] right of {len(assessment.labels):,} {title} "
-        f"(95 % interval {low:.2%} to {high:.2%})\n"
+        f"(95% interval {low:.2%} to {high:.2%})\n"
         f"loss {assessment.loss:.4f} nats, in the two most probable {assessment.top2:.2%}, "
-        f"expected calibration error {assessment.calibration_error:.2%}"
+        f"expected calibration error {assessment.calibration_error:.2%}",
+        soft_wrap=True,
     )
     console.print(_classes(assessment, class_names))
     if assessment.most_confused:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from fmnist_jax import cli
+from fmnist_jax import cli, tensorboard_log
 from fmnist_jax.config import Config, to_dict
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.presets import PRESETS
@@ -35,6 +35,7 @@ def run(config: Config) -> dict[str, Any]:
       FmnistError: whatever the user can mend, before anything is compiled where that can be known.
     """
     validate(config)
+    tensorboard_log.refuse_without_writer(config.run)
     # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
     from fmnist_jax import training
 

@@ -56,6 +56,9 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             yield f"one of {', '.join(map(str, get_args(hint)))}", value
+    elif hint is bool:
+        if not isinstance(value, bool):
+            yield "true or false", value
     elif hasattr(hint, "__metadata__"):
         limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
         if not isinstance(value, int | float) or value not in limits:
