@@ -27,7 +27,7 @@ def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
 def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Draws the parts of `curves` as a figure each, by name."""
     panels = {"loss": _loss, "accuracy": _accuracy, "learning rate": _learning_rate}
-    figures = {name: new_figure(4.4, 3.2) for name in panels}
+    figures = {name: new_figure(3.7, 2.9) for name in panels}
     for name, draw in panels.items():
         draw(figures[name].subplots(), records)
     return figures
@@ -76,7 +76,7 @@ def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     if epochs:
         value, epoch = max(zip(values, epochs, strict=True))
         ring: dict[str, Any] = {"s": 70, "facecolors": "none", "edgecolors": "black", "zorder": 3}
-        axes.scatter([epoch], [value], label=f"best validation, {value:.2f} %", **ring)
+        axes.scatter([epoch], [value], label=f"best validation, {value:.2f}%", **ring)
 
 
 def _marker(points: Sequence[float]) -> str:
@@ -114,6 +114,11 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
             axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
     axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(class_names)), class_names)
+    # Between the cells, so that an eye can follow a row through the empty ones.
+    axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)
+    axes.grid(which="minor", color="#cccccc", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     total, correct = confusion.sum(), np.trace(confusion)

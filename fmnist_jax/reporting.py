@@ -41,7 +41,7 @@ def _logits(directory: Path, model: trained.Trained, test: data.Dataset) -> np.n
     if not (directory / "summary.json").exists() or not saved.exists():
         return trained.predict(model, test.images)
     try:
-        with np.load(saved, allow_pickle=False) as arrays:
+        with saved.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             logits, labels = arrays["logits"], arrays["labels"]
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise FmnistError(

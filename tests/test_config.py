@@ -78,8 +78,9 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
     first = next(iter(known[section]))
     with pytest.raises(ConfigError, match=rf"'{section}'.*\bsurprise\b"):
         from_dict({**known, section: {**known[section], "surprise": 1}})
-    with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
-        from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
+    if section != "run":
+        with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
+            from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
     with pytest.raises(ConfigError, match=f"'{section}'"):
         from_dict({name: value for name, value in known.items() if name != section})
 

@@ -77,7 +77,7 @@ def test_the_best_validation_accuracy_is_ringed_the_later_of_two_that_are_equal(
     axes = figures.curves([*RECORDS, validation(3.0, 0.6, 0.875), validation(4.0, 0.7, 0.5)]).axes[1]
     (ring,) = axes.collections
     np.testing.assert_allclose(np.asarray(ring.get_offsets()), [[3.0, 87.5]])
-    assert ring.get_label() == "best validation, 87.50 %"
+    assert ring.get_label() == "best validation, 87.50%"
 
 
 def test_panels_show_what_the_curves_show_each_by_itself() -> None:
