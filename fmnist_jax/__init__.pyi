@@ -1,6 +1,12 @@
 from .allocator import (
     keep_freed_memory as keep_freed_memory,
 )
+from .assessment import (
+    Assessment as Assessment,
+)
+from .assessment import (
+    assess as assess,
+)
 from .augment import (
     Augment as Augment,
 )
@@ -37,6 +43,9 @@ from .augment import (
 from .augment import (
     rotate as rotate,
 )
+from .augmentation_examples import (
+    augmentation_rows as augmentation_rows,
+)
 from .averaging import (
     make_averaging_step as make_averaging_step,
 )
@@ -45,6 +54,15 @@ from .averaging import (
 )
 from .averaging import (
     weights_to_score as weights_to_score,
+)
+from .calibration import (
+    Reliability as Reliability,
+)
+from .calibration import (
+    expected_calibration_error as expected_calibration_error,
+)
+from .calibration import (
+    reliability as reliability,
 )
 from .checkpoint import (
     open_manager as open_manager,
@@ -57,6 +75,18 @@ from .checkpoint import (
 )
 from .checkpoint import (
     state_digest as state_digest,
+)
+from .classification import (
+    class_scores as class_scores,
+)
+from .classification import (
+    most_confused as most_confused,
+)
+from .classification import (
+    top_k_accuracy as top_k_accuracy,
+)
+from .classification import (
+    wilson_interval as wilson_interval,
 )
 from .compilation import (
     compiler_options as compiler_options,
@@ -133,8 +163,41 @@ from .eval_step import (
 from .eval_step import (
     make_predict as make_predict,
 )
+from .feature_figures import (
+    activation_maps as activation_maps,
+)
+from .feature_figures import (
+    embedding_map as embedding_map,
+)
+from .feature_figures import (
+    saliency_maps as saliency_maps,
+)
+from .figures import (
+    curves as curves,
+)
 from .figures import (
     labelled_rows as labelled_rows,
+)
+from .figures import (
+    reliability_diagram as reliability_diagram,
+)
+from .image_figures import (
+    misclassified_grid as misclassified_grid,
+)
+from .image_figures import (
+    prediction_grid as prediction_grid,
+)
+from .image_figures import (
+    sample_grid as sample_grid,
+)
+from .inspection import (
+    first_filters as first_filters,
+)
+from .inspection import (
+    make_saliency as make_saliency,
+)
+from .inspection import (
+    principal_plane as principal_plane,
 )
 from .labels import (
     CLASS_NAMES as CLASS_NAMES,
@@ -197,6 +260,9 @@ from .model import (
     Model as Model,
 )
 from .model import (
+    make_activations as make_activations,
+)
+from .model import (
     make_model as make_model,
 )
 from .optim import (
@@ -255,6 +321,9 @@ from .train_step import (
 )
 from .train_step import (
     sample_mirrored_batch as sample_mirrored_batch,
+)
+from .trained import (
+    Trained as Trained,
 )
 from .validation import (
     validate as validate,

@@ -137,16 +137,16 @@ def restore(directory: Path, step: int, like: TrainState) -> TrainState:
     return jax.device_put(replace(state, key=jax.random.wrap_key_data(state.key)))
 
 
-def read_origin(directory: Path, step: int) -> dict[str, Any]:
-    """Reads what `save` was told of where the state of a step comes from.
+def read_manifest(directory: Path, step: int) -> dict[str, Any]:
+    """Reads the manifest of a step, which `restore` verifies: `val_accuracy` and `origin` are as `save` was given them.
 
     Raises:
-      CheckpointError: the manifest is damaged.
+      CheckpointError: it is damaged.
     """
     try:
         described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(directory / str(step) / "manifest")
-        return dict(described["origin"])
-    except (OSError, ValueError, KeyError) as error:
+        return {**described, "val_accuracy": float(described["val_accuracy"]), "origin": dict(described["origin"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
 
 

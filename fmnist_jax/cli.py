@@ -1,4 +1,4 @@
-"""The command line: a configuration out of arguments, and errors as one line."""
+"""The command line of every command: a dataclass out of arguments, and errors as one line."""
 
 import contextlib
 import io
@@ -8,47 +8,49 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TypeVar
 
 import tyro
 
 from fmnist_jax.allocator import keep_freed_memory
-from fmnist_jax.config import Config
 from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.presets import PRESETS
-from fmnist_jax.runlog import RunDirectory
-from fmnist_jax.validation import validate
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Trains a model and writes a run directory."""
+def parse_arguments(
+    kind: type[T],
+    argv: Sequence[str],
+    prog: str,
+    default: T | None = None,
+    check: Callable[[T], None] = lambda _: None,
+) -> T:
+    """Parses arguments into a dataclass, whose docstrings are the help; `tyro.conf.Positional` marks positionals.
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    print_config: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the resolved configuration as JSON and exit."""
-
-
-def parse(argv: Sequence[str], prog: str) -> Arguments:
-    """Parses arguments over the values of the preset that they name, and validates the result.
+    Args:
+      kind: the dataclass.
+      argv: the arguments.
+      prog: how the command was called, for the help.
+      default: the values that the arguments change; without it, those of the class.
+      check: raises ConfigError of values that can be read but not be used.
 
     Raises:
-      ConfigError: an argument is unknown or malformed, or the configuration is impossible.
+      ConfigError: arguments are unknown, malformed, missing or not to be used; one line names every problem.
       SystemExit: with code 0, after printing the help that was asked for.
     """
-    default = _starting_point(argv)
     problems: list[str] = []
     accepted = list(argv)
-    while isinstance(outcome := _attempt(accepted, prog, default), str):
+    while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
+        # What is missing once a refused flag was taken out with all that followed it was most likely taken out too.
+        if not (problems and outcome.startswith("Missing")):
+            problems.append(outcome)
         # tyro names one problem at a time, so what it refuses is taken out until it has named them all.
-        problems.append(outcome)
         before, accepted = accepted, _without_refused(accepted, outcome)
         if accepted == before:
             raise ConfigError(f"{'; '.join(problems)}; see --help")
     try:
-        validate(outcome.config)
+        check(outcome)
     except ConfigError as error:
         problems.append(str(error))
         raise ConfigError("; ".join(problems)) from None
@@ -57,12 +59,14 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
     return outcome
 
 
-def _attempt(argv: Sequence[str], prog: str, default: Config) -> Arguments | str:
+def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
     """Parses arguments, or says in one line why they cannot be parsed."""
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
-            return tyro.cli(Arguments, prog=prog, args=list(argv), default=Arguments(default))
+            if default is None:
+                return tyro.cli(kind, prog=prog, args=list(argv))
+            return tyro.cli(kind, prog=prog, args=list(argv), default=default)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -79,6 +83,20 @@ def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
         if keep:
             kept.append(argument)
     return kept
+
+
+def _one_line(box: str) -> str:
+    """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
+    framed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in box.splitlines()]
+    lines = [line.strip() for line in framed]
+    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
+    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
+    if body and body[0].startswith("Missing from"):
+        # Each name is indented by four spaces in the frame, what the help says of it by eight.
+        return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
+    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
+    hint = f" (did you mean {suggested[0]}?)" if suggested else ""
+    return f"{' '.join(body)}{hint}"
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
@@ -118,32 +136,3 @@ def _report(unraisable: "sys.UnraisableHookArgs") -> None:
     """Prints an error that could not be raised, unless it is TensorStore's, which goes on after Orbax has given up."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
-
-
-def _starting_point(argv: Sequence[str]) -> Config:
-    """The values that the arguments change: a preset's, or those of the run that is to go on."""
-    preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
-    if preset is None and directory is not None and (Path(directory) / "config.json").is_file():
-        return RunDirectory(Path(directory)).read_config() or Config()
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
-    return PRESETS[preset or "standard"]
-
-
-def _value(argv: Sequence[str], flag: str) -> str | None:
-    """Finds the last value of a flag, given as `--flag value` or `--flag=value`."""
-    for index, argument in reversed(list(enumerate(argv))):
-        name, equals, value = argument.partition("=")
-        if name == flag:
-            return value if equals else "".join(argv[index + 1 : index + 2])
-    return None
-
-
-def _one_line(box: str) -> str:
-    """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
-    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
-    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
-    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
-    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
-    hint = f" (did you mean {suggested[0]}?)" if suggested else ""
-    return f"{' '.join(body)}{hint}"

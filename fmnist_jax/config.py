@@ -166,6 +166,8 @@ class RunConfig:
     """bar: a live progress bar. plain: a line per log interval. auto: a bar on a terminal."""
     profile: Annotated[int, Range(0, 10_000)] = 0
     """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
+    tensorboard: bool = False
+    """Also write what is logged, and figures at the end, into <run>/tensorboard; needs fmnist_jax[tensorboard]."""
 
 
 SECTIONS: Mapping[str, type] = {
@@ -215,19 +217,21 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Inverts `to_dict`.
 
     Raises:
-      ConfigError: a section or field that this version does not know, or one that is missing.
+      ConfigError: a section or field that this version does not know, or one that is missing. In `run`, which changes
+        nothing in what is trained, a missing field takes its default.
     """
     if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
-        others = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
-        raise ConfigError(f"the configuration has other sections than this version: {others}")
+        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
+        raise ConfigError(f"the configuration has other sections than this version: {sections}")
     built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in SECTIONS.items():
         if not isinstance(values[section], Mapping):
             raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
         given = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
-        if given.keys() != known:
-            names = ", ".join(sorted(given.keys() ^ known))
+        required = set() if section == "run" else known
+        if others := sorted((given.keys() - known) | (required - given.keys())):
+            names = ", ".join(others)
             raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
         for name, value in given.items():
             if isinstance(value, list):

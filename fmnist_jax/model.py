@@ -48,6 +48,15 @@ class Model(NamedTuple):
     apply: Apply
 
 
+class Activations(NamedTuple):
+    """What the layers of a network make of a batch of images."""
+
+    layers: list[Array]
+    """[B, H, W, C] each, first layer first: a convolution with its norm and activation in plain, a block in resnet."""
+    hidden: Array
+    """[B, F]: the features that the dense head reads."""
+
+
 class Conv(nn.Module):
     """A convolution without bias, computing in `dtype` with float32 parameters."""
 
@@ -191,3 +200,27 @@ def make_model(config: ModelConfig) -> Model:
         return logits, updates["batch_stats"]
 
     return Model(init, apply)
+
+
+def make_activations(config: ModelConfig) -> Callable[[Params, BatchStats, Array], Activations]:
+    """Makes `activations(params, batch_stats, images)`, which evaluates `make_model(config)` and keeps what passes."""
+    network = _FAMILIES[config.family](config)
+
+    def captured(module: nn.Module, method: str) -> bool:
+        layer = isinstance(module, BatchNorm | ResidualBlock | nn.Dropout)
+        return method == "__call__" and layer and len(module.path) == 1
+
+    def activations(params: Params, batch_stats: BatchStats, images: Array) -> Activations:
+        variables = {"params": params, "batch_stats": batch_stats}
+        _, captures = network.apply(
+            variables, images, train=False, capture_intermediates=captured, mutable=["intermediates"]
+        )
+        found = {name: outputs["__call__"][0] for name, outputs in captures["intermediates"].items()}
+        hidden = found.pop("Dropout_0")
+        # Sorted, because Flax promises no order: blocks, and after them the norm that ends a resnet.
+        names = sorted(found, key=lambda name: (name.startswith("BatchNorm"), int(name.rpartition("_")[2])))
+        return Activations(
+            [nn.relu(found[name]) if name.startswith("BatchNorm") else found[name] for name in names], hidden
+        )
+
+    return activations

@@ -1,14 +1,16 @@
 """What a finished run leaves behind: test scores, predictions, figures and a summary."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmnist_jax import checkpoint, data, metrics
+from fmnist_jax import checkpoint, data, metrics, tensorboard_log
 from fmnist_jax.config import Config
 from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
 from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.state import TrainState, Weights, param_count
+from fmnist_jax.trained import predict_all
 
 
 class Scores(NamedTuple):
@@ -34,20 +36,14 @@ def score(
 ) -> Scores:
     """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
     total = evaluate_batches(eval_step, *weights, data.padded_batches(splits.test, batch_size))
-    logits = _logits(predict, weights, splits.test, batch_size)
+    logits = predict_all(predict, weights, splits.test.images, batch_size)
     if mirrored_predict is None:
         return Scores(total, logits, None, None)
     of_test, of_validation = (
-        _logits(mirrored_predict, weights, dataset, batch_size) for dataset in (splits.test, splits.validation)
+        predict_all(mirrored_predict, weights, dataset.images, batch_size)
+        for dataset in (splits.test, splits.validation)
     )
     return Scores(total, logits, of_test, _accuracy(of_validation, splits.validation.labels))
-
-
-def _logits(predict: Predict, weights: Weights, dataset: data.Dataset, batch_size: int) -> np.ndarray:
-    """Predicts every example of a data set, f32[N, 10]."""
-    batches = data.padded_batches(dataset, batch_size)
-    parts = [np.asarray(predict(*weights, batch.images)) for batch in batches]
-    return np.concatenate([np.zeros((0, 10), np.float32), *parts])[: len(dataset)]
 
 
 def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
@@ -57,16 +53,37 @@ def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
 def write(
     config: Config, directory: RunDirectory, state: TrainState, splits: data.Splits, scores: Scores
 ) -> dict[str, Any]:
-    """Writes `predictions.npz` (`logits`, `labels`, any `mirrored_logits`) and the figures; returns the summary."""
-    from fmnist_jax import figures  # matplotlib takes half a second to import, which the first step need not wait for
+    """Writes `predictions.npz` (`logits`, `labels`, any `mirrored_logits`), figures and report; returns the summary."""
+    # matplotlib takes half a second to import, which the first step need not wait for
+    from fmnist_jax import figures, report_page
 
-    names, records = splits.test.class_names, directory.records()
-    confusion = np.asarray(scores.metrics.confusion)
-    recalls = np.asarray(metrics.recall_per_class(confusion))
+    records, step = directory.records(), int(state.step)
+    confusion, names = np.asarray(scores.metrics.confusion), splits.test.class_names
     mirrored = {} if scores.mirrored_logits is None else {"mirrored_logits": scores.mirrored_logits}
     directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": splits.test.labels, **mirrored})
-    directory.save_figure("curves", figures.curves(records))
-    directory.save_figure("confusion_matrix", figures.confusion_matrix(confusion, names))
+    drawn = {"curves": figures.curves(records), "confusion_matrix": figures.confusion_matrix(confusion, names)}
+    for name, figure in drawn.items():
+        directory.save_figure(name, figure)
+    tensorboard_log.write_figures(config.run, directory.path, step, drawn)
+    summary = _summarize(config, records, state, splits, scores)
+    contents = report_page.Contents(
+        name=directory.path.name,
+        config=config,
+        step=step,
+        records=records,
+        environment=directory.read_json("environment.json") or {},
+        summary=summary,
+        test=splits.test,
+        logits=scores.logits,
+    )
+    directory.write_text("report.html", report_page.render(contents))
+    return summary
+
+
+def _summarize(
+    config: Config, records: Sequence[Mapping[str, Any]], state: TrainState, splits: data.Splits, scores: Scores
+) -> dict[str, Any]:
+    names, recalls = splits.test.class_names, np.asarray(metrics.recall_per_class(scores.metrics.confusion))
     result = metrics.summarize(scores.metrics)
     seconds = records[-1]["elapsed_seconds"]
     return {
@@ -103,7 +120,7 @@ def print_summary(directory: RunDirectory, summary: dict[str, Any]) -> None:
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
         f"weakest classes: {weakest}\n"
         f"run directory: {directory.path}\n"
-        f"  summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
+        f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
         f"figures/confusion_matrix.png\n"
         f"next: python -m fmnist_jax.train {following}"
     )

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from fmnist_jax.config import Config, from_dict
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.storage import check_writable
+from fmnist_jax.storage import check_writable, unwritten, write_figure, write_text, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
@@ -57,20 +57,19 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replaces a JSON file in one step, so that a reader never sees half of it."""
-        _replace(self.path / name, json.dumps(value, indent=2) + "\n")
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replaces a text file in one step."""
+        write_text(self.path / name, text)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file, or returns None if there is none."""
-        path = self.path / name
-        try:
-            return json.loads(path.read_text()) if path.exists() else None
-        except ValueError as error:
-            raise FmnistError(f"{path} is damaged ({error}): restore it or choose another --run.dir") from error
+        return read_json(self.path / name)
 
     def read_config(self) -> Config | None:
         """The configuration that the run was started with, or None if it has not been started."""
-        values = self.read_json("config.json")
-        return None if values is None else from_dict(values)
+        return read_config(self.path)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends a metrics line."""
@@ -82,52 +81,51 @@ class RunDirectory:
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an uncompressed `.npz` file."""
-        self._write_whole(name, lambda path: np.savez(path, allow_pickle=False, **arrays))
+        write_whole(self.path / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def save_figure(self, name: str, figure: "Figure") -> None:
         """Writes `figures/<name>.png`."""
-        self._write_whole(f"figures/{name}.png", lambda path: figure.savefig(path, dpi=150))
-
-    def _write_whole(self, name: str, write: Callable[[Path], Any]) -> None:
-        try:
-            write(self.path / name)
-        except OSError as error:
-            raise _unwritten(self.path / name, error) from error
+        write_figure(self.path / "figures" / f"{name}.png", figure)
 
     def _append(self, path: Path, record: Mapping[str, Any]) -> None:
         try:
             with path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise _unwritten(path, error) from error
+            raise unwritten(path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
         """Reads the metrics lines, leaving out a last one that a kill cut short."""
-        if not self.metrics.exists():
-            return []
-        whole = [line for line in self.metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        try:
-            return [json.loads(line) for line in whole]
-        except ValueError as error:
-            raise FmnistError(f"{self.metrics} is damaged ({error}): mend or delete the line") from error
+        return read_records(self.path)
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drops the metrics lines past a step, which a resumed run will write again; returns those that stay."""
         kept = [record for record in self.records() if record["step"] <= step]
-        _replace(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
 
 
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f"{path.name}.unfinished")
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON file, or returns None if there is none."""
     try:
-        unfinished.write_text(text)
-        unfinished.replace(path)
-    except OSError as error:
-        raise _unwritten(path, error) from error
+        return json.loads(path.read_text()) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise FmnistError(f"{path} is damaged ({error}): restore it or choose another run directory") from error
 
 
-def _unwritten(path: Path, error: OSError) -> FmnistError:
-    return FmnistError(
-        f"cannot write {path} ({error.strerror}): free space there and start again with the same --run.dir"
-    )
+def read_config(directory: Path) -> Config | None:
+    """The configuration of the run in a directory, which may be read-only; None if there is none."""
+    values = read_json(directory / "config.json")
+    return None if values is None else from_dict(values)
+
+
+def read_records(directory: Path) -> list[dict[str, Any]]:
+    """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
+    path = directory / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error

@@ -1,9 +1,14 @@
-"""Refusing a place to write to before any work is done for it."""
+"""Writing files whole or not at all, and refusing a place to write to before any work is done for it."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fmnist_jax.errors import FmnistError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
 
 
 def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError) -> None:
@@ -17,3 +22,52 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
         raise error(f"{existing} is a file, not a directory: choose another {flag}")
     if not os.access(existing, os.W_OK):
         raise error(f"{existing} cannot be written: change its permissions or choose another {flag}")
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory if it is missing.
+
+    Raises:
+      FmnistError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Replaces a file in one step, so that a reader never sees half of it, and a failure leaves the old one.
+
+    Args:
+      path: of the file; its directory exists.
+      write: writes the contents.
+
+    Raises:
+      FmnistError: it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            write(file)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise unwritten(path, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a text file, in UTF-8, as `write_whole` does."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Replaces a PNG file as `write_whole` does, at a resolution that can be printed."""
+    write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
+
+
+def unwritten(path: Path, error: OSError) -> FmnistError:
+    """The error of a file that cannot be written."""
+    return FmnistError(
+        f"cannot write {path} ({error.strerror}): free space there and start again with the same directory"
+    )

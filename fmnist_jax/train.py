@@ -2,11 +2,27 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
 
-from fmnist_jax import cli
+import tyro
+
+from fmnist_jax import cli, tensorboard_log
 from fmnist_jax.config import Config, to_dict
+from fmnist_jax.errors import ConfigError
+from fmnist_jax.presets import PRESETS
+from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.validation import validate
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains a model and writes a run directory."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    print_config: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the resolved configuration as JSON and exit."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -19,15 +35,46 @@ def run(config: Config) -> dict[str, Any]:
       FmnistError: whatever the user can mend, before anything is compiled where that can be known.
     """
     validate(config)
+    tensorboard_log.refuse_without_writer(config.run)
     # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
     from fmnist_jax import training
 
     return training.run(config)
 
 
-def main(argv: Sequence[str]) -> None:
+def parse(argv: Sequence[str], prog: str) -> Arguments:
+    """Parses arguments over the values of the preset that they name, and validates the result.
+
+    Raises:
+      ConfigError: an argument is unknown or malformed, or the configuration is impossible.
+      SystemExit: with code 0, after printing the help that was asked for.
+    """
+    default = Arguments(_starting_point(argv))
+    return cli.parse_arguments(Arguments, argv, prog, default, check=lambda parsed: validate(parsed.config))
+
+
+def _starting_point(argv: Sequence[str]) -> Config:
+    """The values that the arguments change: a preset's, or those of the run that is to go on."""
+    preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
+    if preset is None and directory is not None and (Path(directory) / "config.json").is_file():
+        return RunDirectory(Path(directory)).read_config() or Config()
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[preset or "standard"]
+
+
+def _value(argv: Sequence[str], flag: str) -> str | None:
+    """Finds the last value of a flag, given as `--flag value` or `--flag=value`."""
+    for index, argument in reversed(list(enumerate(argv))):
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            return value if equals else "".join(argv[index + 1 : index + 2])
+    return None
+
+
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.train") -> None:
     """Runs the command."""
-    arguments = cli.parse(argv, prog="python -m fmnist_jax.train")
+    arguments = parse(argv, prog)
     if arguments.print_config:
         print(json.dumps(to_dict(arguments.config), indent=2))
         return

@@ -1,6 +1,5 @@
 """A training run: the loop around the compiled chunk, which logs, evaluates, saves, and goes on where it was."""
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,11 +23,13 @@ from fmnist_jax import (
     metrics,
     profiling,
     results,
+    resumption,
     runlog,
+    tensorboard_log,
 )
 from fmnist_jax.averaging import weights_to_score
-from fmnist_jax.config import Config, diff, to_dict
-from fmnist_jax.errors import CheckpointError, DeviceMemoryError
+from fmnist_jax.config import Config, to_dict
+from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.eval_step import (
     EvalStep,
     Predict,
@@ -73,7 +74,7 @@ def run(config: Config) -> dict[str, Any]:
     path = config.run.dir or Path("runs") / f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     config = replace(config, run=replace(config.run, dir=path))
     directory = runlog.RunDirectory(path)
-    _refuse_other_run(directory, config)
+    resumption.refuse_other_run(directory, config)
     if (summary := directory.read_json("summary.json")) is None:
         recipe = make_recipe(config)
         splits = data.load(config.data)
@@ -82,22 +83,6 @@ def run(config: Config) -> dict[str, Any]:
             summary = _train_and_score(Session(config, splits, directory, recipe, requests))
     results.print_summary(directory, summary)
     return summary
-
-
-def _refuse_other_run(directory: runlog.RunDirectory, config: Config) -> None:
-    started = directory.read_config()
-    if started is None:
-        if checkpoint.steps(directory.checkpoints):
-            raise CheckpointError(f"{directory.path} has checkpoints but no config.json: choose another --run.dir")
-        return
-    # Where the data lie and what is told of the run may change; what is trained may not.
-    data_config = replace(config.data, dir=started.data.dir, raw_dir=started.data.raw_dir)
-    changed = diff(started, replace(config, preset=started.preset, data=data_config, run=started.run))
-    if changed:
-        raise CheckpointError(
-            f"{directory.path} holds a run of another configuration ({'; '.join(changed)}): "
-            f"give the old values, or another --run.dir"
-        )
 
 
 def _bytes_needed(recipe: Recipe) -> int:
@@ -114,11 +99,11 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         directory.write_json("config.json", to_dict(config))
     settings, dataset_digest = to_dict(config), data.digest(session.splits)
     origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
-    _warn_of_damage(session)
+    resumption.warn_of_damage(directory, config)
     try:
         with checkpoint.writing(directory.checkpoints) as manager:
             state, program = _prepare(session)
-            state = _restore_latest(session, state, dataset_digest)
+            state = resumption.restore_latest(directory.checkpoints, state, config.total_steps, dataset_digest)
             print(
                 f"{param_count(state.params):,} parameters, {len(session.splits.train):,} training images, "
                 f"{config.total_steps:,} steps; compiled in {program.compile_seconds:.1f} s; writing {directory.path}",
@@ -151,27 +136,6 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     return summary
 
 
-def _warn_of_damage(session: Session) -> None:
-    """Moves damaged checkpoints out of the way, and says so.
-
-    Raises:
-      CheckpointError: no checkpoint is left though the run has got past one.
-    """
-    directory = session.directory
-    for problem in checkpoint.set_aside_damaged(directory.checkpoints):
-        print(f"warning: {problem}; moved to {directory.path / 'damaged'}", file=sys.stderr)
-    records = directory.records()
-    # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
-    saves = (stop.step for stop in stops(session.config, 0) if stop.save)
-    second = next((step for number, step in enumerate(saves) if number == 1), None)
-    lost = second is not None and records and records[-1]["step"] > second
-    if lost and not checkpoint.steps(directory.checkpoints):
-        raise CheckpointError(
-            f"{directory.checkpoints} is empty though the run has got to step {records[-1]['step']}: "
-            f"bring the checkpoints back, or start anew with another --run.dir"
-        )
-
-
 def _prepare(session: Session) -> tuple[TrainState, Program]:
     """Puts the training images on the device, initialises the state, and compiles."""
     config, splits, recipe = session.config, session.splits, session.recipe
@@ -194,26 +158,6 @@ def _prepare(session: Session) -> tuple[TrainState, Program]:
     return state, program._replace(compile_seconds=time.perf_counter() - start)
 
 
-def _restore_latest(session: Session, state: TrainState, dataset_digest: str) -> TrainState:
-    """Restores the newest checkpoint, or returns the state as it is if there is none.
-
-    Raises:
-      CheckpointError: it belongs to other data, another model or another optimiser.
-    """
-    directory = session.directory.checkpoints
-    saved = checkpoint.steps(directory)
-    if not saved:
-        return state
-    before = checkpoint.read_origin(directory, saved[-1]).get("dataset_digest")
-    if before != dataset_digest:
-        raise CheckpointError(
-            f"checkpoint {saved[-1]} in {directory} was trained on images with digest {before}, and those at hand "
-            f"have {dataset_digest}: bring back the data set, or start anew with another --run.dir"
-        )
-    print(f"going on from step {saved[-1]} of {session.config.total_steps}")
-    return checkpoint.restore(directory, saved[-1], like=state)
-
-
 def _train(
     session: Session,
     program: Program,
@@ -230,8 +174,12 @@ def _train(
     step = int(state.step)
     shown = display.display(config.run.progress, config.total_steps, step)
     # What crosses between host and device in the loop does so by name (device_put, device_get), or not at all.
-    with shown as screen, jax.transfer_guard("disallow"):
-        log = MetricsLog(config, session.directory, screen, step)
+    with (
+        shown as screen,
+        tensorboard_log.beside(screen, config.run, session.directory.path, step) as told,
+        jax.transfer_guard("disallow"),
+    ):
+        log = MetricsLog(config, session.directory, told, step)
         for stop in stops(config, step):
             state, rows = program.chunk(state, program.train_data, jax.device_put(np.int32(stop.step - step)))
             # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.

@@ -27,14 +27,28 @@ def validate(config: Config) -> None:
         raise ConfigError("; ".join(messages))
 
 
+def validate_data(data: DataConfig) -> None:
+    """Checks the values of the data set alone, for what trains nothing.
+
+    Raises:
+      ConfigError: names every problem, each with its value, what was expected and the remedy.
+    """
+    problems = [problem for _, problem in _section_problems("data", data)] or list(_split_problems(data))
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
 def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
-    """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
     for section in SECTIONS:
-        values = getattr(config, section)
-        for name, hint in get_type_hints(type(values), include_extras=True).items():
-            flag = f"--{section}.{name}".replace("_", "-")
-            for expected, value in _expectations(hint, getattr(values, name)):
-                yield flag, f"{flag} is {value}: choose {expected}"
+        yield from _section_problems(section, getattr(config, section))
+
+
+def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
+    """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
+    for name, hint in get_type_hints(type(values), include_extras=True).items():
+        flag = f"--{section}.{name}".replace("_", "-")
+        for expected, value in _expectations(hint, getattr(values, name)):
+            yield flag, f"{flag} is {value}: choose {expected}"
 
 
 def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
@@ -42,6 +56,9 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             yield f"one of {', '.join(map(str, get_args(hint)))}", value
+    elif hint is bool:
+        if not isinstance(value, bool):
+            yield "true or false", value
     elif hasattr(hint, "__metadata__"):
         limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
         if not isinstance(value, int | float) or value not in limits:
@@ -53,13 +70,18 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _expectations(get_args(hint)[0], item)
 
 
-def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> Iterator[str]:
+def _split_problems(data: DataConfig) -> Iterator[str]:
     if data.train_size < 1:
         total = data.train_size + data.validation_size
         yield (
             f"--data.validation-size is {data.validation_size}, which leaves no training image "
             f"of {total}: choose less than {total}"
         )
+
+
+def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> Iterator[str]:
+    if data.train_size < 1:
+        yield from _split_problems(data)
     elif train.batch_size > data.train_size:
         yield (
             f"--train.batch-size is {train.batch_size}, more than the {data.train_size} training images: "

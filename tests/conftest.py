@@ -7,16 +7,32 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
 
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
 
-from fmnist_jax import Batch, DataConfig, Model, ModelConfig, load, make_model
+from fmnist_jax import (
+    Batch,
+    Config,
+    DataConfig,
+    Model,
+    ModelConfig,
+    TrainConfig,
+    checkpoint,
+    load,
+    make_model,
+    make_recipe,
+)
+from fmnist_jax.config import to_dict
+from fmnist_jax.data import digest
 from fmnist_jax.model import BatchStats, Params
+from fmnist_jax.runlog import RunDirectory
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -65,3 +81,25 @@ def real_data_dir(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     path = tmp_path_factory.mktemp("tfds")
     load(DataConfig(dir=path, raw_dir=raw_dir))
     return path
+
+
+@pytest.fixture(scope="session")
+def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that has stopped after 5 of its 10 steps; copy it before changing it."""
+    config = Config(
+        preset="demo",
+        data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
+        model=ModelConfig(widths=(4, 6), depths=(1, 1)),
+        train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
+    )
+    directory = RunDirectory(tmp_path_factory.mktemp("runs") / "saved")
+    directory.make(0)
+    directory.write_json("config.json", to_dict(config))
+    directory.write_json("environment.json", {"python": "3.11", "packages": {"jax": "1.0"}, "command": ["a", "b c"]})
+    training = {"train_loss": 2.0, "train_accuracy": 0.25, "learning_rate": 0.1, "images_per_second": 100.0}
+    directory.append({"step": 5, "epoch": 1.0, "elapsed_seconds": 1.5, **training})
+    directory.append({"step": 5, "epoch": 1.0, "elapsed_seconds": 1.5, "val_loss": 1.5, "val_accuracy": 0.5})
+    state = replace(make_recipe(config).init(jax.random.key(0)), step=jnp.int32(5))
+    with checkpoint.writing(directory.checkpoints) as manager:
+        checkpoint.save(manager, state, 0.5, {"dataset_digest": digest(load(config.data))})
+    return directory.path

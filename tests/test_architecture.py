@@ -19,15 +19,22 @@ PACKAGE = Path(fmnist_jax.__file__).parent
 TREES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
 SHARED = {"errors", "config", "presets", "validation"}
 CORE = {
+    "assessment",
     "augment",
+    "augmentation_examples",
     "averaging",
+    "calibration",
+    "classification",
     "eval_step",
+    "exploration",
+    "inspection",
     "labels",
     "layers",
     "metrics",
     "mixing",
     "model",
     "optim",
+    "photos",
     "recipe",
     "sampling",
     "state",
@@ -163,7 +170,7 @@ def test_no_exported_name_hides_a_module() -> None:
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_every_module_has_its_tests(module: str) -> None:
-    assert (Path(__file__).parent / f"test_{module}.py").is_file()
+    assert (Path(__file__).parent / f"test_{module.strip('_')}.py").is_file()
 
 
 @pytest.mark.parametrize("module", sorted(TREES))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fmnist_jax import figures
+from fmnist_jax.calibration import reliability
 from fmnist_jax.labels import CLASS_NAMES
 
 
@@ -59,8 +60,9 @@ def test_curves_say_what_they_show_and_in_what_unit() -> None:
     for axes, training_label in zip(figure.axes[:2], ("training objective", "training"), strict=True):
         legend = axes.get_legend()
         assert legend is not None
-        assert [text.get_text() for text in legend.get_texts()] == [training_label, "validation"]
+        assert [text.get_text() for text in legend.get_texts()][:2] == [training_label, "validation"]
         assert len({line.get_color() for line in axes.lines}) == 2
+        assert len({line.get_linestyle() for line in axes.lines}) == 2
 
 
 def test_curves_keep_the_best_accuracy_and_a_loss_of_zero_in_view() -> None:
@@ -69,6 +71,23 @@ def test_curves_keep_the_best_accuracy_and_a_loss_of_zero_in_view() -> None:
     assert loss.get_ylim()[1] > 2.25
     assert accuracy.get_ylim()[0] < 50
     assert accuracy.get_ylim()[1] > 100
+
+
+def test_the_best_validation_accuracy_is_ringed_the_later_of_two_that_are_equal() -> None:
+    axes = figures.curves([*RECORDS, validation(3.0, 0.6, 0.875), validation(4.0, 0.7, 0.5)]).axes[1]
+    (ring,) = axes.collections
+    np.testing.assert_allclose(np.asarray(ring.get_offsets()), [[3.0, 87.5]])
+    assert ring.get_label() == "best validation, 87.50%"
+
+
+def test_panels_show_what_the_curves_show_each_by_itself() -> None:
+    together = figures.curves(RECORDS).axes
+    panels = figures.curve_panels(RECORDS)
+    assert list(panels) == ["loss", "accuracy", "learning rate"]
+    for figure, axes in zip(panels.values(), together, strict=True):
+        (alone,) = figure.axes
+        assert lines(alone) == lines(axes)
+        assert alone.get_title() == axes.get_title()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +120,8 @@ def test_confusion_matrix_shows_true_classes_by_row_and_the_counts(tmp_path: Pat
     figure = figures.confusion_matrix(CONFUSION, NAMES)
     axes = figure.axes[0]
     texts = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in axes.texts}
-    assert texts == {(0, 0): "1200", (0, 1): "300", (2, 0): "25", (2, 2): "475"}
+    expected = {(0, 0): "1200\n80.0%", (0, 1): "300\n20.0%", (2, 0): "25\n5.0%", (2, 2): "475\n95.0%"}
+    assert texts == expected
     assert [label.get_text() for label in axes.get_yticklabels()] == NAMES
     assert [label.get_text() for label in axes.get_xticklabels()] == NAMES
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
@@ -113,9 +133,9 @@ def test_confusion_matrix_is_shaded_by_share_of_the_true_class() -> None:
     axes, bar = figures.confusion_matrix(CONFUSION, NAMES).axes
     image = axes.images[0].get_array()
     assert image is not None
-    np.testing.assert_allclose(image, [[0.8, 0.2, 0.0], [0.0, 0.0, 0.0], [0.05, 0.0, 0.95]])
-    assert axes.images[0].get_clim() == (0, 1)
-    assert bar.get_ylabel() == "share of the true class"
+    np.testing.assert_allclose(image, [[80, 20, 0], [0, 0, 0], [5, 0, 95]])
+    assert axes.images[0].get_clim() == (0, 100)
+    assert bar.get_ylabel() == "share of the true class (%)"
 
 
 def test_counts_can_be_read_on_their_shade() -> None:
@@ -126,7 +146,7 @@ def test_counts_can_be_read_on_their_shade() -> None:
     for text in axes.texts:
         column, row = (round(place) for place in text.get_position())
         background = np.mean(shades(shares[row, column])[:3])
-        assert (text.get_color() == "black") == (background > 0.45)
+        assert (text.get_color() == "black") == (background > 0.6)
 
 
 def test_title_counts_what_is_right_out_of_how_many() -> None:
@@ -137,7 +157,7 @@ def test_confusion_matrix_of_ten_perfect_classes_names_them_all(tmp_path: Path) 
     figure = figures.confusion_matrix(1000 * np.eye(10, dtype=np.int32), CLASS_NAMES)
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASS_NAMES)
-    assert [text.get_text() for text in axes.texts] == ["1000"] * 10
+    assert [text.get_text() for text in axes.texts] == ["1000\n100.0%"] * 10
     assert axes.get_title() == "10,000 of 10,000 right (100.00%)"
     save(figure, tmp_path)
 
@@ -146,6 +166,32 @@ def test_confusion_matrix_without_any_example_is_drawn_empty(tmp_path: Path) -> 
     figure = figures.confusion_matrix(np.zeros((3, 3), np.int32), NAMES)
     assert not figure.axes[0].texts
     save(figure, tmp_path)
+
+
+def bars(axes: Axes) -> list[list[float]]:
+    return [[patch.get_height() for patch in container] for container in axes.containers]
+
+
+def test_reliability_shows_each_bins_accuracy_and_its_examples_right_and_wrong(tmp_path: Path) -> None:
+    sure = np.array([0.6, 0.6, 0.9, 0.9, 0.9, 0.9])
+    bins = reliability(np.stack([sure, 1 - sure], axis=1), np.array([0, 1, 0, 0, 0, 1]), bins=4)
+    figure = figures.reliability_diagram(bins)
+    above, below = figure.axes
+    np.testing.assert_allclose(bars(above), [[0.5, 0.75]])
+    np.testing.assert_allclose(lines(above)[0], [[0, 0], [1, 1]])
+    np.testing.assert_allclose(lines(above)[1], [[0.6, 0.5], [0.9, 0.75]])
+    assert bars(below) == [[0, 0, 1, 3], [0, 0, 1, 1]]
+    assert above.get_title() == "Reliability: expected calibration error 13.33%"
+    assert above.get_xlabel() == below.get_xlabel() == "confidence: probability of the predicted class"
+    assert (above.get_ylabel(), below.get_ylabel()) == ("accuracy", "images (logarithmic)")
+    assert {patch.get_hatch() for patch in below.containers[1]} == {"///"}
+    save(figure, tmp_path)
+
+
+def test_reliability_without_examples_is_drawn_empty(tmp_path: Path) -> None:
+    bins = reliability(np.zeros((0, 10)), np.zeros(0, int))
+    save(figures.reliability_diagram(bins), tmp_path)
+    assert list(figures.reliability_panels(bins)) == ["reliability", "confidence"]
 
 
 def test_figures_use_no_pyplot() -> None:

@@ -1,11 +1,12 @@
-"""Places that cannot be written to are refused without a trace."""
+"""Files are written whole, and places that cannot be written to are refused without a trace."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from fmnist_jax.errors import DataError, FmnistError
-from fmnist_jax.storage import check_writable
+from fmnist_jax.storage import check_writable, write_text, write_whole
 
 
 def test_a_place_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
@@ -25,3 +26,23 @@ def test_a_directory_without_permission_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(FmnistError, match="cannot be written"):
         check_writable(tmp_path, "--run.dir")
+
+
+def test_a_file_is_replaced_and_no_other_left_behind(tmp_path: Path) -> None:
+    for text in ("old", "naïve"):
+        write_text(tmp_path / "a.txt", text)
+    assert (tmp_path / "a.txt").read_bytes() == "naïve".encode()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half of the ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(FmnistError, match=r"cannot write .*a\.txt \(No space left on device\): free space"):
+        write_whole(tmp_path / "a.txt", fail)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -1,13 +1,200 @@
 """The training command."""
 
+import contextlib
+import io
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import fmnist_jax
 from fmnist_jax import train
 from fmnist_jax.config import Config, TrainConfig, from_dict, to_dict
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.presets import PRESETS
+
+TRAIN = "python -m fmnist_jax.train"
+
+
+def parse(*argv: str) -> Config:
+    return train.parse(argv, prog=TRAIN).config
+
+
+def run(*argv: str, runner: Sequence[str] = ("-m", "fmnist_jax.train")) -> subprocess.CompletedProcess[str]:
+    # The help is framed to the width of the terminal, whatever that is where the tests run.
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "COLUMNS": "100"}
+    command = [sys.executable, *runner, *argv]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+
+def refused(*argv: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(*argv)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def test_no_argument_means_the_standard_preset() -> None:
+    assert parse() == PRESETS["standard"]
+    assert not train.parse([], prog=TRAIN).print_config
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_named_with_a_space_or_an_equals_sign(name: str) -> None:
+    assert parse("--preset", name) == PRESETS[name]
+    assert parse(f"--preset={name}") == PRESETS[name]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_flags_change_the_preset_before_or_after_them(name: str) -> None:
+    preset = PRESETS[name]
+    expected = replace(preset, train=replace(preset.train, epochs=7))
+    assert parse("--preset", name, "--train.epochs", "7") == expected
+    assert parse("--train.epochs=7", "--preset", name) == expected
+
+
+def test_values_of_every_kind_are_parsed() -> None:
+    config = parse(
+        *("--model.widths", "8", "16", "--model.depths", "1", "2", "--optim.peak-lr", "1e-3", "--optim.name", "adamw"),
+        *("--train.no-eval-mirror", "--augment.flip", "random", "--data.dir", "/data/tfds", "--train.batch_size", "64"),
+    )
+    assert (config.model.widths, config.model.depths) == ((8, 16), (1, 2))
+    assert (config.optim.peak_lr, config.optim.name) == (1e-3, "adamw")
+    assert (config.train.eval_mirror, config.augment.flip, config.train.batch_size) == (False, "random", 64)
+    assert config.data.dir == Path("/data/tfds")
+
+
+def test_a_switch_goes_both_ways() -> None:
+    assert not parse("--preset", "fast").train.eval_mirror
+    assert parse("--preset", "fast", "--train.eval-mirror").train.eval_mirror
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--train.epoch", "3"], ["--train.epoch", "did you mean --train.epochs?"]),
+        (["--optim.peak_rl=3"], ["--optim.peak_rl", "did you mean --optim.peak-lr?"]),
+        (["--bogus", "1"], ["--bogus"]),
+        (["stray"], ["stray"]),
+        (["--train.epochs", "three"], ["--train.epochs", "'three'"]),
+        (["--train.epochs", "1.5"], ["--train.epochs", "'1.5'"]),
+        (["--train.epochs"], ["--train.epochs", "Missing value"]),
+        (["--model.widths", "8,16"], ["--model.widths", "8"]),
+        (["--augment.flip", "maybe"], ["maybe"]),
+        (["--data.name", "mnist"], ["--data.name", "'mnist'", "'fashion_mnist', 'synthetic'"]),
+    ],
+)
+def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[str]) -> None:
+    message = refused(*argv)
+    assert all(word in message for word in [*words, "see --help"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "start"),
+    [
+        (["--train.batch-size", "0"], "--train.batch-size is 0: choose a value in [1, 65536]"),
+        (["--optim.peak-lr", "nan"], "--optim.peak-lr is nan: choose a value in (0, "),
+        (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 3"),
+        (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, record, demo"),
+        (["--preset="], "--preset is '': choose one of standard, fast, small, record, demo"),
+        (["--preset"], "--preset is '': choose one of standard, fast, small, record, demo"),
+    ],
+)
+def test_an_impossible_configuration_is_refused(argv: list[str], start: str) -> None:
+    assert refused(*argv).startswith(start)
+
+
+def test_a_preset_named_twice_is_not_mixed_out_of_two() -> None:
+    try:
+        config = parse("--preset", "fast", "--preset", "demo")
+    except ConfigError:
+        return
+    assert config == PRESETS[config.preset]
+
+
+def test_an_existing_run_goes_on_with_its_own_values(tmp_path: Path) -> None:
+    started = parse("--preset", "demo", "--train.epochs", "2", "--run.dir", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(started)))
+    assert parse("--run.dir", str(tmp_path)) == started
+    assert parse(f"--run.dir={tmp_path}", "--preset=demo").train.epochs == PRESETS["demo"].train.epochs
+
+
+TOKENS = st.sampled_from(["--preset", "fast", "--train.epochs", "3", "--model.widths", "--print-config", "--", "-1"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(TOKENS | st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=4))
+def test_any_arguments_are_parsed_or_refused_in_one_line(argv: list[str]) -> None:
+    message = "parsed"
+    code: str | int | None = 0
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            train.parse(argv, prog=TRAIN)
+        except ConfigError as error:
+            message = str(error)
+        except SystemExit as stop:
+            code = stop.code
+    assert len(message.splitlines()) == 1
+    assert not code
+
+
+def test_help_names_every_field_and_its_range() -> None:
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    for section in ("data", "model", "optim", "train", "run"):
+        for name in to_dict(Config())[section]:
+            assert f"--{section}.{name}".replace("_", "-") in done.stdout
+    assert "In [1, 65536]" in done.stdout
+
+
+REPORT_JAX = """
+import atexit, runpy, sys
+atexit.register(lambda: print("jax" in sys.modules, file=sys.stderr))
+runpy.run_module("fmnist_jax.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_print_config_prints_the_resolved_configuration_without_importing_jax() -> None:
+    argv = ("--preset", "demo", "--model.widths", "8", "--model.depths", "1", "--run.dir", "runs/x", "--print-config")
+    done = run(*argv, runner=("-c", REPORT_JAX))
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert json.loads(done.stdout) == to_dict(parse(*argv))
+    assert from_dict(json.loads(done.stdout)) == parse(*argv)
+
+
+def test_a_refused_command_line_does_not_wait_for_jax() -> None:
+    done = run("--train.epochs", "0", runner=("-c", REPORT_JAX))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: --train.epochs is 0: choose a value in [1, 100000]", "False"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--train.epoch", "3"],
+        ["--train.epochs", "x"],
+        ["--train.epochs", "0", "--train.seed", "-1"],
+        ["--data.validation-size", "60000"],
+        ["--preset", "best"],
+        ["--data.raw-dir", "/nonexistent", "--data.dir", "{tmp}/new", "--run.dir", "{tmp}/run"],
+        ["--preset", "demo", "--run.dir", "{tmp}/file/run"],
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(argv: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(*(argument.format(tmp=tmp_path) for argument in argv))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_jax import checkpoint, data, training
 from fmnist_jax.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -37,7 +38,7 @@ def test_the_run_directory_holds_what_the_readme_promises(finished: tuple[Config
     config, path, summary = finished
     assert {item.name for item in path.iterdir()} >= {
         *("config.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz"),
-        *("checkpoints", "figures", "sessions.jsonl"),
+        *("checkpoints", "figures", "sessions.jsonl", "report.html"),
     }
     assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
     assert json.loads((path / "summary.json").read_text()) == summary
@@ -47,6 +48,14 @@ def test_the_run_directory_holds_what_the_readme_promises(finished: tuple[Config
         *("test_accuracy", "test_loss", "val_accuracy", "parameters", "epochs", "train_seconds", "compile_seconds"),
         *("images_per_second", "state_digest", "dataset", "dataset_digest"),
     }
+
+
+def test_the_report_tells_the_test_accuracy_of_the_summary(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    _, path, summary = finished
+    page = (path / "report.html").read_text()
+    assert f"<strong>{summary['test_accuracy']:.2%}</strong>" in page
+    assert "Not finished" not in page
+    assert summary["state_digest"] in page
 
 
 def test_the_metrics_lines_cover_every_interval_and_evaluation(finished: tuple[Config, Path, dict[str, Any]]) -> None:
@@ -87,6 +96,22 @@ def test_a_profiled_run_ends_as_one_that_was_not(
     assert profiled["state_digest"] == summary["state_digest"]
     assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_run_that_tensorboard_follows_ends_as_one_that_it_does_not(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, path, summary = finished
+    run = tmp_path / "run"
+    followed = training.run(replace(config, run=replace(config.run, dir=run, tensorboard=True)))
+    assert followed["state_digest"] == summary["state_digest"]
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for tag, name in (("loss/training_objective", "train_loss"), ("accuracy/validation", "val_accuracy")):
+        expected = [(line["step"], np.float32(line[name]).item()) for line in lines if name in line]
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == expected
+    assert set(events.Tags()["images"]) == {"curves", "confusion_matrix"}
 
 
 def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path: Path) -> None:

@@ -184,3 +184,9 @@ def test_mixing_needs_two_images_in_a_batch(name: str, augment: AugmentConfig) -
     assert problem.startswith(f"--augment.{name}-alpha is 1.0, but --train.batch-size 1 has no second image")
     assert problems(Config(augment=augment, train=TrainConfig(batch_size=2))) == []
     assert problems(Config(train=TrainConfig(batch_size=1))) == []
+
+
+def test_a_switch_is_true_or_false() -> None:
+    config = Config(run=replace(Config().run, tensorboard="yes"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^--run\.tensorboard is yes: choose true or false$"):
+        validate(config)

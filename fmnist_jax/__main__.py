@@ -1,0 +1,69 @@
+"""Lists the commands, or runs one by its name: `python -m fmnist_jax [COMMAND]`, once installed `fmnist-jax`."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from fmnist_jax import cli
+from fmnist_jax.errors import ConfigError
+
+COMMANDS: Mapping[str, str] = {
+    "train": "train a model and write a run directory",
+    "evaluate": "score a trained model on one split: tables, predictions, figures",
+    "predict": "say what a trained model takes your own pictures for",
+    "explore": "describe a data set: sizes, classes, copies, samples, averages, augmentations",
+    "report": "write a run's report, one page of HTML",
+}
+"""What each command does, by its name, which is that of its module."""
+
+
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
+    """Runs the command that is named first, with the arguments behind it, and returns its exit code.
+
+    Raises:
+      ConfigError: there is no such command.
+    """
+    name = argv[0] if argv else "--help"
+    if name in ("-h", "--help"):
+        print(usage(prog))
+        return 0
+    if name == "--version":
+        print(f"fmnist_jax {_version()}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        raise ConfigError(f"{name!r} is no command of {prog}: {hint}")
+    # One command's module alone, so that a help text does not wait for what another one imports.
+    command = importlib.import_module(f"fmnist_jax.{name}")
+    return command.main(argv[1:], prog=f"{prog} {name}")
+
+
+def usage(prog: str) -> str:
+    """The commands with a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [f"usage: {prog} COMMAND [ARGUMENTS]", "", *lines, "", f"{prog} COMMAND --help lists the arguments of one."]
+    )
+
+
+def run() -> None:
+    """Runs the command line of the process; the console script starts here."""
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    prog = "python -m fmnist_jax" if as_module else "fmnist-jax"
+    cli.run_command(lambda argv: main(argv, prog))
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fmnist_jax")
+    except metadata.PackageNotFoundError:
+        return "of a copy that is not installed"
+
+
+if __name__ == "__main__":
+    run()

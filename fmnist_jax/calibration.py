@@ -1,0 +1,54 @@
+"""Whether predicted probabilities mean what they say, as functions of NumPy arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Reliability(NamedTuple):
+    """Examples by the confidence of their prediction: its probability, which is at least 1 / C."""
+
+    edges: np.ndarray
+    """f64[B + 1]: ends of the bins, from 0 to 1; a bin includes its upper end, the first one also 0."""
+    counts: np.ndarray
+    """i64[B]: examples in a bin."""
+    right: np.ndarray
+    """i64[B]: of these, how many were predicted right."""
+    confidence: np.ndarray
+    """f64[B]: their mean confidence; NaN in an empty bin."""
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """f64[B]: the share of each bin that was right; NaN in an empty one."""
+        return np.divide(self.right, self.counts, out=np.full(len(self.counts), np.nan), where=self.counts > 0)
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
+    """Sorts predictions into bins of equal width by their confidence.
+
+    Args:
+      probabilities: f[N, C].
+      labels: i[N].
+      bins: how many; 15 is what Guo et al. 2017 (arXiv:1706.04599) report.
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    confidence = np.asarray(probabilities, np.float64).max(-1)
+    place = np.searchsorted(edges[1:-1], confidence)
+    counts = np.bincount(place, minlength=bins)
+    right = np.bincount(place[probabilities.argmax(-1) == labels], minlength=bins)
+    total = np.bincount(place, confidence, minlength=bins)
+    mean = np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
+    return Reliability(edges, counts, right, mean)
+
+
+def expected_calibration_error(sorted_: Reliability) -> float:
+    """Computes the mean distance of confidence from accuracy over the bins, weighted by their examples.
+
+    Naeini et al. 2015 (AAAI), Guo et al. 2017 (arXiv:1706.04599). In [0, 1]; NaN without examples.
+    """
+    examples = sorted_.counts.sum()
+    if not examples:
+        return float("nan")
+    filled = sorted_.counts > 0
+    gaps = np.abs(sorted_.accuracy[filled] - sorted_.confidence[filled])
+    return float((sorted_.counts[filled] * gaps).sum() / examples)

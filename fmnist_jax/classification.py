@@ -1,0 +1,135 @@
+"""How well classes are told apart, as functions of NumPy arrays; NaN stands for what no example can say."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+
+# The quantile of the standard normal distribution between whose two sides 95 % lie.
+_Z_95 = 1.959963984540054
+
+
+class Interval(NamedTuple):
+    """A range of values, both ends included."""
+
+    low: float
+    high: float
+
+
+class ClassScores(NamedTuple):
+    """Scores of each class, f64[C] but for the support."""
+
+    precision: np.ndarray
+    """Share of the predictions of a class that were right; NaN if it was never predicted."""
+    recall: np.ndarray
+    """Share of the examples of a class that were recognised; NaN if it has none."""
+    f1: np.ndarray
+    """Harmonic mean of the two; NaN if the class was neither there nor predicted."""
+    support: np.ndarray
+    """i64[C]: examples of the class."""
+
+
+class Confusion(NamedTuple):
+    """How often a class was taken for another."""
+
+    true: int
+    predicted: int
+    examples: int
+    share: float
+    """Of the examples of the true class."""
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """Counts examples by true class (row) and predicted class (column), i64[classes, classes].
+
+    Args:
+      labels: i[N], in [0, classes).
+      predictions: i[N], likewise.
+      classes: how many there are.
+    """
+    cells = np.asarray(labels, np.int64) * classes + predictions
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Computes -log softmax(logits)[label] in nats, f64[N], for logits f[N, C] and labels i[N]."""
+    return -log_softmax(np.asarray(logits, np.float64), axis=-1)[np.arange(len(labels)), labels]
+
+
+def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Computes the share of examples whose class is among the k most probable; NaN without examples.
+
+    Of classes that are equally probable the first counts as the more probable, as `argmax` has it.
+
+    Args:
+      logits: f[N, C], or anything that rises with the probabilities.
+      labels: i[N].
+      k: in [1, C].
+    """
+    if not len(labels):
+        return float("nan")
+    own = np.take_along_axis(np.asarray(logits), np.asarray(labels)[:, None], axis=1)
+    earlier = np.arange(np.shape(logits)[1]) < np.asarray(labels)[:, None]
+    rank = ((logits > own) | ((logits == own) & earlier)).sum(1)
+    return float(np.mean(rank < k))
+
+
+def wilson_interval(right: int, examples: int, z: float = _Z_95) -> Interval:
+    """Computes the score interval of a share (Wilson 1927), which holds at 0 % and 100 % too; NaN without examples.
+
+    Args:
+      right: how many of the examples were right.
+      examples: how many there are.
+      z: half width in standard deviations; the default makes it a 95 % interval.
+    """
+    if not examples:
+        return Interval(float("nan"), float("nan"))
+    share, weight = right / examples, z * z / examples
+    middle = (share + weight / 2) / (1 + weight)
+    reach = z / (1 + weight) * np.sqrt(share * (1 - share) / examples + weight / (4 * examples))
+    # At the ends the bound is exact but for rounding, which must not take it past the share itself.
+    return Interval(float(max(0.0, min(middle - reach, share))), float(min(1.0, max(middle + reach, share))))
+
+
+def class_scores(confusion: np.ndarray) -> ClassScores:
+    """Computes precision, recall, F1 and support of each class from a confusion matrix i[C, C]."""
+    right, support, predicted = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
+    return ClassScores(
+        precision=_share(right, predicted),
+        recall=_share(right, support),
+        f1=_share(2 * right, support + predicted),
+        support=support,
+    )
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def most_confused(confusion: np.ndarray, count: int) -> list[Confusion]:
+    """Lists the pairs (true class, another) that were taken for one another most often, at most so many.
+
+    Pairs that never were are left out; of equal counts the larger share of its class comes first.
+    """
+    support = confusion.sum(1)
+    rows, columns = np.nonzero(confusion * ~np.eye(len(confusion), dtype=bool))
+    pairs = [
+        Confusion(int(row), int(column), int(confusion[row, column]), float(confusion[row, column] / support[row]))
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.examples, -pair.share, pair.true, pair.predicted))[:count]
+
+
+def most_confidently_wrong(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Finds the wrong predictions of the highest probability, surest first.
+
+    Args:
+      probabilities: f[N, C].
+      labels: i[N].
+      count: at most how many.
+
+    Returns:
+      Indices i64[<= count].
+    """
+    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(-1), kind="stable")][:count]

@@ -1,0 +1,37 @@
+"""Scores a trained model on one split: `python -m fmnist_jax.evaluate RUN`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fmnist_jax import cli
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Scores a trained model on one split, prints tables, and writes them with figures into RUN/evaluation/<split>."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run directory that fmnist_jax.train has written."""
+    checkpoint: str = "latest"
+    """latest, best (by validation accuracy), or the step of a checkpoint."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Which images."""
+    tta: Literal["none", "mirror"] = "none"
+    """mirror: average the logits of each image and its mirror image."""
+
+
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
+    """Runs the command."""
+    arguments = cli.parse_arguments(Arguments, argv, prog)
+    # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    from fmnist_jax import evaluation
+
+    evaluation.run(arguments.run, arguments.checkpoint, arguments.split, arguments.tta)
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

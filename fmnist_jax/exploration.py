@@ -1,0 +1,137 @@
+"""What a data set holds, as functions of arrays: ranges, class counts, averages, exact copies."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Summary(NamedTuple):
+    """One split in numbers."""
+
+    size: int
+    shape: tuple[int, ...]
+    """Of one image."""
+    dtype: str
+    lowest: int
+    highest: int
+    mean: float
+    """Of all pixels, in the units of the images."""
+    std: float
+    """Of all pixels about their mean, in the units of the images."""
+    class_counts: tuple[int, ...]
+
+
+class Copies(NamedTuple):
+    """Images that are equal in every byte."""
+
+    images: int
+    """How many have such a copy."""
+    pictures: int
+    """How many different ones these are."""
+    conflicting: int
+    """How many of the different ones have labels that disagree."""
+
+
+def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summary | None:
+    """Describes a split, or returns None of an empty one, which has no range.
+
+    Args:
+      images: u8[N, ...].
+      labels: i[N] in 0..C-1.
+      num_classes: C.
+    """
+    if not len(images):
+        return None
+    # Out of the 256 counts, in whole numbers, so that no sum of millions of pixels is rounded.
+    histogram = np.bincount(images.ravel(), minlength=256)
+    levels = np.arange(len(histogram))
+    present = np.flatnonzero(histogram)
+    total, count = int(histogram @ levels), int(histogram.sum())
+    mean = total / count
+    variance = int(histogram @ levels**2) / count - mean**2
+    return Summary(
+        size=len(images),
+        shape=images.shape[1:],
+        dtype=str(images.dtype),
+        lowest=int(present[0]),
+        highest=int(present[-1]),
+        mean=mean,
+        std=float(np.sqrt(max(variance, 0.0))),
+        class_counts=tuple(map(int, np.bincount(labels, minlength=num_classes))),
+    )
+
+
+def class_averages(images: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Averages the images of each class, f64[C, ...]; zeros for a class without images."""
+    averages = np.zeros((num_classes, *images.shape[1:]))
+    for label in np.unique(labels):
+        averages[label] = images[labels == label].mean(0, dtype=np.float64)
+    return averages
+
+
+def picture_ids(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Numbers images by what they show: two have the same number if, and only if, all of their bytes are equal.
+
+    Args:
+      splits: arrays u8[N, ...] of images of one shape.
+
+    Returns:
+      i64[N] for each split.
+    """
+    numbers: dict[bytes, int] = {}
+    return [
+        np.array([numbers.setdefault(image.tobytes(), len(numbers)) for image in images], np.int64) for images in splits
+    ]
+
+
+def copies_within(ids: np.ndarray, labels: np.ndarray) -> Copies:
+    """Counts the images of a split that are there more than once.
+
+    Args:
+      ids: i64[N], of `picture_ids`.
+      labels: i[N].
+    """
+    pictures, counts = np.unique(ids, return_counts=True)
+    repeated = pictures[counts > 1]
+    return Copies(int(counts[counts > 1].sum()), len(repeated), _conflicting(ids, labels, repeated))
+
+
+def copies_across(ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, other_labels: np.ndarray) -> Copies:
+    """Counts the images of the first split that are in the second, too; labels may disagree within or across.
+
+    Args:
+      ids: i64[N], of `picture_ids`.
+      labels: i[N].
+      other_ids: i64[M], of the same call.
+      other_labels: i[M].
+    """
+    shared = np.intersect1d(ids, other_ids)
+    all_ids, all_labels = np.concatenate([ids, other_ids]), np.concatenate([labels, other_labels])
+    return Copies(int(np.isin(ids, shared).sum()), len(shared), _conflicting(all_ids, all_labels, shared))
+
+
+def _conflicting(ids: np.ndarray, labels: np.ndarray, pictures: np.ndarray) -> int:
+    """How many of some pictures have more than one label."""
+    pairs = np.unique(np.stack([ids, labels])[:, np.isin(ids, pictures)], axis=1)
+    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
+
+
+def find_copies(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Copies]:
+    """Counts exact copies within each split and of each split in each later one.
+
+    Args:
+      splits: images u8[N, ...] and labels i[N] by name.
+
+    Returns:
+      Counts by `name` or `name in other`.
+    """
+    labels = {name: of for name, (_, of) in splits.items()}
+    ids = dict(zip(splits, picture_ids([images for images, _ in splits.values()]), strict=True))
+    within = {name: copies_within(ids[name], labels[name]) for name in splits}
+    across = {
+        f"{first} in {second}": copies_across(ids[first], labels[first], ids[second], labels[second])
+        for first, second in combinations(reversed(list(splits)), 2)
+    }
+    return within | across

@@ -1,0 +1,143 @@
+"""Pictures from files, directories, patterns and standard input: found in a fixed order, and decoded with care."""
+
+import glob
+import io
+import os
+import stat
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fmnist_jax.errors import DataError
+
+STANDARD_INPUT = "-"
+MOST_BYTES = 64_000_000
+MOST_PIXELS = 64_000_000  # above any phone's usual photo of 48 to 50 million; decoded it takes some 0.3 GB
+
+# Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+
+
+def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
+    """Finds the pictures that arguments name, each once, in the order of the arguments.
+
+    A directory gives the pictures right in it, by name, without hidden ones and other files; a name that is no file may
+    be a pattern (`*`, `?`, `[…]`, and `**` for directories at any depth); `-` is standard input.
+
+    Yields:
+      The path of a picture, or `-`, and None; or an argument that names no picture, and the error that says so.
+    """
+    seen: set[str] = set()
+    for name in names:
+        found = _named_by(name)
+        if isinstance(found, DataError):
+            yield name, found
+            continue
+        for path in found:
+            key = (
+                path if path == STANDARD_INPUT else os.path.realpath(path)
+            )  # not resolve(), which raises of links in a circle
+            if key not in seen:
+                seen.add(key)
+                yield path, None
+
+
+def _named_by(name: str) -> list[str] | DataError:
+    if name == STANDARD_INPUT:
+        return [name]
+    try:
+        path = Path(name)
+        if path.is_dir():
+            return _inside(path) or DataError(f"{shown(name)} has no PNG, JPEG, WebP or GIF picture in it")
+        if path.exists() or not glob.has_magic(name):
+            return [name]
+        matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        inside = [[match] if not Path(match).is_dir() else _inside(Path(match)) for match in matches]
+    except OSError as error:  # a directory that may not be read, a name that is too long
+        return DataError(f"{shown(name)} cannot be read ({_reason(error)})")
+    return [match for paths in inside for match in paths] or DataError(f"{shown(name)} matches no picture")
+
+
+def _inside(directory: Path) -> list[str]:
+    files = (path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
+    return sorted(str(path) for path in files if not path.is_dir())
+
+
+def shown(name: str) -> str:
+    """A name as one line that any terminal can print."""
+    return name if name.isprintable() else repr(name)[1:-1]
+
+
+def read(name: str) -> np.ndarray:
+    """Decodes a picture, upright by its EXIF orientation; of an animation the first frame.
+
+    Args:
+      name: a path, or `-` for standard input.
+
+    Returns:
+      u8 or u16 [H, W] or [H, W, C], where C is 2 (grey, alpha), 3 (colour) or 4 (colour, alpha).
+
+    Raises:
+      DataError: it cannot be read, is no picture of a known format, is damaged, or is too large.
+    """
+    label = "standard input" if name == STANDARD_INPUT else shown(name)
+    try:
+        content = _content(name)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{label} cannot be read ({_reason(error)})") from error
+    if not content:
+        raise DataError(f"{label} is empty")
+    if len(content) > MOST_BYTES:
+        raise DataError(f"{label} has more than {MOST_BYTES:,} bytes: make it smaller")
+    return _decode(content, label)
+
+
+def _content(name: str) -> bytes:
+    """Reads at most one byte too many."""
+    if name == STANDARD_INPUT:
+        if sys.stdin.isatty():
+            raise OSError("it is a terminal: pipe a picture into it")
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    path = Path(name)
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+        raise OSError("it is no file")
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _decode(content: bytes, label: str) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are limited below
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                width, height = image.size
+                if width * height <= MOST_PIXELS:
+                    return _pixels(image)
+    except UnidentifiedImageError:
+        raise DataError(f"{label} is no picture that can be read: expected PNG, JPEG, WebP or GIF") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{label} has more than {MOST_PIXELS:,} pixels: make it smaller") from None
+    except Exception as error:  # what Pillow's decoders raise of damaged files is of many types
+        raise DataError(f"{label} is damaged ({_reason(error)})") from error
+    raise DataError(f"{label} has {width}x{height} pixels, more than {MOST_PIXELS:,}: make it smaller")
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Converts what a file may hold to levels of grey or colour."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey
+        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+    grey, clear = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
+    mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
+    return np.asarray(image.convert(mode))
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, as a part of one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return shown(" ".join(text.split()))

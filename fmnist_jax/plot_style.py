@@ -1,0 +1,52 @@
+"""The look that all figures share: colours that colour-blind readers and grey print tell apart, and plain axes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+# Okabe & Ito's colours, chosen to be told apart by colour-blind readers (jfly.uni-koeln.de/color).
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
+
+CLASS_COLOURS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"),
+    *("#882255", "#99DD00", "#004422"),
+)
+"""A colour for each of ten classes: Okabe and Ito's but for yellow, and three as far from them."""
+CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+SHARES = "Blues"
+"""Colour map of shares of which most are near zero, on paper."""
+SEQUENTIAL = "cividis"
+"""Colour map of what has a zero and a most; as readable in grey."""
+DIVERGING = "PuOr"
+"""Colour map of what has two signs."""
+
+
+def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
+    """Makes a figure, in inches, that keeps its parts from overlapping, and so far apart."""
+    layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
+    return Figure(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def describe(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Says what a plot shows and in what units, and takes away what says nothing."""
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Draws an image u8[H, W] or u8[H, W, 1] dark on light, as it is printed, without axes."""
+    axes.imshow(255 - image.reshape(image.shape[:2]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    without_ticks(axes)
+
+
+def without_ticks(axes: Axes) -> None:
+    """Takes ticks and frame off axes that show a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)

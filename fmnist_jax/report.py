@@ -1,0 +1,31 @@
+"""Writes a run's report, one page of HTML: `python -m fmnist_jax.report RUN`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fmnist_jax import cli
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Writes RUN/report.html: one page that needs no other file and no network, of a run that has ended or not yet."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run directory that fmnist_jax.train has written."""
+
+
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
+    """Runs the command."""
+    arguments = cli.parse_arguments(Arguments, argv, prog)
+    # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    from fmnist_jax import reporting
+
+    print(f"written: {reporting.run(arguments.run)}")
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
