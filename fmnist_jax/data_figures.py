@@ -76,6 +76,10 @@ def _draw_photo(axes: Axes, thumbnail: np.ndarray, box: tuple[float, float, floa
     axes.add_patch(
         Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=VERMILLION, linewidth=1.5)
     )
+    # A square around any picture, so that what stands beside each other is of one height.
+    half = max(height, width) / 2
+    axes.set_xlim(width / 2 - half - 0.5, width / 2 + half - 0.5)
+    axes.set_ylim(height / 2 + half - 0.5, height / 2 - half - 0.5)
     without_ticks(axes)
     axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
 

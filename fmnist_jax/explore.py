@@ -6,7 +6,6 @@ from pathlib import Path
 
 from fmnist_jax import cli
 from fmnist_jax.config import DataConfig
-from fmnist_jax.errors import FmnistError
 from fmnist_jax.storage import check_writable
 from fmnist_jax.validation import validate_data
 

@@ -2,6 +2,7 @@
 
 import glob
 import io
+import os
 import stat
 import sys
 import warnings
@@ -38,7 +39,9 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
             yield name, found
             continue
         for path in found:
-            key = path if path == STANDARD_INPUT else str(Path(path).resolve())
+            key = (
+                path if path == STANDARD_INPUT else os.path.realpath(path)
+            )  # not resolve(), which raises of links in a circle
             if key not in seen:
                 seen.add(key)
                 yield path, None
@@ -55,7 +58,7 @@ def _named_by(name: str) -> list[str] | DataError:
             return [name]
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
         inside = [[match] if not Path(match).is_dir() else _inside(Path(match)) for match in matches]
-    except (OSError, ValueError) as error:  # a name with a null character, or a directory that may not be read
+    except OSError as error:  # a directory that may not be read, a name that is too long
         return DataError(f"{shown(name)} cannot be read ({_reason(error)})")
     return [match for paths in inside for match in paths] or DataError(f"{shown(name)} matches no picture")
 

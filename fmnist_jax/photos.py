@@ -17,14 +17,15 @@ from scipy import ndimage
 
 SIZE = 28
 
-_WORKING_EDGE = 768  # pixels; an object of a twentieth of that still has more than it is shrunk to
+_WORKING_EDGE = 640  # pixels; an object of a twentieth of that still has more than it is shrunk to
 _BORDER = 0.03  # of the shorter edge, along each edge, is taken for background
 _TRIM = 0.05  # a colour as near to the background's is background; of the largest distance, as in the paper
+_FAINT_TRIM = 0.015  # the same, where nothing stands out further
 _NOISE = 6.0  # deviations of the background's own distances that are still background
 _FADED = 3.0  # deviations from a fading background beyond which a pixel of the border is the object's
 _SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
 _BRIGHT = 225 / 255  # where the brightest 2 % of an object start, in the median test image of Fashion-MNIST
-_MOST_CONTRAST = 10.0
+_MOST_CONTRAST = 30.0
 
 
 class Frame(NamedTuple):
@@ -84,14 +85,18 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
     # Single noisy pixels would raise distances, which are never negative, so noise is averaged out before.
     blur = max(alpha.shape) / 600
     distance = np.sqrt(np.mean(ndimage.gaussian_filter(colours - fading, (blur, blur, 0)) ** 2, axis=-1))
-    mask = _object(distance, max(_TRIM, _noise(distance[border])))
+    noise = _noise(distance[border])
+    mask = _object(distance, max(_TRIM, noise))
+    if not mask.any():
+        mask = _object(distance, max(_FAINT_TRIM, noise))
     if not mask.any():
         return Prepared(np.zeros((SIZE, SIZE, 1), np.uint8), background, None, 1.0)
     box = _box(mask)
-    contrast = min(_BRIGHT / float(np.quantile(distance[mask], 0.98)), _MOST_CONTRAST)
     # A pixel around the mask keeps the edges soft.
-    kept = np.where(ndimage.binary_dilation(mask, np.ones((3, 3))), contrast * distance, 0)
-    image = _placed(_resized(kept[box], frame.longest_edge), frame.floor)
+    kept = np.where(ndimage.binary_dilation(mask, np.ones((3, 3))), distance, 0)
+    resized = _resized(kept[box], frame.longest_edge)
+    contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
+    image = _placed(contrast * resized, frame.floor)
     return Prepared(image, background, _in_pixels_of(pixels.shape, mask.shape, box), contrast)
 
 
@@ -191,7 +196,14 @@ def _resized(values: np.ndarray, longest_edge: int) -> np.ndarray:
     scale = longest_edge / max(values.shape)
     height, width = (max(1, round(edge * scale)) for edge in values.shape)
     image = Image.fromarray(values.astype(np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+    # The filter overshoots at edges, so also below zero.
+    return np.maximum(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)), 0)
+
+
+def _contrast(values: np.ndarray) -> float:
+    """The factor that makes an object in f[h, w] >= 0 as bright as those of the data set."""
+    brightest = float(np.quantile(values[values >= 0.1 * values.max()], 0.98))
+    return min(_BRIGHT / max(brightest, 1e-6), _MOST_CONTRAST)
 
 
 def _placed(values: np.ndarray, floor: int) -> np.ndarray:

@@ -114,10 +114,9 @@ def _write_sheet(path: Path, pictures: Sequence[Picture], images: np.ndarray, pr
 def print_table(report: Report) -> None:
     """Prints the three most probable classes of each picture, and what was taken for its background."""
     table = Table()
-    for column in ("picture", "background"):
-        table.add_column(column, overflow="fold")
-    for column in ("most probable", "second", "third")[:_TOP]:
-        table.add_column(column)
+    table.add_column("picture", overflow="fold")
+    for column in ("background", "most probable", "second", "third"):
+        table.add_column(column, no_wrap=True)
     for picture, probabilities in zip(report.pictures, report.probabilities, strict=True):
         classes = (f"{CLASS_NAMES[label]} {probabilities[label]:.1%}" for label in _top(probabilities))
         background = picture.prepared.background

@@ -21,10 +21,12 @@ SHARED = {"errors", "config", "presets", "validation"}
 CORE = {
     "assessment",
     "augment",
+    "augmentation_examples",
     "averaging",
     "calibration",
     "classification",
     "eval_step",
+    "exploration",
     "inspection",
     "labels",
     "layers",
@@ -32,6 +34,7 @@ CORE = {
     "mixing",
     "model",
     "optim",
+    "photos",
     "recipe",
     "sampling",
     "state",
@@ -167,7 +170,7 @@ def test_no_exported_name_hides_a_module() -> None:
 
 @pytest.mark.parametrize("module", sorted(TREES))
 def test_every_module_has_its_tests(module: str) -> None:
-    assert (Path(__file__).parent / f"test_{module}.py").is_file()
+    assert (Path(__file__).parent / f"test_{module.strip('_')}.py").is_file()
 
 
 @pytest.mark.parametrize("module", sorted(TREES))

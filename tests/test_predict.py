@@ -1,0 +1,122 @@
+"""The command line of predict."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import fmnist_jax
+from fmnist_jax import checkpoint
+from fmnist_jax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
+from fmnist_jax.recipe import make_recipe
+from fmnist_jax.runlog import RunDirectory
+
+_CONFIG = Config(
+    data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=0),
+    model=ModelConfig(widths=(4,), depths=(1,)),
+    train=TrainConfig(epochs=1, batch_size=10),
+)
+# The command, and then on standard error whether it has imported JAX.
+SPY = """
+import atexit, runpy, sys
+atexit.register(lambda: print("jax" in sys.modules, file=sys.stderr))
+runpy.run_module("fmnist_jax.predict", run_name="__main__", alter_sys=True)
+"""
+
+
+def predict(*argv: str | Path, stdin: bytes = b"", spy: bool = False) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "COLUMNS": "200"}
+    start: Sequence[str] = ["-c", SPY] if spy else ["-m", "fmnist_jax.predict"]
+    return subprocess.run(
+        [sys.executable, *start, *map(str, argv)], input=stdin, capture_output=True, env=environment, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose weights are those that training starts from."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    directory = RunDirectory(path)
+    directory.make(0)
+    directory.write_json("config.json", to_dict(_CONFIG))
+    with checkpoint.writing(path / "checkpoints") as manager:
+        checkpoint.save(manager, make_recipe(_CONFIG).init(jax.random.key(0)), 0.5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def shirt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pixels = np.full((80, 60, 3), 250, np.uint8)
+    pixels[10:70, 20:40] = (20, 60, 90)
+    path = tmp_path_factory.mktemp("pictures") / "shirt [red].png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_json_is_one_document_and_all_that_is_on_standard_output(run: Path, shirt: Path) -> None:
+    done = predict(run, shirt, "-", "--json", stdin=shirt.read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    first, second = json.loads(done.stdout)["predictions"]
+    assert (first["file"], second["file"]) == (str(shirt), "-")
+    assert first["probabilities"] == pytest.approx(second["probabilities"])
+
+
+def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_error(
+    run: Path, shirt: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text\n.png").write_text("no picture")
+    done = predict(run, shirt, tmp_path / "text\n.png", "--show", tmp_path / "sheet.png")
+    assert done.returncode == 2
+    assert str(shirt).encode() in done.stdout
+    lines = done.stderr.decode().splitlines()
+    assert lines == [f"skipped: {tmp_path}/text\\n.png is no picture that can be read: expected PNG, JPEG, WebP or GIF"]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ([], "Missing: RUN"),
+        (["{run}"], "IMAGE is missing: name a picture"),
+        (["{run}", "{shirt}", "--tta", "flip"], "'flip'"),
+        (["{run}", "{shirt}", "--bogus"], "--bogus"),
+        (["{run}", "{shirt}", "--jsno"], "did you mean --json?"),
+        (["{run}", "{shirt}", "--show", "{here}/sheet.jpg"], "name a file that ends in .png"),
+        (["{run}", "{shirt}", "--show", "{here}/file/sheet.png"], "is a file, not a directory: choose another --show"),
+        (["{run}", "{shirt}", "--show", "{here}/dir.png"], "is a directory"),
+        (["{here}/nowhere", "{shirt}"], "has no config.json: name a run directory"),
+        (["{shirt}", "{run}"], "has no config.json: name a run directory"),
+    ],
+)
+def test_a_bad_invocation_is_one_line_before_jax_is_imported(
+    run: Path, shirt: Path, tmp_path: Path, argv: list[str], says: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dir.png").mkdir()
+    done = predict(*(each.format(run=run, shirt=shirt, here=tmp_path) for each in argv), spy=True)
+    message, imported = done.stderr.decode().splitlines()
+    assert (done.returncode, done.stdout, imported) == (2, b"", "False")
+    assert message.startswith("error: ")
+    assert says in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dir.png", "file"]
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(run: Path, shirt: Path) -> None:
+    done = predict(run, shirt, "--checkpoint", "77")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert len(done.stderr.decode().splitlines()) == 1
+    assert b"choose best, latest, or a step" in done.stderr
+
+
+def test_help_explains_every_argument() -> None:
+    done = predict("--help", spy=True)
+    assert (done.returncode, done.stderr) == (0, b"False\n")
+    for word in (b"RUN", b"IMAGE", b"--checkpoint", b"--tta", b"--json", b"--show"):
+        assert word in done.stdout
