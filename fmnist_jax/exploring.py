@@ -86,10 +86,10 @@ def _classes(summaries: Mapping[str, Summary], class_names: tuple[str, ...]) -> 
 
 def _copies(copies: Mapping[str, Copies]) -> Table:
     table = Table("exact copies")
-    for column in ("images", "different ones", "of these with labels that disagree"):
+    for column in ("images", "distinct", "labels disagree"):
         table.add_column(column, justify="right")
     for name, counts in copies.items():
-        place = name.replace(" in ", " that are in ") if " in " in name else f"within {name}"
+        place = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
         table.add_row(place, *(f"{count:,}" for count in counts))
     return table
 

@@ -186,7 +186,8 @@ def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
       rows: u8[N, H, W, 1] by name.
     """
     columns = max(len(images) for images in rows.values())
-    figure = new_figure(2.1 + 0.54 * columns, 0.62 * len(rows))
+    names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the letters of the longest
+    figure = new_figure(names + 0.54 * columns, 0.62 * len(rows))
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
         axes.imshow(255 - np.concatenate(list(images[..., 0]), axis=1), cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)

@@ -113,15 +113,19 @@ def _write_sheet(path: Path, pictures: Sequence[Picture], images: np.ndarray, pr
 
 def print_table(report: Report) -> None:
     """Prints the three most probable classes of each picture, and what was taken for its background."""
-    table = Table()
+    table = Table(show_lines=True)
     table.add_column("picture", overflow="fold")
-    for column in ("background", "most probable", "second", "third"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("background", no_wrap=True)
+    table.add_column("most probable", no_wrap=True)
+    table.add_column("probability", justify="right", no_wrap=True)
     for picture, probabilities in zip(report.pictures, report.probabilities, strict=True):
-        classes = (f"{CLASS_NAMES[label]} {probabilities[label]:.1%}" for label in _top(probabilities))
-        background = picture.prepared.background
-        name = Text(photo_files.shown(picture.name))
-        table.add_row(name, f"{background.kind} {_hex(background.colour)}", *classes)
+        background, top = picture.prepared.background, _top(probabilities)
+        table.add_row(
+            Text(photo_files.shown(picture.name)),
+            f"{background.kind} {_hex(background.colour)}",
+            "\n".join(CLASS_NAMES[label] for label in top),
+            "\n".join(f"{probabilities[label]:.1%}" for label in top),
+        )
     if report.pictures:
         Console(highlight=False).print(table)
 

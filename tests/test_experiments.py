@@ -10,6 +10,7 @@ import pytest
 
 import fmnist_jax
 from fmnist_jax import CLASS_NAMES, DataConfig, ModelConfig
+from fmnist_jax.photos import to_dataset_image
 
 _FOLDER = Path(__file__).parents[1] / "experiments"
 _SCRIPTS = sorted(_FOLDER.glob("*.py"))
@@ -52,3 +53,12 @@ def test_the_augmentation_sheet_has_a_row_for_each_technique() -> None:
     plain = rows.pop("as they are")
     assert plain.shape == (28, 9 * 28)
     assert all(np.any(row != plain) for row in rows.values())
+
+
+def test_the_drawings_are_found_on_their_backgrounds() -> None:
+    drawn = runpy.run_path(str(_FOLDER / "drawings.py"))["drawings"]()
+    prepared = {name: to_dataset_image(np.asarray(image)) for name, image in drawn.items()}
+    assert [found.background.kind for found in prepared.values()] == ["light", "dark", "light", "dark"]
+    for found in prepared.values():
+        assert found.box is not None
+        assert 100 < (found.image > 100).sum() < 700
