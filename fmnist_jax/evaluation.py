@@ -59,6 +59,8 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
     evaluation = Evaluation(model, split, tta, dataset, assessment)
     score_tables.show(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}")
     _write(evaluation, target)
+    if tta == "mirror" and model.config.augment.flip == "none":
+        print("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
     print(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
 

@@ -78,6 +78,20 @@ def test_another_split_and_mirror_images_are_scored_beside_it(
     assert json.loads((run / "evaluation" / "validation" / "metrics.json").read_text())["examples"] == 40
 
 
+@pytest.mark.parametrize("flip", ["none", "alternating"])
+def test_mirror_images_come_with_a_note_where_none_were_trained_on(
+    flip: str, saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["augment"]["flip"] = flip
+    (run / "config.json").write_text(json.dumps(config))
+    evaluation.run(run, "latest", "test", "mirror")
+    assert ("--tta mirror may cost accuracy" in capsys.readouterr().out) == (flip == "none")
+
+
 def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
