@@ -20,14 +20,19 @@ def test_a_signal_is_noted_and_the_previous_handlers_return(number: signal.Signa
 
 
 def test_a_second_interrupt_does_what_it_did_before() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+
     def interrupt_twice() -> None:
         with listen():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupt_twice()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_twice()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_handlers_return_after_an_error() -> None:
