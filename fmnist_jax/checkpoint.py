@@ -144,7 +144,7 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
       CheckpointError: it is damaged.
     """
     try:
-        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(directory / str(step) / "manifest")
+        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(directory.absolute() / str(step) / "manifest")
         return {**described, "val_accuracy": float(described["val_accuracy"]), "origin": dict(described["origin"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
@@ -214,10 +214,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
       CheckpointError: it is damaged.
     """
     try:
-        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "manifest")
+        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path.absolute() / "manifest")
         manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
         like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
-        leaves = _read_leaves(path / "state", like)
+        leaves = _read_leaves(path.absolute() / "state", like)
         manifest.check_leaves(described, leaves)
     # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
     except Exception as error:

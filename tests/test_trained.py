@@ -49,6 +49,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+def test_a_run_may_be_named_from_where_one_stands(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    assert trained.load(Path("run"), "best").step == 9
+    assert checkpoint.read_manifest(Path("run/checkpoints"), 9)["val_accuracy"] == 0.75
+
+
 @pytest.mark.parametrize(("which", "step"), [("latest", 15), ("best", 9), ("12", 12), ("9", 9)])
 def test_the_checkpoint_that_is_asked_for_is_loaded(run: Path, which: str, step: int) -> None:
     loaded = trained.load(run, which)
