@@ -57,8 +57,8 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
     assessment = assess(trained.predict(model, dataset.images, tta=tta), dataset.labels)
     evaluation = Evaluation(model, split, tta, dataset, assessment)
+    _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
     score_tables.show(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}")
-    _write(evaluation, target)
     if tta == "mirror" and model.config.augment.flip == "none":
         print("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
     print(f"written: {target}/metrics.json, predictions.csv, *.png")

@@ -27,12 +27,12 @@ def run(config: DataConfig, out: Path) -> None:
     found = {name: summarize(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
     summaries = {name: summary for name, summary in found.items() if summary is not None}
     copies = find_copies({name: (split.images, split.labels) for name, split in splits._asdict().items() if len(split)})
-    print_tables(summaries, copies, names)
     make_directory(out)
     described = describe(config, summaries, copies, names, data.digest(splits))
     write_text(out / "exploration.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
     for name, figure in _figures(splits.train):
         write_figure(out / f"{name}.png", figure)
+    print_tables(summaries, copies, names)
     print(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
 
 

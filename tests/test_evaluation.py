@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fmnist_jax import DataConfig, evaluation, load
+from fmnist_jax import DataConfig, evaluation, load, score_tables
 from fmnist_jax.errors import CheckpointError, FmnistError
 from fmnist_jax.labels import CLASS_NAMES
 
@@ -90,6 +90,22 @@ def test_mirror_images_come_with_a_note_where_none_were_trained_on(
     (run / "config.json").write_text(json.dumps(config))
     evaluation.run(run, "latest", "test", "mirror")
     assert ("--tta mirror may cost accuracy" in capsys.readouterr().out) == (flip == "none")
+
+
+def test_files_are_written_though_the_reader_of_the_tables_leaves(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
+
+    def leave(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(score_tables, "show", leave)
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    with pytest.raises(BrokenPipeError):
+        evaluation.run(run, "latest", "test", "none")
+    assert (run / "evaluation" / "test" / "metrics.json").is_file()
 
 
 def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> None:
