@@ -187,6 +187,8 @@ def _refuse(case: Case, here: Path) -> Refusal:
         "HOME": str(here),
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLCONFIGDIR": str(here.parent / "matplotlib"),
+        # What takes long to compile is kept, which a slow machine would show in the listing.
+        "XDG_CACHE_HOME": str(here.parent / "cache"),
     }
     before, start = _listing(here), time.monotonic()
     done = subprocess.run(
