@@ -58,6 +58,8 @@ class Arguments:
     """A run for each."""
     epochs: int | None = None
     """Train for so many epochs instead of the preset's; the files say so."""
+    images: int | None = None
+    """Train on so many images and hold the others out; the files say so."""
     results: Path = Path(__file__).parent / "results"
     """Folder of the JSON files."""
     runs: Path = Path("runs/recorded")
@@ -93,7 +95,11 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
                 epochs = arguments.epochs or config.train.epochs
                 train = replace(config.train, seed=seed, epochs=epochs)
                 length = f"-{epochs}-epochs" if arguments.epochs else ""
-                yield Trial(f"{name}{length}-seed{seed}", replace(config, train=train), removed)
+                data = config.data
+                if arguments.images:
+                    length += f"-{arguments.images}-images"
+                    data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
+                yield Trial(f"{name}{length}-seed{seed}", replace(config, data=data, train=train), removed)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -123,7 +129,8 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
             "preset": config.preset,
             "removed": removed,
             "seed": config.train.seed,
-            "full_length": config.train.epochs == PRESETS[config.preset].train.epochs,
+            "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
+            "train_images": config.data.train_size,
             **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
             "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "machine")},
             "versions": {"python": environment["python"], **environment["packages"]},

@@ -49,11 +49,10 @@ def results_table(records: Sequence[Record]) -> str:
     rows.append("|---" * 8 + "|")
     for group in _by_preset(records):
         first = group[0]
-        whole = PRESETS[first["preset"]].train.epochs
         seconds = statistics.median(record["train_seconds"] for record in group)
         cells = [
             *(first["preset"], f"{first['parameters']:,}"),
-            *(f"{first['epochs']}{'' if first['full_length'] else f' of {whole}'}", str(len(group))),
+            *(_length(first), str(len(group))),
             *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
             *(_duration(seconds), _machine(first)),
         ]
@@ -83,11 +82,18 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
     """Gathers the records of a preset, a length and a machine, presets in their order."""
-    found: dict[tuple[int, int, str], list[Record]] = {}
+    found: dict[tuple[int, str, str], list[Record]] = {}
     for record in records:
-        place = (list(PRESETS).index(record["preset"]), record["epochs"], _machine(record))
+        place = (list(PRESETS).index(record["preset"]), _length(record), _machine(record))
         found.setdefault(place, []).append(record)
     return [found[place] for place in sorted(found)]
+
+
+def _length(record: Record) -> str:
+    """Epochs, and what a run that is not of full length leaves out."""
+    if record["full_length"]:
+        return str(record["epochs"])
+    return f"{record['epochs']} of {PRESETS[record['preset']].train.epochs}, {record['train_images']:,} images"
 
 
 def _spread(group: Sequence[Record], name: str) -> str:

@@ -115,7 +115,17 @@ def test_a_file_of_another_configuration_is_refused(arguments: Any) -> None:
 def test_a_shortened_run_says_so(arguments: Any) -> None:
     _RECORD["record"](replace(arguments, epochs=1), Trainer())
     assert {record["full_length"] for record in read(arguments)} == {False}
-    assert "| 1 of 4 |" in _TABLES["results_table"](read(arguments))
+    assert "| 1 of 4, 60,000 images |" in _TABLES["results_table"](read(arguments))
+
+
+def test_a_run_on_fewer_images_says_so_and_holds_the_others_out(arguments: Any) -> None:
+    trainer = Trainer()
+    _RECORD["record"](replace(arguments, images=6_000), trainer)
+    assert {config.data.train_size for config in trainer.configs} == {6_000}
+    assert {path.name for path in arguments.results.iterdir()} == {
+        f"fast-6000-images-seed{seed}.json" for seed in (0, 1)
+    }
+    assert "| 4 of 4, 6,000 images |" in _TABLES["results_table"](read(arguments))
 
 
 def ablated(preset: str) -> Iterator[tuple[str | None, Config]]:
