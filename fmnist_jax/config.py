@@ -102,7 +102,7 @@ class OptimConfig:
     """Learning rate at the end of one_cycle and cosine, as a share of peak_lr. In [0, 1]."""
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     """Momentum of sgd; the first-moment decay of adam and adamw. In [0, 1)."""
-    weight_decay: Annotated[float, Range(0, 10)] = 5e-4
+    weight_decay: Annotated[float, Range(0, 10)] = 5e-3
     """Decay of convolution and dense kernels a step, in units of the learning rate. In [0, 10]."""
     clip_norm: Annotated[float, Range(0, 1e10)] = 0.0
     """Largest global norm of the gradient; 0 clips nothing. In [0, 10000000000]."""
@@ -114,11 +114,11 @@ class AugmentConfig:
 
     flip: Literal["none", "random", "alternating"] = "alternating"
     """random: mirror each image left to right half of the time. alternating: in every other epoch."""
-    crop_padding: Annotated[int, Range(0, 14)] = 2
+    crop_padding: Annotated[int, Range(0, 14)] = 0
     """Shift each image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
     rotation: Annotated[float, Range(0, 180)] = 0.0
     """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
-    erase_probability: _Fraction = 0.0
+    erase_probability: _Fraction = 0.25
     """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
     cutout: Annotated[int, Range(0, 28)] = 0
     """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 28]."""
@@ -134,7 +134,7 @@ class AugmentConfig:
 class TrainConfig:
     """How long to train, on what batches, towards which labels, and what to score."""
 
-    epochs: Annotated[int, Range(1, 100_000)] = 20
+    epochs: Annotated[int, Range(1, 100_000)] = 30
     """Passes over the training images. In [1, 100000]."""
     batch_size: Annotated[int, Range(1, 65_536)] = 128
     """Images a step. In [1, 65536]."""

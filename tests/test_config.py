@@ -68,8 +68,9 @@ def test_diff_lists_exactly_the_changed_fields(old: Config, other: Config, chose
 
 
 def test_diff_says_old_and_new_value() -> None:
+    old = Config(train=TrainConfig(epochs=20))
     new = Config(preset="fast", train=TrainConfig(epochs=3), data=DataConfig(dir=Path("/data")))
-    assert diff(Config(), new) == ["preset: standard -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
+    assert diff(old, new) == ["preset: standard -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -66,4 +66,4 @@ def test_presets_for_a_processor_are_plain_and_short() -> None:
     for name in ("standard", "fast", "demo"):
         preset = PRESETS[name]
         assert preset.model.family == "plain"
-        assert preset.total_steps * preset.train.batch_size < 1_200_000
+        assert preset.total_steps * preset.train.batch_size < 2_000_000

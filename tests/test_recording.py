@@ -175,7 +175,7 @@ def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: A
     assert _TABLES["tables"](read(arguments))["results"].splitlines() == [
         "| preset | parameters | epochs | seeds | test | with mirror images | training time | on |",
         "|---|---|---|---|---|---|---|---|",
-        "| standard | 12,345 | 20 | 1 | 90.00% |  | 100 s | 2 CPU cores (x86_64) |",
+        f"| standard | 12,345 | {PRESETS['standard'].train.epochs} | 1 | 90.00% |  | 100 s | 2 CPU cores (x86_64) |",
         "| fast | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
         "| demo | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
         "",
