@@ -64,7 +64,7 @@ def ablation_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset and what it was left without, with the difference to the whole preset."""
     if not records:
         return NOTHING
-    rows = ["| preset | without | seeds | validation | difference | with mirror images |", "|---" * 6 + "|"]
+    rows = ["| preset | epochs | without | seeds | validation | difference | with mirror images |", "|---" * 7 + "|"]
     for group in _by_preset(records):
         variants: dict[str, list[Record]] = {"": []}
         for record in group:
@@ -73,8 +73,9 @@ def ablation_table(records: Sequence[Record]) -> str:
         for removed, runs in variants.items():
             difference = 100 * (statistics.mean(record["val_accuracy"] for record in runs) - whole)
             cells = [
-                *(group[0]["preset"], removed or "nothing", str(len(runs)), _spread(runs, "val_accuracy")),
-                *(f"{difference:+.2f}" if removed else "", _spread(runs, "val_accuracy_mirrored")),
+                *(group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs))),
+                *(_spread(runs, "val_accuracy"), f"{difference:+.2f}" if removed else ""),
+                _spread(runs, "val_accuracy_mirrored"),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])
