@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from fmnist_jax import checkpoint, data, metrics, tensorboard_log
 from fmnist_jax.config import Config
-from fmnist_jax.eval_step import EvalStep, Predict, evaluate_batches
+from fmnist_jax.eval_step import Predict
 from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.state import TrainState, Weights, param_count
 from fmnist_jax.trained import predict_all
@@ -26,17 +27,11 @@ class Scores(NamedTuple):
 
 
 def score(
-    eval_step: EvalStep,
-    predict: Predict,
-    weights: Weights,
-    splits: data.Splits,
-    batch_size: int,
-    *,
-    mirrored_predict: Predict | None = None,
+    predict: Predict, weights: Weights, splits: data.Splits, batch_size: int, *, mirrored_predict: Predict | None = None
 ) -> Scores:
     """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
-    total = evaluate_batches(eval_step, *weights, data.padded_batches(splits.test, batch_size))
-    logits = predict_all(predict, weights, splits.test.images, batch_size)
+    logits, labels = predict_all(predict, weights, splits.test.images, batch_size), jnp.asarray(splits.test.labels)
+    total = metrics.batch_metrics(jnp.asarray(logits), labels, metrics.cross_entropy(jnp.asarray(logits), labels))
     if mirrored_predict is None:
         return Scores(total, logits, None, None)
     of_test, of_validation = (

@@ -116,7 +116,6 @@ def _train_and_score(session: Session) -> dict[str, Any]:
             state = _train(session, program, state, manager, origin)
             checkpoint.wait(manager, state)
         scores = results.score(
-            program.eval_step,
             program.predict,
             weights_to_score(state),
             session.splits,

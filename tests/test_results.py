@@ -11,7 +11,7 @@ import pytest
 from fmnist_jax import data, results
 from fmnist_jax.averaging import weights_to_score
 from fmnist_jax.config import Config
-from fmnist_jax.eval_step import make_eval_step, make_mirrored_predict
+from fmnist_jax.eval_step import make_mirrored_predict
 from fmnist_jax.model import BatchStats, Params
 from fmnist_jax.runlog import RunDirectory
 from fmnist_jax.state import TrainState
@@ -38,9 +38,8 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     directory = RunDirectory(tmp_path / "run")
     directory.make(0)
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
-    step = make_eval_step(_first_pixel_is_the_class)
     splits = data.Splits(test, test, test)
-    scores = results.score(step, _first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
+    scores = results.score(_first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
     assert scores.logits.shape == (14, 10)
     summary = results.write(Config(), directory, _state(), splits, scores)
     assert summary["test_accuracy_mirrored"] is None
@@ -68,7 +67,7 @@ def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation:
     directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
     splits = data.Splits(test, test.take(np.arange(validation)), test)
     weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)
-    scores = results.score(make_eval_step(predict), predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
+    scores = results.score(predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
     summary = results.write(Config(), directory, _state(), splits, scores)
     assert summary["test_accuracy"] == 1.0
     assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
