@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array, lax
 from networks import PLAIN
 
@@ -20,6 +21,7 @@ from fmnist_jax import (
     batch_norm,
     compiler_options,
     conv,
+    conv_avg_pool,
     conv_max_pool,
     init_state,
     make_model,
@@ -52,6 +54,12 @@ CASES = [
         conv_max_pool,
         lambda x, kernel: PLAIN.max_pool(PLAIN.conv(x, kernel)),
         ((128, 28, 28, 1), (3, 3, 1, 32)),
+    ),
+    Case(
+        "conv_avg_pool, 14x14, 48 to 96",
+        conv_avg_pool,
+        lambda x, kernel: nn.avg_pool(PLAIN.conv(x, kernel), (2, 2), strides=(2, 2)),
+        ((128, 14, 14, 48), (3, 3, 48, 96)),
     ),
     Case(
         "max_pool, 28x28x32",

@@ -115,7 +115,8 @@ def _duration(seconds: float) -> str:
 def _machine(record: Record) -> str:
     hardware = record["hardware"]
     if hardware["backend"] == "cpu":
-        return f"{hardware['cpu_count']} CPU cores ({hardware['machine']})"
+        cores = hardware["cpu_count"]
+        return f"{cores} core{'s' if cores != 1 else ''} of {hardware['processor']}"
     devices: list[str] = hardware["devices"]
     return devices[0] if len(devices) == 1 else f"{len(devices)} x {devices[0]}"
 

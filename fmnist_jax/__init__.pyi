@@ -151,6 +151,9 @@ from .errors import (
 from .errors import (
     FmnistError as FmnistError,
 )
+from .errors import (
+    RunInUseError as RunInUseError,
+)
 from .eval_step import (
     evaluate_batches as evaluate_batches,
 )
@@ -219,6 +222,9 @@ from .layers import (
 )
 from .layers import (
     conv as conv,
+)
+from .layers import (
+    conv_avg_pool as conv_avg_pool,
 )
 from .layers import (
     conv_max_pool as conv_max_pool,

@@ -70,13 +70,15 @@ class DataConfig:
 class ModelConfig:
     """The convolutional network, in stages of falling resolution."""
 
-    family: Literal["plain", "resnet"] = "plain"
+    family: Literal["plain", "resnet"] = "resnet"
     """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
-    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (32, 96, 192)
+    stem: Literal["pooled", "full"] = "pooled"
+    """pooled: halve the image right after the first convolution. full: only after the first stage, in resnet alone."""
+    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
     """Channels of each stage; one to four stages. Each in [1, 4096]."""
-    depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 2, 2)
+    depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)
     """3x3 convolutions in each stage of plain, blocks of two in each stage of resnet. Each in [1, 100]."""
-    dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.3
+    dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     """Share of the features dropped before the dense head while training. In [0, 1)."""
     stochastic_depth: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     """Share of the training images that skip the last block of resnet; fewer skip earlier ones. In [0, 1)."""

@@ -21,7 +21,8 @@ def describe() -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
+        "processor": _processor(Path("/proc/cpuinfo")),
+        "cpu_count": _cpu_count(),
         "backend": device.platform,
         "devices": [str(item.device_kind) for item in jax.devices()],
         "git_commit": _git_commit(),
@@ -34,6 +35,23 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The processor's name where the system tells it, else its family, such as x86_64."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cpu_count() -> int | None:
+    """The cores that this process may use, which `taskset` or a container can make fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):  # not macOS or Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _git_commit() -> str | None:

@@ -20,6 +20,10 @@ class CheckpointError(FmnistError):
     """A checkpoint that cannot be restored, or does not belong to this run."""
 
 
+class RunInUseError(FmnistError):
+    """A run directory that another process is writing."""
+
+
 class DivergenceError(FmnistError):
     """Training that produced a loss or a gradient that is not finite."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import RunInUseError
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def exclusive(directory: Path) -> Iterator[None]:
     The operating system lets go of the lock when its holder ends, however it ends, so none is ever stale.
 
     Raises:
-      FmnistError: another process holds it; the message names that process.
+      RunInUseError: another process holds it; the message names that process.
     """
     with (directory / ".lock").open("a+") as file:
         try:
@@ -25,7 +25,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise FmnistError(
+            raise RunInUseError(
                 f"{directory} is in use by {holder}: wait for it, stop it, or choose another --run.dir"
             ) from error
         file.truncate(0)

@@ -143,11 +143,12 @@ class ResidualBlock(nn.Module):
         others a residual that makes up for it, so that evaluation needs no factor.
         """
         pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2)) if self.halve else lambda x: x
+        first_conv = layers.conv_avg_pool if self.halve else layers.conv
         normal = nn.relu(BatchNorm(self.momentum)(x, train))
         # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
         same = x.shape[-1] == self.features
         shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
-        y = pool(Conv(self.features, self.dtype)(normal))
+        y = Conv(self.features, self.dtype, first_conv)(normal)
         y = nn.relu(BatchNorm(self.momentum)(y, train))
         y = Conv(self.features, self.dtype, initializer=nn.initializers.zeros)(y)
         y = nn.Dropout(self.skipped, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
@@ -155,7 +156,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stages of residual blocks, each but the first halving the image, then the mean of all pixels and a dense head."""
+    """A convolution, stages of residual blocks, the mean of all pixels, and a dense head.
+
+    A pooled stem halves the image, as does each stage but the first.
+    """
 
     config: ModelConfig
 
@@ -163,7 +167,8 @@ class ResNet(nn.Module):
     def __call__(self, images: Array, train: bool) -> Array:
         """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
         config, dtype, blocks = self.config, jnp.dtype(self.config.dtype), sum(self.config.depths)
-        x = Conv(config.widths[0], dtype)(images)
+        stem = layers.conv_max_pool if config.stem == "pooled" else layers.conv
+        x = Conv(config.widths[0], dtype, stem)(images)
         number = 0
         for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             for layer in range(depth):

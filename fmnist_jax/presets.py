@@ -13,13 +13,13 @@ from fmnist_jax.config import Config
 _STANDARD = Config()
 
 PRESETS: Mapping[str, Config] = {
-    # 0.63M parameters, 30 epochs: twenty minutes on two CPU cores.
+    # 0.69M parameters, 30 epochs: a pre-activation ResNet that halves the image at once, so that a CPU can train it.
     "standard": _STANDARD,
     # 0.48M parameters, 4 epochs: a minute and a half on two CPU cores.
     "fast": replace(
         _STANDARD,
         preset="fast",
-        model=replace(_STANDARD.model, widths=(32, 64, 192), depths=(1, 1, 2), dropout=0.0),
+        model=replace(_STANDARD.model, family="plain", widths=(32, 64, 192), depths=(1, 1, 2)),
         optim=replace(_STANDARD.optim, peak_lr=0.4, weight_decay=5e-4),
         augment=replace(_STANDARD.augment, flip="none", erase_probability=0.0),
         train=replace(_STANDARD.train, epochs=4, eval_mirror=False),
@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Config] = {
     "small": replace(
         _STANDARD,
         preset="small",
-        model=replace(_STANDARD.model, family="resnet", widths=(16, 32, 64), depths=(3, 3, 3), dropout=0.0),
+        model=replace(_STANDARD.model, stem="full", widths=(16, 32, 64), depths=(3, 3, 3)),
         optim=replace(_STANDARD.optim, peak_lr=0.1, schedule="cosine", warmup=0.02),
         augment=replace(_STANDARD.augment, crop_padding=2, erase_probability=0.5),
         train=replace(_STANDARD.train, epochs=300, label_smoothing=0.0, average_decay=0.999),
@@ -41,10 +41,9 @@ PRESETS: Mapping[str, Config] = {
         preset="record",
         model=replace(
             _STANDARD.model,
-            family="resnet",
+            stem="full",
             widths=(64, 128, 256),
             depths=(4, 4, 4),
-            dropout=0.0,
             stochastic_depth=0.1,
             dtype="bfloat16",
         ),
@@ -57,7 +56,7 @@ PRESETS: Mapping[str, Config] = {
         _STANDARD,
         preset="demo",
         data=replace(_STANDARD.data, name="synthetic", validation_size=2_000),
-        model=replace(_STANDARD.model, widths=(16, 32, 64), dropout=0.1),
+        model=replace(_STANDARD.model, family="plain", widths=(16, 32, 64), depths=(1, 2, 2), dropout=0.1),
         optim=replace(_STANDARD.optim, weight_decay=5e-4),
         augment=replace(_STANDARD.augment, erase_probability=0.0),
         train=replace(_STANDARD.train, epochs=4),

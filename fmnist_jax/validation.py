@@ -102,6 +102,11 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
         )
     if not 1 <= len(model.widths) <= 4:
         yield f"--model.widths has {len(model.widths)} stages: choose one to four, each halves the 28x28 image"
+    if model.stem != "pooled" and model.family != "resnet":
+        yield (
+            f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "
+            "choose pooled or --model.family resnet"
+        )
     if model.stochastic_depth and model.family != "resnet":
         yield (
             f"--model.stochastic-depth is {model.stochastic_depth}, but {model.family} has no residual blocks to skip: "

@@ -26,7 +26,7 @@ from fmnist_jax import (
 )
 
 _FOLDER = Path(__file__).parents[1] / "experiments"
-_MODEL = ModelConfig(widths=(4, 6), depths=(1, 2), dropout=0.0)
+_MODEL = ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0)
 _TINY = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=300, synthetic_test_size=50, validation_size=0),
     model=_MODEL,

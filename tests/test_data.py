@@ -160,7 +160,7 @@ def test_host_batches_are_the_device_batches_bit_for_bit(size: int, batch_size: 
 
 def test_training_on_host_batches_and_on_device_batches_gives_the_same_state() -> None:
     steps, batch_size, dataset = 50, 16, draw(97)
-    model = make_model(ModelConfig(widths=(4,), depths=(1,), dropout=0.1))
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.1))
     config = OptimConfig(peak_lr=0.05)
     optimizer = make_optimizer(config, make_schedule(config, steps))
     step = make_train_step(model, optimizer, augment=random_flip)

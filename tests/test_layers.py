@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import batch_norm, conv, conv_max_pool, max_pool
+from fmnist_jax import batch_norm, conv, conv_avg_pool, conv_max_pool, layers, max_pool
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
 CONV_SHAPES = [
@@ -118,6 +118,27 @@ def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: t
         operands = (jnp.asarray(x), jnp.asarray(kernel))
         ours = (conv_max_pool(*operands), *gradients(conv_max_pool, jnp.asarray(g), *operands))
         two_steps = composed(max_pool, plain_conv)
+        expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
+    assert ours[0].dtype == jnp.float64
+    assert_all_close(ours, expected, 1e-12)
+
+
+def plain_avg_pool(x: Array) -> Array:
+    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+
+
+# The second spelling is the one of other platforms than a CPU.
+@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._strided_conv])
+@pytest.mark.parametrize("shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5)])
+def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
+    spelling: Callable[..., Array], shape: tuple[int, ...]
+) -> None:
+    x, kernel, _ = draw_conv(shape)
+    g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
+    with jax.enable_x64(True):
+        operands = (jnp.asarray(x), jnp.asarray(kernel))
+        ours = (spelling(*operands), *gradients(spelling, jnp.asarray(g), *operands))
+        two_steps = composed(plain_avg_pool, plain_conv)
         expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
     assert ours[0].dtype == jnp.float64
     assert_all_close(ours, expected, 1e-12)
@@ -312,7 +333,6 @@ def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 3), (3, 1)])
 def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
-        conv(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))
-    with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
-        conv_max_pool(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))
+    for operation in (conv, conv_max_pool, conv_avg_pool):
+        with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
+            operation(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))

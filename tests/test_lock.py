@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import RunInUseError
 from fmnist_jax.lock import exclusive
 
 
 def test_a_second_holder_is_refused_by_the_name_of_the_first(tmp_path: Path) -> None:
-    in_use = pytest.raises(FmnistError, match=f"in use by process {os.getpid()} on ")
+    in_use = pytest.raises(RunInUseError, match=f"in use by process {os.getpid()} on ")
     with exclusive(tmp_path), in_use, exclusive(tmp_path):
         pass
 
@@ -33,7 +33,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(FmnistError, match=f"process {holder.pid} "), exclusive(tmp_path):
+        with pytest.raises(RunInUseError, match=f"process {holder.pid} "), exclusive(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()

@@ -17,10 +17,10 @@ from fmnist_jax.model import BatchStats, Params, make_activations
 Tree = dict[str, dict[str, np.ndarray]]
 
 CONFIGS = [
-    ModelConfig(widths=(4, 6), depths=(1, 2)),
-    ModelConfig(widths=(5,), depths=(3,)),
-    ModelConfig(widths=(3, 4, 5, 6), depths=(2, 1, 1, 1)),
-    ModelConfig(widths=(3, 64, 64), depths=(1, 2, 1)),  # takes Winograd's form of the convolution
+    ModelConfig(family="plain", widths=(4, 6), depths=(1, 2)),
+    ModelConfig(family="plain", widths=(5,), depths=(3,)),
+    ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1)),
+    ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1)),  # takes Winograd's form of the convolution
 ]
 
 
@@ -113,7 +113,7 @@ def test_eval_logits_equal_those_of_a_pytorch_twin(config: ModelConfig) -> None:
 
 def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -> None:
     torch = pytest.importorskip("torch", reason="the twin is written in PyTorch, which nothing else needs")
-    config = ModelConfig(widths=(4, 6), depths=(1, 2), dropout=0.0)
+    config = ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0)
     model = make_model(config)
     params, batch_stats = draw_variables(config)
     images, labels = draw_images(6), np.array([3, 1, 4, 1, 5, 9], np.int32)
@@ -135,7 +135,7 @@ def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum: float) -> None:
-    config = ModelConfig(widths=(5,), depths=(1,), batch_norm_momentum=momentum)
+    config = ModelConfig(family="plain", widths=(5,), depths=(1,), batch_norm_momentum=momentum)
     params, old = draw_variables(config)
     images = draw_images()
     _, new = apply(make_model(config), params, old, images, train=True, key=jax.random.key(0))
@@ -170,7 +170,7 @@ def test_dropout_follows_its_key_in_training_and_is_off_in_evaluation(
 
 
 def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
-    config = ModelConfig(widths=(4,), depths=(1,), dropout=0.3)
+    config = ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3)
     params, batch_stats = draw_variables(config)
     images, samples = jnp.asarray(draw_images(2)), 1000
     # One class whose weights are all the same turns the logit's variance into the share that is dropped.
@@ -194,7 +194,7 @@ def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
 
 
 def test_training_without_dropout_needs_no_key() -> None:
-    config = ModelConfig(widths=(4,), depths=(1,), dropout=0.0)
+    config = ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.0)
     logits, _ = apply(make_model(config), *draw_variables(config), draw_images(), train=True)
     assert np.all(np.isfinite(np.asarray(logits)))
 
@@ -224,7 +224,10 @@ def test_init_is_determined_by_its_key(model: Model, variables: tuple[Params, Ba
 
 
 def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that_change_nothing() -> None:
-    model, keys = make_model(ModelConfig(widths=(64,), depths=(1,))), jax.random.split(jax.random.key(0), 3)
+    model, keys = (
+        make_model(ModelConfig(family="plain", widths=(64,), depths=(1,))),
+        jax.random.split(jax.random.key(0), 3),
+    )
     init, many = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
     for i in range(3):
         params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], many)
@@ -237,7 +240,7 @@ def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that
 @pytest.mark.parametrize(
     ("config", "shapes"),
     [
-        (ModelConfig(widths=(4, 6), depths=(1, 2)), [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)]),
+        (ModelConfig(family="plain", widths=(4, 6), depths=(1, 2)), [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)]),
         (
             ModelConfig(family="resnet", widths=(4, 6), depths=(1, 2)),
             [(28, 28, 4), (14, 14, 6), (14, 14, 6), (14, 14, 6), (6,)],
@@ -263,7 +266,7 @@ def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
 
 
 def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
-    config = ModelConfig(widths=(2,), depths=(11,))
+    config = ModelConfig(family="plain", widths=(2,), depths=(11,))
     params, batch_stats = jax.jit(make_model(config).init)(key)
     # Without kernels, a layer passes on its bias alone, which here is its number.
     marked = {

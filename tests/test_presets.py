@@ -49,21 +49,21 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         return 9 * widths[0] + blocks + 2 * widths[-1] + 10 * widths[-1] + 10
 
     expected = {
-        "standard": plain((32, 96, 192), (1, 2, 2)),
+        "standard": resnet((48, 96, 192), (1, 1, 1)),
         "fast": plain((32, 64, 192), (1, 1, 2)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
         "record": resnet((64, 128, 256), (4, 4, 4)),
         "demo": plain((16, 32, 64), (1, 2, 2)),
     }
-    assert expected == {"standard": 627_050, "fast": 479_338, "small": 271_994, "record": 5_875_914, "demo": 75_450}
+    assert expected == {"standard": 690_394, "fast": 479_338, "small": 271_994, "record": 5_875_914, "demo": 75_450}
     for name, preset in PRESETS.items():
         params, _ = jax.eval_shape(make_model(preset.model).init, jax.random.key(0))
         assert param_count(params) == expected[name]
 
 
-def test_presets_for_a_processor_are_plain_and_short() -> None:
-    """A residual network of that length would take days there."""
+def test_presets_for_a_processor_halve_the_image_at_once_and_are_short() -> None:
+    """A network that convolves 28x28 pixels of many channels for hundreds of epochs would take days there."""
     for name in ("standard", "fast", "demo"):
         preset = PRESETS[name]
-        assert preset.model.family == "plain"
+        assert preset.model.stem == "pooled"
         assert preset.total_steps * preset.train.batch_size < 2_000_000

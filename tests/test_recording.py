@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fmnist_jax import PRESETS, Config, FmnistError, to_dict, validate
+from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, to_dict, validate
 
 _ROOT = Path(__file__).parents[1]
 _README = (_ROOT / "README.md").read_text()
@@ -49,7 +49,7 @@ class Trainer:
         assert config.run.dir is not None
         config.run.dir.mkdir(parents=True)
         environment = {
-            **{"python": "3.11", "packages": {"jax": "0.10"}, "platform": "secret", "machine": "x86_64"},
+            **{"python": "3.11", "packages": {"jax": "0.10"}, "platform": "secret", "processor": "Fast One"},
             **{
                 "cpu_count": 2,
                 "backend": "cpu",
@@ -86,7 +86,7 @@ def test_results_are_of_all_training_images_and_hold_no_place_on_the_machine(arg
     assert {path.name for path in arguments.results.iterdir()} == {"fast-seed0.json", "fast-seed1.json"}
     first, second = read(arguments)
     assert (first["seed"], second["test_accuracy"], first["full_length"]) == (0, 0.91, True)
-    assert first["hardware"] == {"backend": "cpu", "devices": ["cpu"], "cpu_count": 2, "machine": "x86_64"}
+    assert first["hardware"] == {"backend": "cpu", "devices": ["cpu"], "cpu_count": 2, "processor": "Fast One"}
     assert first["versions"] == {"python": "3.11", "jax": "0.10"}
     assert first["config"]["optim"] == to_dict(PRESETS["fast"])["optim"]
     for text in (str(tmp_path), "/home/me", "secret"):
@@ -100,6 +100,18 @@ def test_what_has_been_recorded_is_not_trained_again(arguments: Any) -> None:
     assert [config.train.seed for config in trainer.configs] == [0]
     _RECORD["record"](arguments, trainer)
     assert len(trainer.configs) == 1
+
+
+def test_what_another_process_is_training_is_left_to_it(arguments: Any) -> None:
+    trainer = Trainer()
+
+    def busy_at_seed_0(config: Config) -> dict[str, Any]:
+        if config.train.seed == 0:
+            raise RunInUseError("in use")
+        return trainer(config)
+
+    _RECORD["record"](arguments, busy_at_seed_0)
+    assert {path.name for path in arguments.results.iterdir()} == {"fast-seed1.json"}
 
 
 def test_a_file_of_another_configuration_is_refused(arguments: Any) -> None:
@@ -175,9 +187,9 @@ def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: A
     assert _TABLES["tables"](read(arguments))["results"].splitlines() == [
         "| preset | parameters | epochs | seeds | test | with mirror images | training time | on |",
         "|---|---|---|---|---|---|---|---|",
-        f"| standard | 12,345 | {PRESETS['standard'].train.epochs} | 1 | 90.00% |  | 100 s | 2 CPU cores (x86_64) |",
-        "| fast | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
-        "| demo | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 CPU cores (x86_64) |",
+        f"| standard | 12,345 | {PRESETS['standard'].train.epochs} | 1 | 90.00% |  | 100 s | 2 cores of Fast One |",
+        "| fast | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 cores of Fast One |",
+        "| demo | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 cores of Fast One |",
         "",
         "At commit aaaaaaa+changes, with jax 0.10; each run is a file in `experiments/results/`.",
     ]

@@ -164,11 +164,19 @@ def test_stages_without_a_depth_are_refused() -> None:
 
 
 def test_stochastic_depth_needs_residual_blocks() -> None:
-    (problem,) = problems(Config(model=ModelConfig(stochastic_depth=0.1)))
+    (problem,) = problems(Config(model=ModelConfig(family="plain", stochastic_depth=0.1)))
     assert problem == (
         "--model.stochastic-depth is 0.1, but plain has no residual blocks to skip: choose 0 or --model.family resnet"
     )
     assert problems(Config(model=ModelConfig(family="resnet", stochastic_depth=0.1))) == []
+
+
+def test_only_a_residual_network_can_keep_all_pixels_of_its_first_convolution() -> None:
+    (problem,) = problems(Config(model=ModelConfig(family="plain", stem="full")))
+    assert problem == (
+        "--model.stem is full, but plain pools its first convolution: choose pooled or --model.family resnet"
+    )
+    assert problems(Config(model=ModelConfig(family="resnet", stem="full"))) == []
 
 
 def test_images_are_mixed_in_one_way_only() -> None:
