@@ -94,14 +94,24 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
     for seed in arguments.seeds:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, PRESETS[preset]):
-                epochs = arguments.epochs or config.train.epochs
-                train = replace(config.train, seed=seed, epochs=epochs)
-                length = f"-{epochs}-epochs" if arguments.epochs else ""
-                data = config.data
-                if arguments.images:
-                    length += f"-{arguments.images}-images"
-                    data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
-                yield Trial(f"{name}{length}-seed{seed}", replace(config, data=data, train=train), removed)
+                shortened, length = shorten(config, arguments)
+                train = replace(shortened.train, seed=seed)
+                yield Trial(f"{name}{length}-seed{seed}", replace(shortened, train=train), removed)
+
+
+def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
+    """Applies `--epochs` and `--images`; returns what to add to the name of a run, too."""
+    data, train, length = config.data, config.train, ""
+    if arguments.epochs:
+        train, length = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
+    if arguments.images:
+        data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
+        length += f"-{arguments.images}-images"
+    if data.validation_size:  # may be most images; no curve is recorded, so they are scored once, at the end
+        train = replace(train, eval_every=train.epochs)
+    if arguments.experiment == "results" and data.validation_size:
+        train = replace(train, eval_mirror=False)  # would score the held-out images again, which nothing records
+    return replace(config, data=data, train=train), length
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -4,6 +4,7 @@ With `--write`, puts them between their markers in the README.
 """
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,21 +62,23 @@ def results_table(records: Sequence[Record]) -> str:
 
 
 def ablation_table(records: Sequence[Record]) -> str:
-    """Makes a row for each preset and what it was left without, with the difference to the whole preset."""
+    """Makes a row for each preset and what it was left without, with the difference to the whole preset.
+
+    The error of a difference is that of two means over seeds. That all runs score the same images is not in it.
+    """
     if not records:
         return NOTHING
-    rows = ["| preset | epochs | without | seeds | validation | difference | with mirror images |", "|---" * 7 + "|"]
+    rows = ["| preset | epochs | without | seeds | validation | change | with mirror images | change |"]
+    rows.append("|---" * 8 + "|")
     for group in _by_preset(records):
         variants: dict[str, list[Record]] = {"": []}
         for record in group:
             variants.setdefault(record["removed"] or "", []).append(record)
-        whole = statistics.mean(record["val_accuracy"] for record in variants[""])
         for removed, runs in variants.items():
-            difference = 100 * (statistics.mean(record["val_accuracy"] for record in runs) - whole)
             cells = [
                 *(group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs))),
-                *(_spread(runs, "val_accuracy"), f"{difference:+.2f}" if removed else ""),
-                _spread(runs, "val_accuracy_mirrored"),
+                *_compared(runs, variants[""], "val_accuracy"),
+                *_compared(runs, variants[""], "val_accuracy_mirrored"),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])
@@ -100,6 +103,18 @@ def _length(record: Record) -> str:
 def _spread(group: Sequence[Record], name: str) -> str:
     values = [record[name] for record in group if record[name] is not None]
     return _percentage(values) if values else ""
+
+
+def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
+    """The mean of some runs, and by how many points with what standard error it differs from that of others."""
+    values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
+    if not values or not others or runs is whole:
+        return _spread(runs, name), ""
+    change = f"{100 * (statistics.mean(values) - statistics.mean(others)):+.2f}"
+    if min(len(values), len(others)) > 1:
+        variance = statistics.variance(values) / len(values) + statistics.variance(others) / len(others)
+        change += f" ± {100 * math.sqrt(variance):.2f}"
+    return _spread(runs, name), change
 
 
 def _percentage(values: Sequence[float]) -> str:

@@ -24,7 +24,7 @@ def identity(key: Array, images: Array) -> Array:
 
 
 def random_flip(key: Array, images: Array) -> Array:
-    """Mirrors each image left to right with probability one half."""
+    """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
     mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
@@ -53,7 +53,8 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
 def make_random_crop(padding: int) -> Augment:
     """Shifts each image by a uniform whole number of pixels in [-padding, padding], both ways.
 
-    What moves in from outside is 0, which in Fashion-MNIST is the background.
+    A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. What moves in from outside is 0,
+    which in Fashion-MNIST is the background.
     """
 
     def random_crop(key: Array, images: Array) -> Array:
@@ -89,7 +90,7 @@ def rotate(images: Array, degrees: Array) -> Array:
 
 
 def make_random_rotation(degrees: float) -> Augment:
-    """Turns each image by a uniform angle in [-degrees, degrees]."""
+    """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
 
     def random_rotation(key: Array, images: Array) -> Array:
         angles = jax.random.uniform(key, images.shape[:1], minval=-degrees, maxval=degrees)

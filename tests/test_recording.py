@@ -134,6 +134,7 @@ def test_a_run_on_fewer_images_says_so_and_holds_the_others_out(arguments: Any) 
     trainer = Trainer()
     _RECORD["record"](replace(arguments, images=6_000), trainer)
     assert {config.data.train_size for config in trainer.configs} == {6_000}
+    assert {(config.train.eval_every, config.train.eval_mirror) for config in trainer.configs} == {(4, False)}
     assert {path.name for path in arguments.results.iterdir()} == {
         f"fast-6000-images-seed{seed}.json" for seed in (0, 1)
     }
@@ -174,11 +175,15 @@ def test_an_ablation_does_not_look_at_the_test_images(arguments: Any) -> None:
     trainer = Trainer()
     _RECORD["record"](replace(arguments, experiment="ablation", presets=("standard",)), trainer)
     assert {config.data.validation_size for config in trainer.configs} == {5_000}
+    assert all(
+        config.train.eval_every == config.train.epochs and config.train.eval_mirror for config in trainer.configs
+    )
     assert len(trainer.configs) == len(list(arguments.results.iterdir())) == 2 * len(list(ablated("standard")))
     assert not any("test_accuracy" in record for record in read(arguments))
     table, epochs = _TABLES["tables"](read(arguments))["ablation"].splitlines(), PRESETS["standard"].train.epochs
-    assert table[2] == f"| standard | {epochs} | nothing | 2 | 90.50% ± 0.71 |  | 90.70% ± 0.71 |"
-    assert f"| standard | {epochs} | label smoothing | 2 | 80.50% ± 0.71 | -10.00 | 80.70% ± 0.71 |" in table
+    assert table[2] == f"| standard | {epochs} | nothing | 2 | 90.50% ± 0.71 |  | 90.70% ± 0.71 |  |"
+    without = f"| standard | {epochs} | label smoothing | 2 | 80.50% ± 0.71 | -10.00 ± 0.71 | 80.70% ± 0.71 | "
+    assert without + "-10.00 ± 0.71 |" in table
 
 
 def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: Any) -> None:
