@@ -29,7 +29,13 @@ class Operations(NamedTuple):
 
 
 def layers_of(config: ModelConfig) -> list[Layer]:
-    """The layers of `fmnist_jax.make_model(config)`."""
+    """The layers of `fmnist_jax.make_model(config)`, where that is a plain network.
+
+    Raises:
+      ValueError: it is another.
+    """
+    if config.family != "plain":
+        raise ValueError(f"a network of the family {config.family} is no list of layers")
     layers: list[Layer] = []
     for width, depth in zip(config.widths, config.depths, strict=True):
         for index in range(depth):

@@ -95,8 +95,9 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, PRESETS[preset]):
                 shortened, length = shorten(config, arguments)
-                train = replace(shortened.train, seed=seed)
-                yield Trial(f"{name}{length}-seed{seed}", replace(shortened, train=train), removed)
+                scored = score_at_the_end(shortened, arguments.experiment)
+                train = replace(scored.train, seed=seed)
+                yield Trial(f"{name}{length}-seed{seed}", replace(scored, train=train), removed)
 
 
 def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
@@ -107,11 +108,18 @@ def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
     if arguments.images:
         data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
         length += f"-{arguments.images}-images"
-    if data.validation_size:  # may be most images; no curve is recorded, so they are scored once, at the end
-        train = replace(train, eval_every=train.epochs)
-    if arguments.experiment == "results" and data.validation_size:
-        train = replace(train, eval_mirror=False)  # would score the held-out images again, which nothing records
     return replace(config, data=data, train=train), length
+
+
+def score_at_the_end(config: Config, experiment: Literal["results", "ablation"]) -> Config:
+    """Scores held-out images, of which there may be more than are trained on, no oftener than they are recorded."""
+    if not config.data.validation_size:
+        return config
+    train = replace(config.train, eval_every=config.train.epochs)
+    if experiment == "results":
+        # Their mirror images go with those of the test images, whose score is given up with them.
+        train = replace(train, eval_mirror=False)
+    return replace(config, train=train)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -136,7 +144,8 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
             continue
         try:
             summary = train(replace(config, run=replace(config.run, dir=directory, progress="plain")))
-        except RunInUseError:
+        except RunInUseError as error:
+            print(f"left {name} to another process: {error}", flush=True)
             continue
         environment = json.loads((directory / "environment.json").read_text())
         found = {
@@ -152,7 +161,9 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
             "commit": environment["git_commit"],
             "config": settings(config),
         }
-        path.write_text(json.dumps(found, indent=2) + "\n")
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(found, indent=2) + "\n")
+        unfinished.replace(path)
 
 
 if __name__ == "__main__":

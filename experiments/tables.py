@@ -71,14 +71,16 @@ def ablation_table(records: Sequence[Record]) -> str:
     rows = ["| preset | epochs | without | seeds | validation | change | with mirror images | change |"]
     rows.append("|---" * 8 + "|")
     for group in _by_preset(records):
-        variants: dict[str, list[Record]] = {"": []}
+        whole = [record for record in group if not record["removed"]]
+        variants = {"": whole} if whole else {}
         for record in group:
-            variants.setdefault(record["removed"] or "", []).append(record)
+            if record["removed"]:
+                variants.setdefault(record["removed"], []).append(record)
         for removed, runs in variants.items():
             cells = [
                 *(group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs))),
-                *_compared(runs, variants[""], "val_accuracy"),
-                *_compared(runs, variants[""], "val_accuracy_mirrored"),
+                *_compared(runs, whole, "val_accuracy"),
+                *_compared(runs, whole, "val_accuracy_mirrored"),
             ]
             rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])

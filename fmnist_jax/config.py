@@ -73,7 +73,7 @@ class ModelConfig:
     family: Literal["plain", "resnet"] = "resnet"
     """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
     stem: Literal["pooled", "full"] = "pooled"
-    """pooled: halve the image right after the first convolution. full: only after the first stage, in resnet alone."""
+    """pooled: take maxima of 2x2 pixels after the first convolution. full: keep all of them, which resnet alone can."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
     """Channels of each stage; one to four stages. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)

@@ -44,11 +44,11 @@ def _processor(cpuinfo: Path) -> str:
     except OSError:  # not Linux
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
 
 
 def _cpu_count() -> int | None:
-    """The cores that this process may use, which `taskset` or a container can make fewer than the machine has."""
+    """The cores that this process may use, which `taskset` can make fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):  # not macOS or Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

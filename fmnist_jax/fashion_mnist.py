@@ -24,6 +24,7 @@ from PIL import Image
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.image_classification import mnist
 
+from fmnist_jax import lock
 from fmnist_jax.errors import DataError
 
 _FILES = {
@@ -101,19 +102,28 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
     Raises:
       DataError: a file is missing or wrong, or there is no network.
     """
-    builder = FashionMNIST(data_dir=data_dir, file_format="array_record")
+    builder = _builder(data_dir)
     if builder.info.splits:
         return builder
     if raw_dir is None:
         _check_network(data_dir)
     else:
         _check_raw_files(raw_dir)
-    print(f"preparing Fashion-MNIST in {data_dir}, once; this takes about 20 s after the download", flush=True)
-    tfds.disable_progress_bar()
-    config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
-        builder.download_and_prepare(download_config=config)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with lock.in_turn(data_dir):
+        builder = _builder(data_dir)
+        if builder.info.splits:  # another process has prepared it while this one waited
+            return builder
+        print(f"preparing Fashion-MNIST in {data_dir}, once; this takes about 20 s after the download", flush=True)
+        tfds.disable_progress_bar()
+        config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
+            builder.download_and_prepare(download_config=config)
     return builder
+
+
+def _builder(data_dir: Path) -> FashionMNIST:
+    return FashionMNIST(data_dir=data_dir, file_format="array_record")
 
 
 def _check_raw_files(raw_dir: Path) -> None:

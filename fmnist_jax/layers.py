@@ -22,7 +22,7 @@ EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 # Where `experiments/layer_times.py` finds Winograd's form to be the faster one.
 _WINOGRAD_PIXELS = 8  # at most, on a side
 _WINOGRAD_CHANNELS = 64  # at least, in and out
-_PATCH_VALUES = 64  # the most values in the patch behind a pooled output that are worth gathering
+_PATCH_VALUES = 64  # the most in a patch behind a pooled maximum: gathering one spares no product, only steps
 
 
 def _conv(x: Array, kernel: Array) -> Array:
@@ -117,7 +117,7 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
 
     The mean of the four outputs in a window is one product of the patch of (K + 1)^2 pixels behind them with the mean
     of the four places that the kernel can lie at: for K = 3 that is 16 products an input and output channel instead
-    of 36.
+    of 36. On a CPU it is a matrix product of gathered patches, elsewhere a convolution of stride 2.
 
     Args:
       x: [B, H, W, C_in].
@@ -130,16 +130,17 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
       ValueError: the kernel is not square, or K is even.
     """
     _check_square(kernel)
-    return lax.platform_dependent(x, kernel, cpu=_conv_avg_pool_of_patches, default=_strided_conv)
+    return lax.platform_dependent(x, kernel, cpu=_conv_avg_pool_of_patches, default=_conv_avg_pool_strided)
 
 
 def _conv_avg_pool_of_patches(x: Array, kernel: Array) -> Array:
     patches = _window_patches(x, len(kernel))
-    matrix = _mean_window_kernel(kernel).reshape(-1, kernel.shape[3])
-    return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(*patches.shape[:3], -1)
+    features = kernel.shape[3]
+    matrix = _mean_window_kernel(kernel).reshape(-1, features)
+    return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(*patches.shape[:3], features)
 
 
-def _strided_conv(x: Array, kernel: Array) -> Array:
+def _conv_avg_pool_strided(x: Array, kernel: Array) -> Array:
     padding = [(len(kernel) // 2,) * 2] * 2
     return lax.conv_general_dilated(x, _mean_window_kernel(kernel), (2, 2), padding, dimension_numbers=_NHWC)
 
@@ -160,8 +161,8 @@ def _window_kernels(kernel: Array) -> list[Array]:
 
 
 def _mean_window_kernel(kernel: Array) -> Array:
-    first, *others = _window_kernels(kernel)
-    return sum(others, first) / 4
+    """The mean of the kernel at its four places, as one kernel: [K + 1, K + 1, C_in, C_out]."""
+    return jnp.stack(_window_kernels(kernel)).mean(0)
 
 
 def max_pool(x: Array) -> Array:

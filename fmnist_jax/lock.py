@@ -1,4 +1,4 @@
-"""One process to a run directory."""
+"""One process to a directory."""
 
 import fcntl
 import os
@@ -31,4 +31,12 @@ def exclusive(directory: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        yield
+
+
+@contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """Holds a directory against other processes that call this, after waiting for those that came before."""
+    with (directory / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -158,7 +158,7 @@ class ResidualBlock(nn.Module):
 class ResNet(nn.Module):
     """A convolution, stages of residual blocks, the mean of all pixels, and a dense head.
 
-    A pooled stem halves the image, as does each stage but the first.
+    A pooled stem halves the image by maxima, each stage but the first by means.
     """
 
     config: ModelConfig

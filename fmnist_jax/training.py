@@ -80,7 +80,10 @@ def run(config: Config) -> dict[str, Any]:
         splits = data.load(config.data)
         directory.make(_bytes_needed(recipe))
         with lock.exclusive(directory.path), interruption.listen() as requests:
-            summary = _train_and_score(Session(config, splits, directory, recipe, requests))
+            # Another process may have ended the run while this one loaded the data.
+            summary = directory.read_json("summary.json")
+            if summary is None:
+                summary = _train_and_score(Session(config, splits, directory, recipe, requests))
     results.print_summary(directory, summary)
     return summary
 

@@ -51,7 +51,7 @@ def key() -> Array:
 
 @pytest.fixture(scope="session")
 def model_config() -> ModelConfig:
-    return ModelConfig(family="plain", widths=(4, 6), depths=(1, 2))
+    return ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(
         preset="demo",
         data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
-        model=ModelConfig(family="plain", widths=(4, 6), depths=(1, 1)),
+        model=ModelConfig(widths=(4, 6), depths=(1, 1), dropout=0.3),
         train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
     )
     directory = RunDirectory(tmp_path_factory.mktemp("runs") / "saved")

@@ -16,7 +16,7 @@ from fmnist_jax.model import make_model
 from fmnist_jax.optim import make_optimizer, make_schedule
 from fmnist_jax.state import TrainState, abstract_state, init_state
 
-_MODEL = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,)))
+_MODEL = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3))
 _OPTIMIZER = make_optimizer(OptimConfig(), make_schedule(OptimConfig(), 100))
 
 
@@ -105,7 +105,7 @@ def test_believable_checkpoints_are_left_alone(tmp_path: Path, state: TrainState
 
 def test_a_checkpoint_of_another_model_is_refused_and_not_called_damaged(tmp_path: Path, state: TrainState) -> None:
     _save(tmp_path / "c", state, {1: 0.1})
-    other = make_model(ModelConfig(family="plain", widths=(5,), depths=(1,)))
+    other = make_model(ModelConfig(family="plain", widths=(5,), depths=(1,), dropout=0.3))
     with pytest.raises(CheckpointError, match="another model or optimiser"):
         checkpoint.restore(tmp_path / "c", 1, like=abstract_state(other, _OPTIMIZER))
 

@@ -40,7 +40,7 @@ def test_the_processor_is_named_where_the_system_names_it(tmp_path: Path) -> Non
     cpuinfo = tmp_path / "cpuinfo"
     family = platform.processor() or platform.machine()
     assert environment._processor(cpuinfo) == family
-    cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 50\n")
+    cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 50\nmodel name\t:\n")
     assert environment._processor(cpuinfo) == family
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast One\n\nprocessor\t: 1\nmodel name\t: Fast One\n")
     assert environment._processor(cpuinfo) == "Fast One"

@@ -6,6 +6,8 @@ import socket
 import struct
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis.extra import numpy as st_numpy
 
-from fmnist_jax import data, fashion_mnist
+from fmnist_jax import data, fashion_mnist, lock
 from fmnist_jax.config import DataConfig
 from fmnist_jax.data import Dataset, Splits
 from fmnist_jax.errors import DataError
@@ -197,6 +199,22 @@ def test_stock_tfds_reads_what_was_prepared(directory: Path) -> None:
 def test_what_is_prepared_needs_no_original_file(directory: Path) -> None:
     builder = fashion_mnist.prepare(directory, directory / "none")
     assert builder.info.splits["train"].num_examples == 60_000
+
+
+def test_what_another_process_prepares_meanwhile_is_taken(
+    directory: Path, raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def waiting(path: Path) -> Iterator[None]:
+        shutil.copytree(directory / "fashion_mnist" / "3.0.1", path / "fashion_mnist" / "3.0.1")
+        yield
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it is prepared a second time")
+
+    monkeypatch.setattr(lock, "in_turn", waiting)
+    monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", never)
+    assert fashion_mnist.prepare(tmp_path, raw_dir).info.splits["test"].num_examples == 10_000
 
 
 def test_tensorflow_is_never_imported(splits: Splits) -> None:

@@ -1,4 +1,4 @@
-"""`conv`, `max_pool` and `batch_norm` against NumPy, and against autodiff of their plain spellings in float64."""
+"""Convolutions, pooling and `batch_norm` against NumPy, and against autodiff of their plain spellings in float64."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -127,9 +127,12 @@ def plain_avg_pool(x: Array) -> Array:
     return nn.avg_pool(x, (2, 2), strides=(2, 2))
 
 
-# The second spelling is the one of other platforms than a CPU.
-@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._strided_conv])
-@pytest.mark.parametrize("shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5)])
+# The second spelling is the one of other platforms than a CPU. The shapes have even and odd sides, one row, none left
+# after pooling, and a kernel of 5x5.
+@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+@pytest.mark.parametrize(
+    "shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3)]
+)
 def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
     spelling: Callable[..., Array], shape: tuple[int, ...]
 ) -> None:
@@ -142,6 +145,18 @@ def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
         expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
     assert ours[0].dtype == jnp.float64
     assert_all_close(ours, expected, 1e-12)
+
+
+@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array]) -> None:
+    x, kernel, _ = draw_conv((2, 6, 6, 4, 3, 3))
+    g = np.random.default_rng(1).normal(size=(2, 3, 3, 3))
+    half = [jnp.asarray(a, jnp.bfloat16) for a in (g, x, kernel)]
+    wide = [a.astype(jnp.float32) for a in half]
+    got = (spelling(*half[1:]), *gradients(spelling, *half))
+    expected = (spelling(*wide[1:]), *gradients(spelling, *wide))
+    assert {a.dtype for a in got} == {jnp.dtype("bfloat16")}
+    assert_all_close([a.astype(jnp.float32) for a in got], expected, 0.1)
 
 
 def test_conv_max_pool_of_equal_pixels_shares_the_gradient_as_the_two_steps_do() -> None:

@@ -17,10 +17,12 @@ from fmnist_jax.model import BatchStats, Params, make_activations
 Tree = dict[str, dict[str, np.ndarray]]
 
 CONFIGS = [
-    ModelConfig(family="plain", widths=(4, 6), depths=(1, 2)),
-    ModelConfig(family="plain", widths=(5,), depths=(3,)),
-    ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1)),
-    ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1)),  # takes Winograd's form of the convolution
+    ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
+    ModelConfig(family="plain", widths=(5,), depths=(3,), dropout=0.3),
+    ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1), dropout=0.3),
+    ModelConfig(
+        family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3
+    ),  # takes Winograd's form of the convolution
 ]
 
 
@@ -135,7 +137,7 @@ def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum: float) -> None:
-    config = ModelConfig(family="plain", widths=(5,), depths=(1,), batch_norm_momentum=momentum)
+    config = ModelConfig(family="plain", widths=(5,), depths=(1,), batch_norm_momentum=momentum, dropout=0.3)
     params, old = draw_variables(config)
     images = draw_images()
     _, new = apply(make_model(config), params, old, images, train=True, key=jax.random.key(0))
@@ -224,10 +226,8 @@ def test_init_is_determined_by_its_key(model: Model, variables: tuple[Params, Ba
 
 
 def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that_change_nothing() -> None:
-    model, keys = (
-        make_model(ModelConfig(family="plain", widths=(64,), depths=(1,))),
-        jax.random.split(jax.random.key(0), 3),
-    )
+    model = make_model(ModelConfig(family="plain", widths=(64,), depths=(1,)))
+    keys = jax.random.split(jax.random.key(0), 3)
     init, many = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
     for i in range(3):
         params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], many)
@@ -240,13 +240,20 @@ def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that
 @pytest.mark.parametrize(
     ("config", "shapes"),
     [
-        (ModelConfig(family="plain", widths=(4, 6), depths=(1, 2)), [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)]),
         (
-            ModelConfig(family="resnet", widths=(4, 6), depths=(1, 2)),
+            ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
+            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)],
+        ),
+        (
+            ModelConfig(family="resnet", stem="full", widths=(4, 6), depths=(1, 2)),
             [(28, 28, 4), (14, 14, 6), (14, 14, 6), (14, 14, 6), (6,)],
         ),
+        (
+            ModelConfig(family="resnet", stem="pooled", widths=(4, 6), depths=(1, 2)),
+            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (7, 7, 6), (6,)],
+        ),
     ],
-    ids=["plain", "resnet"],
+    ids=["plain", "resnet", "pooled resnet"],
 )
 def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
     config: ModelConfig, shapes: list[tuple[int, ...]], key: Array
@@ -266,7 +273,7 @@ def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
 
 
 def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
-    config = ModelConfig(family="plain", widths=(2,), depths=(11,))
+    config = ModelConfig(family="plain", widths=(2,), depths=(11,), dropout=0.3)
     params, batch_stats = jax.jit(make_model(config).init)(key)
     # Without kernels, a layer passes on its bias alone, which here is its number.
     marked = {

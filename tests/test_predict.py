@@ -20,7 +20,7 @@ from fmnist_jax.runlog import RunDirectory
 
 _CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=0),
-    model=ModelConfig(family="plain", widths=(4,), depths=(1,)),
+    model=ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3),
     train=TrainConfig(epochs=1, batch_size=10),
 )
 # The command, and then on standard error whether it has imported JAX.

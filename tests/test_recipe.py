@@ -30,7 +30,7 @@ from fmnist_jax import (
 )
 
 CONFIG = Config(
-    model=ModelConfig(family="plain", widths=(3,), depths=(1,)),
+    model=ModelConfig(family="plain", widths=(3,), depths=(1,), dropout=0.3),
     optim=OptimConfig(peak_lr=0.05, warmup=0.0),
     augment=AugmentConfig(flip="random", erase_probability=0.5, mixup_alpha=1.0),
     train=TrainConfig(label_smoothing=0.2, average_decay=0.5),

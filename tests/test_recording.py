@@ -132,11 +132,12 @@ def test_a_shortened_run_says_so(arguments: Any) -> None:
 
 def test_a_run_on_fewer_images_says_so_and_holds_the_others_out(arguments: Any) -> None:
     trainer = Trainer()
-    _RECORD["record"](replace(arguments, images=6_000), trainer)
+    _RECORD["record"](replace(arguments, presets=("demo",), images=6_000), trainer)
+    assert PRESETS["demo"].train.eval_mirror
     assert {config.data.train_size for config in trainer.configs} == {6_000}
     assert {(config.train.eval_every, config.train.eval_mirror) for config in trainer.configs} == {(4, False)}
     assert {path.name for path in arguments.results.iterdir()} == {
-        f"fast-6000-images-seed{seed}.json" for seed in (0, 1)
+        f"demo-6000-images-seed{seed}.json" for seed in (0, 1)
     }
     assert "| 4 of 4, 6,000 images |" in _TABLES["results_table"](read(arguments))
 
@@ -173,17 +174,31 @@ def test_an_ablation_covers_what_record_is_made_of() -> None:
 
 def test_an_ablation_does_not_look_at_the_test_images(arguments: Any) -> None:
     trainer = Trainer()
-    _RECORD["record"](replace(arguments, experiment="ablation", presets=("standard",)), trainer)
+    _RECORD["record"](replace(arguments, experiment="ablation", presets=("standard",), seeds=(0, 1, 2)), trainer)
     assert {config.data.validation_size for config in trainer.configs} == {5_000}
     assert all(
         config.train.eval_every == config.train.epochs and config.train.eval_mirror for config in trainer.configs
     )
-    assert len(trainer.configs) == len(list(arguments.results.iterdir())) == 2 * len(list(ablated("standard")))
+    assert len(trainer.configs) == len(list(arguments.results.iterdir())) == 3 * len(list(ablated("standard")))
     assert not any("test_accuracy" in record for record in read(arguments))
     table, epochs = _TABLES["tables"](read(arguments))["ablation"].splitlines(), PRESETS["standard"].train.epochs
-    assert table[2] == f"| standard | {epochs} | nothing | 2 | 90.50% ± 0.71 |  | 90.70% ± 0.71 |  |"
-    without = f"| standard | {epochs} | label smoothing | 2 | 80.50% ± 0.71 | -10.00 ± 0.71 | 80.70% ± 0.71 | "
-    assert without + "-10.00 ± 0.71 |" in table
+    assert table[2] == f"| standard | {epochs} | nothing | 3 | 91.00% ± 1.00 |  | 91.20% ± 1.00 |  |"
+    # The error of a difference between two means of three: sqrt(1 / 3 + 1 / 3).
+    without = f"| standard | {epochs} | label smoothing | 3 | 81.00% ± 1.00 | -10.00 ± 0.82 | 81.20% ± 1.00 | "
+    assert without + "-10.00 ± 0.82 |" in table
+
+
+def test_a_difference_between_single_runs_has_no_error(arguments: Any) -> None:
+    _RECORD["record"](replace(arguments, experiment="ablation", presets=("demo",), seeds=(0,)), Trainer())
+    assert "| label smoothing | 1 | 80.00% | -10.00 | 80.20% | -10.00 |" in _TABLES["ablation_table"](read(arguments))
+
+
+def test_an_ablation_without_the_whole_preset_states_no_difference(arguments: Any) -> None:
+    _RECORD["record"](replace(arguments, experiment="ablation", presets=("demo",)), Trainer())
+    rest = [record for record in read(arguments) if record["removed"]]
+    table = _TABLES["ablation_table"](rest)
+    assert "| nothing |" not in table
+    assert "| label smoothing | 2 | 80.50% ± 0.71 |  | 80.70% ± 0.71 |  |" in table
 
 
 def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: Any) -> None:

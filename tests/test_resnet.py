@@ -111,8 +111,9 @@ def test_a_fresh_block_is_its_shortcut_and_learns_all_the_same() -> None:
     assert all(np.any(leaf) for leaf in jax.tree.leaves(slope))
 
 
-def test_gradients_in_training_equal_finite_differences() -> None:
-    config = replace(CONFIG, widths=(3, 4), depths=(1, 1))
+@pytest.mark.parametrize("stem", ["full", "pooled"])
+def test_gradients_in_training_equal_finite_differences(stem: Any) -> None:
+    config = replace(CONFIG, stem=stem, widths=(3, 4), depths=(1, 1))
     params, batch_stats = draw_variables(config)
     images, labels = jnp.asarray(draw_images(4)), jnp.array([3, 1, 4, 1])
 
@@ -197,9 +198,10 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits()
     apply = jax.jit(partial(half.apply, train=True))
     logits, updated = apply(params, batch_stats, draw_images())
     lowered = apply.lower(params, batch_stats, draw_images()).as_text()
-    convolutions = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
-    assert len(convolutions) >= 7
-    assert all("xbf16>" in line and "xf32>" not in line for line in convolutions)
+    products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
+    assert len(products) >= 9
+    # The head is in float32, and is the last.
+    assert all("xbf16>" in line and "xf32>" not in line for line in products[:-1])
     assert {leaf.dtype for leaf in jax.tree.leaves((updated, logits))} == {jnp.dtype("float32")}
     expected = jax.jit(partial(make_model(CONFIG).apply, train=True))(params, batch_stats, draw_images())[0]
     assert 1e-4 < np.abs(np.asarray(logits) - expected).max() < 0.1 * np.abs(expected).max()

@@ -67,7 +67,7 @@ class Network(NamedTuple):
 @pytest.fixture(scope="module")
 def network(key: Array) -> Network:
     # As small as has a convolution with pooling and one without: it is compiled in five ways.
-    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(2,)))
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(2,), dropout=0.3))
     config = OptimConfig(peak_lr=0.05, warmup=0.0, momentum=0.9, weight_decay=1e-3)
     optimizer = make_optimizer(config, make_schedule(config, 50))
     step = make_train_step(model, optimizer, augment=make_augment(AugmentConfig(flip="random", crop_padding=2)))

@@ -19,7 +19,7 @@ from fmnist_jax.state import TrainState
 
 _CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=0),
-    model=ModelConfig(family="plain", widths=(4,), depths=(1,)),
+    model=ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3),
     train=TrainConfig(epochs=1, batch_size=10, eval_batch_size=4, average_decay=0.5),
 )
 

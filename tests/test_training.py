@@ -21,7 +21,7 @@ from fmnist_jax.recipe import make_recipe
 _TINY = Config(
     preset="demo",
     data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
-    model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1)),
+    model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.3),
     train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
     run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
 )
