@@ -3,6 +3,8 @@
 import gzip
 import json
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_jax import checkpoint, data, training
+from fmnist_jax import checkpoint, data, lock, training
 from fmnist_jax.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.eval_step import make_predict
@@ -149,6 +151,22 @@ def test_a_run_without_validation_images_ends_with_its_latest_checkpoints(tmp_pa
     summary = training.run(config)
     assert summary["val_accuracy"] is None
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == config.total_steps
+
+
+def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def late(directory: Path) -> Iterator[None]:
+        (directory / "summary.json").write_text(json.dumps(finished[2]))
+        yield
+
+    def never(session: training.Session) -> dict[str, Any]:
+        raise AssertionError("it is trained again")
+
+    monkeypatch.setattr(lock, "exclusive", late)
+    monkeypatch.setattr(training, "_train_and_score", never)
+    assert training.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished[2]
 
 
 def test_another_configuration_is_refused_with_each_difference(finished: tuple[Config, Path, dict[str, Any]]) -> None:
