@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, run, to_dict
+from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, keep_freed_memory, run, to_dict
 
 # What a technique is without it: section, field, value.
 REMOVALS: Mapping[str, tuple[str, str, Any]] = {
@@ -167,6 +167,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the command does
     try:
         record(tyro.cli(Arguments))
     except FmnistError as error:
