@@ -3,9 +3,9 @@
 `python experiments/record.py --presets fast standard` trains on all training images and scores the test images.
 `python experiments/record.py --experiment ablation --presets standard --seeds 0 1 2` leaves each of its techniques
 out in turn and scores the validation images, which are held out for it. Both skip what has been recorded, and an
-interrupted run goes on where it was. The same command started several times shares the runs out among its processes:
-on a CPU, one pinned to each core trains more images in a second than one process on all cores
-(`taskset -c 0 python experiments/record.py ... &`). `experiments/tables.py` turns the files into the README's tables.
+interrupted run goes on where it was. The same command started several times shares the runs out among its processes,
+such as one for each core (`taskset -c 0 python experiments/record.py ... &`). `experiments/tables.py` turns the files
+into the README's tables.
 """
 
 import json
