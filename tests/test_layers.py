@@ -109,22 +109,29 @@ def test_conv_is_matrix_products_alone_only_where_the_image_is_small_and_wide(sh
     assert ("stablehlo.convolution" not in program) == (shape == (1, 7, 7, 64, 64, 3))
 
 
-# [B, H, W, C_in, C_out, K]: patches of 16 and 36 values, too many values for patches, odd sides.
-@pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
-def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: tuple[int, ...]) -> None:
+def plain_avg_pool(x: Array) -> Array:
+    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+
+
+def assert_equals_two_steps(
+    operation: Callable[..., Array], pool: Callable[[Array], Array], shape: tuple[int, ...]
+) -> None:
+    """A pooled convolution of [B, H, W, C_in, C_out, K] and its gradients, in float64."""
     x, kernel, _ = draw_conv(shape)
     g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
     with jax.enable_x64(True):
         operands = (jnp.asarray(x), jnp.asarray(kernel))
-        ours = (conv_max_pool(*operands), *gradients(conv_max_pool, jnp.asarray(g), *operands))
-        two_steps = composed(max_pool, plain_conv)
+        ours = (operation(*operands), *gradients(operation, jnp.asarray(g), *operands))
+        two_steps = composed(pool, plain_conv)
         expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
     assert ours[0].dtype == jnp.float64
     assert_all_close(ours, expected, 1e-12)
 
 
-def plain_avg_pool(x: Array) -> Array:
-    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+# Patches of 16 and 36 values, too many values for patches, odd sides.
+@pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
+def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: tuple[int, ...]) -> None:
+    assert_equals_two_steps(conv_max_pool, max_pool, shape)
 
 
 # The second spelling is the one of other platforms than a CPU. The shapes have even and odd sides, one row, none left
@@ -136,15 +143,7 @@ def plain_avg_pool(x: Array) -> Array:
 def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
     spelling: Callable[..., Array], shape: tuple[int, ...]
 ) -> None:
-    x, kernel, _ = draw_conv(shape)
-    g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
-    with jax.enable_x64(True):
-        operands = (jnp.asarray(x), jnp.asarray(kernel))
-        ours = (spelling(*operands), *gradients(spelling, jnp.asarray(g), *operands))
-        two_steps = composed(plain_avg_pool, plain_conv)
-        expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
-    assert ours[0].dtype == jnp.float64
-    assert_all_close(ours, expected, 1e-12)
+    assert_equals_two_steps(spelling, plain_avg_pool, shape)
 
 
 @pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])

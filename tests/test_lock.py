@@ -28,7 +28,7 @@ def test_the_lock_is_free_after_its_block_and_after_an_error(tmp_path: Path) -> 
 
 def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from fmnist_jax.lock import exclusive, in_turn\n"
+        "import sys, time; from pathlib import Path; from fmnist_jax.lock import exclusive\n"
         "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True) as holder:

@@ -20,9 +20,8 @@ CONFIGS = [
     ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
     ModelConfig(family="plain", widths=(5,), depths=(3,), dropout=0.3),
     ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1), dropout=0.3),
-    ModelConfig(
-        family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3
-    ),  # takes Winograd's form of the convolution
+    # This one takes Winograd's form of the convolution.
+    ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3),
 ]
 
 
