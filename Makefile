@@ -19,7 +19,7 @@ faults: .venv/.installed-dev
 	$(BIN)/python -m tests.faults
 
 bench: .venv/.installed-bench
-	$(BIN)/python experiments/benchmark.py $(ARGS)
+	$(BIN)/python -m experiments.benchmark.run $(ARGS)
 
 .venv/.installed: pyproject.toml
 	@echo "Installing fmnist_jax into .venv; this takes a minute or two, once."

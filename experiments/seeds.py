@@ -1,4 +1,4 @@
-"""Trains several seeds at once and prints the spread of their test accuracy: `python experiments/seeds.py`.
+"""Trains several seeds at once and prints the spread of their test accuracy: `python -m experiments.seeds`.
 
 One mapped, scanned, compiled program trains all of them. It uses only what `fmnist_jax` exports, and is short
 enough to fork. On a CPU, where a mapped convolution becomes a slow grouped one, `lax.map` takes the seeds in

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from fmnist_jax import cli
+from fmnist_jax.commands import cli
 from fmnist_jax.errors import ConfigError
 
 COMMANDS: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fmnist_jax import cli
+from fmnist_jax.commands import cli
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> No
     """Runs the command."""
     arguments = cli.parse_arguments(Arguments, argv, prog)
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
-    from fmnist_jax import evaluation
+    from fmnist_jax.commands import evaluation
 
     evaluation.run(arguments.run, arguments.checkpoint, arguments.split, arguments.tta)
 

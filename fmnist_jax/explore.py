@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fmnist_jax import cli
-from fmnist_jax.config import DataConfig
-from fmnist_jax.storage import check_writable
-from fmnist_jax.validation import validate_data
+from fmnist_jax.commands import cli
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.config.validation import validate_data
+from fmnist_jax.system.storage import check_writable
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ def run(config: DataConfig, out: Path) -> None:
     """
     check_writable(out.absolute(), "--out")
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
-    from fmnist_jax import exploring
+    from fmnist_jax.commands import exploration
 
-    exploring.run(config, out)
+    exploration.run(config, out)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fmnist_jax import cli
+from fmnist_jax.commands import cli
 from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.storage import check_writable
+from fmnist_jax.system.storage import check_writable
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int
     if not (arguments.run / "config.json").is_file():
         raise FmnistError(f"{arguments.run} has no config.json: name a run directory, as fmnist_jax.train has written")
     # JAX takes seconds to import, which refused arguments need not wait for.
-    from fmnist_jax import prediction
+    from fmnist_jax.commands import prediction
 
     report = prediction.run(arguments.run, arguments.images, arguments.checkpoint, arguments.tta, arguments.show)
     if arguments.json:

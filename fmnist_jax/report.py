@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from fmnist_jax import cli
+from fmnist_jax.commands import cli
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
     """Runs the command."""
     arguments = cli.parse_arguments(Arguments, argv, prog)
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
-    from fmnist_jax import reporting
+    from fmnist_jax.commands import reporting
 
     print(f"written: {reporting.run(arguments.run)}")
 

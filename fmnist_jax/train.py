@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import tyro
 
-from fmnist_jax import cli, tensorboard_log
-from fmnist_jax.config import Config, to_dict
+from fmnist_jax.commands import cli
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import Config, to_dict
+from fmnist_jax.config.validation import validate
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.presets import PRESETS
-from fmnist_jax.runlog import RunDirectory
-from fmnist_jax.validation import validate
+from fmnist_jax.runs import tensorboard_log
+from fmnist_jax.runs.directory import read_config
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,12 @@ def run(config: Config) -> dict[str, Any]:
       FmnistError: whatever the user can mend, before anything is compiled where that can be known.
     """
     validate(config)
-    tensorboard_log.refuse_without_writer(config.run)
+    if config.run.tensorboard:
+        tensorboard_log.refuse_without_writer()
     # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
-    from fmnist_jax import training
+    from fmnist_jax.runs import loop
 
-    return training.run(config)
+    return loop.run(config)
 
 
 def parse(argv: Sequence[str], prog: str) -> Arguments:
@@ -57,7 +59,7 @@ def _starting_point(argv: Sequence[str]) -> Config:
     """The values that the arguments change: a preset's, or those of the run that is to go on."""
     preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
     if preset is None and directory is not None and (Path(directory) / "config.json").is_file():
-        return RunDirectory(Path(directory)).read_config() or Config()
+        return read_config(Path(directory)) or Config()
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[preset or "standard"]

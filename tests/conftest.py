@@ -20,22 +20,12 @@ import numpy as np
 import pytest
 from jax import Array
 
-from fmnist_jax import (
-    Batch,
-    Config,
-    DataConfig,
-    Model,
-    ModelConfig,
-    TrainConfig,
-    checkpoint,
-    load,
-    make_model,
-    make_recipe,
-)
-from fmnist_jax.config import to_dict
-from fmnist_jax.data import digest
-from fmnist_jax.model import BatchStats, Params
-from fmnist_jax.runlog import RunDirectory
+from fmnist_jax import Batch, Config, DataConfig, Model, ModelConfig, TrainConfig, load, make_model, make_recipe
+from fmnist_jax.config.schema import to_dict
+from fmnist_jax.data.dataset import digest
+from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.directory import RunDirectory
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,80 +1,23 @@
 """Holds the rules of the design that no single module can hold: who may import whom, and what importing costs."""
 
 import ast
-import graphlib
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fmnist_jax
+from tests.house import HOUSE, PACKAGE, may_import, modules, room_of, violations
 
-PACKAGE = Path(fmnist_jax.__file__).parent
-TREES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
-SHARED = {"errors", "config", "presets", "validation"}
-CORE = {
-    "assessment",
-    "augment",
-    "augmentation_examples",
-    "averaging",
-    "calibration",
-    "classification",
-    "eval_step",
-    "exploration",
-    "inspection",
-    "labels",
-    "layers",
-    "metrics",
-    "mixing",
-    "model",
-    "optim",
-    "photos",
-    "recipe",
-    "sampling",
-    "state",
-    "train_step",
-    "winograd",
-}
-# What only a shell needs: files, clocks, terminals, signals, other processes, hidden random state.
-EFFECTS = {
-    *("datetime", "io", "logging", "matplotlib", "orbax", "os", "pathlib", "random", "rich", "shutil", "signal"),
-    *("socket", "subprocess", "sys", "tempfile", "tensorflow_datasets", "threading", "time", "tyro"),
-}
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Every module (and every name out of a module) that the code imports, at the top or late, absolute."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = ".".join(filter(None, ["fmnist_jax" if node.level else "", node.module]))
-            found.update({module, *(f"{module}.{alias.name}" for alias in node.names)})
-    return found
-
-
-def internal_imports(module: str) -> set[str]:
-    """The modules of the package that a module imports, and names of the package that are no module."""
-    parts = (name.split(".") for name in imports(TREES[module]))
-    return {part[1] for part in parts if part[0] == "fmnist_jax" and len(part) > 1}
-
-
-def external_imports(module: str) -> set[str]:
-    return {name.split(".")[0] for name in imports(TREES[module])}
-
-
-def calls(tree: ast.AST) -> Iterator[str]:
-    """The name of each function or method that the code calls."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            yield node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+MODULES = modules()
+FOLDERS = sorted(HOUSE.keys() - {"doors", "errors"})
+DOORS = sorted(module for module in MODULES if room_of(module) == "doors")
 
 
 def run_python(code: str) -> Any:
@@ -85,46 +28,61 @@ def run_python(code: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_core_and_shared_modules_exist() -> None:
-    assert TREES.keys() >= CORE | SHARED
+def test_the_package_keeps_to_its_rooms() -> None:
+    assert len(MODULES) > 50
+    assert violations(MODULES) == []
 
 
-@pytest.mark.parametrize("module", sorted(CORE))
-def test_core_imports_only_core_and_shared_modules(module: str) -> None:
-    assert internal_imports(module) <= CORE | {"errors", "config"}
+@pytest.mark.parametrize(
+    ("module", "code", "found"),
+    [
+        ("functional.layers", "from fmnist_jax.runs import checkpoint", "imports runs"),
+        ("functional.layers", "from fmnist_jax.system.lock import exclusive", "imports system.lock"),
+        ("functional.layers", "from fmnist_jax import train", "imports train"),
+        ("functional.layers", "from flax import linen", "imports flax.linen"),
+        ("functional.layers", "import flax.linen as nn", "imports flax.linen"),
+        ("functional.layers", "import time", "imports time"),
+        ("functional.layers", "print(1)", "uses print"),
+        ("functional.layers", "conv = jax.jit(conv)", "uses jit"),
+        ("functional.layers", "def count():\n    global calls\n    calls = 1", "uses global"),
+        ("functional.layers", "from fmnist_jax.functional import train_step", "a circle of imports"),
+        ("analysis.census", "from fmnist_jax.data import dataset", "imports data"),
+        ("analysis.census", "from pathlib import Path", "imports pathlib"),
+        ("data.dataset", "from fmnist_jax.analysis.census import summarize", "imports analysis.census"),
+        ("data.dataset", "import tensorflow_datasets as tfds", "imports tensorflow_datasets"),
+        ("data.synthetic", "import time", "imports time"),
+        ("views.scores", "from matplotlib import pyplot", "imports matplotlib.pyplot"),
+        ("views.scores", "figure.write_text('a')", "uses write_text"),
+        ("views.scores", "def late():\n    import orbax.checkpoint", "imports orbax.checkpoint"),
+        ("runs.results", "from fmnist_jax.commands import reporting", "imports commands"),
+        ("config.schema", "import jax", "imports jax"),
+        ("config.schema", "from fmnist_jax.system import storage", "imports system"),
+        ("errors", "from fmnist_jax.config.schema import Config", "imports config.schema"),
+        ("system.storage", "from fmnist_jax.config import schema", "imports config"),
+        ("system.storage", "import tensorflow as tf", "imports tensorflow"),
+    ],
+)
+def test_what_breaks_a_rule_is_found(module: str, code: str, found: str) -> None:
+    planted = ast.Module(MODULES[module].body + ast.parse(code).body, [])
+    assert any(found in line for line in violations({**MODULES, module: planted}))
 
 
-@pytest.mark.parametrize("module", sorted(SHARED))
-def test_shared_modules_import_only_each_other_and_no_jax(module: str) -> None:
-    assert internal_imports(module) <= SHARED
-    assert external_imports(module) <= {*sys.stdlib_module_names, "fmnist_jax"}
+@pytest.mark.parametrize("room", FOLDERS)
+def test_a_room_says_what_it_is_and_what_to_read_first(room: str) -> None:
+    tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
+    assert len(tree.body) == 1
+    words = " ".join((ast.get_docstring(tree) or "").split())
+    stated = re.search(r"May import (.*?)\.", words)
+    assert stated is not None
+    assert set(re.findall(r"`(\w+)`", stated[1])) == may_import(room)
+    first = re.search(r"Read first: `(\w+)\.(\w+)`", words)
+    assert first is not None
+    assert hasattr(importlib.import_module(f"fmnist_jax.{room}.{first[1]}"), first[2])
 
 
-@pytest.mark.parametrize("module", sorted(CORE))
-def test_core_has_no_effects(module: str) -> None:
-    assert not external_imports(module) & EFFECTS
-    assert not set(calls(TREES[module])) & {"print", "open", "input", "read_text", "write_text"}
-    assert not [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Global | ast.Nonlocal)]
-
-
-def test_imports_have_no_cycle() -> None:
-    graph = {module: internal_imports(module) & TREES.keys() for module in TREES}
-    graphlib.TopologicalSorter(graph).prepare()
-
-
-def test_only_model_imports_flax_linen() -> None:
-    users = {module for module, tree in TREES.items() if any(name.startswith("flax.linen") for name in imports(tree))}
-    assert users == {"model"}
-
-
-def test_only_fashion_mnist_imports_tensorflow_datasets() -> None:
-    assert {module for module in TREES if "tensorflow_datasets" in external_imports(module)} == {"fashion_mnist"}
-
-
-@pytest.mark.parametrize("module", sorted(TREES))
-def test_no_module_imports_tensorflow_or_pyplot(module: str) -> None:
-    assert "tensorflow" not in external_imports(module)
-    assert "matplotlib.pyplot" not in imports(TREES[module])
+def test_every_folder_is_a_room() -> None:
+    assert sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")) == FOLDERS
+    assert {module for module in MODULES if "." not in module} == {*DOORS, "errors"}
 
 
 def test_importing_the_package_is_quick_and_imports_no_jax() -> None:
@@ -139,10 +97,19 @@ def test_importing_the_package_is_quick_and_imports_no_jax() -> None:
     assert not {"jax", "numpy", "flax", "tensorflow_datasets"} & set(answer["loaded"])
 
 
+def test_a_door_opens_without_jax() -> None:
+    answer = run_python(
+        "import importlib, json, sys\n"
+        f"for name in {DOORS}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    assert not {"jax", "flax", "matplotlib", "orbax", "tensorflow_datasets"} & set(answer)
+
+
 def test_importing_every_module_starts_no_backend() -> None:
     answer = run_python(
         "import importlib, json, sys\n"
-        f"for name in {sorted(TREES)}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
+        f"for name in {sorted(MODULES)}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
         "from jax._src import xla_bridge\n"
         "started = xla_bridge.backends_are_initialized()\n"
         "import jax\n"
@@ -165,14 +132,15 @@ def test_every_exported_name_can_be_imported() -> None:
 
 
 def test_no_exported_name_hides_a_module() -> None:
-    assert not set(dir(fmnist_jax)) & TREES.keys()
+    assert not set(dir(fmnist_jax)) & {module.split(".")[0] for module in MODULES}
 
 
-@pytest.mark.parametrize("module", sorted(TREES))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_every_module_has_its_tests(module: str) -> None:
-    assert (Path(__file__).parent / f"test_{module.strip('_')}.py").is_file()
+    *room, name = module.split(".")
+    assert Path(__file__).parent.joinpath(*room, f"test_{name.strip('_')}.py").is_file()
 
 
-@pytest.mark.parametrize("module", sorted(TREES))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_every_module_is_short(module: str) -> None:
-    assert len((PACKAGE / f"{module}.py").read_text().splitlines()) < 260
+    assert len((PACKAGE / f"{module.replace('.', '/')}.py").read_text().splitlines()) < 260

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_jax import evaluate, evaluation
+from fmnist_jax import evaluate
+from fmnist_jax.commands import evaluation
 from fmnist_jax.errors import ConfigError
 
 
@@ -36,7 +37,7 @@ def test_what_the_arguments_say_is_done(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("command", ["evaluate", "report"])
 def test_a_refusal_is_one_line_without_waiting_for_jax(command: str, tmp_path: Path) -> None:
     code = (
-        f"import sys\nfrom fmnist_jax import cli, {command}\n"
+        f"import sys\nfrom fmnist_jax import {command}\nfrom fmnist_jax.commands import cli\n"
         f"try:\n    {command}.main(['x', '--no-such-flag'])\n"
         "except cli.ConfigError as error:\n    print(error)\n"
         "print([name for name in ('jax', 'matplotlib') if name in sys.modules])"

@@ -12,7 +12,7 @@ import pytest
 
 import fmnist_jax
 from fmnist_jax import __main__ as commands
-from fmnist_jax import cli
+from fmnist_jax.commands import cli
 from fmnist_jax.errors import ConfigError
 
 PACKAGE = Path(fmnist_jax.__file__).parent

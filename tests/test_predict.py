@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 import fmnist_jax
-from fmnist_jax import checkpoint
-from fmnist_jax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
-from fmnist_jax.recipe import make_recipe
-from fmnist_jax.runlog import RunDirectory
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig, to_dict
+from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.directory import RunDirectory
 
 _CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=0),

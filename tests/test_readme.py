@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pytest
 
-from fmnist_jax.presets import PRESETS
+from fmnist_jax.config.presets import PRESETS
 
 _README = (Path(__file__).parents[1] / "README.md").read_text()
 _BLOCKS = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)

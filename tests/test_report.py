@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_jax import report, reporting
+from fmnist_jax import report
+from fmnist_jax.commands import reporting
 from fmnist_jax.errors import ConfigError
 
 

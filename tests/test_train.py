@@ -11,14 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import fmnist_jax
 from fmnist_jax import train
-from fmnist_jax.config import Config, TrainConfig, from_dict, to_dict
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import Config, TrainConfig, from_dict, to_dict
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.presets import PRESETS
 
 TRAIN = "python -m fmnist_jax.train"
 

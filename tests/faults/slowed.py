@@ -11,18 +11,20 @@ from typing import Any
 
 from orbax.checkpoint._src.path import atomicity
 
-from fmnist_jax import cli, runlog, train
+from fmnist_jax import train
+from fmnist_jax.commands import cli
+from fmnist_jax.runs import directory
 
 
 def _slow_down(save_delay: float, log_delay: float) -> None:
-    rename, append, rmtree = atomicity.AtomicRenameTemporaryPath.finalize, runlog.RunDirectory.append, shutil.rmtree
+    rename, append, rmtree = atomicity.AtomicRenameTemporaryPath.finalize, directory.RunDirectory.append, shutil.rmtree
 
     async def slow_finalize(self: Any, *args: Any, **kwargs: Any) -> None:
         time.sleep(save_delay)
         await rename(self, *args, **kwargs)
         time.sleep(save_delay)
 
-    def slow_append(self: runlog.RunDirectory, record: Mapping[str, Any]) -> None:
+    def slow_append(self: directory.RunDirectory, record: Mapping[str, Any]) -> None:
         time.sleep(log_delay)
         append(self, record)
 
@@ -31,7 +33,7 @@ def _slow_down(save_delay: float, log_delay: float) -> None:
         rmtree(*args, **kwargs)
 
     atomicity.AtomicRenameTemporaryPath.finalize = slow_finalize
-    runlog.RunDirectory.append = slow_append  # type: ignore[method-assign]
+    directory.RunDirectory.append = slow_append  # type: ignore[method-assign]
     shutil.rmtree = slow_rmtree  # type: ignore[assignment]
 
 

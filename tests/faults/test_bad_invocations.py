@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_jax.config import to_dict
-from fmnist_jax.presets import PRESETS
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import to_dict
 from tests.faults.harness import ROOT
 
 _LIMIT = 30.0  # seconds; each takes one or two on an idle machine, and several run at once here

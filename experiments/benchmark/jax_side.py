@@ -1,0 +1,194 @@
+"""The JAX sides of the benchmark: this project, and a plain loop as one would first write it."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmark import networks
+from fmnist_jax import (
+    Batch,
+    Config,
+    DataConfig,
+    Model,
+    Splits,
+    TrainState,
+    compiler_options,
+    evaluate_batches,
+    init_state,
+    load,
+    make_cross_entropy,
+    make_eval_step,
+    make_model,
+    make_optimizer,
+    make_predict,
+    make_schedule,
+    make_train_chunk,
+    make_train_step,
+    padded_batches,
+    sample_batch,
+    summarize,
+)
+
+Network = Literal["fast", "notebook"]
+_MAX_STEPS = 1000  # in one dispatch
+
+
+class Trainer(NamedTuple):
+    """Compiled functions of one network, and a way to begin."""
+
+    init: Callable[[Any], TrainState]
+    train: Callable[[TrainState, int], TrainState]
+    """Takes so many steps."""
+    accuracy: Callable[[TrainState], float]
+    """On the test images."""
+    test_size: int
+
+
+@functools.cache
+def splits(config: DataConfig) -> Splits:
+    """Loads a data set once a process."""
+    return load(config)
+
+
+def _model(config: Config, network: Network, plain: bool) -> Model:
+    if network == "fast" and not plain:
+        return make_model(config.model)
+    layers = networks.layers_of(config.model) if network == "fast" else networks.NOTEBOOK
+    return networks.make_network(layers, networks.PLAIN if plain else networks.HERE, config.model.dtype)
+
+
+@functools.cache
+def trainer(config: Config, network: Network, plain: bool) -> Trainer:
+    """Compiles a network with the recipe of a configuration; `plain` takes JAX's own spellings and host batches."""
+    data, train = splits(config.data), config.train
+    model = _model(config, network, plain)
+    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+    step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(train.label_smoothing))
+    options = None if plain else compiler_options()
+    init = jax.jit(lambda key: init_state(model, optimizer, key))
+    eval_step = jax.jit(make_eval_step(make_predict(model)), compiler_options=options)
+
+    def accuracy(state: TrainState) -> float:
+        test = padded_batches(data.test, train.eval_batch_size)
+        return summarize(evaluate_batches(eval_step, state.params, state.batch_stats, test)).accuracy
+
+    jitted_step = jax.jit(step, donate_argnums=0, compiler_options=options)
+
+    order = np.random.default_rng(0).permutation(len(data.train))
+
+    def train_from_host(state: TrainState, steps: int) -> TrainState:
+        for _ in range(steps):
+            order[:] = np.roll(order, train.batch_size)
+            indices = order[: train.batch_size]
+            state, _ = jitted_step(state, Batch(data.train.images[indices], data.train.labels[indices]))
+        return jax.block_until_ready(state)
+
+    chunk = jax.jit(make_train_chunk(step, train.batch_size, _MAX_STEPS), donate_argnums=0, compiler_options=options)
+    on_device = None if plain else jax.device_put(Batch(data.train.images, data.train.labels))
+
+    def train_on_device(state: TrainState, steps: int) -> TrainState:
+        state, _ = chunk(state, on_device, jnp.int32(steps))
+        return jax.block_until_ready(state)
+
+    return Trainer(init, train_from_host if plain else train_on_device, accuracy, len(data.test))
+
+
+@functools.cache
+def _warm_state(config: Config, network: Network, plain: bool) -> list[TrainState]:
+    """A state that has been trained, evaluated and so compiled for, in a box because training donates it."""
+    side = trainer(config, network, plain)
+    state = side.train(side.init(jax.random.key(0)), 3)
+    side.accuracy(state)
+    return [state]
+
+
+def train_rate(config: Config, network: Network, plain: bool, steps: int) -> float:
+    """Images trained on a second."""
+    box, side = _warm_state(config, network, plain), trainer(config, network, plain)
+    start = time.perf_counter()
+    box[0] = side.train(box[0], steps)
+    return steps * config.train.batch_size / (time.perf_counter() - start)
+
+
+def eval_rate(config: Config, network: Network, plain: bool) -> float:
+    """Test images evaluated a second."""
+    box, side = _warm_state(config, network, plain), trainer(config, network, plain)
+    start = time.perf_counter()
+    side.accuracy(box[0])
+    return side.test_size / (time.perf_counter() - start)
+
+
+def reached(clock: Iterator[tuple[float, float]], targets: Sequence[float]) -> dict[str, float | None]:
+    """The first second at which an accuracy is at least each target, None where it never is; stops at the last one."""
+    times: dict[str, float | None] = {f"{target:.2f}": None for target in targets}
+    for seconds, accuracy in clock:
+        for target in targets:
+            if accuracy >= target and times[f"{target:.2f}"] is None:
+                times[f"{target:.2f}"] = seconds
+        times["final"] = accuracy
+        times["seconds"] = seconds
+        if None not in times.values():
+            break
+    return times
+
+
+def time_to_accuracy(config: Config, seed: int, targets: Sequence[float]) -> Mapping[str, float | None]:
+    """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
+    _warm_state(config, "fast", plain=False)
+    side = trainer(config, "fast", plain=False)
+    quarter = round(config.data.train_size / config.train.batch_size / 4)
+
+    def clock() -> Iterator[tuple[float, float]]:
+        state, seconds = side.init(jax.random.key(seed)), 0.0
+        for done in range(0, config.total_steps, quarter):
+            start = time.perf_counter()
+            state = side.train(state, min(quarter, config.total_steps - done))
+            seconds += time.perf_counter() - start
+            yield seconds, side.accuracy(state)
+
+    return reached(clock(), targets)
+
+
+def step_seconds(config: Config, steps: int) -> float:
+    """Seconds a step of the bare compiled step: on one batch that lies on the device, in a loop of Python's."""
+    compiled, batch, box = _bare_step(config)
+    start = time.perf_counter()
+    for _ in range(steps):
+        box[0], _ = compiled(box[0], batch)
+    jax.block_until_ready(box[0])
+    return (time.perf_counter() - start) / steps
+
+
+@functools.cache
+def _bare_step(config: Config) -> tuple[Any, Batch, list[TrainState]]:
+    data = splits(config.data).train
+    model = make_model(config.model)
+    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
+    step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
+    state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
+    batch = jax.device_put(sample_batch(Batch(data.images, data.labels), state.key, 0, config.train.batch_size))
+    compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    return compiled, batch, [compiled(state, batch)[0]]
+
+
+def versions() -> dict[str, str]:
+    """What this side runs on."""
+    return {"jax": jax.__version__, "backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
+
+
+def matrix_rate(size: int = 2048, dtype: str = "float32") -> float:
+    """Floating-point operations a second of a square matrix product, the rate that the chip is measured by."""
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)
+    product = jax.jit(lambda a: a @ a, compiler_options=compiler_options())
+    jax.block_until_ready(product(a))
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        jax.block_until_ready(product(a))
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / sorted(times)[5]

@@ -1,0 +1,61 @@
+"""Times a step with new memory and with memory that was kept: `python -m experiments.benchmark.page_faults`.
+
+Prints milliseconds and page faults for a step of `fast` called by itself and in a compiled loop, each before and after
+`keep_freed_memory`.
+"""
+
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fmnist_jax import PRESETS, Batch, compiler_options, keep_freed_memory, make_recipe, make_train_chunk
+
+_STEPS = 25  # as many as the command compiles into one dispatch
+_REPEATS = 5
+
+
+def measure(take_steps: Callable[[], Any]) -> tuple[float, float]:
+    """The median milliseconds and page faults of a step, after a first round that counts for nothing."""
+    jax.block_until_ready(take_steps())
+    found = []
+    for _ in range(_REPEATS):
+        faults, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+        jax.block_until_ready(take_steps())
+        seconds = time.perf_counter() - start
+        found.append((1e3 * seconds / _STEPS, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / _STEPS))
+    return sorted(found)[_REPEATS // 2]
+
+
+def main() -> None:
+    """Prints the table."""
+    config = PRESETS["fast"]
+    recipe, size = make_recipe(config), config.train.batch_size
+    images = jax.random.bits(jax.random.key(0), (10 * size, 28, 28, 1), jnp.uint8)
+    data = Batch(images, jnp.arange(len(images)) % 10)
+    batch = Batch(data.images[:size], data.labels[:size])
+    state = recipe.init(jax.random.key(0))
+    step = jax.jit(recipe.step, compiler_options=compiler_options())
+    chunk = jax.jit(make_train_chunk(recipe.step, size, _STEPS), compiler_options=compiler_options())
+
+    def one_by_one() -> Any:
+        after = state
+        for _ in range(_STEPS):
+            after, _ = step(after, batch)
+        return after
+
+    for memory in ("given back", "kept"):
+        if memory == "kept" and not keep_freed_memory():
+            print("this C library has no such setting")
+            return
+        cases = {"one by one": one_by_one, "in a compiled loop": lambda: chunk(state, data, jnp.int32(_STEPS))}
+        for name, take_steps in cases.items():
+            milliseconds, faults = measure(take_steps)
+            print(f"memory {memory:<10}  {name:<18} {milliseconds:6.1f} ms a step, {faults:8,.0f} page faults")
+
+
+if __name__ == "__main__":
+    main()

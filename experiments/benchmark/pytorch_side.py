@@ -1,0 +1,191 @@
+"""The PyTorch sides of the benchmark: the same networks and recipes, eager and through `torch.compile`.
+
+PyTorch's best settings: channels last, all images in memory (on the device) as bytes, bfloat16 by autocast where the
+configuration asks for it, TF32 products on a GPU.
+"""
+
+import functools
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from experiments.benchmark import jax_side, networks
+from fmnist_jax import Config, make_schedule
+
+Recipe = Literal["ours", "notebook"]
+_NOTEBOOK_BATCH_SIZE, _NOTEBOOK_LEARNING_RATE = 64, 1e-3
+
+
+def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
+    """Builds a network from the list that the JAX sides build it from."""
+    side, channels = 28, 1
+    modules: list[nn.Module] = []
+    for layer in layers:
+        match layer.kind:
+            case "conv":
+                modules.append(nn.Conv2d(channels, layer.size, 3, padding=1, bias=False))
+                nn.init.kaiming_normal_(modules[-1].weight, nonlinearity="relu")
+                channels = layer.size
+            case "norm":
+                modules.append(nn.BatchNorm2d(channels))
+            case "relu":
+                modules.append(nn.ReLU())
+            case "pool":
+                modules.append(nn.MaxPool2d(2))
+                side //= 2
+            case "dropout" if layer.rate:
+                modules.append(nn.Dropout(layer.rate))
+            case "flatten":
+                modules.append(nn.Flatten())
+                side, channels = 1, side * side * channels
+            case "dense":
+                modules.append(nn.Linear(channels, layer.size))
+                channels = layer.size
+    return nn.Sequential(*modules)
+
+
+class Trainer:
+    """A network in training, with its data on the device."""
+
+    def __init__(self, config: Config, network: jax_side.Network, recipe: Recipe, compiled: bool, seed: int) -> None:
+        """Builds the network and its optimiser; `config` has the data and, for the recipe "ours", the recipe."""
+        torch.manual_seed(seed)
+        torch.set_float32_matmul_precision("high")
+        self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
+        ours = recipe == "ours"
+        self.config, self.steps_done = config, 0
+        self.batch_size = config.train.batch_size if ours else _NOTEBOOK_BATCH_SIZE
+        self.smoothing = config.train.label_smoothing if ours else 0.0
+        self.rates = _rates(config) if ours else None
+        layers = networks.layers_of(config.model) if network == "fast" else networks.NOTEBOOK
+        self.network = build(layers).to(self.device, memory_format=torch.channels_last)
+        self.forward = torch.compile(self.network) if compiled else self.network
+        self.optimizer = self._optimizer()
+        splits = jax_side.splits(config.data)
+        self.train_data, self.test_data = (_tensors(part, self.device) for part in (splits.train, splits.test))
+        self.order = torch.randperm(len(self.train_data[1]), device=self.device)
+
+    def _optimizer(self) -> Any:
+        params, optim = self.network.parameters(), self.config.optim
+        if self.rates is None:
+            return torch.optim.Adam(params, _NOTEBOOK_LEARNING_RATE)
+        return torch.optim.SGD(params, lr=optim.peak_lr, momentum=optim.momentum, nesterov=True)
+
+    def _decay_and_set_rate(self, rate: float) -> None:
+        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's SGD has no option."""
+        kernels = [each for each in self.network.parameters() if each.ndim > 1]
+        with torch.no_grad():
+            torch._foreach_mul_(kernels, 1 - rate * self.config.optim.weight_decay)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _images(self, images: Any) -> Any:
+        return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+    def _precision(self) -> AbstractContextManager[None]:
+        if self.config.model.dtype == "bfloat16":
+            return torch.autocast(self.device, torch.bfloat16)
+        return nullcontext()
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def train(self, steps: int) -> None:
+        """Takes so many steps."""
+        self.network.train()
+        (images, labels), size = self.train_data, self.batch_size
+        for _ in range(steps):
+            at = self.steps_done * size % len(labels)
+            if at < size:
+                self.order = torch.randperm(len(labels), device=self.device)
+            indices = self.order[at : at + size]
+            with self._precision():
+                logits = self.forward(self._images(images[indices]))
+            loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=self.smoothing)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.rates is not None:
+                self._decay_and_set_rate(self.rates[min(self.steps_done, len(self.rates) - 1)])
+            self.optimizer.step()
+            self.steps_done += 1
+        self._wait()
+
+    def accuracy(self) -> float:
+        """On the test images."""
+        self.network.eval()
+        images, labels = self.test_data
+        size, right = self.config.train.eval_batch_size, 0
+        with torch.inference_mode(), self._precision():
+            for at in range(0, len(labels), size):
+                logits = self.forward(self._images(images[at : at + size]))
+                right += (logits.argmax(1) == labels[at : at + size]).sum()
+        return float(right) / len(labels)
+
+
+def _rates(config: Config) -> list[float]:
+    schedule = make_schedule(config.optim, config.total_steps)
+    return [float(rate) for rate in jax.vmap(schedule)(np.arange(config.total_steps))]
+
+
+def _tensors(dataset: Any, device: str) -> tuple[Any, Any]:
+    images = torch.from_numpy(np.asarray(dataset.images).transpose(0, 3, 1, 2).copy())
+    return images.to(device), torch.from_numpy(np.array(dataset.labels, np.int64)).to(device)
+
+
+@functools.cache
+def _warm(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
+    trainer = Trainer(config, network, "ours", compiled, seed=0)
+    trainer.train(3)
+    trainer.accuracy()
+    return trainer
+
+
+def train_rate(config: Config, network: jax_side.Network, compiled: bool, steps: int) -> float:
+    """Images trained on a second."""
+    trainer = _warm(config, network, compiled)
+    start = time.perf_counter()
+    trainer.train(steps)
+    return steps * trainer.batch_size / (time.perf_counter() - start)
+
+
+def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> float:
+    """Test images evaluated a second."""
+    trainer = _warm(config, network, compiled)
+    start = time.perf_counter()
+    trainer.accuracy()
+    trainer._wait()
+    return len(trainer.test_data[1]) / (time.perf_counter() - start)
+
+
+def time_to_accuracy(
+    config: Config, recipe: Recipe, seed: int, targets: Sequence[float], max_epochs: int
+) -> Mapping[str, float | None]:
+    """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
+    network: jax_side.Network = "fast" if recipe == "ours" else "notebook"
+    Trainer(config, network, recipe, compiled=False, seed=seed).train(3)
+    trainer = Trainer(config, network, recipe, compiled=False, seed=seed)
+    quarter = round(config.data.train_size / trainer.batch_size / 4)
+
+    def clock() -> Iterator[tuple[float, float]]:
+        seconds = 0.0
+        for _ in range(4 * max_epochs):
+            start = time.perf_counter()
+            trainer.train(quarter)
+            seconds += time.perf_counter() - start
+            yield seconds, trainer.accuracy()
+
+    return jax_side.reached(clock(), targets)
+
+
+def versions() -> dict[str, str]:
+    """What this side runs on."""
+    return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}

@@ -1,0 +1,218 @@
+"""Times this project against a plain JAX loop and PyTorch, side by side: `python -m experiments.benchmark.run`.
+
+Prints Markdown tables, and writes all measurements as JSON and a picture of how time grows. What each figure means
+stands in `experiments/README.md`. PyTorch comes with `pip install '.[bench]'`; without it those rows are left out.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from experiments.benchmark import jax_side, real_runs, scaling, tables
+from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
+
+_FOLDER = Path(__file__).parent
+_NETWORKS: tuple[jax_side.Network, ...] = ("fast", "notebook")
+_TARGETS = {"cpu": (0.91, 0.92, 0.93), "gpu": (0.91, 0.92, 0.93, 0.94, 0.95)}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times this project against a plain JAX loop and PyTorch."""
+
+    device: Literal["cpu", "gpu"] = "cpu"
+    data: DataConfig = field(default_factory=DataConfig)
+    rounds: int = 4
+    """How often each rate is measured, the sides in turn."""
+    steps: int = 40
+    """Training steps in each measurement of a rate."""
+    seeds: int = 3
+    """Trainings of each side for the time to an accuracy."""
+    notebook_epochs: int = 5
+    """When to give up on PyTorch with the notebook's recipe."""
+    out: Path = _FOLDER
+    """Folder for <device>.json and <device>-scaling.png."""
+
+
+class Worker:
+    """A process of its own for one framework, so that neither one's threads nor its memory get in the other's way.
+
+    Each keeps the memory that it frees, as the command does, so that no side waits for the kernel to clear pages.
+    """
+
+    def __init__(self) -> None:
+        """Starts nothing; the first call does."""
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory)
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function of an importable module there and waits for its result."""
+        return self._pool.submit(function, *arguments).result()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pool.shutdown()
+
+
+def configuration(arguments: Arguments) -> Config:
+    """The preset `fast`; on a GPU in half precision, with batches and epochs to fill it."""
+    config = replace(PRESETS["fast"], data=arguments.data)
+    if arguments.device == "cpu":
+        return config
+    return replace(
+        config,
+        model=replace(config.model, dtype="bfloat16"),
+        optim=replace(config.optim, peak_lr=1.0),
+        augment=replace(config.augment, flip="random"),
+        train=replace(config.train, batch_size=1024, eval_batch_size=2000, epochs=20),
+    )
+
+
+def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measures every side once a round, after one round that warms up and counts for nothing."""
+    for measure in sides.values():
+        measure()
+    measured: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, measure in sides.items():
+            measured[name].append(measure())
+    return measured
+
+
+def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None) -> dict[str, Any]:
+    """Images a second of each side, by phase and network."""
+    sides: list[tuple[str, Worker, Any, bool]] = [
+        ("fmnist_jax", jax_worker, jax_side, False),
+        ("plain JAX loop", jax_worker, jax_side, True),
+    ]
+    if torch_worker is not None:
+        from experiments.benchmark import pytorch_side
+
+        sides += [
+            ("PyTorch", torch_worker, pytorch_side, False),
+            ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
+        ]
+    found: dict[str, Any] = {}
+    for network in _NETWORKS:
+        train = {
+            name: partial(worker, side.train_rate, config, network, variant, arguments.steps)
+            for name, worker, side, variant in sides
+        }
+        evaluate = {
+            name: partial(worker, side.eval_rate, config, network, variant) for name, worker, side, variant in sides
+        }
+        found[f"training, {network} network"] = alternate(train, arguments.rounds)
+        found[f"evaluation, {network} network"] = alternate(evaluate, arguments.rounds)
+    return found
+
+
+def times_to_accuracy(
+    config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None
+) -> dict[str, list[Mapping[str, float | None]]]:
+    """Seconds until each accuracy for every side and seed, the sides in turn."""
+    targets = _TARGETS[arguments.device]
+    found: dict[str, list[Mapping[str, float | None]]] = {}
+    for seed in range(arguments.seeds):
+        ours = jax_worker(jax_side.time_to_accuracy, config, seed, targets)
+        found.setdefault("fmnist_jax, preset fast", []).append(ours)
+        if torch_worker is not None:
+            from experiments.benchmark import pytorch_side
+
+            for name, recipe, epochs in (
+                ("PyTorch, same network and recipe", "ours", config.train.epochs),
+                ("PyTorch, notebook's network and recipe", "notebook", arguments.notebook_epochs),
+            ):
+                times = torch_worker(pytorch_side.time_to_accuracy, config, recipe, seed, targets, epochs)
+                found.setdefault(name, []).append(times)
+    return found
+
+
+def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, Any]:
+    """Start-up, memory, compilations and overhead of real runs."""
+    steps, rounds = 2 * arguments.steps, 3
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "executables"
+
+        def start(name: str, stop_after: int | None = None) -> real_runs.Run:
+            return real_runs.run(real_runs.arguments(config, Path(folder) / name, epochs=1), cache, stop_after)
+
+        cold, stopped, resumed = start("cold"), start("stopped", stop_after=4), start("stopped")
+        bare = [jax_worker(jax_side.step_seconds, config, steps) for _ in range(2)][1:]
+        runs = []
+        for index in range(rounds):
+            runs.append(start(f"run{index}"))
+            bare.append(jax_worker(jax_side.step_seconds, config, steps))
+    overheads = [
+        config.train.batch_size / run.images_per_second / (0.5 * (bare[index] + bare[index + 1]))
+        for index, run in enumerate(runs)
+    ]
+    return {
+        "cold": cold._asdict(),
+        "stopped": stopped._asdict(),
+        "resumed": resumed._asdict(),
+        "warm": [run._asdict() for run in runs],
+        "bare_step_seconds": bare,
+        "overhead": overheads,
+    }
+
+
+def growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[float, float, float]]]:
+    """Seconds and images for each value of images, batch size and width."""
+    return {
+        name: [
+            (value, min(jax_worker(scaling.seconds, variant, steps, 3)), steps * variant.train.batch_size)
+            for value, variant, steps in rows
+        ]
+        for name, rows in scaling.variants(config).items()
+    }
+
+
+def main(arguments: Arguments) -> None:
+    """Measures, prints and writes."""
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
+    console, config, start = Console(width=150), configuration(arguments), time.perf_counter()
+    jax_worker = Worker()
+    has_torch = importlib.util.find_spec("torch") is not None
+    torch_worker = Worker() if has_torch else None
+    versions = jax_worker(jax_side.versions)
+    if torch_worker is not None:
+        from experiments.benchmark import pytorch_side
+
+        versions |= torch_worker(pytorch_side.versions)
+    else:
+        console.print("PyTorch is not installed, so its rows are left out: pip install '.[bench]'")
+    found: dict[str, Any] = {
+        "config": to_dict(config),
+        "versions": versions,
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "matrix_products_per_second": jax_worker(jax_side.matrix_rate, 2048, config.model.dtype),
+    }
+    for name, measure in (("rates", rates), ("time_to_accuracy", times_to_accuracy)):
+        found[name] = measure(config, arguments, jax_worker, torch_worker)
+        console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
+    found["growth"] = growth(config, jax_worker)
+    found["loop"] = loop(config, arguments, jax_worker)
+    for worker in filter(None, (jax_worker, torch_worker)):
+        worker.close()
+    found["seconds"] = time.perf_counter() - start
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / f"{arguments.device}.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
+    scaling.figure(found["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
+    tables.report(console, found)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,70 @@
+"""The benchmark's tables out of its JSON: `python -m experiments.results.tables experiments/benchmark/cpu.json`."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
+    """The median, with the least and the greatest."""
+    return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def report(console: Console, found: Mapping[str, Any]) -> None:
+    """Prints the tables."""
+    for what, sides in found["rates"].items():
+        rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
+        _print(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
+    targets = [key for key in next(iter(found["time_to_accuracy"].values()))[0] if key not in ("final", "seconds")]
+    rows = [
+        (name, *(_seconds([run[target] for run in runs]) for target in targets))
+        for name, runs in found["time_to_accuracy"].items()
+    ]
+    headings = [f"{float(target):.0%}" for target in targets]
+    _print(console, ("seconds to test accuracy", *headings), rows)
+    runs = found["loop"]
+    every = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
+    compiled = {name: {run["compilations"][name] for run in every} for name in runs["cold"]["compilations"]}
+    _print(
+        console,
+        ("one run of `fmnist_jax.train`", "median (range)"),
+        [
+            ("loop time over bare step time", spread(runs["overhead"], "{:.3f}")),
+            ("peak memory, GB", spread([run["peak_bytes"] / 1e9 for run in every], "{:.2f}")),
+            ("seconds to the first step, first time", f"{runs['cold']['seconds_to_first_step']:.1f}"),
+            ("seconds to the first step, later", spread([r["seconds_to_first_step"] for r in runs["warm"]], "{:.1f}")),
+            ("compilations a function, fresh or resumed", str(max(max(counts) for counts in compiled.values()))),
+        ],
+    )
+
+
+def _print(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*headings, box=box.MARKDOWN)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    return spread([our / their for our, their in zip(ours, theirs, strict=True)], "{:.2f}")
+
+
+def _seconds(values: Sequence[float | None]) -> str:
+    known = [float("inf") if value is None else value for value in values]
+    return f"{statistics.median(known):.0f} ({min(known):.0f} to {max(known):.0f})".replace("inf", "never")
+
+
+def main(path: tyro.conf.Positional[Path]) -> None:
+    """Prints the tables of a finished benchmark as Markdown."""
+    report(Console(width=150), json.loads(path.read_text()))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

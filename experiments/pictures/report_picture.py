@@ -1,0 +1,23 @@
+"""Draws the README's picture of a report: `python -m experiments.pictures.report_picture REPORT.html OUT.png`."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+
+def photograph(report: Path, out: Path, width: int = 1160) -> None:
+    """Opens a report in a Chromium without a window and saves what it looks like, down to the confusion matrix."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 1400}, color_scheme="light")
+        page.goto(report.absolute().as_uri())
+        matrix = page.locator("#confusion").bounding_box()
+        assert matrix is not None
+        page.screenshot(path=out, clip={"x": 0, "y": 0, "width": width, "height": matrix["y"] + matrix["height"] + 20})
+        browser.close()
+
+
+if __name__ == "__main__":
+    photograph(Path(sys.argv[1]), Path(sys.argv[2]))

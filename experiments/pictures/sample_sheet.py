@@ -1,0 +1,18 @@
+"""Draws the README's picture of the synthetic garments: `python -m experiments.pictures.sample_sheet OUT.png`."""
+
+import sys
+
+from matplotlib.figure import Figure
+
+from fmnist_jax import CLASS_NAMES, DataConfig, labelled_rows, load
+
+
+def sample_sheet(columns: int = 14) -> Figure:
+    """Draws a row of garments for each class."""
+    config = DataConfig(name="synthetic", synthetic_train_size=20 * len(CLASS_NAMES), validation_size=0)
+    train = load(config).train
+    return labelled_rows({name: train.images[train.labels == i][:columns] for i, name in enumerate(CLASS_NAMES)})
+
+
+if __name__ == "__main__":
+    sample_sheet().savefig(sys.argv[1], dpi=100, bbox_inches="tight")

@@ -1,0 +1,173 @@
+"""Trains presets with several seeds and writes what they reach as data, a JSON file a run.
+
+`python -m experiments.results.record --presets fast standard` trains on all training images and scores the test
+images; with `--experiment ablation` it leaves each of a preset's techniques out in turn and scores the validation
+images, which are held out for it. Both skip what has been recorded, and an interrupted run goes on where it was. The
+same command started several times shares the runs out among its processes, such as one for each core
+(`taskset -c 0 python -m ... &`). `experiments.results.tables` turns the files into the README's tables.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tyro
+
+from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, keep_freed_memory, run, to_dict
+
+# What a technique is without it: section, field, value.
+REMOVALS: Mapping[str, tuple[str, str, Any]] = {
+    "mirroring": ("augment", "flip", "none"),
+    "alternation of mirroring": ("augment", "flip", "random"),
+    "shifts": ("augment", "crop_padding", 0),
+    "rotation": ("augment", "rotation", 0.0),
+    "random erasing": ("augment", "erase_probability", 0.0),
+    "cutout": ("augment", "cutout", 0),
+    "mixup": ("augment", "mixup_alpha", 0.0),
+    "CutMix": ("augment", "cutmix_alpha", 0.0),
+    "label smoothing": ("train", "label_smoothing", 0.0),
+    "dropout": ("model", "dropout", 0.0),
+    "stochastic depth": ("model", "stochastic_depth", 0.0),
+    "weight decay": ("optim", "weight_decay", 0.0),
+    "warm-up": ("optim", "warmup", 0.0),
+    "average of weights": ("train", "average_decay", 0.0),
+}
+_OFF = ("none", 0)  # a technique that a preset does not use cannot be left out of it
+
+_SUMMARY = (
+    *("parameters", "epochs", "steps", "train_seconds", "compile_seconds", "images_per_second"),
+    *("state_digest", "dataset", "dataset_digest"),
+)
+_SCORES = {
+    "results": ("test_accuracy", "test_accuracy_mirrored", "test_loss"),
+    # A choice among variants must not look at the test images.
+    "ablation": ("val_accuracy", "val_accuracy_mirrored"),
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains presets with several seeds and writes what they reach as data."""
+
+    presets: tuple[str, ...]
+    """Names of the presets to train."""
+    experiment: Literal["results", "ablation"] = "results"
+    """results: on all training images. ablation: without each technique in turn, on the validation split."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """A run for each."""
+    epochs: int | None = None
+    """Train for so many epochs instead of the preset's; the files say so."""
+    images: int | None = None
+    """Train on so many images and hold the others out; the files say so."""
+    results: Path = Path(__file__).parent
+    """Folder of the JSON files."""
+    runs: Path = Path("runs/recorded")
+    """Folder of the run directories."""
+
+
+class Trial(NamedTuple):
+    """One training run to be recorded."""
+
+    name: str
+    config: Config
+    removed: str | None
+
+
+def variants(experiment: Literal["results", "ablation"], preset: Config) -> Iterator[Trial]:
+    """Yields a preset as an experiment trains it, and for an ablation without each of its techniques."""
+    if experiment == "results":
+        yield Trial(preset.preset, replace(preset, data=replace(preset.data, validation_size=0)), None)
+        return
+    yield Trial(f"{preset.preset}-ablation-nothing", preset, None)
+    for technique, (section, field, without) in REMOVALS.items():
+        values = getattr(preset, section)
+        if getattr(values, field) not in (*_OFF, without):
+            name = f"{preset.preset}-ablation-{technique.lower().replace(' ', '-')}"
+            yield Trial(name, replace(preset, **{section: replace(values, **{field: without})}), technique)
+
+
+def trials(arguments: Arguments) -> Iterator[Trial]:
+    """Yields all runs, seed by seed, so that whatever has been recorded at any time covers the presets evenly."""
+    for seed in arguments.seeds:
+        for preset in arguments.presets:
+            for name, config, removed in variants(arguments.experiment, PRESETS[preset]):
+                shortened, length = shorten(config, arguments)
+                scored = score_at_the_end(shortened, arguments.experiment)
+                train = replace(scored.train, seed=seed)
+                yield Trial(f"{name}{length}-seed{seed}", replace(scored, train=train), removed)
+
+
+def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
+    """Applies `--epochs` and `--images`; returns what to add to the name of a run, too."""
+    data, train, length = config.data, config.train, ""
+    if arguments.epochs:
+        train, length = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
+    if arguments.images:
+        data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
+        length += f"-{arguments.images}-images"
+    return replace(config, data=data, train=train), length
+
+
+def score_at_the_end(config: Config, experiment: Literal["results", "ablation"]) -> Config:
+    """Scores held-out images, of which there may be more than are trained on, no oftener than they are recorded."""
+    if not config.data.validation_size:
+        return config
+    train = replace(config.train, eval_every=config.train.epochs)
+    if experiment == "results":
+        # Their mirror images go with those of the test images, whose score is given up with them.
+        train = replace(train, eval_mirror=False)
+    return replace(config, train=train)
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """The configuration but for places on the machine and what is told of the run."""
+    values = to_dict(config)
+    del values["run"], values["data"]["dir"], values["data"]["raw_dir"]
+    return values
+
+
+def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run) -> None:
+    """Trains what has no file yet and no other process has in hand.
+
+    Raises:
+      FmnistError: a file is there, but of another configuration than the preset's present one.
+    """
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    for name, config, removed in trials(arguments):
+        path, directory = arguments.results / f"{name}.json", arguments.runs / name
+        if path.exists():
+            if json.loads(path.read_text())["config"] != settings(config):
+                raise FmnistError(f"{path} is of another configuration: delete it to train {name} anew")
+            continue
+        try:
+            summary = train(replace(config, run=replace(config.run, dir=directory, progress="plain")))
+        except RunInUseError as error:
+            print(f"left {name} to another process: {error}", flush=True)
+            continue
+        environment = json.loads((directory / "environment.json").read_text())
+        found = {
+            "experiment": arguments.experiment,
+            "preset": config.preset,
+            "removed": removed,
+            "seed": config.train.seed,
+            "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
+            "train_images": config.data.train_size,
+            **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
+            "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
+            "versions": {"python": environment["python"], **environment["packages"]},
+            "commit": environment["git_commit"],
+            "config": settings(config),
+        }
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(found, indent=2) + "\n")
+        unfinished.replace(path)
+
+
+if __name__ == "__main__":
+    keep_freed_memory()  # as the command does
+    try:
+        record(tyro.cli(Arguments))
+    except FmnistError as error:
+        raise SystemExit(str(error)) from error

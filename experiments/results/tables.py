@@ -1,0 +1,175 @@
+"""Prints the README's tables from `experiments/results/*.json`: `python -m experiments.results.tables [--write]`.
+
+With `--write`, puts them between their markers in the README.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from fmnist_jax import PRESETS
+
+ROOT = Path(__file__).parents[2]
+NOTHING = "*Nothing has been recorded yet.*"
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Prints the README's tables from the recorded results."""
+
+    write: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Put the tables into the README, too."""
+
+
+def read(folder: Path) -> list[Record]:
+    """Reads the recorded runs, by name."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """Makes the Markdown of each table, by the name of its markers."""
+    return {
+        "results": results_table([record for record in records if record["experiment"] == "results"]),
+        "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
+    }
+
+
+def results_table(records: Sequence[Record]) -> str:
+    """Makes a row for each preset, length and machine."""
+    if not records:
+        return NOTHING
+    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | training time | on |"]
+    rows.append("|---" * 8 + "|")
+    for group in _by_preset(records):
+        first = group[0]
+        seconds = statistics.median(record["train_seconds"] for record in group)
+        cells = [
+            *(first["preset"], f"{first['parameters']:,}"),
+            *(_length(first), str(len(group))),
+            *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
+            *(_duration(seconds), _machine(first)),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _origin(records)])
+
+
+def ablation_table(records: Sequence[Record]) -> str:
+    """Makes a row for each preset and what it was left without, with the difference to the whole preset.
+
+    The error of a difference is that of two means over seeds. That all runs score the same images is not in it.
+    """
+    if not records:
+        return NOTHING
+    rows = ["| preset | epochs | without | seeds | validation | change | with mirror images | change |"]
+    rows.append("|---" * 8 + "|")
+    for group in _by_preset(records):
+        whole = [record for record in group if not record["removed"]]
+        variants = {"": whole} if whole else {}
+        for record in group:
+            if record["removed"]:
+                variants.setdefault(record["removed"], []).append(record)
+        for removed, runs in variants.items():
+            cells = [
+                *(group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs))),
+                *_compared(runs, whole, "val_accuracy"),
+                *_compared(runs, whole, "val_accuracy_mirrored"),
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _origin(records)])
+
+
+def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
+    """Gathers the records of a preset, a length and a machine, presets in their order."""
+    found: dict[tuple[int, str, str], list[Record]] = {}
+    for record in records:
+        place = (list(PRESETS).index(record["preset"]), _length(record), _machine(record))
+        found.setdefault(place, []).append(record)
+    return [found[place] for place in sorted(found)]
+
+
+def _length(record: Record) -> str:
+    """Epochs, and what a run that is not of full length leaves out."""
+    if record["full_length"]:
+        return str(record["epochs"])
+    return f"{record['epochs']} of {PRESETS[record['preset']].train.epochs}, {record['train_images']:,} images"
+
+
+def _spread(group: Sequence[Record], name: str) -> str:
+    values = [record[name] for record in group if record[name] is not None]
+    return _percentage(values) if values else ""
+
+
+def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
+    """The mean of some runs, and by how many points with what standard error it differs from that of others."""
+    values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
+    if not values or not others or runs is whole:
+        return _spread(runs, name), ""
+    change = f"{100 * (statistics.mean(values) - statistics.mean(others)):+.2f}"
+    if min(len(values), len(others)) > 1:
+        variance = statistics.variance(values) / len(values) + statistics.variance(others) / len(others)
+        change += f" ± {100 * math.sqrt(variance):.2f}"
+    return _spread(runs, name), change
+
+
+def _percentage(values: Sequence[float]) -> str:
+    """Mean and, of several, standard deviation."""
+    deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.2f}%{deviation}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def _machine(record: Record) -> str:
+    hardware = record["hardware"]
+    if hardware["backend"] == "cpu":
+        cores = hardware["cpu_count"]
+        return f"{cores} core{'s' if cores != 1 else ''} of {hardware['processor']}"
+    devices: list[str] = hardware["devices"]
+    return devices[0] if len(devices) == 1 else f"{len(devices)} x {devices[0]}"
+
+
+def _origin(records: Sequence[Record]) -> str:
+    """Says what the runs were of, for whoever wants to repeat them."""
+    commits = sorted({_short(record["commit"] or "unknown") for record in records})
+    versions = sorted({record["versions"]["jax"] for record in records})
+    return (
+        f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
+    )
+
+
+def _short(commit: str) -> str:
+    """Seven digits of a commit, and whether anything in the working tree differed from it."""
+    digits, mark, changed = commit.partition("+")
+    return f"{digits[:7]}{mark}{changed}"
+
+
+def fill(text: str, contents: Mapping[str, str]) -> str:
+    """Replaces what stands between the markers of each table."""
+    for name, content in contents.items():
+        before, rest = text.split(f"<!-- {name} -->\n")
+        after = rest.partition(f"<!-- /{name} -->")[2]
+        text = f"{before}<!-- {name} -->\n{content}\n<!-- /{name} -->{after}"
+    return text
+
+
+def main(arguments: Arguments) -> None:
+    """Prints the tables, and writes them where that is asked for."""
+    contents = tables(read(ROOT / "experiments" / "results"))
+    print("\n\n".join(contents.values()))
+    if arguments.write:
+        readme = ROOT / "README.md"
+        readme.write_text(fill(readme.read_text(), contents))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

@@ -1,0 +1,61 @@
+"""Looking into a trained network, as pure functions of its weights and images."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.model import BatchStats, Model, Params
+
+Saliency = Callable[[Params, BatchStats, Array | np.ndarray], Array]
+
+
+class Projection(NamedTuple):
+    """Points in the plane of their two largest principal components."""
+
+    points: np.ndarray
+    """f64[N, 2]."""
+    shares: np.ndarray
+    """f64[2]: share of the variance along each axis; NaN if the points do not vary."""
+
+
+def make_saliency(model: Model) -> Saliency:
+    """Makes `saliency(params, batch_stats, images u8[B, 28, 28, 1]) -> f32[B, 28, 28]`.
+
+    The size of the gradient of an image's highest logit by each of its pixels (Simonyan et al. 2014, arXiv:1312.6034):
+    how much the answer hangs on the pixel, for small changes.
+    """
+
+    def highest_logits(pixels: Array, params: Params, batch_stats: BatchStats) -> Array:
+        logits, _ = model.apply(params, batch_stats, pixels, train=False)
+        # An image's logits depend on that image alone, so the gradient of the sum is that of each.
+        return logits.max(-1).sum()
+
+    def saliency(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        pixels = normalize(jnp.asarray(images))
+        return jnp.abs(jax.grad(highest_logits)(pixels, params, batch_stats))[..., 0]
+
+    return saliency
+
+
+def first_filters(params: Params) -> np.ndarray:
+    """Takes the kernels of the first convolution out of the parameters, f32[F, K, K], first input channel."""
+    return np.moveaxis(np.asarray(params["Conv_0"]["kernel"])[:, :, 0], -1, 0)
+
+
+def principal_plane(features: np.ndarray) -> Projection:
+    """Projects points f[N, F] onto the two directions of their largest variance (Pearson 1901), N >= 1.
+
+    A direction and its opposite serve alike: taken is the one whose largest weight is positive.
+    """
+    # Two columns and rows of zeros change no direction, and give even one point or feature a plane.
+    centred = np.pad(features - features.mean(0, dtype=np.float64), ((0, 2), (0, 2)))
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    axes = directions[:2].T
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
+    total = np.square(lengths).sum()
+    return Projection(centred[:-2] @ axes, np.square(lengths[:2]) / total if total > 0 else np.full(2, np.nan))

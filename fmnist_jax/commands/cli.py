@@ -1,0 +1,147 @@
+"""The command line of every command: a dataclass out of arguments, and errors as one line."""
+
+import contextlib
+import io
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from fmnist_jax.errors import ConfigError, FmnistError
+from fmnist_jax.system.allocator import keep_freed_memory
+
+T = TypeVar("T")
+
+
+def parse_arguments(
+    kind: type[T],
+    argv: Sequence[str],
+    prog: str,
+    default: T | None = None,
+    check: Callable[[T], None] = lambda _: None,
+) -> T:
+    """Parses arguments into a dataclass, whose docstrings are the help; `tyro.conf.Positional` marks positionals.
+
+    Args:
+      kind: the dataclass.
+      argv: the arguments.
+      prog: how the command was called, for the help.
+      default: the values that the arguments change; without it, those of the class.
+      check: raises ConfigError of values that can be read but not be used.
+
+    Raises:
+      ConfigError: arguments are unknown, malformed, missing or not to be used; one line names every problem.
+      SystemExit: with code 0, after printing the help that was asked for.
+    """
+    problems: list[str] = []
+    accepted = list(argv)
+    while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
+        # What is missing once a refused flag was taken out with all that followed it was most likely taken out too.
+        if not (problems and outcome.startswith("Missing")):
+            problems.append(outcome)
+        # tyro names one problem at a time, so what it refuses is taken out until it has named them all.
+        before, accepted = accepted, _without_refused(accepted, outcome)
+        if accepted == before:
+            raise ConfigError(f"{'; '.join(problems)}; see --help")
+    try:
+        check(outcome)
+    except ConfigError as error:
+        problems.append(str(error))
+        raise ConfigError("; ".join(problems)) from None
+    if problems:
+        raise ConfigError(f"{'; '.join(problems)}; see --help")
+    return outcome
+
+
+def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
+    """Parses arguments, or says in one line why they cannot be parsed."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            if default is None:
+                return tyro.cli(kind, prog=prog, args=list(argv))
+            return tyro.cli(kind, prog=prog, args=list(argv), default=default)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        return _one_line(messages.getvalue())
+
+
+def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
+    """Takes the flags that a problem names, with their values, out of the arguments."""
+    refused = set(re.findall(r"--[\w.-]*\w", problem.partition(" (did you mean")[0]))
+    kept, keep = [], True
+    for argument in argv:
+        if argument.startswith("--"):
+            keep = argument.partition("=")[0] not in refused
+        if keep:
+            kept.append(argument)
+    return kept
+
+
+def _one_line(box: str) -> str:
+    """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
+    framed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in box.splitlines()]
+    lines = [line.strip() for line in framed]
+    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
+    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
+    if body and body[0].startswith("Missing from"):
+        # Each name is indented by four spaces in the frame, what the help says of it by eight.
+        return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
+    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
+    hint = f" (did you mean {suggested[0]}?)" if suggested else ""
+    return f"{' '.join(body)}{hint}"
+
+
+def show(parts: Iterable[str | Table]) -> None:
+    """Prints texts, whose lines are not broken, and tables, as wide as the terminal."""
+    console = Console(highlight=False)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
+    # Without a handler of the run's own, an interrupt ends the process as it ends any other, with no traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Orbax logs the tracebacks of errors that it also raises, and asyncio those of the writes that fail beside the
+    # first; they are told here in one line.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    sys.unraisablehook = _report
+    _keep_executables()
+    keep_freed_memory()
+    try:
+        sys.exit(command(sys.argv[1:]))
+    except FmnistError as error:
+        print(f"{error.label}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _keep_executables() -> None:
+    """Has JAX, not yet imported, keep what it compiles in the user's cache unless the environment says otherwise.
+
+    The key of an executable covers the program, the options, the versions and the device.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{os.environ.get('HOME', '')}/.cache")
+    if os.access(cache if cache.exists() else cache.parent, os.W_OK):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "fmnist_jax" / "executables"))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _report(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Prints an error that could not be raised, unless it is TensorStore's, which goes on after Orbax has given up."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)

@@ -1,0 +1,134 @@
+"""An evaluation: a checkpoint and a split in; tables on the screen, scores, predictions and figures in files out."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from fmnist_jax.analysis.assessment import Assessment, assess, to_dict
+from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
+from fmnist_jax.commands import cli
+from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.errors import FmnistError
+from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.model import make_activations
+from fmnist_jax.runs import trained
+from fmnist_jax.runs.resumption import refuse_other_data
+from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
+from fmnist_jax.system.storage import check_writable, unwritten, write_figure, write_text
+from fmnist_jax.views.features import activation_maps, embedding_map, filters, saliency_maps
+from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_grid
+from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
+from fmnist_jax.views.tables import score_tables
+
+_EMBEDDED = 1_000  # images; more hide one another
+
+
+class Evaluation(NamedTuple):
+    """A model, images, and what it makes of them."""
+
+    model: Trained
+    split: str
+    tta: TestTimeAugmentation
+    dataset: Dataset
+    assessment: Assessment
+
+
+def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> Evaluation:
+    """Evaluates a checkpoint of a run and writes `<directory>/evaluation/<split>`.
+
+    Args:
+      directory: of the run.
+      which: the checkpoint, as for `trained.load`.
+      split: one of `Splits`.
+      tta: as for `trained.predict`.
+
+    Raises:
+      FmnistError: there is no such run, checkpoint or split, or nothing can be written.
+    """
+    target = directory / "evaluation" / split
+    model = trained.load(directory, which)
+    check_writable(target, "RUN")
+    splits = load(model.config.data)
+    refuse_other_data(directory / "checkpoints", model.step, digest(splits))
+    dataset: Dataset = getattr(splits, split)
+    if not len(dataset):
+        raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
+    assessment = assess(trained.predict(model, dataset.images, tta=tta), dataset.labels)
+    evaluation = Evaluation(model, split, tta, dataset, assessment)
+    _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
+    cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}"))
+    if tta == "mirror" and model.config.augment.flip == "none":
+        print("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
+    print(f"written: {target}/metrics.json, predictions.csv, *.png")
+    return evaluation
+
+
+def _write(evaluation: Evaluation, target: Path) -> None:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritten(target, error) from error
+    names = evaluation.dataset.class_names
+    described = {
+        "checkpoint": evaluation.model.step,
+        "split": evaluation.split,
+        "tta": evaluation.tta,
+        **to_dict(evaluation.assessment, names),
+    }
+    write_text(target / "metrics.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+    write_text(target / "predictions.csv", _csv(evaluation.assessment, names))
+    for name, figure in _figures(evaluation):
+        write_figure(target / f"{name}.png", figure)
+
+
+def _csv(assessment: Assessment, class_names: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["index", "label", "prediction", *class_names])
+    rows = zip(assessment.labels, assessment.predictions, assessment.probabilities, strict=True)
+    for index, (label, prediction, probabilities) in enumerate(rows):
+        writer.writerow([index, label, prediction, *(f"{probability:.8g}" for probability in probabilities)])
+    return text.getvalue()
+
+
+def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
+    """Yields a name and a figure for each picture of an evaluation."""
+    assessment, images, names = evaluation.assessment, evaluation.dataset.images, evaluation.dataset.class_names
+    yield "confusion_matrix", confusion_matrix(assessment.confusion, names)
+    yield "reliability", reliability_diagram(assessment.reliability)
+    yield "samples", sample_grid(images, assessment.labels, names)
+    yield "predictions", prediction_grid(images, assessment, np.arange(min(24, len(images))), names)
+    yield "misclassified", misclassified_grid(images, assessment, names)
+    yield from _inner_figures(evaluation)
+
+
+def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
+    """Yields a name and a figure for each picture of what the network does inside."""
+    (config, model, weights, _), dataset = evaluation.model, evaluation.dataset
+    layers_of, saliency_of = make_activations(config.model), make_saliency(model)
+    yield "filters", filters(first_filters(weights.params))
+
+    layers = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).layers)
+    maps = [np.asarray(layer[0], np.float32) for layer in layers(*weights, dataset.images[:1])]
+    title = f"{evaluation.split} image 0, {dataset.class_names[dataset.labels[0]]}"
+    yield "activations", activation_maps(dataset.images[0], maps, title)
+
+    hidden = jax.jit(
+        lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
+    )
+    shown = dataset.take(np.arange(min(_EMBEDDED, len(dataset))))
+    features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
+    yield "embedding", embedding_map(principal_plane(features), shown.labels, dataset.class_names)
+
+    labels, firsts = np.unique(dataset.labels, return_index=True)
+    saliency = np.asarray(jax.jit(saliency_of)(*weights, dataset.images[firsts]))
+    names = [dataset.class_names[label] for label in labels]
+    yield "saliency", saliency_maps(dataset.images[firsts], saliency, names)

@@ -1,0 +1,70 @@
+"""An exploration of a data set: tables on the screen; numbers and pictures in files."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from fmnist_jax.analysis.census import Copies, Summary, class_averages, find_copies, summarize
+from fmnist_jax.commands import cli
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.system.storage import make_directory, write_figure, write_text
+from fmnist_jax.views.augmentations import augmentation_rows
+from fmnist_jax.views.images import average_images, labelled_rows, sample_grid
+from fmnist_jax.views.tables import dataset_tables
+
+_AUGMENTED = 9  # images side by side
+
+
+def run(config: DataConfig, out: Path) -> None:
+    """Explores a data set as `explore.run` says."""
+    splits = load(config)
+    names = splits.train.class_names
+    found = {name: summarize(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
+    summaries = {name: summary for name, summary in found.items() if summary is not None}
+    copies = find_copies({name: (split.images, split.labels) for name, split in splits._asdict().items() if len(split)})
+    make_directory(out)
+    described = describe(config, summaries, copies, names, digest(splits))
+    write_text(out / "exploration.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+    for name, figure in _figures(splits.train):
+        write_figure(out / f"{name}.png", figure)
+    cli.show(dataset_tables(summaries, copies, names))
+    print(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
+
+
+def describe(
+    config: DataConfig,
+    summaries: Mapping[str, Summary],
+    copies: Mapping[str, Copies],
+    class_names: tuple[str, ...],
+    digest: str,
+) -> dict[str, Any]:
+    """Puts what was found into values that JSON can hold."""
+    splits = {
+        name: {**summary._asdict(), "class_counts": dict(zip(class_names, summary.class_counts, strict=True))}
+        for name, summary in summaries.items()
+    }
+    return {
+        "name": config.name,
+        "digest": digest,
+        "splits": splits,
+        "copies": {name: counts._asdict() for name, counts in copies.items()},
+    }
+
+
+def _figures(train: Dataset) -> Iterator[tuple[str, Figure]]:
+    """Yields a name and a figure for each picture."""
+    names = train.class_names
+    yield "samples", sample_grid(train.images, train.labels, names)
+    averages = class_averages(train.images, train.labels, len(names))
+    yield "averages", average_images(averages, names, np.bincount(train.labels, minlength=len(names)))
+    few = slice(_AUGMENTED)
+    yield (
+        "augmentations",
+        labelled_rows(augmentation_rows(jax.random.key(1), np.asarray(train.images[few]), train.labels[few])),
+    )

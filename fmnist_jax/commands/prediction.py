@@ -1,0 +1,156 @@
+"""Predictions of pictures: decoded and prepared one by one, predicted together, told as a table, JSON or a sheet."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import softmax
+
+from fmnist_jax.commands import cli
+from fmnist_jax.data import photo_files, photos
+from fmnist_jax.errors import DataError
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.runs import trained
+from fmnist_jax.runs.trained import TestTimeAugmentation
+from fmnist_jax.system.storage import make_directory, write_figure
+from fmnist_jax.views.photos import photo_sheet
+from fmnist_jax.views.tables import prediction_table
+
+_TOP = 3
+_ON_SHEET = 60  # pictures; more make a file that few viewers open
+_THUMBNAIL = 160  # pixels
+
+
+class Picture(NamedTuple):
+    """A picture that could be read, and what was made of it."""
+
+    name: str
+    prepared: photos.Prepared
+    thumbnail: np.ndarray
+    """u8[h, w, 3]."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom of the object as shares of the picture's width and height."""
+
+
+class Report(NamedTuple):
+    """What a model takes pictures for."""
+
+    run: Path
+    step: int
+    tta: TestTimeAugmentation
+    pictures: Sequence[Picture]
+    probabilities: np.ndarray
+    """f64[N, 10], a row for each picture."""
+    skipped: Sequence[tuple[str, DataError]]
+    """The names of what was left out, and why."""
+
+
+def run(directory: Path, names: Sequence[str], which: str, tta: TestTimeAugmentation, sheet: Path | None) -> Report:
+    """Predicts pictures, names on standard error those that cannot be, and draws the sheet.
+
+    Args:
+      directory: of the run.
+      names: of pictures, as for `photo_files.find`.
+      which: the checkpoint, as for `trained.load`.
+      tta: as for `trained.predict`.
+      sheet: file to draw what the network saw into.
+
+    Raises:
+      FmnistError: there is no such run or checkpoint, or the sheet cannot be written.
+    """
+    model = trained.load(directory, which)
+    pictures, skipped = _prepare(names, photos.FRAMES[model.config.data.name])
+    images = np.stack([picture.prepared.image for picture in pictures]) if pictures else np.zeros((0, 28, 28, 1), "u1")
+    probabilities = softmax(trained.predict(model, images, tta=tta).astype(np.float64), axis=-1)
+    if sheet is not None and pictures:
+        _write_sheet(sheet, pictures, images, probabilities)
+    return Report(directory, model.step, tta, pictures, probabilities, skipped)
+
+
+def _prepare(names: Iterable[str], frame: photos.Frame) -> tuple[list[Picture], list[tuple[str, DataError]]]:
+    """Reads pictures; returns those that can be predicted, and why the others cannot."""
+    pictures, skipped = [], []
+    for name, problem in photo_files.find(names):
+        try:
+            if problem is not None:
+                raise problem
+            pictures.append(_read(name, frame))
+        except DataError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            skipped.append((name, error))
+    return pictures, skipped
+
+
+def _read(name: str, frame: photos.Frame) -> Picture:
+    pixels = photo_files.read(name)
+    prepared = photos.to_dataset_image(pixels, frame)
+    if prepared.box is None:
+        raise DataError(f"{photo_files.shown(name)} is blank: nothing stands out from its background")
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = prepared.box
+    box = (left / width, top / height, right / width, bottom / height)
+    return Picture(name, prepared, photos.thumbnail(pixels, _THUMBNAIL), box)
+
+
+def _write_sheet(path: Path, pictures: Sequence[Picture], images: np.ndarray, probabilities: np.ndarray) -> None:
+    thumbnails, boxes = [picture.thumbnail for picture in pictures], [picture.box for picture in pictures]
+    drawn = slice(_ON_SHEET)
+    figure = photo_sheet(thumbnails[drawn], boxes[drawn], images[drawn], probabilities[drawn], CLASS_NAMES)
+    make_directory(path.parent)
+    write_figure(path, figure)
+    if len(pictures) > _ON_SHEET:
+        print(f"note: {path} shows the first {_ON_SHEET} of {len(pictures)} pictures", file=sys.stderr)
+
+
+def print_table(report: Report) -> None:
+    """Prints the three most probable classes of each picture, and what was taken for its background."""
+    if not report.pictures:
+        return
+    names = [photo_files.shown(picture.name) for picture in report.pictures]
+    backgrounds = [picture.prepared.background for picture in report.pictures]
+    described = [f"{background.kind} {_hex(background.colour)}" for background in backgrounds]
+    cli.show([prediction_table(names, described, report.probabilities, CLASS_NAMES)])
+
+
+def to_json(report: Report) -> str:
+    """The report as one JSON document."""
+    predictions = [
+        _described(picture, probabilities)
+        for picture, probabilities in zip(report.pictures, report.probabilities, strict=True)
+    ]
+    document = {
+        "run": str(report.run),
+        "checkpoint": report.step,
+        "tta": report.tta,
+        "predictions": predictions,
+        "skipped": [{"file": name, "reason": str(error)} for name, error in report.skipped],
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def _described(picture: Picture, probabilities: np.ndarray) -> dict[str, Any]:
+    prepared = picture.prepared
+    top = [
+        {"label": label, "name": CLASS_NAMES[label], "probability": float(probabilities[label])}
+        for label in _top(probabilities)
+    ]
+    return {
+        "file": picture.name,
+        "background": {"kind": prepared.background.kind, "colour": _hex(prepared.background.colour)},
+        "box": prepared.box,
+        "contrast": prepared.contrast,
+        "top": top,
+        "probabilities": dict(zip(CLASS_NAMES, map(float, probabilities), strict=True)),
+    }
+
+
+def _top(probabilities: np.ndarray) -> list[int]:
+    """The labels of the most probable classes, most probable first, the lower label first of equals."""
+    return [int(label) for label in np.argsort(-probabilities, kind="stable")[:_TOP]]
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{level:02x}" for level in colour)

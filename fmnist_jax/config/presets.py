@@ -1,0 +1,65 @@
+"""The named configurations that a run starts from, as plain values that a diff shows.
+
+Sizes are counts of trainable parameters. Costs are estimates from the operations that a preset needs, until results
+have been recorded; `experiments.results.tables` prints what was measured.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from fmnist_jax.config.schema import Config
+
+# Its weight decay is decoupled from the momentum, so 5e-3 does at momentum 0.9 what 5e-4 does in PyTorch's SGD.
+_STANDARD = Config()
+
+PRESETS: Mapping[str, Config] = {
+    # 0.69M parameters, 30 epochs: half an hour on one CPU core, because its pre-activation ResNet halves the image at
+    # once; a coffee break on a GPU.
+    "standard": _STANDARD,
+    # 0.48M parameters, 4 epochs: a minute and a half on two CPU cores.
+    "fast": replace(
+        _STANDARD,
+        preset="fast",
+        model=replace(_STANDARD.model, family="plain", widths=(32, 64, 192), depths=(1, 1, 2)),
+        optim=replace(_STANDARD.optim, peak_lr=0.4, weight_decay=5e-4),
+        augment=replace(_STANDARD.augment, flip="none", erase_probability=0.0),
+        train=replace(_STANDARD.train, epochs=4, eval_mirror=False),
+    ),
+    # 0.27M parameters, 300 epochs: the ResNet-20 of Zhong et al. 2017 (arXiv:1708.04896) with its random erasing, but
+    # pre-activation; below an hour on a GPU, and no work for a CPU.
+    "small": replace(
+        _STANDARD,
+        preset="small",
+        model=replace(_STANDARD.model, stem="full", widths=(16, 32, 64), depths=(3, 3, 3)),
+        optim=replace(_STANDARD.optim, peak_lr=0.1, schedule="cosine", warmup=0.02),
+        augment=replace(_STANDARD.augment, crop_padding=2, erase_probability=0.5),
+        train=replace(_STANDARD.train, epochs=300, label_smoothing=0.0, average_decay=0.999),
+    ),
+    # 5.9M parameters, 200 epochs: a wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146) with what regularises it
+    # in the literature; up to an hour on a GPU that computes in bfloat16.
+    "record": replace(
+        _STANDARD,
+        preset="record",
+        model=replace(
+            _STANDARD.model,
+            stem="full",
+            widths=(64, 128, 256),
+            depths=(4, 4, 4),
+            stochastic_depth=0.1,
+            dtype="bfloat16",
+        ),
+        optim=replace(_STANDARD.optim, schedule="cosine", warmup=0.05),
+        augment=replace(_STANDARD.augment, crop_padding=2, cutmix_alpha=1.0),
+        train=replace(_STANDARD.train, epochs=200, batch_size=256, average_decay=0.999),
+    ),
+    # 0.08M parameters, 4 epochs of synthetic garments: a minute on two CPU cores, without a download.
+    "demo": replace(
+        _STANDARD,
+        preset="demo",
+        data=replace(_STANDARD.data, name="synthetic", validation_size=2_000),
+        model=replace(_STANDARD.model, family="plain", widths=(16, 32, 64), depths=(1, 2, 2), dropout=0.1),
+        optim=replace(_STANDARD.optim, weight_decay=5e-4),
+        augment=replace(_STANDARD.augment, erase_probability=0.0),
+        train=replace(_STANDARD.train, epochs=4),
+    ),
+}

@@ -1,0 +1,259 @@
+"""The configuration: frozen dataclasses of plain values, each numeric one with the range that it may take.
+
+Nothing here imports JAX, so that a bad configuration is refused before a backend starts.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fmnist_jax.errors import ConfigError
+
+# The training and test images of Fashion-MNIST (arXiv:1708.07747).
+FASHION_MNIST_TRAIN_SIZE = 60_000
+FASHION_MNIST_TEST_SIZE = 10_000
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a numeric field may take, each bound included unless `open_` says otherwise."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(["[not self.open_low], ")]"[not self.open_high]
+        return f"{left}{self.low:.12g}, {self.high:.12g}{right}"
+
+
+_Seed = Annotated[int, Range(0, 2**32 - 1)]
+_Fraction = Annotated[float, Range(0, 1)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, from where, and how they are split."""
+
+    name: Literal["fashion_mnist", "synthetic"] = "fashion_mnist"
+    """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments drawn from a seed, no download."""
+    dir: Path | None = None
+    """TFDS's data directory. Default: $FMNIST_DATA_DIR, else TFDS's own."""
+    raw_dir: Path | None = None
+    """Folder with the four original .gz files, used instead of a download. Default: $FMNIST_RAW_DIR."""
+    validation_size: Annotated[int, Range(0, 10_000_000)] = 5_000
+    """Images held out of the training images, class-balanced; 0 holds out none. In [0, 10000000]."""
+    seed: _Seed = 0
+    """Chooses the validation images and draws the synthetic ones. In [0, 4294967295]."""
+    synthetic_train_size: Annotated[int, Range(10, 10_000_000)] = 12_000
+    """Synthetic images to draw for training and validation. In [10, 10000000]."""
+    synthetic_test_size: Annotated[int, Range(10, 10_000_000)] = 2_000
+    """Synthetic images to draw for the test. In [10, 10000000]."""
+
+    @property
+    def train_size(self) -> int:
+        """Images left for training once the validation images are held out."""
+        total = FASHION_MNIST_TRAIN_SIZE if self.name == "fashion_mnist" else self.synthetic_train_size
+        return total - self.validation_size
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The convolutional network, in stages of falling resolution."""
+
+    family: Literal["plain", "resnet"] = "resnet"
+    """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
+    stem: Literal["pooled", "full"] = "pooled"
+    """pooled: take maxima of 2x2 pixels after the first convolution. full: keep all of them, which resnet alone can."""
+    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
+    """Channels of each stage; one to four stages. Each in [1, 4096]."""
+    depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)
+    """3x3 convolutions in each stage of plain, blocks of two in each stage of resnet. Each in [1, 100]."""
+    dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    """Share of the features dropped before the dense head while training. In [0, 1)."""
+    stochastic_depth: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    """Share of the training images that skip the last block of resnet; fewer skip earlier ones. In [0, 1)."""
+    batch_norm_momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
+    """Share of the running statistics kept at each step. In [0, 1)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the computation; parameters and statistics stay float32."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optimiser and its learning-rate schedule, in shares of the whole run."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """sgd has Nesterov momentum. Weight decay is decoupled in all but adam, which has none."""
+    peak_lr: Annotated[float, Range(0, 1e10, open_low=True)] = 0.2
+    """Highest learning rate of the schedule. In (0, 10000000000]."""
+    schedule: Literal["one_cycle", "cosine", "constant", "step"] = "one_cycle"
+    """one_cycle: linear up, linear down. cosine: linear up, cosine down. step: tenfold drops at 1/2 and 3/4."""
+    warmup: _Fraction = 0.2
+    """Share of the run over which one_cycle and cosine rise to peak_lr. In [0, 1]."""
+    final_lr: _Fraction = 0.0
+    """Learning rate at the end of one_cycle and cosine, as a share of peak_lr. In [0, 1]."""
+    momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
+    """Momentum of sgd; the first-moment decay of adam and adamw. In [0, 1)."""
+    weight_decay: Annotated[float, Range(0, 10)] = 5e-3
+    """Decay of convolution and dense kernels a step, in units of the learning rate. In [0, 10]."""
+    clip_norm: Annotated[float, Range(0, 1e10)] = 0.0
+    """Largest global norm of the gradient; 0 clips nothing. In [0, 10000000000]."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How the training images are varied."""
+
+    flip: Literal["none", "random", "alternating"] = "alternating"
+    """random: mirror each image left to right half of the time. alternating: in every other epoch."""
+    crop_padding: Annotated[int, Range(0, 14)] = 0
+    """Shift each image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
+    rotation: Annotated[float, Range(0, 180)] = 0.0
+    """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
+    erase_probability: _Fraction = 0.25
+    """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
+    cutout: Annotated[int, Range(0, 28)] = 0
+    """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 28]."""
+    mixup_alpha: Annotated[float, Range(0, 10)] = 0.0
+    """Average images with one another, in shares drawn from Beta(alpha, alpha); 0 averages none. In [0, 10]."""
+    cutmix_alpha: Annotated[float, Range(0, 10)] = 0.0
+    """Paste boxes of images into one another, as large as Beta(alpha, alpha) says; 0 pastes none. In [0, 10]."""
+    mix_probability: _Fraction = 0.5
+    """Share of the images to which mixup_alpha or cutmix_alpha applies. In [0, 1]."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long to train, on what batches, towards which labels, and what to score."""
+
+    epochs: Annotated[int, Range(1, 100_000)] = 30
+    """Passes over the training images. In [1, 100000]."""
+    batch_size: Annotated[int, Range(1, 65_536)] = 128
+    """Images a step. In [1, 65536]."""
+    eval_batch_size: Annotated[int, Range(1, 65_536)] = 250
+    """Images a batch of evaluation. In [1, 65536]."""
+    seed: _Seed = 0
+    """Determines initial weights, order of the images, augmentation and dropout. In [0, 4294967295]."""
+    label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1
+    """Share of the label's weight spread evenly over the ten classes. In [0, 1)."""
+    average_decay: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    """Score an average of the weights that keeps this share of itself at each step; 0 keeps no average. In [0, 1)."""
+    eval_mirror: bool = True
+    """At the end, also score with the logits of each image and its mirror image averaged."""
+    eval_every: Annotated[int, Range(1, 100_000)] = 1
+    """Epochs between evaluations on the validation images. In [1, 100000]."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The run directory and what is told of the run: nothing here changes what is trained."""
+
+    dir: Path | None = None
+    """Run directory, made if missing; an existing run goes on. Default: runs/<preset>-<time>."""
+    log_every: Annotated[int, Range(1, 10_000)] = 25
+    """Steps between log lines; also the most steps compiled into one dispatch. In [1, 10000]."""
+    checkpoint_every: Annotated[int, Range(1, 1_000_000_000)] = 200
+    """Steps between checkpoints; one is also saved after each evaluation. In [1, 1000000000]."""
+    progress: Literal["auto", "bar", "plain"] = "auto"
+    """bar: a live progress bar. plain: a line per log interval. auto: a bar on a terminal."""
+    profile: Annotated[int, Range(0, 10_000)] = 0
+    """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
+    tensorboard: bool = False
+    """Also write what is logged, and figures at the end, into <run>/tensorboard; needs fmnist_jax[tensorboard]."""
+
+
+SECTIONS: Mapping[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "augment": AugmentConfig,
+    "train": TrainConfig,
+    "run": RunConfig,
+}
+"""The parts of a `Config`, by the name of its field."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines a run."""
+
+    preset: str = "standard"
+    """Name of the preset that the other values started from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def steps(self, epochs: int) -> int:
+        """Optimiser steps of so many epochs; the last batch may reach into one epoch more."""
+        return math.ceil(epochs * self.data.train_size / self.train.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps(self.train.epochs)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Converts a configuration to values that JSON can hold."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Inverts `to_dict`.
+
+    Raises:
+      ConfigError: a section or field that this version does not know, or one that is missing. In `run`, which changes
+        nothing in what is trained, a missing field takes its default.
+    """
+    if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
+        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
+        raise ConfigError(f"the configuration has other sections than this version: {sections}")
+    built: dict[str, Any] = {"preset": values["preset"]}
+    for section, kind in SECTIONS.items():
+        if not isinstance(values[section], Mapping):
+            raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
+        given = dict(values[section])
+        known = {item.name for item in dataclasses.fields(kind)}
+        required = set() if section == "run" else known
+        if others := sorted((given.keys() - known) | (required - given.keys())):
+            names = ", ".join(others)
+            raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
+        for name, value in given.items():
+            if isinstance(value, list):
+                given[name] = tuple(value)
+            elif name in ("dir", "raw_dir") and value is not None:
+                given[name] = Path(value)
+        built[section] = kind(**given)
+    return Config(**built)
+
+
+def diff(old: Config, new: Config) -> list[str]:
+    """Lists the fields that differ, each as `section.field: old -> new`."""
+    before, after = to_dict(old), to_dict(new)
+    lines = [] if old.preset == new.preset else [f"preset: {old.preset} -> {new.preset}"]
+    for section in SECTIONS:
+        for name, value in before[section].items():
+            if value != after[section][name]:
+                lines.append(f"{section}.{name}: {value} -> {after[section][name]}")
+    return lines

@@ -1,0 +1,128 @@
+"""What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import SECTIONS, AugmentConfig, Config, DataConfig, ModelConfig, Range, TrainConfig
+from fmnist_jax.errors import ConfigError
+
+
+def validate(config: Config) -> None:
+    """Checks every value and combination.
+
+    Raises:
+      ConfigError: names every problem, each with its value, what was expected and the remedy.
+    """
+    problems = dict(_value_problems(config))
+    if config.preset not in PRESETS:
+        problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
+    messages = list(problems.values())
+    # Sizes can be compared only where each of them is a number in its range.
+    if not any(flag.startswith(("--data.", "--train.")) for flag in problems):
+        messages.extend(_size_problems(config.data, config.train, config.total_steps))
+    messages.extend(_network_problems(config.model))
+    messages.extend(_mixing_problems(config.augment, config.train.batch_size))
+    if messages:
+        raise ConfigError("; ".join(messages))
+
+
+def validate_data(data: DataConfig) -> None:
+    """Checks the values of the data set alone, for what trains nothing.
+
+    Raises:
+      ConfigError: names every problem, each with its value, what was expected and the remedy.
+    """
+    problems = [problem for _, problem in _section_problems("data", data)] or list(_split_problems(data))
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
+    for section in SECTIONS:
+        yield from _section_problems(section, getattr(config, section))
+
+
+def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
+    """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
+    for name, hint in get_type_hints(type(values), include_extras=True).items():
+        flag = f"--{section}.{name}".replace("_", "-")
+        for expected, value in _expectations(hint, getattr(values, name)):
+            yield flag, f"{flag} is {value}: choose {expected}"
+
+
+def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a type annotation expects, with the value (or the item of a tuple) that is not so."""
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            yield f"one of {', '.join(map(str, get_args(hint)))}", value
+    elif hint is bool:
+        if not isinstance(value, bool):
+            yield "true or false", value
+    elif hasattr(hint, "__metadata__"):
+        limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
+        if not isinstance(value, int | float) or value not in limits:
+            yield f"a value in {limits}", value
+        elif hint.__origin__ is int and not isinstance(value, int):
+            yield f"a whole number in {limits}", value
+    elif get_origin(hint) is tuple:
+        for item in value:
+            yield from _expectations(get_args(hint)[0], item)
+
+
+def _split_problems(data: DataConfig) -> Iterator[str]:
+    if data.train_size < 1:
+        total = data.train_size + data.validation_size
+        yield (
+            f"--data.validation-size is {data.validation_size}, which leaves no training image "
+            f"of {total}: choose less than {total}"
+        )
+
+
+def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> Iterator[str]:
+    if data.train_size < 1:
+        yield from _split_problems(data)
+    elif train.batch_size > data.train_size:
+        yield (
+            f"--train.batch-size is {train.batch_size}, more than the {data.train_size} training images: "
+            f"choose at most {data.train_size}"
+        )
+    elif total_steps * train.batch_size >= 2**31:
+        yield (
+            f"--train.epochs is {train.epochs}, which makes {total_steps * train.batch_size} examples: "
+            f"choose fewer, so that they stay below 2**31"
+        )
+
+
+def _network_problems(model: ModelConfig) -> Iterator[str]:
+    if len(model.widths) != len(model.depths):
+        yield (
+            f"--model.widths has {len(model.widths)} stages and --model.depths {len(model.depths)}: "
+            "give both the same number"
+        )
+    if not 1 <= len(model.widths) <= 4:
+        yield f"--model.widths has {len(model.widths)} stages: choose one to four, each halves the 28x28 image"
+    if model.stem != "pooled" and model.family != "resnet":
+        yield (
+            f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "
+            "choose pooled or --model.family resnet"
+        )
+    if model.stochastic_depth and model.family != "resnet":
+        yield (
+            f"--model.stochastic-depth is {model.stochastic_depth}, but {model.family} has no residual blocks to skip: "
+            "choose 0 or --model.family resnet"
+        )
+
+
+def _mixing_problems(augment: AugmentConfig, batch_size: int) -> Iterator[str]:
+    if augment.mixup_alpha and augment.cutmix_alpha:
+        yield (
+            f"--augment.mixup-alpha is {augment.mixup_alpha} and --augment.cutmix-alpha {augment.cutmix_alpha}: "
+            "choose 0 for one of them"
+        )
+    elif batch_size == 1 and (augment.mixup_alpha or augment.cutmix_alpha):
+        flag, alpha = ("mixup", augment.mixup_alpha) if augment.mixup_alpha else ("cutmix", augment.cutmix_alpha)
+        yield (
+            f"--augment.{flag}-alpha is {alpha}, but --train.batch-size 1 has no second image to mix with: "
+            f"choose 0 or a larger batch"
+        )

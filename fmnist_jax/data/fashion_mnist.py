@@ -1,0 +1,167 @@
+"""Fashion-MNIST through TFDS, without TensorFlow.
+
+TFDS downloads, checks and stores; what lies on disk afterwards is its own `fashion_mnist/3.0.1`. Its builder
+reads, unzips and encodes with TensorFlow, so the subclass here does those three with NumPy, gzip and Pillow.
+This is the only module that imports `tensorflow_datasets`, and only `data.load` imports this one, when there
+is no decoded copy yet.
+"""
+
+import contextlib
+import gzip
+import io
+import os
+import socket
+import zlib
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.image_classification import mnist
+
+from fmnist_jax.errors import DataError
+from fmnist_jax.system import lock
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+_URL = mnist.FashionMNIST.URL
+_CONNECT_TIMEOUT = 5.0  # seconds; TFDS itself would retry for a minute before it says that there is no network
+
+
+class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
+    """TFDS's own builder (its name, version, features, addresses and checksums), reading without TensorFlow."""
+
+    name = "fashion_mnist"
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        paths = dl_manager.download({split: [_URL + name for name in names] for split, names in _FILES.items()})
+        return {split: self._generate_examples(*paths[split]) for split in _FILES}
+
+    def _generate_examples(self, images_path: os.PathLike, labels_path: os.PathLike) -> Iterator[tuple[int, dict]]:
+        images = read_idx(Path(images_path))
+        labels = read_idx(Path(labels_path))
+        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+            png = io.BytesIO()
+            Image.fromarray(image).save(png, format="PNG")
+            png.seek(0)
+            yield index, {"image": png, "label": int(label)}
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads one gzip-compressed IDX file of unsigned bytes (the format of yann.lecun.com/exdb/mnist).
+
+    Raises:
+      DataError: the file is not what its name says.
+    """
+    try:
+        with gzip.open(path) as file:
+            raw = file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole gzip file ({error}): download it again") from error
+    dimensions = raw[3] if raw[:3] == b"\x00\x00\x08" and len(raw) >= 4 else 0
+    header = 4 + 4 * dimensions
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
+    if not dimensions or len(raw) != header + prod(shape):
+        raise DataError(f"{path} is not an IDX file of unsigned bytes: download it again")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
+    """Prepares the data set, unless that has been done, and decodes it.
+
+    Returns:
+      `train_images` u8[60000, 28, 28, 1], `train_labels` i32[60000], `test_images` u8[10000, 28, 28, 1] and
+      `test_labels` i32[10000], in TFDS's order.
+
+    Raises:
+      DataError: a file is missing or wrong, there is no network, or `data_dir` is damaged or cannot be written.
+    """
+    try:
+        return decode(prepare(data_dir, raw_dir))
+    except DataError:
+        raise
+    # TFDS and the readers under it raise errors of many kinds, protobuf's and requests' among them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"cannot prepare or read {data_dir / 'fashion_mnist'} ({reason}): delete that folder and start again, or "
+            f"choose another --data.dir"
+        ) from error
+
+
+def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
+    """Downloads (or takes from `raw_dir`) and prepares the data set, unless that has been done.
+
+    Raises:
+      DataError: a file is missing or wrong, or there is no network.
+    """
+    builder = _builder(data_dir)
+    if builder.info.splits:
+        return builder
+    if raw_dir is None:
+        _check_network(data_dir)
+    else:
+        _check_raw_files(raw_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with lock.in_turn(data_dir):
+        builder = _builder(data_dir)
+        if builder.info.splits:  # another process has prepared it while this one waited
+            return builder
+        print(f"preparing Fashion-MNIST in {data_dir}, once; this takes about 20 s after the download", flush=True)
+        tfds.disable_progress_bar()
+        config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
+            builder.download_and_prepare(download_config=config)
+    return builder
+
+
+def _builder(data_dir: Path) -> FashionMNIST:
+    return FashionMNIST(data_dir=data_dir, file_format="array_record")
+
+
+def _check_raw_files(raw_dir: Path) -> None:
+    """Compares the files with the sizes and SHA-256 values that TFDS lists, before it copies any."""
+    listed = checksums.get_all_url_infos()
+    known = {name: listed[_URL + name] for names in _FILES.values() for name in names}
+    for name, info in known.items():
+        path = raw_dir / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing: --data.raw-dir (or FMNIST_RAW_DIR) must hold {', '.join(known)}")
+        found = checksums.compute_url_info(path)
+        if found.checksum != info.checksum:
+            raise DataError(
+                f"{path} has SHA-256 {found.checksum}, expected {info.checksum}: it is damaged, or another "
+                f"data set (or an error page); download it again from {_URL}{name}"
+            )
+
+
+def _check_network(data_dir: Path) -> None:
+    """Refuses within seconds when the files are neither downloaded nor to be reached."""
+    if any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")):
+        return
+    host = urlparse(_URL).netloc
+    try:
+        socket.create_connection((host, 80), timeout=_CONNECT_TIMEOUT).close()
+    except OSError as error:
+        raise DataError(
+            f"no Fashion-MNIST in {data_dir} and {host} cannot be reached ({error}): connect to a network, or put "
+            f"the four original .gz files into a folder and name it by --data.raw-dir (or FMNIST_RAW_DIR)"
+        ) from error
+
+
+def decode(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:
+    """Reads every example in bulk, which takes a third of the time of reading them one at a time."""
+    arrays = {}
+    for split in _FILES:
+        source = builder.as_data_source(split)
+        examples = source.__getitems__(range(len(source)))
+        arrays[f"{split}_images"] = np.stack([example["image"] for example in examples])
+        arrays[f"{split}_labels"] = np.array([example["label"] for example in examples], np.int32)
+    return arrays

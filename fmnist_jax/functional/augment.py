@@ -1,0 +1,200 @@
+"""Random variations of training images: pure functions `(key, images) -> images`, run on the device."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.scipy.ndimage import map_coordinates
+
+from fmnist_jax.config.schema import AugmentConfig
+
+Augment = Callable[[Array, Array], Array]
+"""`(key, images [B, H, W, C]) -> images` of the same shape and dtype."""
+
+# Folded into the root key of a run, so that the first mirrorings share no stream with the order of the images
+# (2**32 - 1) and the steps, which fold in their number.
+_MIRROR_STREAM = 2**32 - 2
+
+
+def identity(key: Array, images: Array) -> Array:
+    """Returns the images as they are."""
+    del key
+    return images
+
+
+def random_flip(key: Array, images: Array) -> Array:
+    """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
+    mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array) -> Array:
+    """Mirrors each image in every other epoch: a coin thrown once an image decides whether in the even or odd ones.
+
+    Random mirroring shows an image the same way round twice in a row half of the time; this never does (Jordan 2024,
+    arXiv:2404.00498). It needs no memory: the coin is a hash of the index.
+
+    Args:
+      key: throws the coins; the same one in every epoch of a run.
+      images: [B, H, W, C].
+      indices: i32[B], which example each image is.
+      epochs: i32[B], counted from 0.
+
+    Returns:
+      [B, H, W, C].
+    """
+    coins = jax.random.fold_in(key, _MIRROR_STREAM)
+    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(coins, index)))(indices)
+    mirrored = first ^ (epochs % 2 == 1)
+    return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+
+
+def make_random_crop(padding: int) -> Augment:
+    """Shifts each image by a uniform whole number of pixels in [-padding, padding], both ways.
+
+    A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. What moves in from outside is 0,
+    which in Fashion-MNIST is the background.
+    """
+
+    def random_crop(key: Array, images: Array) -> Array:
+        batch, *shape = images.shape
+        corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), shape))(padded, corners)
+
+    return random_crop
+
+
+def rotate(images: Array, degrees: Array) -> Array:
+    """Turns each image anticlockwise about its centre, interpolating between four pixels; 0 moves in from outside.
+
+    Args:
+      images: [B, H, W, C].
+      degrees: f32[B].
+
+    Returns:
+      [B, H, W, C] in the dtype of `images`, rounded to whole numbers.
+    """
+    height, width = images.shape[1:3]
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+    rows, columns = jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32)
+    y, x = jnp.meshgrid(rows - centre_y, columns - centre_x, indexing="ij")
+
+    def turn(image: Array, angle: Array) -> Array:
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        source = [cos * y + sin * x + centre_y, cos * x - sin * y + centre_x]
+        return jax.vmap(lambda channel: map_coordinates(channel, source, order=1), -1, -1)(image)
+
+    return jnp.round(jax.vmap(turn)(images.astype(jnp.float32), jnp.deg2rad(degrees))).astype(images.dtype)
+
+
+def make_random_rotation(degrees: float) -> Augment:
+    """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
+
+    def random_rotation(key: Array, images: Array) -> Array:
+        angles = jax.random.uniform(key, images.shape[:1], minval=-degrees, maxval=degrees)
+        return rotate(images, angles)
+
+    return random_rotation
+
+
+def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array:
+    """Marks the pixels of one box an image; what of it lies outside the image is cut off.
+
+    Args:
+      corners: i32[B, 2], row and column of the first pixel, which may be negative.
+      sizes: i32[B, 2], rows and columns.
+      height: H.
+      width: W.
+
+    Returns:
+      bool[B, H, W, 1].
+    """
+    ends = corners + sizes
+    rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
+    down = (rows >= corners[:, :1]) & (rows < ends[:, :1])
+    across = (columns >= corners[:, 1:]) & (columns < ends[:, 1:])
+    return down[:, :, None, None] & across[:, None, :, None]
+
+
+def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02, 0.4), aspect: float = 0.3) -> Augment:
+    """Overwrites a random rectangle of some images with random pixels (Zhong et al. 2017, arXiv:1708.04896).
+
+    Where the paper draws rectangles until one fits, this draws the aspect among those at which the area fits.
+
+    Args:
+      probability: with which an image is chosen.
+      area: bounds of the rectangle's share of the image, uniform between them.
+      aspect: the least height of a rectangle relative to its width, and width relative to height; log-uniform.
+    """
+
+    def random_erasing(key: Array, images: Array) -> Array:
+        batch, height, width, _ = images.shape
+        chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
+        chosen = jax.random.bernoulli(chosen_key, probability, (batch, 1, 1, 1))
+        share = jax.random.uniform(share_key, (batch,), minval=area[0], maxval=area[1])
+        widest = -jnp.log(jnp.maximum(share, aspect))
+        ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (batch,), minval=-1.0))
+        sides = [height * jnp.sqrt(share * ratio), width * jnp.sqrt(share / ratio)]
+        sizes = jnp.round(jnp.stack(sides, -1)).astype(jnp.int32)
+        room = jnp.array([[height, width]]) - sizes
+        corners = jax.random.randint(corner_key, (batch, 2), 0, room + 1)
+        noise = jax.random.bits(pixel_key, images.shape, jnp.uint8).astype(images.dtype)
+        return jnp.where(chosen & inside_boxes(corners, sizes, height, width), noise, images)
+
+    return random_erasing
+
+
+def make_cutout(size: int) -> Augment:
+    """Blackens a square around a random pixel of each image (DeVries & Taylor 2017, arXiv:1708.04552).
+
+    What of the square lies outside the image is lost, as in the paper, so that many images lose less than a square.
+
+    Args:
+      size: of a side, in pixels.
+    """
+
+    def cutout(key: Array, images: Array) -> Array:
+        batch, height, width, _ = images.shape
+        centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]]))
+        erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size), height, width)
+        return jnp.where(erased, jnp.zeros_like(images), images)
+
+    return cutout
+
+
+def chain(*augments: Augment) -> Augment:
+    """Applies augmentations in turn, each with a key of its own."""
+
+    def chained(key: Array, images: Array) -> Array:
+        for index, augment in enumerate(augments):
+            images = augment(jax.random.fold_in(key, index), images)
+        return images
+
+    return chained
+
+
+def make_augment(config: AugmentConfig) -> Augment:
+    """Composes the augmentations that a configuration names and that need nothing but the images."""
+    chosen: list[Augment] = []
+    if config.flip == "random":
+        chosen.append(random_flip)
+    if config.crop_padding:
+        chosen.append(make_random_crop(config.crop_padding))
+    if config.rotation:
+        chosen.append(make_random_rotation(config.rotation))
+    if config.erase_probability:
+        chosen.append(make_random_erasing(config.erase_probability))
+    if config.cutout:
+        chosen.append(make_cutout(config.cutout))
+    return chain(*chosen)
+
+
+def normalize(images: Array) -> Array:
+    """Scales uint8 images to float32 in [0, 1].
+
+    The background stays exactly 0, which is what the convolutions pad with; centring is left to the
+    first batch normalisation, which makes the data set's mean and deviation immaterial.
+    """
+    return images.astype(jnp.float32) / 255.0

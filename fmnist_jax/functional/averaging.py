@@ -1,0 +1,50 @@
+"""An exponential average of the weights, which evaluation uses in their place."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fmnist_jax.functional.metrics import Metrics
+from fmnist_jax.functional.state import TrainState, Weights
+from fmnist_jax.functional.train_step import Batch, TrainStep
+
+
+def start_average(state: TrainState) -> TrainState:
+    """Starts an average of the parameters and batch statistics at their present values."""
+    # Copies, because a buffer that a state holds twice cannot be donated.
+    params, batch_stats = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
+    return dataclasses.replace(state, averages=Weights(params, batch_stats))
+
+
+def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
+    """Makes a step that also moves the average towards the new weights (Polyak & Juditsky 1992).
+
+    After the step of number t, counted from 0, the average keeps min(decay, (1 + t) / (10 + t)) of itself, so
+    that the first weights are soon forgotten.
+
+    Args:
+      step_fn: what `make_train_step` returns.
+      decay: share of the average that a step keeps in the long run, in [0, 1).
+
+    Raises (the step):
+      ValueError: the state has no average.
+    """
+
+    def averaging_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if state.averages is None:
+            raise ValueError("the state keeps no average of its weights: give it one by start_average")
+        after, metrics = step_fn(state, batch)
+        steps = state.step.astype(jnp.float32)
+        kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
+        latest = Weights(after.params, after.batch_stats)
+        averages = optax.incremental_update(latest, state.averages, 1 - kept)
+        return dataclasses.replace(after, averages=averages), metrics
+
+    return averaging_step
+
+
+def weights_to_score(state: TrainState) -> Weights:
+    """The average where the state keeps one, else the latest weights: what evaluation and prediction use."""
+    return Weights(state.params, state.batch_stats) if state.averages is None else state.averages

@@ -1,0 +1,54 @@
+"""Evaluation, as pure functions apart from training."""
+
+from collections.abc import Callable, Iterable
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.metrics import LossFn, Metrics, batch_metrics, cross_entropy, total
+from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.train_step import Batch
+
+Predict = Callable[[Params, BatchStats, Array | np.ndarray], Array]
+EvalStep = Callable[[Params, BatchStats, Batch], Metrics]
+
+
+def make_predict(model: Model) -> Predict:
+    """Makes `predict(params, batch_stats, images u8[B, 28, 28, 1]) -> logits f32[B, 10]`."""
+
+    def predict(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        logits, _ = model.apply(params, batch_stats, normalize(jnp.asarray(images)), train=False)
+        return logits
+
+    return predict
+
+
+def make_mirrored_predict(predict: Predict) -> Predict:
+    """Makes a `predict` that averages the logits of each image and its mirror image.
+
+    But for a constant an image, the mean of logits is that of log-probabilities. Mirroring at test time is as old as
+    Krizhevsky et al. 2012, who averaged probabilities.
+    """
+
+    def mirrored_predict(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        return (predict(params, batch_stats, images) + predict(params, batch_stats, images[:, :, ::-1])) / 2
+
+    return mirrored_predict
+
+
+def make_eval_step(predict: Predict, *, loss_fn: LossFn = cross_entropy) -> EvalStep:
+    """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 count nowhere."""
+
+    def eval_step(params: Params, batch_stats: BatchStats, batch: Batch) -> Metrics:
+        labels = jnp.asarray(batch.labels)
+        logits = predict(params, batch_stats, batch.images)
+        return batch_metrics(logits, labels, loss_fn(logits, labels))
+
+    return eval_step
+
+
+def evaluate_batches(eval_step: EvalStep, params: Params, batch_stats: BatchStats, batches: Iterable[Batch]) -> Metrics:
+    """Adds up the metrics of all batches."""
+    return total(eval_step(params, batch_stats, batch) for batch in batches)

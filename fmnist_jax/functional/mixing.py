@@ -1,0 +1,87 @@
+"""Training images mixed in pairs, and labels alike: pure functions `(key, images, labels) -> (images, labels)`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.functional.augment import inside_boxes
+from fmnist_jax.functional.labels import class_weights
+
+Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""`(key, images f32[B, H, W, C], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
+
+The labels that come back are i32[B] as they came, or the weights f32[B, K] of the classes in each image.
+"""
+
+
+def unmixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+    """Returns the images and labels as they are."""
+    del key
+    return images, labels
+
+
+def make_mixup(alpha: float, probability: float = 1.0) -> Mix:
+    """Averages each image with another of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
+
+    Args:
+      alpha: an image's share in the average is drawn from Beta(alpha, alpha), for each image anew.
+      probability: with which an image is mixed at all.
+    """
+
+    def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        shares, partners = _draw_pairs(key, len(images), alpha, probability)
+        own = shares.reshape(-1, 1, 1, 1)
+        return own * images + (1 - own) * images[partners], _mix_labels(labels, shares, partners)
+
+    return mixup
+
+
+def make_cutmix(alpha: float, probability: float = 1.0) -> Mix:
+    """Pastes a box of another image of the batch into each (Yun et al. 2019, arXiv:1905.04899).
+
+    The box has the image's aspect and a random pixel for its centre. The labels' weights are the shares of the
+    pixels, counted once the box has been cut off at the border.
+
+    Args:
+      alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), for each image anew.
+      probability: with which an image is mixed at all.
+    """
+
+    def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        batch, height, width, _ = images.shape
+        pair_key, centre_key = jax.random.split(key)
+        shares, partners = _draw_pairs(pair_key, batch, alpha, probability)
+        shape = jnp.array([[height, width]])
+        sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
+        centres = jax.random.randint(centre_key, (batch, 2), 0, shape)
+        pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
+        kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
+        return jnp.where(pasted, images[partners], images), _mix_labels(labels, kept, partners)
+
+    return cutmix
+
+
+def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
+    """Draws the share f32[B] of each image in its mixture, and the other one's place i32[B] in the batch."""
+    share_key, chosen_key, partner_key = jax.random.split(key, 3)
+    shares = jax.random.beta(share_key, alpha, alpha, (batch,))
+    chosen = jax.random.bernoulli(chosen_key, probability, (batch,))
+    return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, batch)
+
+
+def _mix_labels(labels: Array, shares: Array, partners: Array) -> Array:
+    weights = class_weights(labels)
+    own = shares[:, None]
+    return own * weights + (1 - own) * weights[partners]
+
+
+def make_mix(config: AugmentConfig) -> Mix:
+    """Makes the one mixture that a configuration names, or none."""
+    if config.mixup_alpha:
+        return make_mixup(config.mixup_alpha, config.mix_probability)
+    if config.cutmix_alpha:
+        return make_cutmix(config.cutmix_alpha, config.mix_probability)
+    return unmixed

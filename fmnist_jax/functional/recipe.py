@@ -1,0 +1,55 @@
+"""What a configuration trains, as pure functions: everything but the data, the files and the clock."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import optax
+from jax import Array
+
+from fmnist_jax.config.schema import Config
+from fmnist_jax.functional.augment import make_augment
+from fmnist_jax.functional.averaging import make_averaging_step, start_average
+from fmnist_jax.functional.metrics import make_cross_entropy
+from fmnist_jax.functional.mixing import make_mix
+from fmnist_jax.functional.model import Model, make_model
+from fmnist_jax.functional.optim import make_optimizer, make_schedule
+from fmnist_jax.functional.state import TrainState, init_state
+from fmnist_jax.functional.train_step import Sample, TrainStep, make_train_step, sample_batch, sample_mirrored_batch
+
+
+class Recipe(NamedTuple):
+    """The parts of a training run, to be jitted, mapped or replaced one by one."""
+
+    model: Model
+    schedule: optax.Schedule
+    init: Callable[[Array], TrainState]
+    """`key -> state`, before the first step."""
+    sample: Sample
+    step: TrainStep
+
+
+def make_recipe(config: Config) -> Recipe:
+    """Composes the parts that a configuration names.
+
+    Its `data` and `run` are not looked at, but for the number of steps over which the learning rate goes.
+    """
+    model = make_model(config.model)
+    schedule = make_schedule(config.optim, config.total_steps)
+    optimizer = make_optimizer(config.optim, schedule)
+    step = make_train_step(
+        model,
+        optimizer,
+        loss_fn=make_cross_entropy(config.train.label_smoothing),
+        augment=make_augment(config.augment),
+        mix=make_mix(config.augment),
+    )
+    sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
+    if not config.train.average_decay:
+        return Recipe(model, schedule, lambda key: init_state(model, optimizer, key), sample, step)
+    return Recipe(
+        model,
+        schedule,
+        lambda key: start_average(init_state(model, optimizer, key)),
+        sample,
+        make_averaging_step(step, config.train.average_decay),
+    )

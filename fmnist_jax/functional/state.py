@@ -1,0 +1,50 @@
+"""The state of training: arrays only, so that it can be jitted, mapped, donated, sharded and saved."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax import Array
+
+from fmnist_jax.functional.model import BatchStats, Model, Params
+
+
+class Weights(NamedTuple):
+    """What a model computes with."""
+
+    params: Params
+    batch_stats: BatchStats
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that a training step reads and writes."""
+
+    step: Array
+    """i32[]: steps taken."""
+    params: Params
+    batch_stats: BatchStats
+    opt_state: optax.OptState
+    key: Array
+    """The root key of the run, a constant: a step derives its own keys from it and the step number."""
+    averages: Weights | None = None
+    """The average of the weights over the steps, where one is kept."""
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
+    """Initialises the state before the first step; pure, so `jax.vmap` over keys makes many at once."""
+    init_key, root_key = jax.random.split(key)
+    params, batch_stats = model.init(init_key)
+    return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), root_key)
+
+
+def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
+    """Describes the state by shapes and dtypes alone (`jax.ShapeDtypeStruct`), computing nothing."""
+    return jax.eval_shape(lambda: init_state(model, optimizer, jax.random.key(0)))
+
+
+def param_count(params: Params) -> int:
+    """Counts the trainable numbers."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,131 @@
+"""The run directory and the files in it."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmnist_jax.config.schema import Config, from_dict
+from fmnist_jax.errors import FmnistError
+from fmnist_jax.system.storage import check_writable, unwritten, write_figure, write_text, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the directory; `make` makes it.
+
+        Raises:
+          FmnistError: a run cannot be written there.
+        """
+        self.path = path.absolute()
+        check_writable(self.path, "--run.dir")
+
+    def make(self, bytes_needed: int) -> None:
+        """Makes the directory if it is missing.
+
+        Raises:
+          FmnistError: it cannot be made, or the disk has not so many bytes free.
+        """
+        try:
+            (self.path / "figures").mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise FmnistError(f"cannot make {self.path} ({error.strerror}): choose another --run.dir") from error
+        if free < bytes_needed:
+            raise FmnistError(
+                f"{self.path} has {free:,} bytes free and the run needs {bytes_needed:,}: "
+                f"free space or choose another --run.dir"
+            )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Orbax's directory."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line a log interval or evaluation."""
+        return self.path / "metrics.jsonl"
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Replaces a JSON file in one step, so that a reader never sees half of it."""
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Replaces a text file in one step."""
+        write_text(self.path / name, text)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Reads a JSON file, or returns None if there is none."""
+        return read_json(self.path / name)
+
+    def read_config(self) -> Config | None:
+        """The configuration that the run was started with, or None if it has not been started."""
+        return read_config(self.path)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Appends a metrics line."""
+        self._append(self.metrics, record)
+
+    def append_session(self, record: Mapping[str, Any]) -> None:
+        """Appends to `sessions.jsonl` what a start of the run was told that changes nothing in what is trained."""
+        self._append(self.path / "sessions.jsonl", record)
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes an uncompressed `.npz` file."""
+        write_whole(self.path / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+    def save_figure(self, name: str, figure: "Figure") -> None:
+        """Writes `figures/<name>.png`."""
+        write_figure(self.path / "figures" / f"{name}.png", figure)
+
+    def _append(self, path: Path, record: Mapping[str, Any]) -> None:
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise unwritten(path, error) from error
+
+    def records(self) -> list[dict[str, Any]]:
+        """Reads the metrics lines, leaving out a last one that a kill cut short."""
+        return read_records(self.path)
+
+    def forget_after(self, step: int) -> list[dict[str, Any]]:
+        """Drops the metrics lines past a step, which a resumed run will write again; returns those that stay."""
+        kept = [record for record in self.records() if record["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
+        return kept
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON file, or returns None if there is none."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise FmnistError(f"{path} is damaged ({error}): restore it or choose another run directory") from error
+
+
+def read_config(directory: Path) -> Config | None:
+    """The configuration of the run in a directory, which may be read-only; None if there is none."""
+    values = read_json(directory / "config.json")
+    return None if values is None else from_dict(values)
+
+
+def read_records(directory: Path) -> list[dict[str, Any]]:
+    """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
+    path = directory / "metrics.jsonl"
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error

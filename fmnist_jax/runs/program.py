@@ -1,0 +1,63 @@
+"""The compiled functions of a run, and what they work on."""
+
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fmnist_jax.config.schema import TrainConfig
+from fmnist_jax.data.dataset import Splits, padded_batches
+from fmnist_jax.functional.averaging import weights_to_score
+from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
+from fmnist_jax.functional.recipe import Recipe
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.functional.train_step import Batch, TrainChunk, make_train_chunk
+from fmnist_jax.system import compilation
+
+
+class Program(NamedTuple):
+    """What a run computes with."""
+
+    train_data: Batch
+    """All training images, on the device."""
+    learning_rates: np.ndarray
+    """f32[total_steps]."""
+    chunk: TrainChunk
+    eval_step: EvalStep
+    predict: Predict
+    compile_seconds: float
+
+
+def prepare(
+    recipe: Recipe, splits: Splits, train: TrainConfig, *, max_steps: int, total_steps: int
+) -> tuple[TrainState, Program]:
+    """Puts the training images on the device, initialises the state, and compiles.
+
+    Args:
+      recipe: what to train.
+      splits: on what.
+      train: batch sizes and seed.
+      max_steps: the longest chunk.
+      total_steps: of the run.
+    """
+    chunk = make_train_chunk(recipe.step, train.batch_size, max_steps, sample=recipe.sample)
+    predict = make_predict(recipe.model)
+    start = time.perf_counter()
+    key = jax.random.key(train.seed)
+    train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
+    eval_batch = next(padded_batches(splits.test, train.eval_batch_size))
+    init = jax.jit(recipe.init).lower(key)
+    state = init.compile(compiler_options={**compilation.FOR_ONE_CALL})(key)
+    weights, options = weights_to_score(state), compilation.compiler_options()
+    program = Program(
+        train_data=train_data,
+        # All of them now, because a computation in the loop would wait for the chunk that is running.
+        learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(total_steps))),
+        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(options),
+        eval_step=jax.jit(make_eval_step(predict)).lower(*weights, eval_batch).compile(options),
+        predict=jax.jit(predict).lower(*weights, eval_batch.images).compile(options),
+        compile_seconds=0.0,
+    )
+    return state, program._replace(compile_seconds=time.perf_counter() - start)

@@ -1,0 +1,85 @@
+"""Whether and from where a run goes on: what must be the same, what is damaged, and the newest checkpoint."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from fmnist_jax.config.schema import Config, diff
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.directory import RunDirectory
+
+
+def refuse_other_run(directory: RunDirectory, config: Config) -> None:
+    """Checks that a directory is free, or holds a run of this configuration.
+
+    Raises:
+      CheckpointError: it holds another run, or what is left of one.
+    """
+    started = directory.read_config()
+    if started is None:
+        if checkpoint.steps(directory.checkpoints):
+            raise CheckpointError(f"{directory.path} has checkpoints but no config.json: choose another --run.dir")
+        return
+    # Where the data lie and what is told of the run may change; what is trained may not.
+    data_config = replace(config.data, dir=started.data.dir, raw_dir=started.data.raw_dir)
+    changed = diff(started, replace(config, preset=started.preset, data=data_config, run=started.run))
+    if changed:
+        raise CheckpointError(
+            f"{directory.path} holds a run of another configuration ({'; '.join(changed)}): "
+            f"give the old values, or another --run.dir"
+        )
+
+
+def warn_of_damage(directory: RunDirectory, saves: Iterable[int]) -> None:
+    """Moves damaged checkpoints out of the way, and says so.
+
+    Args:
+      directory: of the run.
+      saves: the steps at which it saves, in order; the first two are looked at.
+
+    Raises:
+      CheckpointError: no checkpoint is left though the run has got past one.
+    """
+    for problem in checkpoint.set_aside_damaged(directory.checkpoints):
+        print(f"warning: {problem}; moved to {directory.path / 'damaged'}", file=sys.stderr)
+    records = directory.records()
+    # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
+    second = next(islice(saves, 1, None), None)
+    lost = second is not None and records and records[-1]["step"] > second
+    if lost and not checkpoint.steps(directory.checkpoints):
+        raise CheckpointError(
+            f"{directory.checkpoints} is empty though the run has got to step {records[-1]['step']}: "
+            f"bring the checkpoints back, or start anew with another --run.dir"
+        )
+
+
+def restore_latest(directory: Path, state: TrainState, total_steps: int, dataset_digest: str) -> TrainState:
+    """Restores the newest checkpoint in a directory, or returns the state as it is if there is none.
+
+    Raises:
+      CheckpointError: it belongs to other data, another model or another optimiser.
+    """
+    saved = checkpoint.steps(directory)
+    if not saved:
+        return state
+    refuse_other_data(directory, saved[-1], dataset_digest)
+    print(f"going on from step {saved[-1]} of {total_steps}")
+    return checkpoint.restore(directory, saved[-1], like=state)
+
+
+def refuse_other_data(directory: Path, step: int, dataset_digest: str) -> None:
+    """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
+
+    Raises:
+      CheckpointError: it was not.
+    """
+    before = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
+    if before != dataset_digest:
+        raise CheckpointError(
+            f"checkpoint {step} in {directory} was trained on images with digest {before}, and those at hand "
+            f"have {dataset_digest}: bring back the data set, or start anew with another --run.dir"
+        )

@@ -1,0 +1,146 @@
+"""Figures of what a network has learnt: pure functions from arrays to a matplotlib `Figure`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from fmnist_jax.analysis.inspection import Projection
+from fmnist_jax.views.style import (
+    CLASS_COLOURS,
+    CLASS_MARKERS,
+    DIVERGING,
+    SEQUENTIAL,
+    describe,
+    new_figure,
+    show_image,
+    without_ticks,
+)
+
+_FILTER_COLUMNS = 8
+_KERNELS = 64
+_LAYERS = 8
+_CHANNELS = 10  # of a layer, the most active
+
+
+def filters(kernels: np.ndarray) -> Figure:
+    """Draws kernels of the first convolution on one scale, at most 64 of them.
+
+    Args:
+      kernels: f[F, K, K].
+    """
+    shown = kernels[:_KERNELS]
+    rows = -(-len(shown) // _FILTER_COLUMNS)
+    figure = new_figure(8.2, 0.95 * rows + 0.8)
+    places = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
+    most = np.abs(kernels).max()
+    for number, (axes, kernel) in enumerate(zip(places.ravel(), shown, strict=False)):
+        image = axes.imshow(kernel, cmap=DIVERGING, vmin=-most, vmax=most)
+        axes.set_title(f"{number}", fontsize=8, pad=2)
+        without_ticks(axes)
+    for axes in places.ravel()[len(shown) :]:
+        axes.set_axis_off()
+    figure.colorbar(image, ax=places, label="weight", shrink=0.9)
+    count = f"{len(kernels)}" if len(shown) == len(kernels) else f"{len(shown)} of {len(kernels)}"
+    figure.suptitle(f"{count} kernels of the first convolution, {kernels.shape[1]}x{kernels.shape[2]} pixels")
+    return figure
+
+
+def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) -> Figure:
+    """Draws what layers make of one image: their most active channels, a row a layer, at most 8 evenly spread layers.
+
+    Args:
+      image: u8[28, 28, 1].
+      layers: f[H, W, C] each, first layer first.
+      name: of the image, for the title.
+    """
+    chosen = np.unique(np.linspace(0, len(layers) - 1, min(_LAYERS, len(layers))).round().astype(int))
+    figure = new_figure(10.2, 0.98 * len(chosen) + 0.7)
+    places = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
+    for axes in places.ravel():
+        without_ticks(axes)
+    show_image(places[0, 0], image)
+    for row, number in zip(places, chosen, strict=True):
+        layer = layers[number]
+        height, width, channels = layer.shape
+        most_active = np.argsort(-layer.mean((0, 1)), kind="stable")[:_CHANNELS]
+        label = f"layer {number + 1}\n{height}x{width}\n{channels} channels"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        for axes, channel in zip(row[1:], most_active, strict=False):
+            shown = axes.imshow(layer[..., channel], cmap=SEQUENTIAL, vmin=min(0, layer.min()), vmax=layer.max())
+            axes.set_title(f"{channel}", fontsize=7, pad=2)
+        figure.colorbar(shown, ax=row, shrink=0.85, aspect=8, pad=0.01).ax.tick_params(labelsize=7)
+    figure.suptitle(f"{name}: the most active channels of each layer, by number; one scale a layer")
+    return figure
+
+
+def embedding_map(projection: Projection, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws images as points in the plane in which their features vary most, a colour and a marker a class.
+
+    Args:
+      projection: of the features of N images.
+      labels: i[N].
+      class_names: by label.
+    """
+    figure = new_figure(8.4, 6.4)
+    axes = figure.subplots()
+    outlined = [withStroke(linewidth=3, foreground="white")]
+    named: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
+    for label in np.unique(labels):
+        points = projection.points[labels == label]
+        colour, marker = CLASS_COLOURS[label % 10], CLASS_MARKERS[label % 10]
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=14,
+            c=colour,
+            marker=marker,
+            alpha=0.55,
+            linewidths=0,
+            label=class_names[label],
+        )
+    for label, (x, y) in _apart(projection.points, labels).items():
+        axes.text(x, y, class_names[label], **named)
+    first, second = projection.shares
+    describe(
+        axes,
+        f"Features of the last hidden layer, {len(labels):,} images",
+        x=f"first principal component ({first:.0%} of the variance)",
+        y=f"second principal component ({second:.0%} of the variance)",
+    )
+    figure.legend(loc="outside right upper", markerscale=1.8, frameon=False)
+    return figure
+
+
+def _apart(points: np.ndarray, labels: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Finds a place for the name of each class: the middle of its points, moved up until it covers no other name."""
+    width, height = np.ptp(points, axis=0) * (0.2, 0.04)
+    places: dict[int, tuple[float, float]] = {}
+    middles = {int(label): np.median(points[labels == label], axis=0) for label in np.unique(labels)}
+    for label, (x, y) in sorted(middles.items(), key=lambda item: item[1][1]):
+        while height and any(abs(x - other) < width and abs(y - over) < height for other, over in places.values()):
+            y += height / 4  # noqa: PLW2901
+        places[label] = (float(x), float(y))
+    return places
+
+
+def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]) -> Figure:
+    """Draws images, and below each how much its highest logit hangs on each pixel.
+
+    Args:
+      images: u8[N, 28, 28, 1], N >= 1.
+      saliency: f[N, 28, 28].
+      names: of the N images.
+    """
+    figure = new_figure(0.9 + 1.15 * len(images), 2.85)
+    places = figure.subplots(2, len(images), squeeze=False)
+    for above, below, image, values, name in zip(*places, images, saliency, names, strict=True):
+        show_image(above, image)
+        above.set_title(name, fontsize=8.5)
+        shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
+        without_ticks(below)
+    figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")
+    figure.suptitle("How much the highest logit hangs on each pixel", fontsize=11)
+    return figure

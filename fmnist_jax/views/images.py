@@ -1,0 +1,111 @@
+"""Figures of a data set's images, and of what they were taken for: pure functions from arrays to a `Figure`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fmnist_jax.analysis.assessment import Assessment
+from fmnist_jax.views.style import BLUE, VERMILLION, new_figure, show_image, without_ticks
+
+_COLUMNS = 6
+
+
+def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
+    """Draws rows of images side by side, dark on light, each under its name.
+
+    Args:
+      rows: u8[N, H, W, 1] by name.
+    """
+    columns = max(len(images) for images in rows.values())
+    names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the letters of the longest
+    figure = new_figure(names + 0.54 * columns, 0.62 * len(rows))
+    for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
+        axes.imshow(255 - np.concatenate(list(images[..., 0]), axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
+        axes.set_anchor("E")  # what the pictures leave of the width is left to the names
+        without_ticks(axes)
+    return figure
+
+
+def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], per_class: int = 12) -> Figure:
+    """Draws a row of images for each class that there is.
+
+    Args:
+      images: u8[N, 28, 28, 1], N >= 1.
+      labels: i[N].
+      class_names: by label.
+      per_class: most images in a row.
+    """
+    return labelled_rows({class_names[label]: images[labels == label][:per_class] for label in np.unique(labels)})
+
+
+def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.ndarray) -> Figure:
+    """Draws the average image of each class, dark on light, over its name and the number of images.
+
+    Args:
+      averages: f[C, 28, 28, 1] in [0, 255].
+      class_names: C names.
+      counts: i[C].
+    """
+    columns = min(5, len(class_names))
+    rows = -(-len(class_names) // columns)
+    figure = new_figure(1.7 * columns, 2.15 * rows, padding=0.06)
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, average, name, count in zip(places, averages, class_names, counts, strict=False):
+        show_image(axes, average)
+        axes.set_title(name, fontsize=11)
+        axes.set_xlabel(f"{count:,} images", fontsize=9)
+    for axes in places[len(class_names) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def prediction_grid(
+    images: np.ndarray, assessment: Assessment, indices: np.ndarray, class_names: Sequence[str]
+) -> Figure:
+    """Draws images with what each was taken for and how surely; framed and marked by whether that is right.
+
+    Args:
+      images: u8[N, 28, 28, 1], those that were assessed.
+      assessment: of the N images.
+      indices: i[M]: the images to draw, in this order.
+      class_names: by label.
+    """
+    if not len(indices):
+        return _note("no image to show")
+    rows = -(-len(indices) // _COLUMNS)
+    figure = new_figure(1.75 * _COLUMNS, 2.35 * rows, padding=0.09)
+    places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, index in zip(places, indices, strict=False):
+        true, predicted = assessment.labels[index], assessment.predictions[index]
+        probability = assessment.probabilities[index, predicted]
+        show_image(axes, images[index])
+        _frame(axes, BLUE if true == predicted else VERMILLION)
+        mark = "✓" if true == predicted else "✗"
+        axes.set_title(f"{mark} {class_names[predicted]}\n{probability:.1%}", fontsize=9)
+        axes.set_xlabel(f"#{index}" if true == predicted else f"is {class_names[true]} (#{index})", fontsize=8)
+    for axes in places[len(indices) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def misclassified_grid(
+    images: np.ndarray, assessment: Assessment, class_names: Sequence[str], count: int = 24
+) -> Figure:
+    """Draws the images that were predicted wrong with the highest probability, surest first, at most so many."""
+    return prediction_grid(images, assessment, assessment.wrong[:count], class_names)
+
+
+def _frame(axes: Axes, colour: str) -> None:
+    axes.spines[:].set_visible(True)
+    axes.spines[:].set(color=colour, linewidth=2.5)
+
+
+def _note(text: str) -> Figure:
+    figure = new_figure(4, 1)
+    axes = figure.subplots()
+    without_ticks(axes)
+    axes.text(0.5, 0.5, text, ha="center", va="center")
+    return figure

@@ -1,0 +1,75 @@
+"""A sheet of people's own pictures, with what a network saw of each and took it for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, new_figure, without_ticks
+
+_ABREAST = 2  # pictures side by side on a sheet
+_TOP = 3
+
+
+def photo_sheet(
+    thumbnails: Sequence[np.ndarray],
+    boxes: Sequence[tuple[float, float, float, float]],
+    images: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """Draws pictures with the object that was found, what the network saw of each, and its three likeliest classes.
+
+    Args:
+      thumbnails: N pictures u8[h, w, 3].
+      boxes: of the objects: left, top, right, bottom as shares of width and height.
+      images: u8[N, 28, 28, 1].
+      probabilities: f[N, C].
+      class_names: C names.
+    """
+    abreast = min(_ABREAST, len(thumbnails))
+    rows = -(-len(thumbnails) // abreast)
+    figure = new_figure(5.9 * abreast, 1.9 * rows, padding=0.08)
+    places = figure.subplots(rows, 3 * abreast, squeeze=False, width_ratios=[1, 1, 1.1] * abreast).reshape(-1, 3)
+    shown = zip(places, thumbnails, boxes, images, probabilities, strict=False)
+    for (photo, seen, bars), thumbnail, box, image, shares in shown:
+        _draw_photo(photo, thumbnail, box)
+        seen.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        without_ticks(seen)
+        _draw_bars(bars, shares, class_names)
+    for photo, seen, bars in places[:abreast]:
+        photo.set_title("picture", fontsize=10)
+        seen.set_title("seen by the network", fontsize=10)
+        bars.set_title("probability", fontsize=10)
+    for axes in places[len(thumbnails) :].ravel():
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_photo(axes: Axes, thumbnail: np.ndarray, box: tuple[float, float, float, float]) -> None:
+    height, width = thumbnail.shape[:2]
+    left, top, right, bottom = np.array(box) * (width, height, width, height)
+    axes.imshow(thumbnail)
+    axes.add_patch(
+        Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=VERMILLION, linewidth=1.5)
+    )
+    # A square around any picture, so that what stands beside each other is of one height.
+    half = max(height, width) / 2
+    axes.set_xlim(width / 2 - half - 0.5, width / 2 + half - 0.5)
+    axes.set_ylim(height / 2 + half - 0.5, height / 2 - half - 0.5)
+    without_ticks(axes)
+    axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+
+
+def _draw_bars(axes: Axes, shares: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draws the most probable classes as bars, each with its name and share written over it."""
+    top = np.argsort(-shares, kind="stable")[:_TOP]
+    places = np.arange(len(top))
+    axes.barh(places, shares[top], height=0.3, color=BLUE)
+    for place, label in zip(places, top, strict=True):
+        axes.text(0, place - 0.22, f"{class_names[label]}  {shares[label]:.1%}", fontsize=9, va="bottom")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(top) - 0.6, -0.8)
+    without_ticks(axes)

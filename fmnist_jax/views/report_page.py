@@ -1,0 +1,149 @@
+"""The report as one page of HTML: what a run was, how well it does, and what it gets wrong."""
+
+import base64
+import io
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import Config, diff, to_dict
+from fmnist_jax.data.dataset import Dataset
+from fmnist_jax.views import scores
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION
+
+_EXAMPLES = 12  # images behind a cell of the confusion matrix
+_MISTAKES = 24  # images in the gallery
+
+# The page sets these, for light and dark; what a figure draws in black is the text's colour.
+_THEMED = {
+    BLUE: "var(--right)",
+    VERMILLION: "var(--wrong)",
+    GREY: "var(--muted)",
+    "#000000": "currentColor",
+    "#ffffff": "var(--card)",
+    "#cccccc": "var(--line)",
+    "#b0b0b0": "var(--muted)",
+}
+
+
+class Contents(NamedTuple):
+    """What a report tells of."""
+
+    name: str
+    """Of the run."""
+    config: Config
+    step: int
+    """Of the weights; fewer than `config.total_steps` in a run that has not ended."""
+    records: Sequence[Mapping[str, Any]]
+    """The lines of `metrics.jsonl`."""
+    environment: Mapping[str, Any]
+    summary: Mapping[str, Any]
+    """As in `summary.json`; empty before the end of the run."""
+    test: Dataset
+    logits: np.ndarray
+    """f32[N, 10] of the test images."""
+
+
+def render(contents: Contents) -> str:
+    """Renders a page that needs no other file and no network."""
+    assessment, test = assess(contents.logits, contents.test.labels), contents.test
+    cells = _cells(assessment)
+    mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
+    portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
+    shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
+    images = {index: _data_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fmnist_jax.views"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    return environment.get_template("report.html").render(
+        run=contents,
+        scores=assessment,
+        total_steps=contents.config.total_steps,
+        names=test.class_names,
+        weakest_first=np.argsort(np.nan_to_num(assessment.classes.f1, nan=2.0), kind="stable").tolist(),
+        portraits=portraits,
+        images=images,
+        mistakes=mistakes,
+        examples={"images": images, "cells": {f"{row}-{column}": each for (row, column), each in cells.items()}},
+        probabilities={index: float(assessment.probabilities[index].max()) for index in images},
+        charts={name: _svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
+        calibration={name: _svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()},
+        changes=_changes(contents.config),
+        settings=json.dumps(to_dict(contents.config), indent=2),
+        environment=list(_flattened(contents.environment)),
+    )
+
+
+def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
+    """Finds images for each cell (true, predicted) of the confusion matrix that has any, surest first."""
+    cells: dict[tuple[int, int], list[int]] = {}
+    for index in np.argsort(-assessment.probabilities.max(-1), kind="stable"):
+        found = cells.setdefault((int(assessment.labels[index]), int(assessment.predictions[index])), [])
+        if len(found) < _EXAMPLES:
+            found.append(int(index))
+    return cells
+
+
+def _portrait(assessment: Assessment, label: int) -> int | None:
+    """The image of a class of which the model is surest, and right if it ever is."""
+    of_class = np.flatnonzero(assessment.labels == label)
+    return int(of_class[assessment.probabilities[of_class, label].argmax()]) if len(of_class) else None
+
+
+def _changes(config: Config) -> list[tuple[str, str, str]]:
+    """What was changed of the preset, as (field, before, after), but for what changes nothing in the training."""
+    lines = diff(PRESETS.get(config.preset, Config()), config)
+    parts = [re.fullmatch(r"(.+?): (.*) -> (.*)", line, re.DOTALL) for line in lines]
+    return [(part[1], part[2], part[3]) for part in parts if part and not part[1].startswith("run.")]
+
+
+def _flattened(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Lists nested values as (name, text)."""
+    for name, value in values.items():
+        label = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield label, ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+        elif isinstance(value, list):
+            yield label, shlex.join(map(str, value)) if name == "command" else ", ".join(map(str, value))
+        else:
+            yield label, "unknown" if value is None else str(value)
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None or np.isnan(value) else f"{value:.{digits}%}"  # noqa: RUF001
+
+
+def _data_uri(image: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(file, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _svg(figure: Figure) -> Markup:
+    """Turns a figure into SVG that takes the colours and the type of the page around it."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fmnist_jax"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
+    head, _, body = drawing.partition(">")
+    # Without a size of its own it is as wide as its place.
+    drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
+    for colour, theme in _THEMED.items():
+        drawing = drawing.replace(colour.lower(), theme)
+    return Markup(f'<svg aria-hidden="true"{drawing}')

@@ -1,0 +1,179 @@
+"""Figures of scores: pure functions from arrays to a matplotlib `Figure`, without pyplot's global state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
+
+from fmnist_jax.analysis.calibration import Reliability, expected_calibration_error
+from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, new_figure
+
+
+def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draws loss, accuracy and learning rate over the epochs of a run, side by side.
+
+    Args:
+      records: the lines of `metrics.jsonl`.
+    """
+    figure = new_figure(11, 3.6)
+    for axes, draw in zip(figure.subplots(1, 3), (_loss, _accuracy, _learning_rate), strict=True):
+        draw(axes, records)
+    return figure
+
+
+def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Draws the parts of `curves` as a figure each, by name."""
+    panels = {"loss": _loss, "accuracy": _accuracy, "learning rate": _learning_rate}
+    figures = {name: new_figure(3.7, 2.9) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), records)
+    return figures
+
+
+def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    _plot(axes, records, "loss", 1, "training objective")
+    axes.set_ylim(bottom=0)
+    _over_epochs(axes, "Loss (nats)")
+    axes.legend()
+
+
+def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    _plot(axes, records, "accuracy", 100, "training")
+    axes.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
+    _ring_best(axes, records)
+    _over_epochs(axes, "Accuracy (%)")
+    axes.legend(loc="lower right")
+
+
+def _learning_rate(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    epochs, values = _series(records, "learning_rate")
+    axes.plot(epochs, values, color=BLUE, marker=_marker(epochs))
+    axes.set_ylim(bottom=0)
+    _over_epochs(axes, "Learning rate")
+
+
+def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: float, label: str) -> None:
+    """Plots a quantity on the training images, and on the validation images if there are any."""
+    epochs, values = _series(records, f"train_{name}", scale)
+    axes.plot(epochs, values, color=BLUE, label=label, marker=_marker(epochs), linewidth=1.2)
+    epochs, values = _series(records, f"val_{name}", scale)
+    if epochs:
+        style: dict[str, Any] = {"color": VERMILLION, "marker": "o", "markersize": 4, "linestyle": "--"}
+        axes.plot(epochs, values, label="validation", **style)
+
+
+def _over_epochs(axes: Axes, title: str) -> None:
+    describe(axes, title, x="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    """Rings the best validation accuracy, the later of two that are equal, as the best checkpoint is chosen."""
+    epochs, values = _series(records, "val_accuracy", 100)
+    if epochs:
+        value, epoch = max(zip(values, epochs, strict=True))
+        ring: dict[str, Any] = {"s": 70, "facecolors": "none", "edgecolors": "black", "zorder": 3}
+        axes.scatter([epoch], [value], label=f"best validation, {value:.2f}%", **ring)
+
+
+def _marker(points: Sequence[float]) -> str:
+    """Marks the points of a line only where there are too few to see it."""
+    return "." if len(points) < 3 else ""
+
+
+def _series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+    """The epochs and scaled values of the lines that have a key."""
+    having = [record for record in records if record.get(key) is not None]
+    return [record["epoch"] for record in having], [scale * record[key] for record in having]
+
+
+def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
+    """Leaves the first steps of a run, where the accuracy shoots up, below the visible axis."""
+    values = [100 * record["train_accuracy"] for record in records if record.get("train_accuracy") is not None]
+    return float(np.quantile(values, 0.25)) if values else 0.0
+
+
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws how often each true class was taken for each class: counts, and under them the share of the true class.
+
+    Args:
+      confusion: i[C, C], true class by row, predicted class by column.
+      class_names: C names.
+    """
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    figure = new_figure(8.6, 7.6)
+    axes = figure.subplots()
+    image = axes.imshow(100 * shares, cmap=SHARES, vmin=0, vmax=100)
+    for row, column in np.ndindex(confusion.shape):
+        count, share = confusion[row, column], shares[row, column]
+        if count:
+            label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
+            axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(class_names)), class_names)
+    # Between the cells, so that an eye can follow a row through the empty ones.
+    axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
+    axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)
+    axes.grid(which="minor", color="#cccccc", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    total, correct = confusion.sum(), np.trace(confusion)
+    axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85)
+    return figure
+
+
+def reliability_diagram(bins: Reliability) -> Figure:
+    """Draws accuracy over confidence, and below it how many examples have each confidence, right and wrong."""
+    figure = new_figure(6.4, 6.8)
+    above, below = figure.subplots(2, 1, height_ratios=(3, 2))
+    _reliability(above, bins)
+    _confidences(below, bins)
+    return figure
+
+
+def reliability_panels(bins: Reliability) -> dict[str, Figure]:
+    """Draws the parts of `reliability_diagram` as a figure each, by name."""
+    panels = {"reliability": _reliability, "confidence": _confidences}
+    figures = {name: new_figure(4.8, 3.6) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), bins)
+    return figures
+
+
+def _reliability(axes: Axes, bins: Reliability) -> None:
+    filled, middles = bins.counts > 0, (bins.edges[:-1] + bins.edges[1:]) / 2
+    widths = np.diff(bins.edges)[filled]
+    axes.bar(middles[filled], bins.accuracy[filled], widths, color=BLUE, alpha=0.6, edgecolor="white")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="as sure as right")
+    axes.plot(bins.confidence[filled], bins.accuracy[filled], color="black", marker="o", markersize=4, label="measured")
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="upper left")
+    error = expected_calibration_error(bins)
+    describe(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
+    _over_confidence(axes)
+
+
+def _confidences(axes: Axes, bins: Reliability) -> None:
+    widths, middles = np.diff(bins.edges), (bins.edges[:-1] + bins.edges[1:]) / 2
+    wrong = bins.counts - bins.right
+    axes.bar(middles, bins.right, widths, color=BLUE, edgecolor="white", label="right")
+    axes.bar(middles, wrong, widths, bins.right, color=VERMILLION, edgecolor="white", hatch="///", label="wrong")
+    # A handful of doubtful images beside thousands of sure ones shows on a logarithmic axis alone.
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.legend(loc="upper left")
+    describe(axes, "Confidence", y="images (logarithmic)")
+    _over_confidence(axes)
+
+
+def _over_confidence(axes: Axes) -> None:
+    axes.set_xlabel("confidence: probability of the predicted class")
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlim(0, 1)

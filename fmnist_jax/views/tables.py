@@ -1,0 +1,123 @@
+"""Scores, data sets and predictions as tables for a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from fmnist_jax.analysis.assessment import Assessment
+from fmnist_jax.analysis.census import Copies, Summary
+
+_MOST = 5  # rows of what is listed by rank
+_TOP = 3  # classes of a picture
+
+
+def score_tables(assessment: Assessment, class_names: Sequence[str], title: str) -> Iterator[str | Table]:
+    """Yields the scores in words, a table of the classes, the pairs most often confused, and the surest mistakes."""
+    low, high = assessment.interval
+    yield (
+        f"[bold]{assessment.accuracy:.2%}[/bold] right of {len(assessment.labels):,} {title} "
+        f"(95% interval {low:.2%} to {high:.2%})\n"
+        f"loss {assessment.loss:.4f} nats, in the two most probable {assessment.top2:.2%}, "
+        f"expected calibration error {assessment.calibration_error:.2%}"
+    )
+    yield _class_scores(assessment, class_names)
+    if assessment.most_confused:
+        yield _confused(assessment, class_names)
+        yield _surest_mistakes(assessment, class_names)
+
+
+def _class_scores(assessment: Assessment, class_names: Sequence[str]) -> Table:
+    table = _table("class", precision="right", recall="right", F1="right", images="right")
+    for name, *scores, support in zip(class_names, *assessment.classes, strict=True):
+        table.add_row(name, *("-" if np.isnan(score) else f"{score:.1%}" for score in scores), f"{support:,}")
+    return table
+
+
+def _confused(assessment: Assessment, class_names: Sequence[str]) -> Table:
+    table = _table("most confused", **{"taken for": "left", "images": "right", "of the class": "right"})
+    for pair in assessment.most_confused[:_MOST]:
+        table.add_row(class_names[pair.true], class_names[pair.predicted], f"{pair.examples:,}", f"{pair.share:.1%}")
+    return table
+
+
+def _surest_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Table:
+    table = _table("surest mistakes", **{"taken for": "left", "probability": "right", "image": "right"})
+    for index in assessment.wrong[:_MOST]:
+        predicted = assessment.predictions[index]
+        probability = f"{assessment.probabilities[index, predicted]:.2%}"
+        table.add_row(class_names[assessment.labels[index]], class_names[predicted], probability, f"#{index}")
+    return table
+
+
+def dataset_tables(
+    summaries: Mapping[str, Summary], copies: Mapping[str, Copies], class_names: Sequence[str]
+) -> Iterator[Table]:
+    """Yields sizes and ranges, class counts and exact copies, of splits by their names."""
+    yield _sizes(summaries)
+    yield _class_counts(summaries, class_names)
+    yield _copies(copies)
+
+
+def _sizes(summaries: Mapping[str, Summary]) -> Table:
+    table = Table("split")
+    for column in ("images", "shape", "type", "values", "mean", "deviation"):
+        table.add_column(column, justify="right")
+    for name, summary in summaries.items():
+        shape, values = "x".join(map(str, summary.shape)), f"{summary.lowest}..{summary.highest}"
+        moments = (f"{summary.mean:.2f} ({summary.mean / 255:.4f})", f"{summary.std:.2f} ({summary.std / 255:.4f})")
+        table.add_row(name, f"{summary.size:,}", shape, summary.dtype, values, *moments)
+    table.caption = "in parentheses: of pixels scaled to 0..1"
+    return table
+
+
+def _class_counts(summaries: Mapping[str, Summary], class_names: Sequence[str]) -> Table:
+    table = Table("label", "class")
+    for name in summaries:
+        table.add_column(name, justify="right")
+    for label, name in enumerate(class_names):
+        table.add_row(str(label), name, *(f"{summary.class_counts[label]:,}" for summary in summaries.values()))
+    return table
+
+
+def _copies(copies: Mapping[str, Copies]) -> Table:
+    table = Table("exact copies")
+    for column in ("images", "distinct", "labels disagree"):
+        table.add_column(column, justify="right")
+    for name, counts in copies.items():
+        place = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
+        table.add_row(place, *(f"{count:,}" for count in counts))
+    return table
+
+
+def prediction_table(
+    names: Sequence[str], backgrounds: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]
+) -> Table:
+    """A row for each picture: its background and its three most probable classes.
+
+    Args:
+      names: of N pictures.
+      backgrounds: a word or two on each.
+      probabilities: f[N, C].
+      class_names: C names.
+    """
+    table = Table(show_lines=True)
+    table.add_column("picture", overflow="fold")
+    table.add_column("background", no_wrap=True)
+    table.add_column("most probable", no_wrap=True)
+    table.add_column("probability", justify="right", no_wrap=True)
+    for name, background, shares in zip(names, backgrounds, probabilities, strict=True):
+        top = np.argsort(-shares, kind="stable")[:_TOP]
+        classes, percentages = (class_names[label] for label in top), (f"{shares[label]:.1%}" for label in top)
+        table.add_row(Text(name), background, "\n".join(classes), "\n".join(percentages))
+    return table
+
+
+def _table(first: str, **others: str) -> Table:
+    """A table with a column to the left and others, each justified to a side."""
+    table = Table()
+    table.add_column(first)
+    for name, side in others.items():
+        table.add_column(name, justify="right" if side == "right" else "left")
+    return table

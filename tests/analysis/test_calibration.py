@@ -1,0 +1,62 @@
+"""Reliability, against scikit-learn's calibration curve and errors known beforehand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from sklearn.calibration import calibration_curve
+
+from fmnist_jax.analysis.calibration import expected_calibration_error, reliability
+
+
+def random(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.full(10, 0.3), count), rng.integers(0, 10, count)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 300), st.integers(1, 20))
+def test_the_bins_are_those_of_scikit_learns_calibration_curve(seed: int, count: int, bins: int) -> None:
+    probabilities, labels = random(seed, count)
+    ours = reliability(probabilities, labels, bins)
+    right = probabilities.argmax(-1) == labels
+    accuracy, confidence = calibration_curve(right, probabilities.max(-1), n_bins=bins, pos_label=True)
+    filled = ours.counts > 0
+    np.testing.assert_allclose(ours.accuracy[filled], accuracy, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours.confidence[filled], confidence, rtol=0, atol=1e-6)
+    assert np.isnan(ours.accuracy[~filled]).all()
+    assert np.isnan(ours.confidence[~filled]).all()
+    assert (ours.counts.sum(), ours.right.sum()) == (count, right.sum())
+    weights = ours.counts[filled] / count
+    expected = (weights * np.abs(accuracy - confidence)).sum()
+    assert expected_calibration_error(ours) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "error"),
+    [
+        pytest.param([1.0], [1], 0.0, id="one, sure and right"),
+        pytest.param([1.0], [0], 1.0, id="one, sure and wrong"),
+        pytest.param([0.6], [0], 0.6, id="one, unsure and wrong"),
+        pytest.param([0.75] * 4, [1, 1, 1, 0], 0.0, id="calibrated"),
+        pytest.param([0.9] * 10, [1] * 5 + [0] * 5, 0.4, id="too sure"),
+        pytest.param([0.55, 0.95], [1, 1], 0.25, id="too modest"),
+    ],
+)
+def test_the_error_is_the_gap_between_confidence_and_accuracy(
+    confidence: list[float], right: list[int], error: float
+) -> None:
+    sure = np.array(confidence)
+    bins = reliability(np.stack([sure, 1 - sure], axis=1), 1 - np.array(right))
+    assert expected_calibration_error(bins) == pytest.approx(error, abs=1e-9)
+
+
+def test_a_confidence_on_an_edge_falls_into_the_bin_below_and_one_of_1_into_the_last() -> None:
+    sure = np.array([0.5, 0.75, 1.0])
+    bins = reliability(np.stack([sure, 1 - sure], axis=1), np.zeros(3, int), bins=4)
+    assert bins.counts.tolist() == [0, 1, 1, 1]
+    assert bins.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_without_examples_the_error_is_not_a_number() -> None:
+    bins = reliability(np.zeros((0, 10)), np.zeros(0, int))
+    assert bins.counts.sum() == 0
+    assert np.isnan(expected_calibration_error(bins))

@@ -1,0 +1,75 @@
+"""Saliency against finite differences, projections against scikit-learn's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from fmnist_jax import Batch, Model
+from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
+from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.model import BatchStats, Params
+
+
+def test_saliency_is_the_slope_of_the_highest_logit(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
+    images = np.asarray(batch.images[:3])
+    saliency = np.asarray(jax.jit(make_saliency(model))(*variables, images))
+    assert saliency.shape == (3, 28, 28)
+    pixels = np.asarray(normalize(jnp.asarray(images)))
+
+    apply = jax.jit(lambda values: model.apply(*variables, values, train=False)[0].max(-1))
+
+    def highest(values: np.ndarray, image: int) -> float:
+        return float(apply(values)[image])
+
+    for image, row, column in ((0, 5, 9), (1, 14, 14), (2, 27, 3)):
+        shift = np.zeros_like(pixels)
+        shift[image, row, column] = 1e-3
+        slope = (highest(pixels + shift, image) - highest(pixels - shift, image)) / 2e-3
+        assert saliency[image, row, column] == pytest.approx(abs(slope), rel=0.05, abs=1e-3)
+    assert saliency.max() > 1e-3
+
+
+def test_an_images_saliency_does_not_depend_on_its_neighbours(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
+    saliency = jax.jit(make_saliency(model))
+    together = saliency(*variables, batch.images)
+    np.testing.assert_allclose(saliency(*variables, batch.images[2:3])[0], together[2], rtol=1e-4, atol=1e-6)
+
+
+def test_filters_are_the_kernels_of_the_first_convolution(variables: tuple[Params, BatchStats]) -> None:
+    filters = first_filters(variables[0])
+    kernel = np.asarray(variables[0]["Conv_0"]["kernel"])
+    assert filters.shape == (4, 3, 3)
+    assert np.array_equal(filters[2], kernel[:, :, 0, 2])
+
+
+@pytest.mark.parametrize("shape", [(40, 7), (5, 30), (3, 2)])
+def test_the_plane_is_that_of_scikit_learns_principal_components(shape: tuple[int, int]) -> None:
+    features = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1)
+    ours, theirs = principal_plane(features.astype(np.float32)), PCA(2).fit(features)
+    points = theirs.transform(features)
+    for axis in range(2):
+        sign = np.sign(points[:, axis] @ ours.points[:, axis])
+        np.testing.assert_allclose(sign * ours.points[:, axis], points[:, axis], atol=1e-4)
+    np.testing.assert_allclose(ours.shares, theirs.explained_variance_ratio_, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (1, 1)])
+def test_a_single_point_or_feature_has_a_plane_too(shape: tuple[int, int]) -> None:
+    features = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    projection = principal_plane(features)
+    assert projection.points.shape == (shape[0], 2)
+    assert np.ptp(projection.points[:, 1]) == pytest.approx(0)
+    assert np.isnan(projection.shares).all() == (shape[0] == 1)
+
+
+def test_a_plane_does_not_flip_with_the_order_of_the_points() -> None:
+    features = np.random.default_rng(1).normal(size=(30, 4))
+    np.testing.assert_allclose(
+        principal_plane(features).points[::-1], principal_plane(features[::-1]).points, atol=1e-9
+    )

@@ -1,0 +1,69 @@
+from itertools import pairwise
+
+import jax
+import pytest
+
+from fmnist_jax import make_model, param_count
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import Config, DataConfig, from_dict, to_dict
+from fmnist_jax.config.validation import validate
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_is_valid_and_carries_its_name(name: str) -> None:
+    validate(PRESETS[name])
+    assert PRESETS[name].preset == name
+    assert from_dict(to_dict(PRESETS[name])) == PRESETS[name]
+
+
+def test_presets_are_those_that_the_documents_name() -> None:
+    assert list(PRESETS) == ["standard", "fast", "small", "record", "demo"]
+
+
+def test_standard_is_the_default_configuration() -> None:
+    assert PRESETS["standard"] == Config()
+
+
+def test_demo_needs_no_download() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.data.name == "synthetic"} == {"demo"}
+
+
+def test_presets_choose_neither_place_nor_seed() -> None:
+    for preset in PRESETS.values():
+        assert preset.run == Config().run
+        assert (preset.data.dir, preset.data.raw_dir) == (DataConfig().dir, DataConfig().raw_dir)
+        assert (preset.data.seed, preset.train.seed) == (0, 0)
+
+
+def test_presets_are_the_sizes_that_the_documents_state() -> None:
+    """Counted by hand from the layers' shapes, so that no change of a preset or a layer goes unnoticed."""
+
+    def plain(widths: tuple[int, ...], depths: tuple[int, ...]) -> int:
+        channels = [1, *(width for width, depth in zip(widths, depths, strict=True) for _ in range(depth))]
+        convolutions = sum(9 * a * b + 2 * b for a, b in pairwise(channels))
+        return convolutions + 10 * (28 // 2 ** len(widths)) ** 2 * widths[-1] + 10
+
+    def resnet(widths: tuple[int, ...], depths: tuple[int, ...]) -> int:
+        channels = [widths[0], *(width for width, depth in zip(widths, depths, strict=True) for _ in range(depth))]
+        blocks = sum(9 * a * b + 9 * b * b + 2 * a + 2 * b + (a * b if a != b else 0) for a, b in pairwise(channels))
+        return 9 * widths[0] + blocks + 2 * widths[-1] + 10 * widths[-1] + 10
+
+    expected = {
+        "standard": resnet((48, 96, 192), (1, 1, 1)),
+        "fast": plain((32, 64, 192), (1, 1, 2)),
+        "small": resnet((16, 32, 64), (3, 3, 3)),
+        "record": resnet((64, 128, 256), (4, 4, 4)),
+        "demo": plain((16, 32, 64), (1, 2, 2)),
+    }
+    assert expected == {"standard": 690_394, "fast": 479_338, "small": 271_994, "record": 5_875_914, "demo": 75_450}
+    for name, preset in PRESETS.items():
+        params, _ = jax.eval_shape(make_model(preset.model).init, jax.random.key(0))
+        assert param_count(params) == expected[name]
+
+
+def test_presets_for_a_processor_halve_the_image_at_once_and_are_short() -> None:
+    """A network that convolves 28x28 pixels of many channels for hundreds of epochs would take days there."""
+    for name in ("standard", "fast", "demo"):
+        preset = PRESETS[name]
+        assert preset.model.stem == "pooled"
+        assert preset.total_steps * preset.train.batch_size < 2_000_000

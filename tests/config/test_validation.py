@@ -1,0 +1,199 @@
+import math
+import re
+from dataclasses import replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, Range, TrainConfig
+from fmnist_jax.config.validation import validate
+from fmnist_jax.errors import ConfigError
+
+SECTIONS = ("data", "model", "optim", "augment", "train", "run")
+
+
+def numeric_fields() -> dict[str, tuple[Range, type]]:
+    """The range and the type of each number, by `section.field`."""
+    found = {}
+    for section in SECTIONS:
+        for name, hint in get_type_hints(type(getattr(Config(), section)), include_extras=True).items():
+            item = get_args(hint)[0] if get_origin(hint) is tuple else hint
+            if hasattr(item, "__metadata__"):
+                found[f"{section}.{name}"] = (item.__metadata__[0], item.__origin__)
+    return found
+
+
+NUMERIC = numeric_fields()
+
+
+def outside(name: str) -> list[float]:
+    """The nearest values that a field must refuse, below and above."""
+    limits, kind = NUMERIC[name]
+    below = limits.low if limits.open_low else limits.low - 1 if kind is int else math.nextafter(limits.low, -math.inf)
+    above = limits.high if limits.open_high else limits.high + 1 if kind is int else math.nextafter(limits.high, 1e300)
+    return [below, above]
+
+
+def with_value(config: Config, name: str, value: Any) -> Config:
+    section, field = name.split(".")
+    values = getattr(config, section)
+    if isinstance(getattr(values, field), tuple):
+        value = (*getattr(values, field)[:-1], value)
+    return replace(config, **{section: replace(values, **{field: value})})
+
+
+def flag(name: str) -> str:
+    return f"--{name}".replace("_", "-")
+
+
+def problems(config: Config) -> list[str]:
+    try:
+        validate(config)
+    except ConfigError as error:
+        message = str(error)
+    else:
+        return []
+    assert len(message.splitlines()) == 1
+    return message.split("; ")
+
+
+def out_of_range(config: Config) -> set[str]:
+    found = (re.fullmatch(r"(--\S+) is \S+: choose a value in \S+ \S+", problem) for problem in problems(config))
+    return {match[1] for match in found if match}
+
+
+def test_the_ranges_cover_every_section() -> None:
+    assert {name.split(".")[0] for name in NUMERIC} == set(SECTIONS)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in NUMERIC for value in outside(name)])
+def test_first_value_past_a_bound_is_refused_with_flag_value_and_range(name: str, value: float) -> None:
+    expected = f"{flag(name)} is {value}: choose a value in {NUMERIC[name][0]}"
+    assert expected in problems(with_value(Config(), name, value))
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_bounds_that_a_range_includes_are_accepted(name: str) -> None:
+    limits, kind = NUMERIC[name]
+    low = math.nextafter(limits.low, 1) if limits.open_low else limits.low
+    high = math.nextafter(limits.high, 0) if limits.open_high else limits.high
+    for value in (low, high):
+        assert flag(name) not in out_of_range(with_value(Config(), name, kind(value)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", NUMERIC)
+def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    assert out_of_range(with_value(Config(), name, value)) == {flag(name)}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(st.sampled_from(sorted(NUMERIC)), st.booleans(), min_size=1))
+def test_every_value_out_of_range_is_named_at_once(chosen: dict[str, bool]) -> None:
+    config = Config()
+    for name, above in chosen.items():
+        config = with_value(config, name, outside(name)[above])
+    assert out_of_range(config) == {flag(name) for name in chosen}
+
+
+def test_range_and_combination_problems_are_listed_together() -> None:
+    config = Config(
+        preset="best",
+        model=ModelConfig(widths=(8,), depths=(1, 1), dropout=1.0),
+        optim=OptimConfig(peak_lr=0.0),
+        train=TrainConfig(batch_size=60_000),
+    )
+    found = problems(config)
+    assert [problem.split()[0] for problem in found] == [
+        "--model.dropout",
+        "--optim.peak-lr",
+        "--preset",
+        "--train.batch-size",
+        "--model.widths",
+    ]
+
+
+def test_unknown_preset_is_refused_with_the_known_ones() -> None:
+    assert problems(Config(preset="best")) == ["--preset is 'best': choose one of standard, fast, small, record, demo"]
+
+
+@pytest.mark.parametrize(
+    ("data", "total"),
+    [(DataConfig(), 60_000), (DataConfig(name="synthetic", synthetic_train_size=300), 300)],
+)
+def test_validation_must_leave_a_training_image(data: DataConfig, total: int) -> None:
+    config = Config(data=replace(data, validation_size=total - 1), train=TrainConfig(batch_size=1))
+    assert problems(config) == []
+    (problem,) = problems(replace(config, data=replace(data, validation_size=total)))
+    assert problem == (
+        f"--data.validation-size is {total}, which leaves no training image of {total}: choose less than {total}"
+    )
+
+
+def test_batch_may_be_as_large_as_the_training_set_and_no_larger() -> None:
+    data = DataConfig(name="synthetic", synthetic_train_size=300, validation_size=100)
+    assert problems(Config(data=data, train=TrainConfig(batch_size=200))) == []
+    (problem,) = problems(Config(data=data, train=TrainConfig(batch_size=201)))
+    assert problem == "--train.batch-size is 201, more than the 200 training images: choose at most 200"
+
+
+def test_examples_of_a_run_must_be_counted_by_an_int32() -> None:
+    data = DataConfig(name="synthetic", synthetic_train_size=2**15, validation_size=0)
+    config = Config(data=data, train=TrainConfig(batch_size=2**15, epochs=2**16 - 1))
+    assert problems(config) == []
+    (problem,) = problems(replace(config, train=replace(config.train, epochs=2**16)))
+    assert problem.startswith("--train.epochs is 65536, which makes 2147483648 examples")
+
+
+@pytest.mark.parametrize("stages", [1, 4])
+def test_one_to_four_stages_are_accepted(stages: int) -> None:
+    assert problems(Config(model=ModelConfig(widths=(8,) * stages, depths=(1,) * stages))) == []
+
+
+@pytest.mark.parametrize("stages", [0, 5])
+def test_other_numbers_of_stages_are_refused(stages: int) -> None:
+    (problem,) = problems(Config(model=ModelConfig(widths=(8,) * stages, depths=(1,) * stages)))
+    assert problem.startswith(f"--model.widths has {stages} stages: choose one to four")
+
+
+def test_stages_without_a_depth_are_refused() -> None:
+    (problem,) = problems(Config(model=ModelConfig(widths=(8, 16), depths=(1,))))
+    assert problem == "--model.widths has 2 stages and --model.depths 1: give both the same number"
+
+
+def test_stochastic_depth_needs_residual_blocks() -> None:
+    (problem,) = problems(Config(model=ModelConfig(family="plain", stochastic_depth=0.1)))
+    assert problem == (
+        "--model.stochastic-depth is 0.1, but plain has no residual blocks to skip: choose 0 or --model.family resnet"
+    )
+    assert problems(Config(model=ModelConfig(family="resnet", stochastic_depth=0.1))) == []
+
+
+def test_only_a_residual_network_can_keep_all_pixels_of_its_first_convolution() -> None:
+    (problem,) = problems(Config(model=ModelConfig(family="plain", stem="full")))
+    assert problem == (
+        "--model.stem is full, but plain pools its first convolution: choose pooled or --model.family resnet"
+    )
+    assert problems(Config(model=ModelConfig(family="resnet", stem="full"))) == []
+
+
+def test_images_are_mixed_in_one_way_only() -> None:
+    (problem,) = problems(Config(augment=AugmentConfig(mixup_alpha=0.2, cutmix_alpha=1.0)))
+    assert problem == "--augment.mixup-alpha is 0.2 and --augment.cutmix-alpha 1.0: choose 0 for one of them"
+
+
+@pytest.mark.parametrize(
+    ("name", "augment"), [("mixup", AugmentConfig(mixup_alpha=1.0)), ("cutmix", AugmentConfig(cutmix_alpha=1.0))]
+)
+def test_mixing_needs_two_images_in_a_batch(name: str, augment: AugmentConfig) -> None:
+    (problem,) = problems(Config(augment=augment, train=TrainConfig(batch_size=1)))
+    assert problem.startswith(f"--augment.{name}-alpha is 1.0, but --train.batch-size 1 has no second image")
+    assert problems(Config(augment=augment, train=TrainConfig(batch_size=2))) == []
+    assert problems(Config(train=TrainConfig(batch_size=1))) == []
+
+
+def test_a_switch_is_true_or_false() -> None:
+    config = Config(run=replace(Config().run, tensorboard="yes"))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"^--run\.tensorboard is yes: choose true or false$"):
+        validate(config)

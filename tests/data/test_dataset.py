@@ -1,0 +1,327 @@
+"""Data sets against NumPy, and the host's batches against the device's."""
+
+import hashlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import fmnist_jax
+from fmnist_jax.config.schema import DataConfig, ModelConfig, OptimConfig
+from fmnist_jax.data import dataset, synthetic
+from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.errors import DataError
+from fmnist_jax.functional.augment import random_flip
+from fmnist_jax.functional.model import make_model
+from fmnist_jax.functional.optim import make_optimizer, make_schedule
+from fmnist_jax.functional.state import init_state
+from fmnist_jax.functional.train_step import Batch, make_train_chunk, make_train_step, sample_batch
+
+
+def draw(size: int, seed: int = 0) -> Dataset:
+    return Dataset(*synthetic.draw(size, seed))
+
+
+def numbered(labels: list[int]) -> Dataset:
+    """Images that are told apart by their first pixels."""
+    images = np.zeros((len(labels), 28, 28, 1), np.uint8)
+    images[:, 0, :4, 0] = np.arange(len(labels), dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    return Dataset(images, np.array(labels, np.int32))
+
+
+def numbers(examples: Dataset) -> list[int]:
+    return np.ascontiguousarray(examples.images[:, 0, :4, 0]).view(np.uint32).ravel().tolist()
+
+
+IMAGES, LABELS = np.zeros((3, 28, 28, 1), np.uint8), np.array([0, 9, 5], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (IMAGES[..., 0], LABELS, ["uint8[3, 28, 28]", "expected uint8[3, 28, 28, 1]"]),
+        (IMAGES[:2], LABELS, ["uint8[2, 28, 28, 1]", "expected uint8[3, 28, 28, 1]"]),
+        (IMAGES[:, :27], LABELS, ["uint8[3, 27, 28, 1]", "expected uint8[3, 28, 28, 1]"]),
+        (IMAGES.astype(np.float32), LABELS, ["float32[3, 28, 28, 1]", "expected uint8"]),
+        (IMAGES, LABELS.astype(np.int64), ["int64[3]", "expected int32[3]"]),
+        (IMAGES, LABELS[:, None], ["int32[3, 1]", "expected int32[3]"]),
+        (IMAGES, np.array([0, 10, 5], np.int32), ["10", "0..9"]),
+        (IMAGES, np.array([0, -1, 5], np.int32), ["-1", "0..9"]),
+    ],
+)
+def test_dataset_refuses_other_arrays(images: np.ndarray, labels: np.ndarray, words: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        Dataset(images, labels)
+    assert all(word in str(caught.value) for word in words)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_dataset_takes_the_outermost_labels_and_no_example_at_all() -> None:
+    assert len(Dataset(IMAGES, LABELS)) == 3
+    assert len(Dataset(IMAGES[:0], LABELS[:0])) == 0
+
+
+def test_dataset_allows_as_many_labels_as_it_names_classes() -> None:
+    assert len(Dataset(IMAGES, np.array([0, 1, 1], np.int32), ("cat", "dog"))) == 3
+    with pytest.raises(DataError, match=r"0\.\.1"):
+        Dataset(IMAGES, np.array([0, 1, 2], np.int32), ("cat", "dog"))
+
+
+def test_take_keeps_images_with_their_labels() -> None:
+    taken = numbered([3, 1, 4, 1, 5]).take(np.array([4, 0, 0]))
+    assert numbers(taken) == [4, 0, 0]
+    assert taken.labels.tolist() == [5, 3, 3]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_split_is_disjoint_complete_balanced_and_in_order(choice: st.DataObject, seed: int) -> None:
+    per_class = choice.draw(st.lists(st.integers(3, 8), min_size=10, max_size=10))
+    size = choice.draw(st.integers(0, 10 * min(per_class)))
+    labels = np.random.RandomState(0).permutation(np.repeat(np.arange(10), per_class)).tolist()
+    examples = numbered(labels)
+    train, validation = dataset.split(examples, size, seed)
+    assert sorted(numbers(train) + numbers(validation)) == list(range(len(examples)))
+    for part in (train, validation):
+        assert numbers(part) == sorted(numbers(part))
+        assert part.labels.tolist() == [labels[number] for number in numbers(part)]
+    counts = np.bincount(validation.labels, minlength=10).tolist()
+    assert counts == [size // 10 + (label < size % 10) for label in range(10)]
+
+
+def test_split_is_chosen_by_the_seed_alone() -> None:
+    examples = numbered([0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 20)
+    chosen = [numbers(dataset.split(examples, 50, seed)[1]) for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1]
+    assert chosen[0] != chosen[2]
+
+
+def test_split_refuses_more_than_a_class_has() -> None:
+    examples = numbered([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+    assert len(dataset.split(examples, 10, 0)[0]) == 1
+    with pytest.raises(DataError, match=r"--data.validation-size 12 takes 2 images of class 1, which has 1"):
+        dataset.split(examples, 12, 0)
+
+
+def test_synthetic_splits_have_the_configured_sizes_and_share_no_image() -> None:
+    config = DataConfig(name="synthetic", synthetic_train_size=60, synthetic_test_size=60, validation_size=20, seed=3)
+    splits = dataset.load(config)
+    assert [len(part) for part in splits] == [40, 20, 60]
+    assert len({image.tobytes() for part in splits for image in part.images}) == 120
+    assert dataset.digest(splits) == dataset.digest(dataset.load(config))
+    assert dataset.digest(splits) != dataset.digest(dataset.load(replace(config, seed=4)))
+
+
+def test_digest_is_sha256_of_images_and_labels_in_order() -> None:
+    splits = Splits(draw(3), draw(2, 1), draw(1, 2))
+    whole = b"".join(part.images.tobytes() + part.labels.tobytes() for part in splits)
+    assert dataset.digest(splits) == hashlib.sha256(whole).hexdigest()
+
+
+def test_statistics_are_those_of_numpy() -> None:
+    examples = draw(57)
+    found = dataset.statistics(examples)
+    assert found.mean == pytest.approx((examples.images / 255).mean(), rel=1e-12)
+    assert found.std == pytest.approx((examples.images / 255).std(), rel=1e-12)
+    assert found.class_counts.tolist() == np.bincount(examples.labels, minlength=10).tolist()
+
+
+def test_statistics_count_a_class_without_images() -> None:
+    assert dataset.statistics(Dataset(IMAGES, LABELS)).class_counts.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "batch_size", "start"), [(23, 4, 0), (23, 4, 5), (23, 4, 1_000_003), (24, 4, 1), (5, 8, 3), (1, 1, 0)]
+)
+def test_host_batches_are_the_device_batches_bit_for_bit(size: int, batch_size: int, start: int) -> None:
+    examples, key = draw(size), jax.random.key(7)
+    on_device = jax.device_put(Batch(examples.images, examples.labels))
+    gather = jax.jit(sample_batch, static_argnums=3)
+    for step, batch in enumerate(itertools.islice(dataset.batches(examples, key, batch_size, start), 7), start):
+        assert isinstance(batch.images, np.ndarray)
+        assert isinstance(batch.labels, np.ndarray)
+        assert [array.dtype for array in batch] == [np.dtype(np.uint8), np.dtype(np.int32)]
+        expected = gather(on_device, key, step, batch_size)
+        np.testing.assert_array_equal(batch.images, expected.images)
+        np.testing.assert_array_equal(batch.labels, expected.labels)
+
+
+def test_training_on_host_batches_and_on_device_batches_gives_the_same_state() -> None:
+    steps, batch_size, examples = 50, 16, draw(97)
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.1))
+    config = OptimConfig(peak_lr=0.05)
+    optimizer = make_optimizer(config, make_schedule(config, steps))
+    step = make_train_step(model, optimizer, augment=random_flip)
+    start = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
+    whole = jax.device_put(Batch(examples.images, examples.labels))
+    on_device, _ = jax.jit(make_train_chunk(step, batch_size, steps))(start, whole, jnp.int32(steps))
+    on_host, compiled = start, jax.jit(step)
+    for batch in itertools.islice(dataset.batches(examples, start.key, batch_size), steps):
+        on_host, _ = compiled(on_host, batch)
+    assert int(on_host.step) == int(on_device.step) == steps
+    moved = jax.tree.map(lambda old, new: float(jnp.abs(new - old).max()), start.params, on_host.params)
+    assert min(jax.tree.leaves(moved)) > 1e-3
+    for name in ("params", "batch_stats", "opt_state"):
+        for left, right in zip(*(jax.tree.leaves(getattr(s, name)) for s in (on_host, on_device)), strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(0, 4), (1, 4), (8, 4), (9, 4), (3, 1), (4, 100)])
+def test_padded_batches_show_every_example_once_and_mark_the_rest(size: int, batch_size: int) -> None:
+    examples = draw(size)
+    found = list(dataset.padded_batches(examples, batch_size))
+    assert len(found) == -(-size // batch_size)
+    assert {batch.images.shape for batch in found} <= {(batch_size, 28, 28, 1)}
+    images = np.concatenate([examples.images[:0], *(batch.images for batch in found)])
+    labels = np.concatenate([examples.labels[:0], *(batch.labels for batch in found)])
+    assert [array.dtype for array in (images, labels)] == [np.dtype(np.uint8), np.dtype(np.int32)]
+    np.testing.assert_array_equal(images[:size], examples.images)
+    np.testing.assert_array_equal(labels[:size], examples.labels)
+    assert (labels[size:] == -1).all()
+    assert not images[size:].any()
+
+
+ARRAYS = {
+    "train_images": draw(12, 1).images,
+    "train_labels": draw(12, 1).labels,
+    "test_images": draw(4, 2).images,
+    "test_labels": draw(4, 2).labels,
+}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Puts small arrays in the place of TFDS's, and lists the directories that they were prepared in."""
+    prepared: list[Path] = []
+
+    def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
+        (data_dir / "fashion_mnist").mkdir(parents=True, exist_ok=True)
+        prepared.append(data_dir)
+        return {name: array.copy() for name, array in ARRAYS.items()}
+
+    tfds = SimpleNamespace(load=load)
+    monkeypatch.setattr(fmnist_jax.data, "fashion_mnist", tfds, raising=False)
+    return prepared
+
+
+def load(directory: Path) -> Splits:
+    """Loads what must be the arrays of `decoded`, whatever lay in the directory."""
+    splits = dataset.load(DataConfig(dir=directory, validation_size=0))
+    for name, array in ARRAYS.items():
+        split, kind = name.split("_")
+        np.testing.assert_array_equal(getattr(getattr(splits, split), kind), array, strict=True)
+    return splits
+
+
+def test_decoded_copy_is_made_once_and_memory_mapped(tmp_path: Path, decoded: list[Path]) -> None:
+    assert isinstance(load(tmp_path).test.images, np.memmap)
+    assert isinstance(load(tmp_path).test.images, np.memmap)
+    assert decoded == [tmp_path]
+    assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == ["decoded-3.0.1"]
+
+
+Damage = Callable[[bytes], bytes]
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "digests.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:], id="byte"),
+        pytest.param(lambda raw: raw[: len(raw) // 2], id="half"),
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda _: b"[]", id="other"),
+        pytest.param(None, id="missing"),
+    ],
+)
+def test_damaged_copy_is_not_believed_but_replaced(
+    name: str, damage: Damage | None, tmp_path: Path, decoded: list[Path]
+) -> None:
+    load(tmp_path)
+    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / name
+    raw = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage(raw))
+    load(tmp_path)
+    assert len(decoded) == 2
+    assert path.read_bytes() == raw
+
+
+@pytest.mark.parametrize("flip", [1, 8, 32])
+def test_no_byte_of_an_array_file_can_change_unnoticed(flip: int, tmp_path: Path, decoded: list[Path]) -> None:
+    load(tmp_path)
+    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / "test_labels.npy"
+    raw = path.read_bytes()
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ flip]) + raw[place + 1 :])
+        load(tmp_path)
+
+
+def test_copy_that_was_not_finished_is_not_believed(
+    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def save_two_files_then_die(path: Path, array: np.ndarray) -> None:
+        saved.append(path.name)
+        path.touch()
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", save_two_files_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            load(tmp_path)
+    assert not (tmp_path / "fashion_mnist" / "decoded-3.0.1").exists()
+    load(tmp_path)
+    load(tmp_path)
+    assert len(decoded) == 2
+
+
+def test_full_disk_is_one_line(tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, array: np.ndarray) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fail)
+    with pytest.raises(DataError, match=r"No space left on device.*--data\.dir") as caught:
+        load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, decoded: list[Path]) -> None:
+    load(tmp_path)
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from fmnist_jax import DataConfig, load\n"
+        f"splits = load(DataConfig(dir=Path({str(tmp_path)!r}), raw_dir=Path('/nonexistent'), validation_size=0))\n"
+        "loaded = {'tensorflow_datasets', 'tensorflow', 'fmnist_jax.data.fashion_mnist'} & set(sys.modules)\n"
+        "print(json.dumps([splits.test.labels.tolist(), sorted(loaded)]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert json.loads(done.stdout) == [ARRAYS["test_labels"].tolist(), []]
+
+
+def test_directories_come_from_the_configuration_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FMNIST_DATA_DIR", "FMNIST_RAW_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert dataset.data_dir(DataConfig()) == Path.home() / "tensorflow_datasets"
+    assert dataset.raw_dir(DataConfig()) is None
+    for name, value in (("TFDS_DATA_DIR", "/tfds"), ("FMNIST_DATA_DIR", "/fmnist"), ("FMNIST_RAW_DIR", "~/raw")):
+        monkeypatch.setenv(name, value)
+        if name.endswith("DATA_DIR"):
+            assert dataset.data_dir(DataConfig()) == Path(value)
+    assert dataset.raw_dir(DataConfig()) == Path.home() / "raw"
+    assert dataset.data_dir(DataConfig(dir=Path("here"))) == Path.cwd() / "here"
+    assert dataset.raw_dir(DataConfig(raw_dir=Path("here"))) == Path.cwd() / "here"

@@ -1,0 +1,261 @@
+"""Fashion-MNIST on disk: the original files read by hand are the oracle for what comes through TFDS."""
+
+import gzip
+import shutil
+import socket
+import struct
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from hypothesis import given, settings
+from hypothesis.extra import numpy as st_numpy
+
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data import dataset, fashion_mnist
+from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.errors import DataError
+from fmnist_jax.system import lock
+
+FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+NAMES = [name for names in FILES.values() for name in names]
+
+
+def idx(array: np.ndarray) -> bytes:
+    """The IDX format as its authors describe it: 0, 0, type, dimensions, sizes (big-endian), bytes."""
+    return struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+def refused(directory: Path, raw_dir: Path | None) -> str:
+    """The one line with which preparing is refused, after which nothing must be taken for prepared."""
+    with pytest.raises(DataError) as caught:
+        fashion_mnist.prepare(directory, raw_dir)
+    assert not list(directory.rglob("*.array_record*"))
+    assert not list(directory.rglob("dataset_info.json"))
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+@settings(deadline=None, max_examples=25)
+@given(array=st_numpy.arrays(np.uint8, st_numpy.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)))
+def test_idx_files_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("idx") / "array.gz"
+    path.write_bytes(gzip.compress(idx(array)))
+    np.testing.assert_array_equal(fashion_mnist.read_idx(path), array, strict=True)
+
+
+IDX = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(HTML, id="a page"),
+        pytest.param(gzip.compress(HTML), id="a compressed page"),
+        pytest.param(IDX, id="not compressed"),
+        pytest.param(b"", id="empty"),
+        pytest.param(gzip.compress(b""), id="nothing compressed"),
+        pytest.param(gzip.compress(IDX) + b"more", id="something after it"),
+        pytest.param(gzip.compress(IDX[:-1]), id="a byte too few"),
+        pytest.param(gzip.compress(IDX + b"\0"), id="a byte too many"),
+        pytest.param(gzip.compress(IDX[:10]), id="half a header"),
+        pytest.param(gzip.compress(b"\0\0\x08\0"), id="no dimension"),
+        pytest.param(gzip.compress(b"\0\0\x0d" + IDX[3:]), id="floats"),
+        pytest.param(gzip.compress(b"\1" + IDX[1:]), id="wrong magic"),
+    ],
+)
+def test_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="download it again") as caught:
+        fashion_mnist.read_idx(path)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_download_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
+    path, whole = tmp_path / "images.gz", gzip.compress(IDX)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError):
+            fashion_mnist.read_idx(path)
+
+
+def write_other_files(directory: Path) -> Path:
+    """Four whole files of another data set, under the right names."""
+    directory.mkdir()
+    for images, labels in FILES.values():
+        (directory / images).write_bytes(gzip.compress(idx(np.zeros((3, 28, 28), np.uint8))))
+        (directory / labels).write_bytes(gzip.compress(idx(np.zeros(3, np.uint8))))
+    return directory
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_without_the_original_files_is_refused(made: bool, tmp_path: Path) -> None:
+    raw_dir = tmp_path / "raw"
+    if made:
+        raw_dir.mkdir()
+    message = refused(tmp_path / "data", raw_dir)
+    assert message.startswith(f"{raw_dir / NAMES[0]} is missing: --data.raw-dir (or FMNIST_RAW_DIR) must hold")
+    assert all(name in message for name in NAMES)
+
+
+def test_original_files_of_another_data_set_are_refused(tmp_path: Path) -> None:
+    raw_dir = write_other_files(tmp_path / "raw")
+    message = refused(tmp_path / "data", raw_dir)
+    assert f"{raw_dir / FILES['train'][0]} has SHA-256" in message
+    assert "download it again from http" in message
+
+
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), TimeoutError("timed out")])
+def test_no_network_is_said_at_once_with_the_way_round_it(
+    error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise error
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(socket, "create_connection", fail)
+    # Reached, TFDS would retry for minutes.
+    monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", lambda *_, **__: pytest.fail("retries"))
+    message = refused(tmp_path / "data", None)
+    assert str(error) in message
+    assert "--data.raw-dir (or FMNIST_RAW_DIR)" in message
+
+
+def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    raw_dir = write_other_files(tmp_path / "raw")
+    with pytest.raises(DataError):
+        fashion_mnist.load(tmp_path / "file" / "data", raw_dir)
+
+
+def test_a_damaged_description_of_what_was_prepared_is_one_line(tmp_path: Path) -> None:
+    version = tmp_path / "fashion_mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    (version / "dataset_info.json").write_text('{"name": "fashion')
+    with pytest.raises(DataError) as caught:
+        dataset.load(DataConfig(dir=tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def directory(real_data_dir: Path) -> Path:
+    return real_data_dir
+
+
+@pytest.fixture(scope="module")
+def splits(directory: Path) -> Splits:
+    return dataset.load(DataConfig(dir=directory, raw_dir=directory / "none"))
+
+
+def rows(images: np.ndarray, labels: np.ndarray) -> Counter[bytes]:
+    """Examples as a multiset of the bytes of pixels and label."""
+    pixels = np.asarray(images).reshape(len(images), 784)
+    return Counter(row.tobytes() for row in np.hstack([pixels, labels[:, None].astype(np.uint8)]))
+
+
+def test_fashion_mnist_has_its_published_sizes_and_is_balanced(splits: Splits) -> None:
+    assert [len(part) for part in splits] == [55_000, 5_000, 10_000]
+    for part, each in zip(splits, (5_500, 500, 1_000), strict=True):
+        assert np.bincount(part.labels).tolist() == [each] * 10
+
+
+def test_pixels_and_labels_are_those_of_the_original_files(splits: Splits, raw_dir: Path) -> None:
+    for split, parts in (("train", splits[:2]), ("test", splits[2:])):
+        images, labels = (gzip.decompress((raw_dir / name).read_bytes()) for name in FILES[split])
+        expected = rows(np.frombuffer(images, np.uint8)[16:].reshape(-1, 784), np.frombuffer(labels, np.uint8)[8:])
+        assert sum((rows(part.images, part.labels) for part in parts), Counter()) == expected
+
+
+def test_training_images_have_the_published_mean_and_deviation(directory: Path) -> None:
+    whole = dataset.load(DataConfig(dir=directory, validation_size=0)).train
+    found = dataset.statistics(whole)
+    assert (round(found.mean, 4), round(found.std, 4)) == (0.2860, 0.3530)
+
+
+def test_stock_tfds_reads_what_was_prepared(directory: Path) -> None:
+    builder = tfds.builder_from_directory(str(directory / "fashion_mnist" / "3.0.1"))
+    assert (builder.name, str(builder.version)) == ("fashion_mnist", "3.0.1")
+    loaded = dataset.load(DataConfig(dir=directory, validation_size=0))
+    for split, found, stride in (("train", loaded.train, 40), ("test", loaded.test, 5)):
+        source = builder.as_data_source(split)
+        assert len(source) == len(found)
+        places = range(0, len(source), stride)
+        examples = source.__getitems__(places)
+        np.testing.assert_array_equal(np.stack([example["image"] for example in examples]), found.images[::stride])
+        assert [example["label"] for example in examples] == found.labels[::stride].tolist()
+
+
+def test_what_is_prepared_needs_no_original_file(directory: Path) -> None:
+    builder = fashion_mnist.prepare(directory, directory / "none")
+    assert builder.info.splits["train"].num_examples == 60_000
+
+
+def test_what_another_process_prepares_meanwhile_is_taken(
+    directory: Path, raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def waiting(path: Path) -> Iterator[None]:
+        shutil.copytree(directory / "fashion_mnist" / "3.0.1", path / "fashion_mnist" / "3.0.1")
+        yield
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it is prepared a second time")
+
+    monkeypatch.setattr(lock, "in_turn", waiting)
+    monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", never)
+    assert fashion_mnist.prepare(tmp_path, raw_dir).info.splits["test"].num_examples == 10_000
+
+
+def test_tensorflow_is_never_imported(splits: Splits) -> None:
+    assert isinstance(splits.train, Dataset)
+    assert "tensorflow" not in sys.modules
+
+
+def test_a_damaged_file_of_what_was_prepared_is_one_line(directory: Path, tmp_path: Path) -> None:
+    shutil.copytree(directory / "fashion_mnist" / "3.0.1", tmp_path / "fashion_mnist" / "3.0.1")
+    (shard,) = tmp_path.rglob("*-train.array_record*")
+    shard.write_bytes(shard.read_bytes()[:1_000_000])
+    with pytest.raises(DataError) as caught:
+        dataset.load(DataConfig(dir=tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_original_file_is_missed(name: str, raw_dir: Path, tmp_path: Path) -> None:
+    partial = tmp_path / "raw"
+    partial.mkdir()
+    for other in NAMES:
+        if other != name:
+            (partial / other).symlink_to(raw_dir / other)
+    assert refused(tmp_path / "data", partial).startswith(f"{partial / name} is missing")
+
+
+@pytest.mark.parametrize("error", [DataError("no images here"), KeyboardInterrupt()])
+def test_a_preparation_that_stops_half_way_is_not_believed(
+    error: BaseException, raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = fashion_mnist.read_idx
+
+    def stop_at_the_test_images(path: Path) -> np.ndarray:
+        array = read(path)
+        if len(array) == 10_000:
+            raise error
+        return array[:20]
+
+    monkeypatch.setattr(fashion_mnist, "read_idx", stop_at_the_test_images)
+    with pytest.raises(type(error)):
+        fashion_mnist.prepare(tmp_path, raw_dir)
+    monkeypatch.undo()
+    assert not fashion_mnist.FashionMNIST(data_dir=tmp_path, file_format="array_record").info.splits

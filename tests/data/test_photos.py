@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fmnist_jax.data import photos, synthetic
+from fmnist_jax.data.photos import Frame, to_dataset_image
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+HIGH_LEFT = (slice(40, 240), slice(30, 130))  # an object of 200x100 pixels
+
+
+def picture(
+    background: tuple[int, ...] = WHITE,
+    cloth: tuple[int, ...] = (60, 20, 90),
+    at: tuple[slice, slice] = HIGH_LEFT,
+    size: tuple[int, int] = (400, 300),
+) -> np.ndarray:
+    pixels = np.empty((*size, len(background)), np.uint8)
+    pixels[:] = background
+    pixels[at] = cloth
+    return pixels
+
+
+def bounds(image: np.ndarray, above: int = 100) -> tuple[int, int, int, int]:
+    rows, columns = (np.flatnonzero((image[..., 0] > above).any(axis)) for axis in (1, 0))
+    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+
+
+@pytest.mark.parametrize(
+    ("background", "cloth", "kind"),
+    [
+        (WHITE, (60, 20, 90), "light"),
+        (BLACK, (230, 200, 120), "dark"),
+        ((250, 250, 245), (255, 0, 0), "light"),
+        ((140, 140, 140), (255, 255, 255), "light"),
+        ((110, 110, 110), (0, 0, 0), "dark"),
+        ((60, 120, 60), (170, 60, 60), "dark"),  # both equally bright, in grey nothing could be seen
+    ],
+)
+def test_the_object_is_bright_on_black_centred_and_as_large_as_it_can_be(
+    background: tuple[int, int, int], cloth: tuple[int, int, int], kind: str
+) -> None:
+    prepared = to_dataset_image(picture(background, cloth))
+    assert (prepared.image.shape, prepared.image.dtype.name) == ((28, 28, 1), "uint8")
+    assert prepared.background == (kind, background)
+    assert bounds(prepared.image) == (7, 0, 21, 28)
+    inside, outside = prepared.image[4:24, 9:19], prepared.image[:, [0, 1, 2, 3, 24, 25, 26, 27]]
+    assert 215 <= inside.min() <= inside.max() <= 235
+    assert not outside.any()
+
+
+def test_the_box_is_that_of_the_object_in_pixels_of_the_picture() -> None:
+    for scale in (1, 5):
+        pixels = np.kron(picture(), np.ones((scale, scale, 1), np.uint8))
+        box = to_dataset_image(pixels).box
+        np.testing.assert_allclose(np.array(box) / scale, (30, 40, 130, 240), atol=3)
+
+
+def test_where_in_the_picture_the_object_is_makes_no_difference() -> None:
+    places = [(slice(0, 200), slice(0, 100)), HIGH_LEFT, (slice(199, 399), slice(199, 299))]
+    images = [to_dataset_image(picture(at=place)).image.astype(int) for place in places]
+    assert max(np.abs(image - images[0]).max() for image in images) < 60
+    assert max(np.abs(image - images[0]).mean() for image in images) < 3
+    small = to_dataset_image(picture(at=HIGH_LEFT, size=(1600, 1200))).image.astype(int)
+    assert np.abs(small - images[1]).mean() < 15
+
+
+def test_a_grey_picture_on_white_becomes_its_negative_and_on_black_stays_what_it_is() -> None:
+    images, _ = synthetic.draw(6, 3)
+    for image in images:
+        big = np.kron(image, np.ones((16, 16, 1), np.uint8))
+        on_black = to_dataset_image(np.pad(big, ((99, 99), (50, 50), (0, 0)))).image.astype(int)
+        on_white = to_dataset_image(255 - np.pad(big, ((99, 99), (50, 50), (0, 0)))).image.astype(int)
+        assert np.abs(on_black - on_white).max() <= 2
+
+
+def test_shades_keep_their_order_and_proportion() -> None:
+    pixels = picture(cloth=(0, 0, 0))
+    pixels[140:240, 30:130] = 128
+    image = to_dataset_image(pixels).image[..., 0].astype(float)
+    assert image[20, 14] / image[6, 14] == pytest.approx(127 / 255, abs=0.02)
+
+
+def test_a_faint_object_gets_contrast() -> None:
+    prepared = to_dataset_image(picture(cloth=(230, 230, 230)))
+    assert prepared.contrast > 5
+    assert prepared.image[14, 14, 0] > 200
+
+
+def test_the_fainter_an_object_the_nearer_to_the_background_is_looked() -> None:
+    pixels = np.full((300, 300), 52000, np.uint16)
+    pixels[60:240, 100:190] = 50000
+    assert bounds(to_dataset_image(pixels).image) == (7, 0, 21, 28)
+
+
+def test_thin_lines_are_as_bright_as_a_garment() -> None:
+    pixels = picture(cloth=WHITE)
+    for line in (slice(40, 43), slice(237, 240)):
+        pixels[line, 30:130] = pixels[40:240, [30, 31, 32, 127, 128, 129]] = 0
+    image = to_dataset_image(pixels).image
+    assert image.max() > 200
+    assert not image[8:20, 10:18].any()
+
+
+def test_an_odd_margin_is_larger_on_the_left() -> None:
+    image = to_dataset_image(picture(at=(slice(40, 320), slice(30, 180)))).image
+    assert bounds(image) == (7, 0, 22, 28)
+
+
+@pytest.mark.parametrize(
+    ("frame", "at", "expected"),
+    [
+        (Frame(20, 0), HIGH_LEFT, (9, 4, 19, 24)),
+        (Frame(20, 25), HIGH_LEFT, (9, 5, 19, 25)),
+        (Frame(24, 25), (slice(40, 140), slice(30, 230)), (2, 13, 26, 25)),
+        (Frame(24, 28), (slice(40, 140), slice(30, 230)), (2, 16, 26, 28)),
+        (Frame(24, 10), HIGH_LEFT, (8, 2, 20, 26)),
+    ],
+)
+def test_a_frame_says_how_large_and_how_low(
+    frame: Frame, at: tuple[slice, slice], expected: tuple[int, int, int, int]
+) -> None:
+    assert bounds(to_dataset_image(picture(at=at), frame).image) == expected
+
+
+def test_noise_of_the_background_is_no_object() -> None:
+    rng = np.random.default_rng(0)
+    noisy = np.clip(picture((200, 200, 200)) + rng.normal(0, 15, (400, 300, 3)), 0, 255).astype(np.uint8)
+    prepared = to_dataset_image(noisy)
+    assert bounds(prepared.image) == (7, 0, 21, 28)
+    assert not prepared.image[:, :5].any()
+
+
+def test_a_background_may_fade_and_the_object_touch_the_edge() -> None:
+    fade = np.linspace(250, 150, 300)[None, :, None] - np.linspace(0, 40, 400)[:, None, None]
+    pixels = np.broadcast_to(fade, (400, 300, 3)).astype(np.uint8)
+    pixels[100:300, 0:100] = (30, 30, 60)
+    prepared = to_dataset_image(pixels)
+    assert bounds(prepared.image) == (7, 0, 21, 28)
+    assert not prepared.image[:, :5].any()
+
+
+def test_dust_is_left_out_but_a_separate_part_is_not() -> None:
+    pixels = picture()
+    pixels[380:384, 280:284] = 0
+    assert bounds(to_dataset_image(pixels).image) == (7, 0, 21, 28)
+    pixels[340:390, 200:260] = 0
+    _, _, right, bottom = to_dataset_image(pixels).box or (0, 0, 0, 0)
+    assert right > 250
+    assert bottom > 380
+
+
+@pytest.mark.parametrize("cloth", [BLACK, WHITE, (120, 30, 30)])
+def test_what_is_transparent_is_background_whatever_its_colour(cloth: tuple[int, int, int]) -> None:
+    for hidden in (WHITE, BLACK, (255, 0, 255)):
+        prepared = to_dataset_image(picture((*hidden, 0), (*cloth, 255)))
+        assert prepared.background.kind == "transparent"
+        assert bounds(prepared.image) == (7, 0, 21, 28)
+
+
+def test_sixteen_bits_give_what_eight_give() -> None:
+    grey = picture((250,), (40,))
+    eight = to_dataset_image(grey)
+    sixteen = to_dataset_image(grey.astype(np.uint16) * 257)
+    assert np.abs(eight.image.astype(int) - sixteen.image).max() <= 1
+    assert eight[1:3] == sixteen[1:3]
+    np.testing.assert_array_equal(to_dataset_image(grey[..., 0]).image, eight.image)
+
+
+@pytest.mark.parametrize("background", [WHITE, BLACK, (128, 128, 128), (10, 200, 30)])
+def test_of_a_blank_picture_nothing_stands_out(background: tuple[int, int, int]) -> None:
+    prepared = to_dataset_image(picture(background, background))
+    assert prepared.box is None
+    assert not prepared.image.any()
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4, 3), np.int64),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((4,), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+    ],
+)
+def test_what_is_no_picture_is_refused(pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"expected uint8 or uint16 \[H, W, C\] with C in 1\.\.4"):
+        to_dataset_image(pixels)
+
+
+EDGES = st.integers(1, 70) | st.sampled_from([1, 2, 900, 1500])
+SHAPES = st.tuples(EDGES, EDGES).filter(lambda shape: shape[0] * shape[1] <= 100_000)
+
+
+@given(st.data(), SHAPES, st.integers(0, 4), st.sampled_from([np.uint8, np.uint16]), st.sampled_from([0, 28]))
+def test_any_picture_gives_an_image_and_what_was_decided(
+    data: st.DataObject, shape: tuple[int, int], channels: int, dtype: type, floor: int
+) -> None:
+    full = shape if not channels else (*shape, channels)
+    if data.draw(st.booleans()):
+        pixels = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, np.iinfo(dtype).max + 1, full)
+        pixels = pixels.astype(dtype)
+    else:
+        pixels = data.draw(hnp.arrays(dtype, full, fill=st.integers(0, np.iinfo(dtype).max)))
+    prepared = to_dataset_image(pixels, Frame(data.draw(st.integers(1, 28)), floor))
+    assert prepared.image.shape == (28, 28, 1)
+    assert prepared.image.dtype == np.uint8
+    assert prepared.background.kind in ("light", "dark", "transparent")
+    assert all(0 <= level <= 255 for level in prepared.background.colour)
+    assert 0 < prepared.contrast <= 30
+    if prepared.box is None:
+        assert not prepared.image.any()
+        return
+    left, top, right, bottom = prepared.box
+    assert 0 <= left < right <= shape[1]
+    assert 0 <= top < bottom <= shape[0]
+    assert prepared.image.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 3), (40, 30), (2, 2)])
+def test_a_thumbnail_keeps_the_proportions(shape: tuple[int, int]) -> None:
+    small = photos.thumbnail(np.full((*shape, 4), 255, np.uint8), 100)
+    scale = min(1, 100 / max(shape))
+    assert small.shape == (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)), 3)
+    assert small.dtype == np.uint8
+    assert (small == 255).all()

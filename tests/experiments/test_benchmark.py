@@ -1,0 +1,206 @@
+"""The benchmark's parts: the same networks and recipe on every side, and tables that say what was measured."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fmnist_jax import (
+    PRESETS,
+    Config,
+    DataConfig,
+    Model,
+    ModelConfig,
+    cross_entropy,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    param_count,
+)
+
+_FOLDER = Path(__file__).parents[2] / "experiments"
+_MODEL = ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0)
+_TINY = Config(
+    data=DataConfig(name="synthetic", synthetic_train_size=300, synthetic_test_size=50, validation_size=0),
+    model=_MODEL,
+)
+
+
+def renamed(params: Any, layers: list[Any]) -> Any:
+    """The weights (or the statistics) of `make_model` under the names of `networks.make_network`."""
+    queues = {kind: [params[name] for name in sorted(params) if name.startswith(prefix)] for kind, prefix in _PREFIXES}
+    return {
+        f"{layer.kind}_{index}": queues[layer.kind].pop(0)
+        for index, layer in enumerate(layers)
+        if queues.get(layer.kind)
+    }
+
+
+_PREFIXES = (("conv", "Conv"), ("norm", "BatchNorm"), ("dense", "Dense"))
+
+
+def gradients(model: Model, params: Any, batch_stats: Any, images: np.ndarray) -> Any:
+    def loss(params: Any) -> jax.Array:
+        logits, _ = model.apply(params, batch_stats, jnp.asarray(images), train=True, key=jax.random.key(0))
+        return cross_entropy(logits, jnp.arange(len(images)) % 10).mean()
+
+    return jax.jit(jax.value_and_grad(loss))(params)
+
+
+def test_the_layer_list_is_the_network_that_the_package_makes() -> None:
+    from experiments.benchmark import networks
+
+    layers = networks.layers_of(_MODEL)
+    model = make_model(_MODEL)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
+    expected = gradients(model, params, batch_stats, images)
+    own, own_stats = renamed(params, layers), renamed(batch_stats, layers)
+    for operations in (networks.HERE, networks.PLAIN):
+        loss, slopes = gradients(networks.make_network(layers, operations), own, own_stats, images)
+        np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+        jax.tree.map(
+            lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5),
+            slopes,
+            renamed(expected[1], layers),
+        )
+
+
+def test_the_notebooks_network_has_the_size_it_should_and_drops_units_only_in_training() -> None:
+    from experiments.benchmark import networks
+
+    model = networks.make_network(networks.NOTEBOOK, networks.HERE)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    # 3x3 kernels 1-32-32-64-64, scale and bias for each of their outputs, and a head on 7x7x64.
+    assert param_count(params) == 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (32 + 32 + 64 + 64) + 3136 * 10 + 10
+    images = jnp.ones((2, 28, 28, 1))
+    still = model.apply(params, batch_stats, images, train=False)[0]
+    np.testing.assert_array_equal(still[0], still[1])
+    dropped = model.apply(params, batch_stats, images, train=True, key=jax.random.key(0))[0]
+    assert not np.allclose(dropped[0], dropped[1])
+
+
+def test_the_pytorch_side_builds_the_same_network_and_takes_the_same_steps() -> None:
+    torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
+    from experiments.benchmark import networks, pytorch_side
+
+    layers = networks.layers_of(_MODEL)
+    model, network = networks.make_network(layers, networks.HERE), pytorch_side.build(layers)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    with torch.no_grad():
+        for twin, name in _twins(network, layers):
+            _set(torch, twin, params[name])
+    images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
+    logits = model.apply(params, batch_stats, jnp.asarray(images), train=True, key=jax.random.key(0))[0]
+    theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_allclose(theirs.detach().numpy(), logits, rtol=1e-3, atol=1e-4)
+    assert sum(each.numel() for each in network.parameters()) == param_count(params)
+
+    trainer = pytorch_side.Trainer(_TINY, "fast", "ours", compiled=False, seed=0)
+    kernel = next(each for each in trainer.network.parameters() if each.ndim > 1)
+    start, gradient = kernel.detach().numpy().copy(), np.full(kernel.shape, 0.5, np.float32)
+    optimizer = make_optimizer(_TINY.optim, make_schedule(_TINY.optim, _TINY.total_steps))
+    expected, opt_state = {"kernel": jnp.asarray(start)}, optimizer.init({"kernel": jnp.asarray(start)})
+    for step in range(3):
+        for each in trainer.network.parameters():
+            each.grad = torch.full_like(each, 0.5)
+        assert trainer.rates is not None
+        trainer._decay_and_set_rate(trainer.rates[step])
+        trainer.optimizer.step()
+        updates, opt_state = optimizer.update({"kernel": jnp.asarray(gradient)}, opt_state, expected)
+        expected = {"kernel": expected["kernel"] + updates["kernel"]}
+    np.testing.assert_allclose(kernel.detach().numpy(), expected["kernel"], rtol=1e-5, atol=1e-7)
+    assert not np.allclose(kernel.detach().numpy(), start)
+
+
+def _twins(network: Any, layers: list[Any]) -> list[tuple[Any, str]]:
+    kept = [(index, layer) for index, layer in enumerate(layers) if layer.kind != "dropout" or layer.rate]
+    return [
+        (twin, f"{layer.kind}_{index}")
+        for twin, (index, layer) in zip(network, kept, strict=True)
+        if layer.kind in ("conv", "norm", "dense")
+    ]
+
+
+def _set(torch: Any, twin: Any, own: Any) -> None:
+    if "scale" in own:
+        twin.weight.copy_(torch.tensor(np.asarray(own["scale"])))
+        return
+    kernel = np.asarray(own["kernel"])
+    if kernel.ndim == 4:
+        twin.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1)))
+        return
+    # The head sees 7x7 places: channel-last here, channel-first there.
+    places = kernel.reshape(7, 7, -1, kernel.shape[1]).transpose(3, 2, 0, 1)
+    twin.weight.copy_(torch.tensor(places.reshape(kernel.shape[1], -1)))
+    twin.bias.copy_(torch.tensor(np.asarray(own["bias"])))
+
+
+def test_times_to_accuracy_are_the_first_and_the_clock_stops_at_the_last() -> None:
+    from experiments.benchmark import jax_side
+
+    clock = iter([(1.0, 0.5), (2.0, 0.915), (3.0, 0.905), (4.0, 0.92), (5.0, 0.99)])
+    assert jax_side.reached(clock, (0.91, 0.92)) == {"0.91": 2.0, "0.92": 4.0, "final": 0.92, "seconds": 4.0}
+    assert list(clock) == [(5.0, 0.99)]
+    never = jax_side.reached(iter([(1.0, 0.5)]), (0.91,))
+    assert never == {"0.91": None, "final": 0.5, "seconds": 1.0}
+
+
+def test_the_jax_side_trains_and_scores_a_small_network() -> None:
+    from experiments.benchmark import jax_side
+
+    for plain in (False, True):
+        assert jax_side.train_rate(_TINY, "fast", plain, 2) > 0
+        assert jax_side.eval_rate(_TINY, "fast", plain) > 0
+    times = jax_side.time_to_accuracy(replace(_TINY, train=replace(_TINY.train, epochs=1)), 0, (0.0,))
+    assert times["0.00"] is not None
+    assert jax_side.step_seconds(_TINY, 2) > 0
+
+
+def test_the_tables_say_median_range_ratio_and_what_was_never_reached() -> None:
+    from experiments.benchmark import tables
+
+    assert tables.spread([3, 1, 2]) == "2 (1 to 3)"
+    assert tables._ratio([2.0, 6.0], [1.0, 2.0]) == "2.50 (2.00 to 3.00)"
+    assert tables._seconds([30.0, None, 20.0]) == "30 (20 to never)"
+
+
+@pytest.mark.parametrize("path", sorted(_FOLDER.glob("benchmark/*.json")), ids=lambda path: path.stem)
+def test_every_figure_of_a_committed_benchmark_stands_in_the_readme(path: Path) -> None:
+    from experiments.benchmark import tables
+
+    page = io.StringIO()
+    tables.report(Console(file=page, width=150), json.loads(path.read_text()))
+    readme = (_FOLDER.parent / "README.md").read_text()
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in page.getvalue().splitlines()]
+    stated = [[cell.strip() for cell in line.strip("|").split("|")] for line in readme.splitlines()]
+    wanted = [row for row in rows if len(row) > 1 and not row[0].startswith("-")]
+    assert len(wanted) > 10
+    assert [row for row in wanted if row not in stated] == []
+
+
+def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
+    from experiments.benchmark import scaling
+
+    config = PRESETS["fast"]
+    variants = scaling.variants(config)
+    assert [value for value, _, _ in variants["width"]] == [0.25, 0.5, 1, 2]
+    assert variants["width"][0][1].model.widths == tuple(width // 4 for width in config.model.widths)
+    measured = {
+        name: [
+            (value, steps * each.train.batch_size / 1000, steps * each.train.batch_size) for value, each, steps in rows
+        ]
+        for name, rows in variants.items()
+    }
+    figure = scaling.figure(measured)
+    assert [axes.get_xscale() + axes.get_yscale() for axes in figure.axes] == ["loglog"] * 3
+    assert figure.axes[0].get_ylabel() == "seconds"
+    assert figure.axes[1].get_ylabel() == figure.axes[2].get_ylabel() == "milliseconds an image"
+    np.testing.assert_allclose(np.asarray(figure.axes[1].lines[0].get_ydata(), float), 1.0)

@@ -1,0 +1,63 @@
+"""The experiments: short, built of exported parts alone, and running."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fmnist_jax
+from experiments import seeds
+from experiments.pictures import augmentation_sheet, drawings, sample_sheet
+from fmnist_jax import CLASS_NAMES, DataConfig, ModelConfig
+from fmnist_jax.data.photos import to_dataset_image
+
+_FOLDER = Path(__file__).parents[2] / "experiments"
+_SCRIPTS = sorted(path for path in _FOLDER.rglob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("script", _SCRIPTS, ids=lambda script: str(script.relative_to(_FOLDER).with_suffix("")))
+def test_an_experiment_uses_only_what_the_package_exports(script: Path) -> None:
+    imports = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in imports if (node.module or "").startswith("fmnist_jax")]
+    for node in ours:
+        assert node.module == "fmnist_jax"
+        assert {alias.name for alias in node.names} <= set(dir(fmnist_jax))
+
+
+def test_seeds_trains_models_that_differ_and_learn() -> None:
+    arguments = seeds.Arguments(
+        data=DataConfig(name="synthetic", validation_size=0, synthetic_train_size=1000, synthetic_test_size=500),
+        model=ModelConfig(widths=(8, 16), depths=(1, 1)),
+        seeds=2,
+        steps=60,
+        batch_size=32,
+    )
+    accuracies = seeds.main(arguments)
+    assert accuracies.shape == (2,)
+    assert np.all(accuracies > 0.3)
+    assert accuracies[0] != accuracies[1]
+
+
+def test_the_sample_sheet_has_a_row_for_each_class() -> None:
+    figure = sample_sheet.sample_sheet(columns=3)
+    assert [axes.get_ylabel() for axes in figure.axes] == list(CLASS_NAMES)
+    assert all(axes.images[0].get_size() == (28, 3 * 28) for axes in figure.axes)
+
+
+def test_the_augmentation_sheet_has_a_row_for_each_technique() -> None:
+    figure = augmentation_sheet.augmentation_sheet()
+    rows = {axes.get_ylabel(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
+    assert len(rows) == 11
+    plain = rows.pop("as they are")
+    assert plain.shape == (28, 9 * 28)
+    assert all(np.any(row != plain) for row in rows.values())
+
+
+def test_the_drawings_are_found_on_their_backgrounds() -> None:
+    drawn = drawings.drawings()
+    prepared = {name: to_dataset_image(np.asarray(image)) for name, image in drawn.items()}
+    assert [found.background.kind for found in prepared.values()] == ["light", "dark", "light", "dark"]
+    for found in prepared.values():
+        assert found.box is not None
+        assert 100 < (found.image > 100).sum() < 700

@@ -1,0 +1,225 @@
+"""Results as data: what is recorded of a run, what is trained for it, and the tables that come of the files."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.results import record, tables
+from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, to_dict, validate
+
+_ROOT = Path(__file__).parents[2]
+_README = (_ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return _README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_committed_files() -> None:
+    made = tables.tables(tables.read(_ROOT / "experiments" / "results"))
+    assert tables.fill(_README, made) == _README
+
+
+def test_every_percentage_in_the_results_is_from_a_committed_file() -> None:
+    made = tables.tables(tables.read(_ROOT / "experiments" / "results"))
+    known = {figure for table in made.values() for figure in re.findall(r"\d+(?:\.\d+)?%", table)}
+    assert set(re.findall(r"\d+(?:\.\d+)?%", section("Results"))) <= known
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> Any:
+    return record.Arguments(("fast",), seeds=(0, 1), results=tmp_path / "results", runs=tmp_path / "runs")
+
+
+class Trainer:
+    """Stands in for `fmnist_jax.run`, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.configs: list[Config] = []
+
+    def __call__(self, config: Config) -> dict[str, Any]:
+        validate(config)
+        assert config.run.dir is not None
+        config.run.dir.mkdir(parents=True)
+        environment = {
+            **{"python": "3.11", "packages": {"jax": "0.10"}, "platform": "secret", "processor": "Fast One"},
+            **{
+                "cpu_count": 2,
+                "backend": "cpu",
+                "devices": ["cpu"],
+                "git_commit": "a" * 40 + "+changes",
+                "command": ["/home/me"],
+            },
+        }
+        (config.run.dir / "environment.json").write_text(json.dumps(environment))
+        self.configs.append(config)
+        accuracy = 0.9 + 0.01 * config.train.seed - 0.1 * (config.train.label_smoothing == 0)
+        mirrored = accuracy + 0.002 if config.train.eval_mirror else None
+        return {
+            **{"test_accuracy": accuracy, "test_accuracy_mirrored": None, "test_loss": 0.3},
+            **{
+                "val_accuracy": accuracy,
+                "val_accuracy_mirrored": mirrored,
+            },
+            **{"parameters": 12_345, "epochs": config.train.epochs, "steps": 7, "train_seconds": 100.0},
+            **{"compile_seconds": 1.0, "images_per_second": 5.0, "state_digest": "d", "dataset": "fashion_mnist"},
+            **{"dataset_digest": "e", "seed": config.train.seed},
+        }
+
+
+def read(arguments: Any) -> list[Mapping[str, Any]]:
+    return tables.read(arguments.results)
+
+
+def test_results_are_of_all_training_images_and_hold_no_place_on_the_machine(arguments: Any, tmp_path: Path) -> None:
+    trainer = Trainer()
+    record.record(arguments, trainer)
+    assert [config.train.seed for config in trainer.configs] == [0, 1]
+    assert {config.data.validation_size for config in trainer.configs} == {0}
+    assert {path.name for path in arguments.results.iterdir()} == {"fast-seed0.json", "fast-seed1.json"}
+    first, second = read(arguments)
+    assert (first["seed"], second["test_accuracy"], first["full_length"]) == (0, 0.91, True)
+    assert first["hardware"] == {"backend": "cpu", "devices": ["cpu"], "cpu_count": 2, "processor": "Fast One"}
+    assert first["versions"] == {"python": "3.11", "jax": "0.10"}
+    assert first["config"]["optim"] == to_dict(PRESETS["fast"])["optim"]
+    for text in (str(tmp_path), "/home/me", "secret"):
+        assert text not in json.dumps([first, second])
+
+
+def test_what_has_been_recorded_is_not_trained_again(arguments: Any) -> None:
+    record.record(replace(arguments, seeds=(1,)), Trainer())
+    trainer = Trainer()
+    record.record(arguments, trainer)
+    assert [config.train.seed for config in trainer.configs] == [0]
+    record.record(arguments, trainer)
+    assert len(trainer.configs) == 1
+
+
+def test_what_another_process_is_training_is_left_to_it(arguments: Any) -> None:
+    trainer = Trainer()
+
+    def busy_at_seed_0(config: Config) -> dict[str, Any]:
+        if config.train.seed == 0:
+            raise RunInUseError("in use")
+        return trainer(config)
+
+    record.record(arguments, busy_at_seed_0)
+    assert {path.name for path in arguments.results.iterdir()} == {"fast-seed1.json"}
+
+
+def test_a_file_of_another_configuration_is_refused(arguments: Any) -> None:
+    record.record(arguments, Trainer())
+    path = arguments.results / "fast-seed1.json"
+    stale = json.loads(path.read_text())
+    stale["config"]["optim"]["peak_lr"] = 9.0
+    path.write_text(json.dumps(stale))
+    with pytest.raises(FmnistError, match=r"fast-seed1\.json is of another configuration: delete it"):
+        record.record(arguments, Trainer())
+
+
+def test_a_shortened_run_says_so(arguments: Any) -> None:
+    record.record(replace(arguments, epochs=1), Trainer())
+    assert {record["full_length"] for record in read(arguments)} == {False}
+    assert "| 1 of 4, 60,000 images |" in tables.results_table(read(arguments))
+
+
+def test_a_run_on_fewer_images_says_so_and_holds_the_others_out(arguments: Any) -> None:
+    trainer = Trainer()
+    record.record(replace(arguments, presets=("demo",), images=6_000), trainer)
+    assert PRESETS["demo"].train.eval_mirror
+    assert {config.data.train_size for config in trainer.configs} == {6_000}
+    assert {(config.train.eval_every, config.train.eval_mirror) for config in trainer.configs} == {(4, False)}
+    assert {path.name for path in arguments.results.iterdir()} == {
+        f"demo-6000-images-seed{seed}.json" for seed in (0, 1)
+    }
+    assert "| 4 of 4, 6,000 images |" in tables.results_table(read(arguments))
+
+
+def ablated(preset: str) -> Iterator[tuple[str | None, Config]]:
+    for trial in record.variants("ablation", PRESETS[preset]):
+        yield trial.removed, trial.config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_ablation_changes_one_technique_that_the_preset_has(preset: str) -> None:
+    (nothing, whole), *others = ablated(preset)
+    assert (nothing, whole) == (None, PRESETS[preset])
+    assert len(others) >= 3
+    for removed, config in others:
+        validate(config)
+        before, after = to_dict(whole), to_dict(config)
+        changed = [
+            (part, name)
+            for part in before
+            if part != "preset"
+            for name in before[part]
+            if before[part][name] != after[part][name]
+        ]
+        assert removed is not None
+        assert changed == [record.REMOVALS[removed][:2]]
+
+
+def test_an_ablation_covers_what_record_is_made_of() -> None:
+    removed = {name for name, _ in ablated("record")}
+    assert removed >= {"mirroring", "random erasing", "CutMix", "label smoothing", "stochastic depth"}
+    assert removed >= {"average of weights", "alternation of mirroring", "shifts"}
+    assert not removed & {"mixup", "dropout", "cutout", "rotation"}
+
+
+def test_an_ablation_does_not_look_at_the_test_images(arguments: Any) -> None:
+    trainer = Trainer()
+    record.record(replace(arguments, experiment="ablation", presets=("standard",), seeds=(0, 1, 2)), trainer)
+    assert {config.data.validation_size for config in trainer.configs} == {5_000}
+    assert all(
+        config.train.eval_every == config.train.epochs and config.train.eval_mirror for config in trainer.configs
+    )
+    assert len(trainer.configs) == len(list(arguments.results.iterdir())) == 3 * len(list(ablated("standard")))
+    assert not any("test_accuracy" in record for record in read(arguments))
+    table, epochs = tables.tables(read(arguments))["ablation"].splitlines(), PRESETS["standard"].train.epochs
+    assert table[2] == f"| standard | {epochs} | nothing | 3 | 91.00% ± 1.00 |  | 91.20% ± 1.00 |  |"
+    # The error of a difference between two means of three: sqrt(1 / 3 + 1 / 3).
+    without = f"| standard | {epochs} | label smoothing | 3 | 81.00% ± 1.00 | -10.00 ± 0.82 | 81.20% ± 1.00 | "
+    assert without + "-10.00 ± 0.82 |" in table
+
+
+def test_a_difference_between_single_runs_has_no_error(arguments: Any) -> None:
+    record.record(replace(arguments, experiment="ablation", presets=("demo",), seeds=(0,)), Trainer())
+    assert "| label smoothing | 1 | 80.00% | -10.00 | 80.20% | -10.00 |" in tables.ablation_table(read(arguments))
+
+
+def test_an_ablation_without_the_whole_preset_states_no_difference(arguments: Any) -> None:
+    record.record(replace(arguments, experiment="ablation", presets=("demo",)), Trainer())
+    rest = [record for record in read(arguments) if record["removed"]]
+    table = tables.ablation_table(rest)
+    assert "| nothing |" not in table
+    assert "| label smoothing | 2 | 80.50% ± 0.71 |  | 80.70% ± 0.71 |  |" in table
+
+
+def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: Any) -> None:
+    record.record(replace(arguments, presets=("demo", "fast")), Trainer())
+    record.record(replace(arguments, presets=("standard",), seeds=(0,)), Trainer())
+    assert tables.tables(read(arguments))["results"].splitlines() == [
+        "| preset | parameters | epochs | seeds | test | with mirror images | training time | on |",
+        "|---|---|---|---|---|---|---|---|",
+        f"| standard | 12,345 | {PRESETS['standard'].train.epochs} | 1 | 90.00% |  | 100 s | 2 cores of Fast One |",
+        "| fast | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 cores of Fast One |",
+        "| demo | 12,345 | 4 | 2 | 90.50% ± 0.71 |  | 100 s | 2 cores of Fast One |",
+        "",
+        "At commit aaaaaaa+changes, with jax 0.10; each run is a file in `experiments/results/`.",
+    ]
+
+
+def test_filling_replaces_what_stands_between_the_markers_alone() -> None:
+    text = "a\n<!-- results -->\nold\n<!-- /results -->\nb\n<!-- ablation -->\n<!-- /ablation -->\n"
+    filled = tables.fill(text, {"results": r"1 \g<0>", "ablation": "2"})
+    assert filled == "a\n<!-- results -->\n1 \\g<0>\n<!-- /results -->\nb\n<!-- ablation -->\n2\n<!-- /ablation -->\n"
+    assert tables.fill(filled, {"results": r"1 \g<0>"}) == filled
+
+
+def test_tables_say_so_where_nothing_has_been_recorded() -> None:
+    assert set(tables.tables([]).values()) == {"*Nothing has been recorded yet.*"}

@@ -1,0 +1,303 @@
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from jax import Array
+
+from fmnist_jax import (
+    Augment,
+    AugmentConfig,
+    make_augment,
+    make_cutout,
+    make_random_crop,
+    make_random_erasing,
+    make_random_rotation,
+    mirror_alternately,
+    normalize,
+    random_flip,
+    rotate,
+)
+from fmnist_jax.functional.augment import chain, identity, inside_boxes
+
+
+def distinct_pixels(count: int, height: int = 5, width: int = 6, channels: int = 2) -> np.ndarray:
+    """Copies of one image whose pixels are all different and none of them 0."""
+    image = np.arange(1, 1 + height * width * channels, dtype=np.uint8).reshape(height, width, channels)
+    return np.tile(image, (count, 1, 1, 1))
+
+
+def shifts(image: np.ndarray, most: int) -> np.ndarray:
+    """Every version of an image moved by up to `most` pixels each way, 0 moving in: [(2 most + 1)**2, H, W, C]."""
+    height, width, _ = image.shape
+    versions = []
+    for down in range(-most, most + 1):
+        for right in range(-most, most + 1):
+            moved = np.zeros_like(image)
+            for i in range(height):
+                for j in range(width):
+                    if 0 <= i - down < height and 0 <= j - right < width:
+                        moved[i, j] = image[i - down, j - right]
+            versions.append(moved)
+    return np.stack(versions)
+
+
+def which(outputs: Array, versions: np.ndarray) -> np.ndarray:
+    """The one version that each output equals; fails unless there is exactly one."""
+    matches = (np.asarray(outputs)[:, None] == versions[None]).all((2, 3, 4))
+    assert np.all(matches.sum(1) == 1)
+    return matches.argmax(1)
+
+
+def assert_uniform(chosen: np.ndarray, cells: int) -> None:
+    counts = np.bincount(chosen, minlength=cells)
+    expected = len(chosen) / cells
+    z = (((counts - expected) ** 2).sum() / expected - (cells - 1)) / np.sqrt(2 * (cells - 1))
+    assert abs(z) < 4, counts
+
+
+def test_random_flip_mirrors_each_image_for_itself_half_of_the_time(key: Array) -> None:
+    images = distinct_pixels(2000)
+    flipped = random_flip(key, jnp.asarray(images))
+    assert flipped.dtype == jnp.uint8
+    mirrored = which(flipped, np.stack([images[0], images[0][:, ::-1]]))
+    assert_uniform(mirrored, 2)
+    assert_uniform(2 * mirrored[:-1] + mirrored[1:], 4)
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_random_crop_shifts_each_image_uniformly_and_fills_with_zero(key: Array, padding: int) -> None:
+    images = distinct_pixels(2500)
+    cropped = make_random_crop(padding)(key, jnp.asarray(images))
+    assert (cropped.shape, cropped.dtype) == (images.shape, jnp.uint8)
+    versions = shifts(images[0], padding)
+    assert_uniform(which(cropped, versions), len(versions))
+
+
+def test_random_crop_reaches_the_widest_shift_that_the_configuration_allows(key: Array) -> None:
+    images = jnp.ones((3000, 28, 28, 1), jnp.uint8)
+    left = np.asarray(make_random_crop(14)(key, images)).astype(np.int64).sum((1, 2, 3))
+    assert left.min() == 14 * 14
+    assert left.max() > 27 * 27
+
+
+@pytest.mark.parametrize(("flip", "padding"), [(False, 0), (True, 0), (False, 1), (True, 1)])
+def test_make_augment_composes_what_is_named_independently(key: Array, flip: bool, padding: int) -> None:
+    images = distinct_pixels(1800)
+    faces = [images[0], images[0][:, ::-1]] if flip else [images[0]]
+    versions = np.concatenate([shifts(face, padding) for face in faces])
+    config = AugmentConfig(flip="random" if flip else "none", crop_padding=padding, erase_probability=0.0)
+    chosen = which(make_augment(config)(key, jnp.asarray(images)), versions)
+    assert len(np.unique(chosen)) == len(versions)
+    if len(versions) > 1:
+        assert_uniform(chosen, len(versions))
+
+
+EVERYTHING = AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=3)
+AUGMENTS: list[Augment] = [
+    random_flip,
+    make_random_crop(2),
+    make_random_rotation(20.0),
+    make_random_erasing(0.5),
+    make_cutout(3),
+    make_augment(EVERYTHING),
+]
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_augmentations_are_functions_of_their_key_compiled_or_not(augment: Augment, key: Array) -> None:
+    images = jnp.asarray(distinct_pixels(64))
+    first = np.asarray(augment(key, images))
+    np.testing.assert_array_equal(augment(key, images), first)
+    np.testing.assert_array_equal(jax.jit(augment)(key, images), first)
+    assert np.any(augment(jax.random.key(1), images) != first)
+
+
+def test_augmentations_under_vmap_equal_one_call_per_key(key: Array) -> None:
+    augment, images = make_augment(EVERYTHING), jnp.asarray(distinct_pixels(64))
+    keys = jax.random.split(key, 3)
+    many = jax.jit(jax.vmap(augment, in_axes=(0, None)))(keys, images)
+    for i in range(3):
+        np.testing.assert_array_equal(many[i], augment(keys[i], images))
+
+
+def test_chain_applies_in_order_with_a_key_for_each(key: Array) -> None:
+    seen: list[bytes] = []
+
+    def spy(change: Callable[[Array], Array]) -> Augment:
+        def augment(key: Array, images: Array) -> Array:
+            seen.append(np.asarray(jax.random.key_data(key)).tobytes())
+            return change(images)
+
+        return augment
+
+    chained = chain(spy(lambda x: x + 1), spy(lambda x: x * 2), spy(lambda x: x - 3))
+    assert chained(key, jnp.array([5])).item() == (5 + 1) * 2 - 3
+    assert len({*seen, np.asarray(jax.random.key_data(key)).tobytes()}) == 4
+
+
+def test_chain_of_nothing_and_identity_change_nothing(key: Array) -> None:
+    images = distinct_pixels(2)
+    np.testing.assert_array_equal(chain()(key, jnp.asarray(images)), images)
+    np.testing.assert_array_equal(identity(key, jnp.asarray(images)), images)
+
+
+def test_normalize_maps_the_256_levels_to_the_unit_interval_with_exact_ends() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    scaled = np.asarray(jax.jit(normalize)(levels))
+    assert scaled.dtype == np.float32
+    assert (scaled[0], scaled[255]) == (0.0, 1.0)
+    np.testing.assert_allclose(scaled, levels.astype(np.float64) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_augmentations_keep_shape_and_dtype_under_strict_dtype_promotion(augment: Augment, key: Array) -> None:
+    images = jnp.asarray(distinct_pixels(8))
+    with jax.numpy_dtype_promotion("strict"):
+        varied = jax.eval_shape(augment, key, images)
+    assert (varied.shape, varied.dtype) == (images.shape, jnp.uint8)
+
+
+def mirrored(key: Array, indices: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """Which images come out mirrored, bool[B]."""
+    images = distinct_pixels(len(indices))
+    outputs = mirror_alternately(key, jnp.asarray(images), jnp.asarray(indices), jnp.asarray(epochs))
+    return which(outputs, np.stack([images[0], images[0][:, ::-1]])) == 1
+
+
+def test_the_alternating_mirror_shows_each_image_once_each_way_in_two_epochs(key: Array) -> None:
+    indices = np.random.default_rng(0).permutation(600)
+    epochs = [mirrored(key, indices, np.full(600, epoch)) for epoch in range(4)]
+    np.testing.assert_array_equal(epochs[1], ~epochs[0])
+    np.testing.assert_array_equal(epochs[2], epochs[0])
+    np.testing.assert_array_equal(epochs[3], epochs[1])
+
+
+def test_the_alternating_mirror_throws_a_fair_coin_for_each_image_and_key(key: Array) -> None:
+    indices = np.arange(2000)
+    first = mirrored(key, indices, np.zeros(2000, np.int64))
+    other = mirrored(jax.random.key(1), indices, np.zeros(2000, np.int64))
+    assert_uniform(2 * first[:-1] + first[1:], 4)
+    assert_uniform(2 * first + other, 4)
+
+
+def test_the_alternating_mirror_goes_by_the_index_and_not_by_the_place_in_the_batch(key: Array) -> None:
+    shuffled = np.random.default_rng(0).permutation(300)
+    whole = mirrored(key, np.arange(300), np.full(300, 3))
+    np.testing.assert_array_equal(mirrored(key, shuffled, np.full(300, 3)), whole[shuffled])
+    mixed_epochs = np.arange(300) % 2
+    np.testing.assert_array_equal(mirrored(key, np.arange(300), mixed_epochs), whole ^ (mixed_epochs == 0))
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.integers(0, 12), st.integers(0, 12))
+def test_boxes_are_slices_cut_off_at_the_border(top: int, left: int, height: int, width: int) -> None:
+    found = inside_boxes(jnp.array([[top, left]]), jnp.array([[height, width]]), 5, 7)
+    expected = np.zeros((1, 5, 7, 1), bool)
+    expected[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+def bounds(changed: np.ndarray) -> np.ndarray:
+    """The sides of the least box around the marked pixels of each image, i64[B, 2]."""
+    return np.stack([changed.any(axis).sum(-1) for axis in (2, 1)], -1)
+
+
+def test_random_erasing_overwrites_rectangles_of_the_stated_rate_area_and_aspect(key: Array) -> None:
+    images = np.full((4000, 28, 28, 1), 77, np.uint8)
+    erased = np.asarray(jax.jit(make_random_erasing(0.3))(key, images))[..., 0]
+    chosen = (erased != 77).any((1, 2))
+    assert chosen.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 4000))
+
+    # One noise pixel in 256 equals the background, so that the box is found by its edges.
+    sides = bounds(erased[chosen] != 77)
+    areas, aspects = sides.prod(-1) / 784, sides[:, 0] / sides[:, 1]
+    assert areas.min() > 0.012
+    assert areas.max() < 0.42
+    assert areas.mean() == pytest.approx(0.21, abs=0.012)
+    assert np.quantile(areas, [0.25, 0.75]) == pytest.approx([0.115, 0.305], abs=0.02)
+    small = areas < 0.25
+    assert np.quantile(aspects[small], [0.01, 0.99]) == pytest.approx([0.3, 1 / 0.3], rel=0.15)
+    assert np.median(aspects) == pytest.approx(1, abs=0.08)
+    noise = erased[chosen][erased[chosen] != 77]
+    assert noise.mean() == pytest.approx(127.8, abs=1)
+    assert {noise.min(), noise.max()} == {0, 255}
+
+
+def test_random_erasing_reaches_every_corner_and_leaves_the_rest_alone(key: Array) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1500, 28, 28, 1), np.uint8)
+    erased = np.asarray(jax.jit(make_random_erasing(1.0, area=(0.1, 0.1), aspect=0.5))(key, images))
+    changed = (erased != images)[..., 0]
+    for row, column in ((0, 0), (0, 27), (27, 0), (27, 27)):
+        assert changed[:, row, column].any()
+    sides = bounds(changed)
+    assert np.all(changed.sum((1, 2)) <= sides.prod(-1))
+    assert np.all(changed.sum((1, 2)) > 0.9 * sides.prod(-1))
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_random_erasing_never_or_always(key: Array, probability: float) -> None:
+    images = distinct_pixels(64)
+    erased = np.asarray(make_random_erasing(probability)(key, jnp.asarray(images)))
+    assert np.all((erased != images).any((1, 2, 3)) == bool(probability))
+
+
+@pytest.mark.parametrize("size", [1, 4, 5, 28])
+def test_cutout_blackens_a_square_around_each_pixel_alike(key: Array, size: int) -> None:
+    height, width = 5, 6
+    images = distinct_pixels(3000, height, width)
+    outputs = np.asarray(make_cutout(size)(key, jnp.asarray(images)))
+    versions = []
+    for centre_row in range(height):
+        for centre_column in range(width):
+            version = images[0].copy()
+            top, left = centre_row - size // 2, centre_column - size // 2
+            version[max(top, 0) : top + size, max(left, 0) : left + size] = 0
+            versions.append(version)
+    distinct, first = np.unique(np.stack(versions), axis=0, return_inverse=True)
+    counts = np.bincount(which(jnp.asarray(outputs), distinct), minlength=len(distinct))
+    expected = np.bincount(first, minlength=len(distinct)) * 3000 / len(versions)
+    assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
+
+
+def test_rotation_by_nothing_is_the_identity_and_by_right_angles_numpys() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 2), np.uint8)
+    for turns in range(-3, 5):
+        rotated = rotate(jnp.asarray(images), jnp.full(4, 90.0 * turns))
+        np.testing.assert_array_equal(rotated, np.rot90(images, turns, (1, 2)))
+
+
+def numpy_rotation(image: np.ndarray, degrees: float) -> np.ndarray:
+    """Bilinear, pixel by pixel, from the definition."""
+    size, angle = image.shape[0], np.deg2rad(degrees)
+    centre, out = (size - 1) / 2, np.zeros(image.shape)
+    for i in range(size):
+        for j in range(size):
+            y, x = i - centre, j - centre
+            row, column = y * np.cos(angle) + x * np.sin(angle), x * np.cos(angle) - y * np.sin(angle)
+            top, left = int(np.floor(row + centre)), int(np.floor(column + centre))
+            for a in (top, top + 1):
+                for b in (left, left + 1):
+                    if 0 <= a < size and 0 <= b < size:
+                        out[i, j] += image[a, b] * (1 - abs(row + centre - a)) * (1 - abs(column + centre - b))
+    return out
+
+
+def test_rotation_interpolates_as_numpy_does_from_the_definition() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 9, 9, 1), np.uint8)
+    angles = [-30.0, 7.5, 61.0]
+    rotated = np.asarray(rotate(jnp.asarray(images), jnp.asarray(angles)))
+    for found, image, angle in zip(rotated, images, angles, strict=True):
+        np.testing.assert_allclose(found[..., 0], numpy_rotation(image[..., 0], angle), atol=0.51)
+
+
+def test_random_rotation_turns_by_uniform_angles_both_ways(key: Array) -> None:
+    images = np.zeros((2000, 29, 29, 1), np.uint8)
+    images[:, 14, 24] = 255
+    turned = np.asarray(jax.jit(make_random_rotation(30.0))(key, images))[..., 0].astype(np.float64)
+    y, x = np.mgrid[:29, :29] - 14
+    weight = turned.sum((1, 2))
+    angles = np.rad2deg(np.arctan2(-(turned * y).sum((1, 2)) / weight, (turned * x).sum((1, 2)) / weight))
+    assert np.abs(angles).max() < 31
+    assert np.quantile(angles, [0.1, 0.5, 0.9]) == pytest.approx([-24, 0, 24], abs=2.5)

@@ -1,0 +1,100 @@
+"""The average of the weights against a loop in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+from fmnist_jax import (
+    Batch,
+    Metrics,
+    Model,
+    TrainState,
+    Weights,
+    init_state,
+    make_averaging_step,
+    make_train_step,
+    start_average,
+    weights_to_score,
+)
+from fmnist_jax.functional.model import BatchStats, Params
+
+
+def init(key: Array) -> tuple[Params, BatchStats]:
+    return {"kernel": jax.random.normal(key, (784, 10))}, {"calls": jnp.zeros(3)}
+
+
+def apply(
+    params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+) -> tuple[Array, BatchStats]:
+    return images.reshape(len(images), -1) @ params["kernel"], {"calls": batch_stats["calls"] + 1}
+
+
+LINEAR, OPTIMIZER = Model(init, apply), optax.sgd(0.3)
+STEP = make_train_step(LINEAR, OPTIMIZER)
+
+
+def start(key: Array) -> TrainState:
+    return start_average(init_state(LINEAR, OPTIMIZER, key))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05, 0.5, 0.999])
+def test_the_average_of_parameters_and_statistics_equals_a_loop_in_numpy(
+    batch: Batch, key: Array, decay: float
+) -> None:
+    state, plain = start(key), init_state(LINEAR, OPTIMIZER, key)
+    step, plain_step = jax.jit(make_averaging_step(STEP, decay)), jax.jit(STEP)
+    kernel = np.asarray(state.params["kernel"], np.float64)
+    calls = np.zeros(3)
+    for t in range(25):
+        state, metrics = step(state, batch)
+        plain, expected = plain_step(plain, batch)
+        kept = min(decay, (1 + t) / (10 + t))
+        kernel = kept * kernel + (1 - kept) * np.asarray(plain.params["kernel"], np.float64)
+        calls = kept * calls + (1 - kept) * (t + 1)
+        assert metrics.loss_sum == expected.loss_sum
+    np.testing.assert_array_equal(state.params["kernel"], plain.params["kernel"])
+    average = weights_to_score(state)
+    np.testing.assert_allclose(average.params["kernel"], kernel, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(average.batch_stats["calls"], calls, rtol=1e-5)
+
+
+def test_an_average_starts_as_a_copy_that_can_be_donated_and_scored(batch: Batch, key: Array) -> None:
+    state = start(key)
+    first = np.asarray(state.params["kernel"]).copy()
+    np.testing.assert_array_equal(weights_to_score(state).params["kernel"], first)
+    step = jax.jit(make_averaging_step(STEP, 0.9), donate_argnums=0)
+    after, _ = step(state, batch)
+    assert not np.array_equal(weights_to_score(after).params["kernel"], after.params["kernel"])
+
+
+def test_without_an_average_the_latest_weights_are_scored_and_the_state_has_no_further_leaf(key: Array) -> None:
+    state = init_state(LINEAR, OPTIMIZER, key)
+    assert weights_to_score(state) == Weights(state.params, state.batch_stats)
+    assert len(jax.tree.leaves(state)) == 4  # step, kernel, calls, key
+    assert len(jax.tree.leaves(start(key))) == 6
+
+
+def test_a_step_that_averages_refuses_a_state_that_has_none(batch: Batch, key: Array) -> None:
+    with pytest.raises(ValueError, match="start_average"):
+        make_averaging_step(STEP, 0.9)(init_state(LINEAR, OPTIMIZER, key), batch)
+
+
+def test_averages_of_eight_models_at_once_equal_single_ones(batch: Batch, key: Array) -> None:
+    step = make_averaging_step(STEP, 0.9)
+    states = jax.vmap(start)(jax.random.split(key, 8))
+    many: TrainState = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)[0]
+    for i in range(8):
+        one: tuple[TrainState, Metrics] = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
+        np.testing.assert_allclose(
+            weights_to_score(many).params["kernel"][i], weights_to_score(one[0]).params["kernel"], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_the_average_holds_under_strict_dtype_promotion(batch: Batch, key: Array) -> None:
+    state = start(key)
+    with jax.numpy_dtype_promotion("strict"):
+        after, _ = jax.eval_shape(make_averaging_step(STEP, 0.9), state, batch)
+    assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)

@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from fmnist_jax import (
+    Batch,
+    Dataset,
+    Model,
+    evaluate_batches,
+    make_eval_step,
+    make_mirrored_predict,
+    make_predict,
+    padded_batches,
+    summarize,
+)
+from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.model import BatchStats, Params
+
+COUNT = 23
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (COUNT, 28, 28, 1), dtype=np.uint8)
+    return Dataset(images, rng.integers(0, 10, COUNT, dtype=np.int32))
+
+
+def first_pixels(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+    """A classifier whose answers NumPy can read off the images."""
+    return jnp.asarray(images)[:, 0, :10, 0].astype(jnp.float32) / 50
+
+
+def no_init(key: Array) -> tuple[Params, BatchStats]:
+    return {}, {}
+
+
+def numpy_summary(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    wide = logits.astype(np.float64)
+    losses = np.log(np.exp(wide).sum(-1)) - wide[np.arange(len(labels)), labels]
+    return losses.mean(), (wide.argmax(-1) == labels).mean()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, COUNT - 1, COUNT, COUNT + 1, 100])
+def test_every_example_counts_once_whatever_the_batch_size(dataset: Dataset, batch_size: int) -> None:
+    metrics = evaluate_batches(jax.jit(make_eval_step(first_pixels)), {}, {}, padded_batches(dataset, batch_size))
+    loss, accuracy, examples = summarize(metrics)
+    expected = numpy_summary(dataset.images[:, 0, :10, 0] / np.float32(50), dataset.labels)
+    assert examples == COUNT
+    np.testing.assert_array_equal(np.sum(metrics.confusion, axis=1), np.bincount(dataset.labels, minlength=10))
+    assert accuracy == expected[1]
+    assert loss == pytest.approx(expected[0], rel=1e-5)
+
+
+def test_predict_normalises_the_images_and_uses_the_running_statistics(batch: Batch) -> None:
+    def apply(
+        params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Array, BatchStats]:
+        assert not train
+        assert key is None
+        logits = images.reshape(len(images), -1)[:, :10] * params["scale"] + batch_stats["shift"]
+        return logits, {"shift": jnp.nan}
+
+    predict = make_predict(Model(no_init, apply))
+    logits = predict({"scale": jnp.float32(2)}, {"shift": jnp.float32(3)}, batch.images)
+    expected = np.asarray(batch.images).reshape(8, -1)[:, :10].astype(np.float64) / 255 * 2 + 3
+    np.testing.assert_allclose(logits, expected, rtol=1e-6)
+
+
+def test_network_metrics_do_not_depend_on_batches_or_on_what_padding_shows(
+    model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
+) -> None:
+    predict = jax.jit(make_predict(model))
+    eval_step = jax.jit(make_eval_step(predict))
+
+    def bright(batch: Batch) -> Batch:
+        padding = np.asarray(batch.labels) == PADDING_LABEL
+        return Batch(np.where(padding[:, None, None, None], np.uint8(255), batch.images), batch.labels)
+
+    logits = np.asarray(predict(*variables, dataset.images))
+    expected = numpy_summary(logits, dataset.labels)
+    for change in (bright, lambda batch: batch):
+        batches = [change(batch) for batch in padded_batches(dataset, 8)]
+        loss, accuracy, examples = summarize(evaluate_batches(eval_step, *variables, batches))
+        assert (examples, accuracy) == (COUNT, expected[1])
+        assert loss == pytest.approx(expected[0], rel=1e-4)
+
+
+def test_predictions_of_an_example_do_not_depend_on_the_others(
+    model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
+) -> None:
+    predict = jax.jit(make_predict(model))
+    whole = predict(*variables, dataset.images)
+    assert (whole.shape, whole.dtype) == ((COUNT, 10), jnp.float32)
+    np.testing.assert_allclose(predict(*variables, dataset.images[4:5])[0], whole[4], rtol=1e-4, atol=1e-5)
+
+
+def test_eval_step_sums_the_loss_that_it_is_given(dataset: Dataset) -> None:
+    def label_itself(logits: Array, labels: Array) -> Array:
+        return labels.astype(jnp.float32)
+
+    metrics = make_eval_step(first_pixels, loss_fn=label_itself)({}, {}, Batch(dataset.images, dataset.labels))
+    assert metrics.loss_sum == dataset.labels.sum()
+
+
+def test_eval_step_mapped_over_models_equals_one_call_per_model(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
+    eval_step = make_eval_step(make_predict(model))
+    models = [jax.tree.map(lambda leaf, factor=factor: factor * leaf, variables) for factor in (1.0, 0.5, 2.0)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    many = jax.jit(jax.vmap(eval_step, in_axes=(0, 0, None)))(*stacked, batch)
+    for i, variables_i in enumerate(models):
+        one = jax.jit(eval_step)(*variables_i, batch)
+        np.testing.assert_array_equal(many.confusion[i], one.confusion)
+        np.testing.assert_allclose(many.loss_sum[i], one.loss_sum, rtol=1e-4)
+
+
+def test_mirrored_predictions_average_the_logits_of_both_ways_round(
+    model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
+) -> None:
+    predict = jax.jit(make_predict(model))
+    mirrored_predict = make_mirrored_predict(predict)
+    found = mirrored_predict(*variables, dataset.images)
+    mirrored = np.ascontiguousarray(dataset.images[:, :, ::-1])
+    expected = (np.asarray(predict(*variables, dataset.images)) + np.asarray(predict(*variables, mirrored))) / 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(mirrored_predict(*variables, mirrored), found, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(mirrored_predict)(*variables, dataset.images), found, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,353 @@
+"""Convolutions, pooling and `batch_norm` against NumPy, and against autodiff of their plain spellings in float64."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import Array, lax
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fmnist_jax import batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
+from fmnist_jax.functional import layers
+
+# [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
+CONV_SHAPES = [
+    (2, 28, 28, 1, 3, 3),
+    (3, 7, 5, 2, 4, 3),
+    (1, 4, 9, 3, 2, 5),
+    (2, 6, 6, 4, 1, 1),
+    (2, 1, 1, 2, 3, 3),
+    (1, 2, 3, 2, 2, 5),
+    (1, 7, 6, 64, 65, 3),  # small and wide: Winograd's form
+]
+SMALL = (2, 5, 4, 3, 2, 3)
+
+
+def plain_conv(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def padded(x: np.ndarray, size: int) -> np.ndarray:
+    pad = size // 2
+    return np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+
+def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    windows = sliding_window_view(padded(x, len(kernel)), kernel.shape[:2], axis=(1, 2))
+    return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
+
+
+def numpy_conv_gradients(x: np.ndarray, kernel: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    size, (_, height, width, _) = len(kernel), x.shape
+    wide, pad = padded(x, size), size // 2
+    d_wide, d_kernel = np.zeros_like(wide), np.zeros_like(kernel)
+    for i in range(size):
+        for j in range(size):
+            d_wide[:, i : i + height, j : j + width] += g @ kernel[i, j].T
+            d_kernel[i, j] = np.einsum("bhwc,bhwo->co", wide[:, i : i + height, j : j + width], g)
+    return d_wide[:, pad : pad + height, pad : pad + width], d_kernel
+
+
+def draw_conv(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    batch, height, width, inputs, outputs, size = shape
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(batch, height, width, inputs))
+    return x, rng.normal(size=(size, size, inputs, outputs)), rng.normal(size=(batch, height, width, outputs))
+
+
+def as_float32(*arrays: np.ndarray) -> list[Array]:
+    return [jnp.asarray(array, jnp.float32) for array in arrays]
+
+
+def assert_all_close(got: Iterable[Any], expected: Iterable[Any], tolerance: float) -> None:
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@partial(jax.jit, static_argnums=0)
+def gradients(function: Callable[..., Array], cotangent: Array, *operands: Array) -> tuple[Array, ...]:
+    return jax.vjp(function, *operands)[1](cotangent)
+
+
+def composed(outer: Callable[[Array], Array], inner: Callable[..., Array]) -> Callable[..., Array]:
+    return lambda *operands: outer(inner(*operands))
+
+
+@pytest.mark.parametrize("shape", CONV_SHAPES)
+def test_conv_and_its_gradients_equal_numpy_and_autodiff_in_float64(shape: tuple[int, ...]) -> None:
+    x, kernel, g = draw_conv(shape)
+    with jax.enable_x64(True):
+        operands = (jnp.asarray(x), jnp.asarray(kernel))
+        y = conv(*operands)
+        ours = gradients(conv, jnp.asarray(g), *operands)
+        autodiff = gradients(plain_conv, jnp.asarray(g), *operands)
+    assert y.dtype == jnp.float64
+    np.testing.assert_allclose(y, numpy_conv(x, kernel), rtol=1e-12, atol=1e-12)
+    assert_all_close(ours, numpy_conv_gradients(x, kernel, g), 1e-12)
+    assert_all_close(ours, autodiff, 1e-12)
+
+
+def test_conv_gradients_of_bfloat16_keep_the_dtype_and_accumulate_in_more() -> None:
+    # All positive: a sum over 8 x 14 x 14 places that was kept in bfloat16 would stop growing near 256.
+    x, kernel, g = (jnp.asarray(np.abs(a), jnp.bfloat16) for a in draw_conv((8, 14, 14, 4, 4, 3)))
+    wide = [np.asarray(a, np.float64) for a in (x, kernel, g)]
+    for got, expected in zip(gradients(conv, g, x, kernel), numpy_conv_gradients(*wide), strict=True):
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=2**-7)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 7, 7, 64, 64, 3), (1, 9, 7, 64, 64, 3), (1, 7, 7, 63, 64, 3), (1, 7, 7, 64, 64, 5)]
+)
+def test_conv_is_matrix_products_alone_only_where_the_image_is_small_and_wide(shape: tuple[int, ...]) -> None:
+    x, kernel, _ = as_float32(*draw_conv(shape))
+    program = jax.jit(conv).lower(x, kernel).as_text()
+    assert ("stablehlo.convolution" not in program) == (shape == (1, 7, 7, 64, 64, 3))
+
+
+def plain_avg_pool(x: Array) -> Array:
+    return nn.avg_pool(x, (2, 2), strides=(2, 2))
+
+
+def assert_equals_two_steps(
+    operation: Callable[..., Array], pool: Callable[[Array], Array], shape: tuple[int, ...]
+) -> None:
+    """A pooled convolution of [B, H, W, C_in, C_out, K] and its gradients, in float64."""
+    x, kernel, _ = draw_conv(shape)
+    g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
+    with jax.enable_x64(True):
+        operands = (jnp.asarray(x), jnp.asarray(kernel))
+        ours = (operation(*operands), *gradients(operation, jnp.asarray(g), *operands))
+        two_steps = composed(pool, plain_conv)
+        expected = (two_steps(*operands), *gradients(two_steps, jnp.asarray(g), *operands))
+    assert ours[0].dtype == jnp.float64
+    assert_all_close(ours, expected, 1e-12)
+
+
+# Patches of 16 and 36 values, too many values for patches, odd sides.
+@pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
+def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: tuple[int, ...]) -> None:
+    assert_equals_two_steps(conv_max_pool, max_pool, shape)
+
+
+# The second spelling is the one of other platforms than a CPU. The shapes have even and odd sides, one row, none left
+# after pooling, and a kernel of 5x5.
+@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+@pytest.mark.parametrize(
+    "shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3)]
+)
+def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
+    spelling: Callable[..., Array], shape: tuple[int, ...]
+) -> None:
+    assert_equals_two_steps(spelling, plain_avg_pool, shape)
+
+
+@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array]) -> None:
+    x, kernel, _ = draw_conv((2, 6, 6, 4, 3, 3))
+    g = np.random.default_rng(1).normal(size=(2, 3, 3, 3))
+    half = [jnp.asarray(a, jnp.bfloat16) for a in (g, x, kernel)]
+    wide = [a.astype(jnp.float32) for a in half]
+    got = (spelling(*half[1:]), *gradients(spelling, *half))
+    expected = (spelling(*wide[1:]), *gradients(spelling, *wide))
+    assert {a.dtype for a in got} == {jnp.dtype("bfloat16")}
+    assert_all_close([a.astype(jnp.float32) for a in got], expected, 0.1)
+
+
+def test_conv_max_pool_of_equal_pixels_shares_the_gradient_as_the_two_steps_do() -> None:
+    x, kernel = jnp.ones((1, 6, 6, 1)), jnp.ones((3, 3, 1, 2))
+    ours = gradients(conv_max_pool, jnp.ones((1, 3, 3, 2)), x, kernel)
+    assert_all_close(ours, gradients(composed(max_pool, plain_conv), jnp.ones((1, 3, 3, 2)), x, kernel), 0)
+
+
+def test_conv_gradients_inside_compiled_loops_equal_those_outside() -> None:
+    draws = [draw_conv(SMALL, seed) for seed in range(3)]
+    xs, kernels, gs = (jnp.asarray(np.stack(a), jnp.float32) for a in zip(*draws, strict=True))
+
+    @jax.jit
+    def scanned() -> tuple[Array, ...]:
+        return lax.scan(lambda _, draw: (None, gradients(conv, *draw)), None, (gs, xs, kernels))[1]
+
+    @jax.jit
+    def looped() -> tuple[Array, ...]:
+        def body(i: Array, rows: tuple[Array, ...]) -> tuple[Array, ...]:
+            return jax.tree.map(
+                lambda all_rows, row: all_rows.at[i].set(row), rows, gradients(conv, gs[i], xs[i], kernels[i])
+            )
+
+        return lax.fori_loop(0, 3, body, (jnp.zeros_like(xs), jnp.zeros_like(kernels)))
+
+    for d_xs, d_kernels in (scanned(), looped()):
+        for i, draw in enumerate(draws):
+            assert_all_close((d_xs[i], d_kernels[i]), numpy_conv_gradients(*draw), 1e-5)
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_conv_under_vmap_equals_one_call_per_member(axes: tuple[int | None, int | None]) -> None:
+    draws = [draw_conv(SMALL, seed) for seed in range(3)]
+    stacks = [np.stack([draw[place] for draw in draws]) for place in range(3)]
+    operands = [jnp.asarray(stacks[place] if axis == 0 else stacks[place][0]) for place, axis in enumerate(axes)]
+
+    def both(g: Array, x: Array, kernel: Array) -> tuple[Array, ...]:
+        return conv(x, kernel), *gradients(conv, g, x, kernel)
+
+    y, d_x, d_kernel = jax.jit(jax.vmap(both, in_axes=(0, *axes)))(jnp.asarray(stacks[2]), *operands)
+    for i in range(3):
+        x, kernel = (draws[i if axis == 0 else 0][place] for place, axis in enumerate(axes))
+        expected = (numpy_conv(x, kernel), *numpy_conv_gradients(x, kernel, draws[i][2]))
+        assert_all_close((y[i], d_x[i], d_kernel[i]), expected, 1e-5)
+
+
+@partial(jax.jit, static_argnums=0)
+def hessian_product(function: Callable[..., Array], weights: Array, *both: Array) -> tuple[Array, ...]:
+    """Reverse over reverse: the gradient of `<gradient, tangents>`; `both` are operands, then tangents."""
+    operands, tangents = both[: len(both) // 2], both[len(both) // 2 :]
+    places = tuple(range(len(operands)))
+
+    def loss(*operands: Array) -> Array:
+        return (weights * jnp.sin(function(*operands))).sum()
+
+    def directional(*operands: Array) -> Array:
+        slopes = jax.grad(loss, argnums=places)(*operands)
+        return jnp.stack([jnp.vdot(slope, tangent) for slope, tangent in zip(slopes, tangents, strict=True)]).sum()
+
+    return jax.grad(directional, argnums=places)(*operands)
+
+
+def test_conv_gradient_of_a_gradient_equals_autodiff() -> None:
+    x, kernel, weights = draw_conv(SMALL)
+    x_tangent, kernel_tangent, _ = draw_conv(SMALL, seed=1)
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(a) for a in (weights, x, kernel, x_tangent, kernel_tangent)]
+        ours, plain = hessian_product(conv, *arrays), hessian_product(plain_conv, *arrays)
+    assert_all_close(ours, plain, 1e-10)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 28, 28, 3), (1, 7, 5, 2), (2, 4, 3, 1), (1, 2, 2, 4), (2, 1, 1, 3), (1, 3, 1, 2)]
+)
+def test_max_pool_equals_numpy_and_drops_an_odd_edge(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    batch, height, width, channels = shape[0], shape[1] // 2, shape[2] // 2, shape[3]
+    windows = x[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
+    np.testing.assert_array_equal(max_pool(jnp.asarray(x)), windows.max((2, 4)))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 2), (1, 5, 3, 2)])
+def test_max_pool_gradient_equals_finite_differences(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    # Whole numbers, all different: a quarter up or down changes no maximum, so differences are exact.
+    x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    weights = rng.normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[3])).astype(np.float32)
+
+    @jax.jit
+    def loss(x: Array) -> Array:
+        return (max_pool(x) * weights).sum()
+
+    steps = 0.25 * np.eye(x.size, dtype=np.float32).reshape(x.size, *shape)
+    expected = np.array([float(loss(x + step)) - float(loss(x - step)) for step in steps]).reshape(shape) / 0.5
+    np.testing.assert_allclose(jax.grad(loss)(x), expected, atol=1e-3)
+    assert np.count_nonzero(expected) == weights.size
+
+
+def test_max_pool_shares_the_gradient_between_equal_elements() -> None:
+    x = jnp.array([[3.0, 3.0, 1.0, 2.0], [3.0, 3.0, 2.0, 0.0]]).reshape(1, 2, 4, 1)
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[0.25, 0.25, 0.0, 0.5], [0.25, 0.25, 0.5, 0.0]])
+
+
+def draw_norm(shape: tuple[int, ...] = (3, 4, 5, 2)) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, g = 3 * rng.normal(size=shape) + 2, rng.normal(size=shape)
+    return x, rng.uniform(0.5, 2, shape[-1]), rng.normal(size=shape[-1]), g
+
+
+def plain_norm(x: Array, scale: Array, bias: Array) -> Array:
+    mean, variance = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+    return (x - mean) / jnp.sqrt(variance + 1e-5) * scale[None, None, None] + bias[None, None, None]
+
+
+def our_norm(x: Array, scale: Array, bias: Array) -> Array:
+    return batch_norm(x, scale, bias)[0]
+
+
+def test_batch_norm_equals_numpy_and_flax() -> None:
+    x, scale, bias, _ = draw_norm()
+    x32, scale32, bias32 = as_float32(x, scale, bias)
+    ours = batch_norm(x32, scale32, bias32, epsilon=0.1)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    assert_all_close(ours, ((x - mean) / np.sqrt(variance + 0.1) * scale + bias, mean, variance), 1e-5)
+
+    flax_norm = nn.BatchNorm(use_running_average=False, epsilon=0.1, momentum=0.0)
+    variables = {"params": {"scale": scale32, "bias": bias32}}
+    y, updated = flax_norm.apply(variables, x32, mutable=["batch_stats"])
+    assert_all_close(ours, (y, updated["batch_stats"]["mean"], updated["batch_stats"]["var"]), 1e-5)
+
+
+def test_batch_norm_gradients_equal_autodiff_of_the_plain_formula_in_float64() -> None:
+    x, scale, bias, g = draw_norm()
+    tangents = [np.cos(np.arange(a.size, dtype=np.float64)).reshape(a.shape) for a in (x, scale, bias)]
+    narrow = as_float32(g, x, scale, bias, *tangents)
+    ours, ours_twice = gradients(our_norm, *narrow[:4]), hessian_product(our_norm, *narrow)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(a) for a in (g, x, scale, bias, *tangents)]
+        plain, plain_twice = gradients(plain_norm, *wide[:4]), hessian_product(plain_norm, *wide)
+    assert_all_close(ours, plain, 1e-5)
+    assert_all_close(ours_twice, plain_twice, 1e-4)
+
+
+def test_batch_norm_passes_no_gradient_through_its_statistics() -> None:
+    def of_statistics(x: Array, scale: Array, bias: Array) -> Array:
+        _, mean, variance = batch_norm(x, scale, bias)
+        return (mean**2 + variance).sum()
+
+    operands = as_float32(*draw_norm()[:3])
+    for gradient in jax.grad(of_statistics, argnums=(0, 1, 2))(*operands):
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
+def test_batch_norm_of_bfloat16_keeps_the_dtype_and_float32_statistics() -> None:
+    x, scale, bias, g = draw_norm((8, 14, 14, 2))
+    half, scale32, bias32 = jnp.asarray(x, jnp.bfloat16), *as_float32(scale, bias)
+    wide = np.asarray(half, np.float32)
+    y, *statistics = batch_norm(half, scale32, bias32)
+    d_x, d_scale, d_bias = gradients(our_norm, jnp.asarray(g, jnp.bfloat16), half, scale32, bias32)
+    assert (y.dtype, d_x.dtype) == (jnp.bfloat16, jnp.bfloat16)
+    assert all(a.dtype == jnp.float32 for a in (*statistics, d_scale, d_bias))
+    assert_all_close(statistics, (wide.mean((0, 1, 2), np.float64), wide.var((0, 1, 2), np.float64)), 1e-5)
+    expected = batch_norm(jnp.asarray(wide), scale32, bias32)[0]
+    np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_batch_norm_keeps_the_variance_of_values_far_from_zero() -> None:
+    x = (1000 + np.random.default_rng(0).normal(size=(8, 7, 7, 1))).astype(np.float32)
+    _, _, variance = batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
+    np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-3)
+
+
+def test_batch_norm_of_a_constant_is_the_bias_with_finite_gradients() -> None:
+    operands = (jnp.full((1, 1, 1, 2), 7.0), jnp.ones(2), jnp.array([0.5, -0.5]))
+    np.testing.assert_array_equal(our_norm(*operands).ravel(), [0.5, -0.5])
+    d_x, d_scale, d_bias = gradients(our_norm, jnp.ones((1, 1, 1, 2)), *operands)
+    np.testing.assert_array_equal(np.concatenate([d_x.ravel(), d_scale, d_bias]), [0, 0, 0, 0, 1, 1])
+
+
+def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
+    x, scale, bias, _ = draw_norm((4, 3, 5, 2))
+    xs, scale32, bias32 = as_float32(np.stack([x, 2 * x + 1, np.exp(x / 5)]), scale, bias)
+    mapped = jax.jit(jax.vmap(lambda x: batch_norm(x, scale32, bias32)))(xs)
+    scanned = jax.jit(lambda xs: lax.scan(lambda _, x: (None, batch_norm(x, scale32, bias32)), None, xs)[1])(xs)
+    for i in range(3):
+        assert_all_close([many[i] for many in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 3), (3, 1)])
+def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int, int]) -> None:
+    for operation in (conv, conv_max_pool, conv_avg_pool):
+        with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
+            operation(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))

@@ -1,0 +1,177 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from jax import Array
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
+
+from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize
+from fmnist_jax.functional.metrics import PADDING_LABEL, LossFn, add, recall_per_class, total
+
+CLASSES = np.arange(10)
+BATCH = 16
+
+# One batch size, because each is compiled; padding shrinks it to any number of examples.
+LABELS = st.lists(st.integers(PADDING_LABEL, 9), min_size=BATCH, max_size=BATCH)
+
+
+def draw_logits(seed: int, count: int = BATCH) -> np.ndarray:
+    return 3 * np.random.default_rng(seed).normal(size=(count, 10)).astype(np.float32)
+
+
+@partial(jax.jit, static_argnums=2)
+def compiled(logits: Array, labels: Array, loss_fn: LossFn) -> Metrics:
+    return batch_metrics(logits, labels, loss_fn(logits, labels))
+
+
+def measure(logits: np.ndarray, labels: np.ndarray | list[int], loss_fn: LossFn = cross_entropy) -> Metrics:
+    return compiled(jnp.asarray(logits), jnp.asarray(labels, jnp.int32), loss_fn)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    return wide - np.log(np.exp(wide).sum(-1, keepdims=True))
+
+
+@given(st.integers(0, 1000), LABELS)
+def test_summary_equals_scikit_learn_over_the_rows_that_are_not_padding(seed: int, labels: list[int]) -> None:
+    logits, kept = draw_logits(seed), np.array(labels) != PADDING_LABEL
+    true, predicted, probabilities = np.array(labels)[kept], logits[kept].argmax(-1), np.exp(log_softmax(logits[kept]))
+    metrics = measure(logits, labels)
+    loss, accuracy, examples = summarize(metrics)
+    assert examples == kept.sum()
+    if examples:
+        np.testing.assert_array_equal(metrics.confusion, confusion_matrix(true, predicted, labels=CLASSES))
+        assert accuracy == accuracy_score(true, predicted)
+        assert loss == pytest.approx(log_loss(true, probabilities, labels=CLASSES), rel=1e-5)
+
+
+@given(st.integers(0, 1000), LABELS, st.lists(st.booleans(), min_size=BATCH, max_size=BATCH))
+def test_metrics_of_two_parts_add_up_to_those_of_the_whole(seed: int, labels: list[int], left: list[bool]) -> None:
+    logits, whole, mask = draw_logits(seed), np.array(labels), np.array(left)
+    parts = [measure(logits, np.where(part, whole, PADDING_LABEL)) for part in (mask, ~mask)]
+    added, expected = add(*parts), measure(logits, whole)
+    np.testing.assert_array_equal(added.confusion, expected.confusion)
+    np.testing.assert_allclose(added.loss_sum, expected.loss_sum, rtol=1e-5, atol=1e-5)
+
+
+def test_total_adds_batches_of_different_sizes() -> None:
+    logits, labels = draw_logits(0, 13), np.arange(13) % 10
+    cuts = [slice(0, 1), slice(1, 8), slice(8, 13)]
+    added, expected = total(measure(logits[cut], labels[cut]) for cut in cuts), measure(logits, labels)
+    np.testing.assert_array_equal(added.confusion, expected.confusion)
+    np.testing.assert_allclose(added.loss_sum, expected.loss_sum, rtol=1e-5)
+    assert added.confusion.dtype == jnp.int32
+    assert total([added]) is added
+
+
+def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
+    logits = np.zeros((3, 10), np.float32)
+    logits[[0, 1, 2], [7, 7, 1]] = 1
+    confusion = np.asarray(measure(logits, [2, 2, 1]).confusion)
+    assert (confusion[2, 7], confusion[1, 1], confusion.sum()) == (2, 1, 3)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.9])
+def test_smoothed_cross_entropy_equals_its_definition(amount: float) -> None:
+    logits, labels = draw_logits(0), np.arange(BATCH) % 10
+    targets = (1 - amount) * np.eye(10)[labels] + amount / 10
+    found = make_cross_entropy(amount)(jnp.asarray(logits), jnp.asarray(labels))
+    assert (found.shape, found.dtype) == ((BATCH,), jnp.float32)
+    np.testing.assert_allclose(found, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_padding_counts_nowhere_even_where_its_logits_are_not_finite(amount: float) -> None:
+    logits, labels = draw_logits(0), np.arange(BATCH) % 10
+    loss_fn = make_cross_entropy(amount)
+    padded = np.concatenate([logits, np.full((3, 10), np.nan, np.float32), np.full((2, 10), 1e30, np.float32)])
+    found, expected = measure(padded, [*labels, *[PADDING_LABEL] * 5], loss_fn), measure(logits, labels, loss_fn)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    np.testing.assert_allclose(found.loss_sum, expected.loss_sum, rtol=1e-6)
+
+
+def test_padding_does_not_count_under_a_loss_that_ignores_labels() -> None:
+    def ones(logits: Array, labels: Array) -> Array:
+        return jnp.ones(labels.shape)
+
+    assert measure(draw_logits(0), [1] * 5 + [PADDING_LABEL] * 11, ones).loss_sum == 5
+
+
+def test_padding_passes_no_gradient() -> None:
+    labels = jnp.array([3, PADDING_LABEL])
+    gradient = jax.grad(lambda logits: make_cross_entropy(0.1)(logits, labels).sum())(jnp.asarray(draw_logits(0, 2)))
+    assert np.all(np.asarray(gradient[0]) != 0)
+    np.testing.assert_array_equal(gradient[1], np.zeros(10))
+
+
+def test_logits_far_apart_give_a_finite_loss_and_those_not_finite_show() -> None:
+    logits = np.zeros((3, 10), np.float32)
+    logits[:, 4] = 1e4
+    np.testing.assert_allclose(cross_entropy(jnp.asarray(logits), jnp.array([4, 0, 9])), [0, 1e4, 1e4])
+    logits[1, 1] = np.nan
+    assert np.isnan(summarize(measure(logits, [4, 0, 9])).loss)
+
+
+def test_equal_logits_cost_the_logarithm_of_ten() -> None:
+    loss, accuracy, examples = summarize(measure(np.zeros((4, 10), np.float32), [0, 0, 5, 9]))
+    assert (accuracy, examples) == (0.5, 4)
+    assert loss == pytest.approx(np.log(10))
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_no_example_at_all_gives_nan_and_not_an_error(count: int) -> None:
+    metrics = measure(draw_logits(0, count), [PADDING_LABEL] * count)
+    assert (float(metrics.loss_sum), int(metrics.confusion.sum())) == (0, 0)
+    loss, accuracy, examples = summarize(metrics)
+    assert np.isnan(loss)
+    assert np.isnan(accuracy)
+    assert examples == 0
+
+
+def test_recall_per_class_equals_scikit_learn_and_is_nan_without_examples() -> None:
+    logits = draw_logits(1, 200)
+    labels = np.where(np.arange(200) % 3 == 0, logits.argmax(-1), np.arange(200) % 9)
+    labels[labels == 9] = 0
+    recall = np.asarray(recall_per_class(measure(logits, labels).confusion))
+    expected = recall_score(labels, logits.argmax(-1), labels=CLASSES[:9], average=None)
+    np.testing.assert_allclose(recall[:9], expected, rtol=1e-6)
+    assert np.isnan(recall[9])
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_the_loss_of_soft_labels_is_that_of_scikit_learn_weighted_by_class(amount: float) -> None:
+    logits = draw_logits(0)
+    weights = np.random.default_rng(1).dirichlet(np.full(10, 0.3), BATCH).astype(np.float32)
+    found = make_cross_entropy(amount)(jnp.asarray(logits), jnp.asarray(weights))
+    # scikit-learn knows hard labels alone, so each image stands there ten times, once for each class.
+    targets = (1 - amount) * weights + amount / 10
+    probabilities = np.repeat(np.exp(log_softmax(logits)), 10, axis=0)
+    expected = log_loss(np.tile(CLASSES, BATCH), probabilities, sample_weight=targets.ravel(), labels=CLASSES)
+    assert (found.shape, found.dtype) == ((BATCH,), jnp.float32)
+    assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(found, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_one_hot_weights_and_labels_are_measured_alike_padding_too(amount: float) -> None:
+    logits, labels = draw_logits(3), np.array([*range(10), *[PADDING_LABEL] * 6])
+    loss_fn = make_cross_entropy(amount)
+    hard, soft = (
+        batch_metrics(jnp.asarray(logits), given, loss_fn(jnp.asarray(logits), given))
+        for given in (jnp.asarray(labels), one_hot(jnp.asarray(labels)))
+    )
+    jax.tree.map(np.testing.assert_array_equal, hard, soft)
+    assert int(np.sum(soft.confusion)) == 10
+
+
+def test_a_soft_label_counts_as_its_heaviest_class() -> None:
+    logits = draw_logits(4)
+    weights = np.random.default_rng(2).dirichlet(np.ones(10), BATCH).astype(np.float32)
+    found = batch_metrics(jnp.asarray(logits), jnp.asarray(weights), jnp.ones(BATCH))
+    expected = confusion_matrix(weights.argmax(-1), logits.argmax(-1), labels=CLASSES)
+    np.testing.assert_array_equal(found.confusion, expected)
+    assert found.loss_sum == BATCH

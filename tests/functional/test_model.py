@@ -1,0 +1,285 @@
+"""The network against a forward pass of the same weights in NumPy, and against a twin in PyTorch."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fmnist_jax import Model, ModelConfig, cross_entropy, make_model
+from fmnist_jax.functional.model import BatchStats, Params, make_activations
+
+Tree = dict[str, dict[str, np.ndarray]]
+
+CONFIGS = [
+    ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
+    ModelConfig(family="plain", widths=(5,), depths=(3,), dropout=0.3),
+    ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1), dropout=0.3),
+    # This one takes Winograd's form of the convolution.
+    ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3),
+]
+
+
+@partial(jax.jit, static_argnums=0, static_argnames="train")
+def apply(
+    model: Model, params: Params, batch_stats: BatchStats, images: np.ndarray, *, train: bool, key: Array | None = None
+) -> tuple[Array, BatchStats]:
+    return model.apply(params, batch_stats, jnp.asarray(images), train=train, key=key)
+
+
+def draw_images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).uniform(size=(count, 28, 28, 1)).astype(np.float32)
+
+
+def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
+    """Weights and statistics that are nowhere 0 or 1, so that none can be left out unnoticed."""
+    rng = np.random.default_rng(0)
+    params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
+    drawn: Tree = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
+    for name, leaves in drawn.items():
+        if name.startswith("BatchNorm"):
+            leaves["scale"] = leaves["scale"] + 1.1
+    statistics: Tree = jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), batch_stats)
+    return drawn, statistics
+
+
+def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(wide, (3, 3), axis=(1, 2)), kernel)
+
+
+def numpy_max_pool(x: np.ndarray) -> np.ndarray:
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return np.max([x[:, i::2, j::2] for i in range(2) for j in range(2)], axis=0)
+
+
+def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: np.ndarray) -> np.ndarray:
+    x, index = images.astype(np.float64), 0
+    for depth in config.depths:
+        for layer in range(depth):
+            x = numpy_conv(x, params[f"Conv_{index}"]["kernel"])
+            if layer == 0:
+                x = numpy_max_pool(x)
+            norm, statistics = params[f"BatchNorm_{index}"], batch_stats[f"BatchNorm_{index}"]
+            x = (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * norm["scale"] + norm["bias"]
+            x, index = np.maximum(x, 0), index + 1
+    return x.reshape(len(x), -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
+    params, batch_stats = draw_variables(config)
+    images = draw_images()
+    logits, _ = apply(make_model(config), params, batch_stats, images, train=False)
+    expected = numpy_logits(params, batch_stats, config, images)
+    assert (logits.shape, logits.dtype) == ((3, 10), jnp.float32)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def torch_logits(torch: Any, weights: dict[str, Any], config: ModelConfig, images: np.ndarray, train: bool) -> Any:
+    functional = torch.nn.functional
+    x, index = torch.from_numpy(images).permute(0, 3, 1, 2), 0
+    for depth in config.depths:
+        for layer in range(depth):
+            x = functional.conv2d(x, weights[f"Conv_{index}/kernel"].permute(3, 2, 0, 1), padding="same")
+            x = functional.max_pool2d(x, 2) if layer == 0 else x
+            norm = f"BatchNorm_{index}"
+            statistics = [None if train else weights[f"{norm}/{name}"].detach() for name in ("mean", "var")]
+            x = functional.batch_norm(x, *statistics, weights[f"{norm}/scale"], weights[f"{norm}/bias"], train)
+            x, index = functional.relu(x), index + 1
+    x = x.permute(0, 2, 3, 1).flatten(1)
+    return functional.linear(x, weights["Dense_0/kernel"].T, weights["Dense_0/bias"])
+
+
+def torch_weights(torch: Any, *trees: Tree) -> dict[str, Any]:
+    leaves = {f"{module}/{name}": leaf for tree in trees for module in tree for name, leaf in tree[module].items()}
+    return {name: torch.tensor(leaf, requires_grad=True) for name, leaf in leaves.items()}
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eval_logits_equal_those_of_a_pytorch_twin(config: ModelConfig) -> None:
+    torch = pytest.importorskip("torch", reason="the twin is written in PyTorch, which nothing else needs")
+    params, batch_stats = draw_variables(config)
+    images = draw_images()
+    logits, _ = apply(make_model(config), params, batch_stats, images, train=False)
+    twin = torch_logits(torch, torch_weights(torch, params, batch_stats), config, images, train=False)
+    np.testing.assert_allclose(logits, twin.detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -> None:
+    torch = pytest.importorskip("torch", reason="the twin is written in PyTorch, which nothing else needs")
+    config = ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0)
+    model = make_model(config)
+    params, batch_stats = draw_variables(config)
+    images, labels = draw_images(6), np.array([3, 1, 4, 1, 5, 9], np.int32)
+
+    def mean_loss(params: Tree) -> Array:
+        logits, _ = model.apply(params, batch_stats, jnp.asarray(images), train=True)
+        return cross_entropy(logits, jnp.asarray(labels)).mean()
+
+    loss, gradients = jax.jit(jax.value_and_grad(mean_loss))(params)
+    weights = torch_weights(torch, params)
+    logits = torch_logits(torch, weights, config, images, train=True)
+    twin = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
+    twin.backward()
+    np.testing.assert_allclose(loss, twin.item(), rtol=1e-5)
+    for module, leaves in gradients.items():
+        for name, leaf in leaves.items():
+            np.testing.assert_allclose(leaf, weights[f"{module}/{name}"].grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum: float) -> None:
+    config = ModelConfig(family="plain", widths=(5,), depths=(1,), batch_norm_momentum=momentum, dropout=0.3)
+    params, old = draw_variables(config)
+    images = draw_images()
+    _, new = apply(make_model(config), params, old, images, train=True, key=jax.random.key(0))
+    x = numpy_max_pool(numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"]))
+    for name, value in (("mean", x.mean((0, 1, 2))), ("var", x.var((0, 1, 2)))):
+        expected = momentum * old["BatchNorm_0"][name] + (1 - momentum) * value
+        np.testing.assert_allclose(new["BatchNorm_0"][name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_returns_the_statistics_as_they_came_and_training_changes_each(
+    model: Model, variables: tuple[Params, BatchStats], key: Array
+) -> None:
+    images = draw_images()
+    _, kept = apply(model, *variables, images, train=False, key=key)
+    _, updated = apply(model, *variables, images, train=True, key=key)
+    jax.tree.map(np.testing.assert_array_equal, variables[1], kept)
+    assert all(jax.tree.leaves(jax.tree.map(lambda old, new: (old != new).all(), variables[1], updated)))
+
+
+def test_dropout_follows_its_key_in_training_and_is_off_in_evaluation(
+    model: Model, variables: tuple[Params, BatchStats], key: Array
+) -> None:
+    images, other = draw_images(), jax.random.key(1)
+
+    def logits(train: bool, key: Array | None) -> np.ndarray:
+        return np.asarray(apply(model, *variables, images, train=train, key=key)[0])
+
+    np.testing.assert_array_equal(logits(True, key), logits(True, key))
+    assert np.all(np.any(logits(True, key) != logits(True, other), axis=-1))
+    np.testing.assert_array_equal(logits(False, key), logits(False, other))
+    np.testing.assert_array_equal(logits(False, key), logits(False, None))
+
+
+def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
+    config = ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3)
+    params, batch_stats = draw_variables(config)
+    images, samples = jnp.asarray(draw_images(2)), 1000
+    # One class whose weights are all the same turns the logit's variance into the share that is dropped.
+    params["Dense_0"]["kernel"][:, 0] = 0.1
+
+    def logits(config: ModelConfig, key: Array) -> Array:
+        return make_model(config).apply(params, batch_stats, images, train=True, key=key)[0]
+
+    whole = np.asarray(logits(replace(config, dropout=0.0), jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), samples)
+    dropped = np.asarray(jax.jit(jax.vmap(partial(logits, config)))(keys))
+    error = dropped.std(0) / np.sqrt(samples)
+    assert np.all(np.abs(dropped.mean(0) - whole) < 4.5 * error)
+
+    x = numpy_max_pool(numpy_conv(np.asarray(images, np.float64), params["Conv_0"]["kernel"]))
+    norm = params["BatchNorm_0"]
+    x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * norm["scale"] + norm["bias"]
+    features = np.maximum(x, 0).reshape(2, -1)
+    expected = 0.3 / 0.7 * (0.1**2 * features**2).sum(-1)
+    np.testing.assert_allclose(dropped[:, :, 0].var(0), expected, rtol=0.2)
+
+
+def test_training_without_dropout_needs_no_key() -> None:
+    config = ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.0)
+    logits, _ = apply(make_model(config), *draw_variables(config), draw_images(), train=True)
+    assert np.all(np.isfinite(np.asarray(logits)))
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits(
+    variables: tuple[Params, BatchStats], model_config: ModelConfig, model: Model, key: Array, train: bool
+) -> None:
+    half = make_model(replace(model_config, dtype="bfloat16"))
+    fresh = jax.eval_shape(half.init, key)
+    logits, updated = apply(half, *variables, draw_images(), train=train, key=key)
+    lowered = apply.lower(half, *variables, draw_images(), train=train, key=key).as_text()
+    products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
+    assert len(products) >= 4
+    assert all("xbf16>" in line and "xf32>" not in line for line in products)
+    assert {leaf.dtype for leaf in jax.tree.leaves((fresh, updated, logits))} == {jnp.dtype("float32")}
+    expected = np.asarray(apply(model, *variables, draw_images(), train=train, key=key)[0])
+    assert 1e-4 < np.abs(np.asarray(logits) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_init_is_determined_by_its_key(model: Model, variables: tuple[Params, BatchStats], key: Array) -> None:
+    init = jax.jit(model.init)
+    again, other = init(key), init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, variables, again)
+    for mine, theirs in zip(jax.tree.leaves(variables[0]), jax.tree.leaves(other[0]), strict=True):
+        assert mine.ndim == 1 or np.all(np.asarray(mine) != np.asarray(theirs))
+
+
+def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that_change_nothing() -> None:
+    model = make_model(ModelConfig(family="plain", widths=(64,), depths=(1,)))
+    keys = jax.random.split(jax.random.key(0), 3)
+    init, many = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
+    for i in range(3):
+        params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], many)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), (params, batch_stats), init(keys[i]))
+        assert np.asarray(params["Conv_0"]["kernel"]).std() == pytest.approx(np.sqrt(2 / 9), rel=0.15)
+        start = {"scale": np.ones(64), "bias": np.zeros(64)}, {"mean": np.zeros(64), "var": np.ones(64)}
+        jax.tree.map(np.testing.assert_array_equal, (params["BatchNorm_0"], batch_stats["BatchNorm_0"]), start)
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        (
+            ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
+            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)],
+        ),
+        (
+            ModelConfig(family="resnet", stem="full", widths=(4, 6), depths=(1, 2)),
+            [(28, 28, 4), (14, 14, 6), (14, 14, 6), (14, 14, 6), (6,)],
+        ),
+        (
+            ModelConfig(family="resnet", stem="pooled", widths=(4, 6), depths=(1, 2)),
+            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (7, 7, 6), (6,)],
+        ),
+    ],
+    ids=["plain", "resnet", "pooled resnet"],
+)
+def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
+    config: ModelConfig, shapes: list[tuple[int, ...]], key: Array
+) -> None:
+    params, batch_stats = jax.jit(make_model(config).init)(key)
+    images = jax.random.uniform(key, (3, 28, 28, 1))
+    layers, hidden = jax.jit(make_activations(config))(params, batch_stats, images)
+    assert [layer.shape[1:] for layer in [*layers, hidden]] == shapes
+    logits, _ = jax.jit(partial(make_model(config).apply, train=False))(params, batch_stats, images)
+    head = params["Dense_0"]
+    np.testing.assert_allclose(
+        np.asarray(hidden) @ np.asarray(head["kernel"]) + np.asarray(head["bias"]), logits, rtol=1e-4, atol=1e-4
+    )
+    # What the last layer passes on is what is flattened, or averaged over its pixels.
+    flat = layers[-1].reshape(3, -1) if config.family == "plain" else layers[-1].mean((1, 2))
+    np.testing.assert_allclose(flat, hidden, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
+    config = ModelConfig(family="plain", widths=(2,), depths=(11,), dropout=0.3)
+    params, batch_stats = jax.jit(make_model(config).init)(key)
+    # Without kernels, a layer passes on its bias alone, which here is its number.
+    marked = {
+        name: jax.tree.map(lambda leaf, name=name: jnp.full_like(leaf, int(name.rpartition("_")[2])), leaves)
+        if name.startswith("BatchNorm")
+        else jax.tree.map(jnp.zeros_like, leaves)
+        for name, leaves in params.items()
+    }
+    layers, _ = jax.jit(make_activations(config))(marked, batch_stats, jnp.zeros((1, 28, 28, 1)))
+    assert [float(layer.max()) for layer in layers] == list(range(11))

@@ -1,0 +1,207 @@
+"""The residual network against a forward pass of the same weights in NumPy, and stochastic depth by its statistics."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fmnist_jax import ModelConfig, cross_entropy, make_model
+
+Tree = dict[str, Any]
+
+CONFIG = ModelConfig(family="resnet", stem="full", widths=(4, 6), depths=(2, 1), dropout=0.0)
+CONFIGS = [
+    CONFIG,
+    replace(CONFIG, widths=(5,), depths=(1,)),
+    replace(CONFIG, widths=(3, 3, 4, 4), depths=(1, 1, 2, 1)),  # halves with the shortcut unprojected; 28, 14, 7, 3
+    replace(CONFIG, stem="pooled"),
+]
+
+
+def draw_images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).uniform(size=(count, 28, 28, 1)).astype(np.float32)
+
+
+def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
+    """Weights and statistics that are nowhere 0 or 1, so that none can be left out unnoticed."""
+    rng = np.random.default_rng(0)
+    params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
+    drawn = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
+    return drawn, jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), batch_stats)
+
+
+def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    pad = len(kernel) // 2
+    windows = sliding_window_view(np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), kernel.shape[:2], axis=(1, 2))
+    return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
+
+
+def pooled_pixels(x: np.ndarray) -> np.ndarray:
+    """The four pixels of each whole 2x2 window: [4, B, H // 2, W // 2, C]."""
+    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)])
+
+
+def halved(x: np.ndarray) -> np.ndarray:
+    return pooled_pixels(x).mean(0)
+
+
+def norm_relu(x: np.ndarray, norm: Tree, statistics: Tree) -> np.ndarray:
+    x = (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    return np.maximum(x, 0)
+
+
+def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: np.ndarray) -> np.ndarray:
+    x = numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"])
+    if config.stem == "pooled":
+        x = pooled_pixels(x).max(0)
+    number = 0
+    for stage, depth in enumerate(config.depths):
+        for layer in range(depth):
+            block, statistics = params[f"ResidualBlock_{number}"], batch_stats[f"ResidualBlock_{number}"]
+            kernels = [block[name]["kernel"] for name in sorted(block) if name.startswith("Conv")]
+            normal = norm_relu(x, block["BatchNorm_0"], statistics["BatchNorm_0"])
+            pool = halved if stage and not layer else np.asarray
+            shortcut = pool(x)
+            if len(kernels) == 3:
+                shortcut = numpy_conv(pool(normal), kernels.pop(0))
+            y = norm_relu(pool(numpy_conv(normal, kernels[0])), block["BatchNorm_1"], statistics["BatchNorm_1"])
+            x, number = shortcut + numpy_conv(y, kernels[1]), number + 1
+    x = norm_relu(x, params["BatchNorm_0"], batch_stats["BatchNorm_0"]).mean((1, 2))
+    return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
+    params, batch_stats = draw_variables(config)
+    images = draw_images()
+    model = make_model(replace(config, stochastic_depth=0.5, dropout=0.5))  # neither has a part in evaluation
+    logits, kept = jax.jit(partial(model.apply, train=False))(params, batch_stats, images)
+    expected = numpy_logits(params, batch_stats, config, images)
+    assert (logits.shape, logits.dtype) == ((3, 10), jnp.float32)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, kept, batch_stats)
+
+
+def test_a_fresh_block_is_its_shortcut_and_learns_all_the_same() -> None:
+    config = replace(CONFIG, widths=(4,), depths=(2,))
+    model = make_model(config)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(0))
+    images, labels = jnp.asarray(draw_images()), jnp.array([3, 1, 4])
+
+    def mean_loss(params: Any) -> Array:
+        return cross_entropy(model.apply(params, batch_stats, images, train=True)[0], labels).mean()
+
+    without = {**params, "ResidualBlock_0": jax.tree.map(lambda leaf: 0.5 + leaf, params["ResidualBlock_0"])}
+    without["ResidualBlock_0"]["Conv_1"] = params["ResidualBlock_0"]["Conv_1"]
+    assert not np.any(params["ResidualBlock_0"]["Conv_1"]["kernel"])
+    loss_and_slope = jax.jit(jax.value_and_grad(mean_loss))
+    loss, slope = loss_and_slope(params)
+    assert loss == loss_and_slope(without)[0]
+    for _ in range(2):
+        params = jax.tree.map(lambda leaf, by: leaf - 0.1 * by, params, slope)
+        slope = loss_and_slope(params)[1]
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(slope))
+
+
+@pytest.mark.parametrize("stem", ["full", "pooled"])
+def test_gradients_in_training_equal_finite_differences(stem: Any) -> None:
+    config = replace(CONFIG, stem=stem, widths=(3, 4), depths=(1, 1))
+    params, batch_stats = draw_variables(config)
+    images, labels = jnp.asarray(draw_images(4)), jnp.array([3, 1, 4, 1])
+
+    @jax.jit
+    def mean_loss(params: Any) -> Array:
+        return cross_entropy(make_model(config).apply(params, batch_stats, images, train=True)[0], labels).mean()
+
+    slope = jax.grad(mean_loss)(params)
+    rng = np.random.default_rng(2)
+    direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+    ahead, behind = (
+        mean_loss(jax.tree.map(lambda leaf, by, sign=sign: leaf + sign * 1e-3 * by, params, direction))
+        for sign in (1, -1)
+    )
+    along = sum(jax.tree.leaves(jax.tree.map(lambda a, b: float((a * b).sum()), slope, direction)))
+    assert float(ahead - behind) / 2e-3 == pytest.approx(along, rel=0.05)
+
+
+def test_stochastic_depth_skips_its_share_of_the_images() -> None:
+    """On copies of one image, with one block, the logits are those of the shortcut or those of the scaled residual."""
+    config = replace(CONFIG, widths=(4,), depths=(1,), stochastic_depth=0.3)
+    params, batch_stats = draw_variables(config)
+    count, images = 4000, np.repeat(draw_images(1), 4000, axis=0)[:, :4, :4]
+    logits = []
+    for rate in (0.0, 0.3):
+        apply = make_model(replace(config, stochastic_depth=rate)).apply
+        outputs, _ = jax.jit(partial(apply, train=True))(params, batch_stats, images, key=jax.random.key(1))
+        logits.append(np.asarray(outputs))
+    assert np.ptp(logits[0], axis=0).max() < 1e-4
+    skipped = np.abs(logits[1] - logits[1][0]).max(-1) > 1e-3
+    share = min(skipped.mean(), 1 - skipped.mean())
+    assert share == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / count))
+    groups = [logits[1][skipped], logits[1][~skipped]]
+    assert all(np.ptp(group, axis=0).max() < 1e-3 for group in groups)
+
+
+def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
+    from fmnist_jax.functional import model as module
+
+    block = module.ResidualBlock(3, halve=False, skipped=0.4, momentum=0.9, dtype=jnp.dtype("float32"))
+    whole = replace(block, skipped=0.0)
+    x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 5, 3)).astype(np.float32))
+    variables = block.init(jax.random.key(0), x, train=False)
+    params = jax.tree.map(lambda leaf: leaf + 0.2, variables["params"])
+    variables = {"params": params, "batch_stats": variables["batch_stats"]}
+
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0))
+    def outputs(variables: Any, key: Array) -> Array:
+        return block.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0]
+
+    expected, _ = whole.apply(variables, x, train=True, mutable=["batch_stats"])
+    drawn = np.asarray(outputs(variables, jax.random.split(jax.random.key(1), 2000)))
+    residual = np.abs(np.asarray(expected) - x).max()
+    assert residual > 0.5
+    np.testing.assert_allclose(drawn.mean(0), expected, atol=4.5 * residual * np.sqrt(0.4 / 0.6 / 2000))
+    shortcut_alone = np.all(drawn == np.asarray(x)[None], axis=(2, 3, 4))
+    assert shortcut_alone.mean() == pytest.approx(0.4, abs=0.04)
+    assert np.corrcoef(shortcut_alone.T)[0, 1] == pytest.approx(0, abs=0.1)
+
+
+def test_later_blocks_are_skipped_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fmnist_jax.functional import model as module
+
+    seen = []
+    original = module.ResidualBlock
+
+    def spy(features: int, halve: bool, skipped: float, momentum: float, dtype: Any) -> Any:
+        seen.append((features, halve, skipped))
+        return original(features, halve, skipped, momentum, dtype)
+
+    monkeypatch.setattr(module, "ResidualBlock", spy)
+    config = replace(CONFIG, widths=(3, 4), depths=(2, 2), stochastic_depth=0.2)
+    jax.eval_shape(make_model(config).init, jax.random.key(0))
+    assert [entry[:2] for entry in seen] == [(3, False), (3, False), (4, True), (4, False)]
+    assert [entry[2] for entry in seen] == pytest.approx([0.05, 0.1, 0.15, 0.2])
+
+
+def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits() -> None:
+    params, batch_stats = draw_variables(CONFIG)
+    half = make_model(replace(CONFIG, dtype="bfloat16"))
+    apply = jax.jit(partial(half.apply, train=True))
+    logits, updated = apply(params, batch_stats, draw_images())
+    lowered = apply.lower(params, batch_stats, draw_images()).as_text()
+    products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
+    assert len(products) >= 9
+    # The head is in float32, and is the last.
+    assert all("xbf16>" in line and "xf32>" not in line for line in products[:-1])
+    assert {leaf.dtype for leaf in jax.tree.leaves((updated, logits))} == {jnp.dtype("float32")}
+    expected = jax.jit(partial(make_model(CONFIG).apply, train=True))(params, batch_stats, draw_images())[0]
+    assert 1e-4 < np.abs(np.asarray(logits) - expected).max() < 0.1 * np.abs(expected).max()

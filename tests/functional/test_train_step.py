@@ -1,0 +1,317 @@
+"""One step and many: against NumPy with a linear model, and against each other with a convolutional one."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fmnist_jax import (
+    AugmentConfig,
+    Batch,
+    Metrics,
+    Model,
+    ModelConfig,
+    OptimConfig,
+    TrainState,
+    batch_indices,
+    init_state,
+    make_augment,
+    make_cross_entropy,
+    make_model,
+    make_optimizer,
+    make_schedule,
+    make_train_chunk,
+    make_train_step,
+    one_hot,
+    sample_batch,
+    sample_mirrored_batch,
+)
+from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.train_step import TrainChunk, TrainStep
+
+MAX_STEPS = 4
+
+
+def linear_init(key: Array) -> tuple[Params, BatchStats]:
+    kernel = 0.01 * jax.random.normal(key, (784, 10))
+    return {"kernel": kernel, "bias": jnp.zeros(10)}, {"calls": jnp.zeros(())}
+
+
+def linear_apply(
+    params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+) -> tuple[Array, BatchStats]:
+    logits = images.reshape(len(images), -1) @ params["kernel"] + params["bias"][None]
+    return logits, {"calls": batch_stats["calls"] + 1}
+
+
+LINEAR = Model(linear_init, linear_apply)
+
+
+class Network(NamedTuple):
+    """The convolutional model with everything random switched on, compiled once for all tests."""
+
+    step: TrainStep
+    compiled_step: TrainStep
+    states: TrainState
+    """Eight of them, along a leading axis."""
+    state: TrainState
+    """The first."""
+
+
+@pytest.fixture(scope="module")
+def network(key: Array) -> Network:
+    # As small as has a convolution with pooling and one without: it is compiled in five ways.
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(2,), dropout=0.3))
+    config = OptimConfig(peak_lr=0.05, warmup=0.0, momentum=0.9, weight_decay=1e-3)
+    optimizer = make_optimizer(config, make_schedule(config, 50))
+    step = make_train_step(model, optimizer, augment=make_augment(AugmentConfig(flip="random", crop_padding=2)))
+
+    states = jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key)))(jax.random.split(key, 8))
+    return Network(step, jax.jit(step), states, member(states, 0))
+
+
+@pytest.fixture(scope="module")
+def data() -> Batch:
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (20, 28, 28, 1), dtype=np.uint8)
+    return Batch(jnp.asarray(images), jnp.arange(20, dtype=jnp.int32) % 10)
+
+
+@pytest.fixture(scope="module")
+def chunk(network: Network) -> TrainChunk:
+    return jax.jit(make_train_chunk(network.step, 8, MAX_STEPS))
+
+
+def member(tree: Any, i: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+def arrays(tree: Any) -> Any:
+    """The leaves as NumPy arrays, typed keys as the numbers that they hold."""
+    return jax.tree.map(
+        lambda leaf: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf),
+        tree,
+    )
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, arrays(found), arrays(expected))
+
+
+def assert_close(found: Any, expected: Any) -> None:
+    """To the rounding of float32 sums in another order."""
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), arrays(found), arrays(expected))
+
+
+def walk(network: Network, batches: list[Batch]) -> tuple[TrainState, list[Metrics]]:
+    state, rows = network.state, []
+    for batch in batches:
+        state, metrics = network.compiled_step(state, batch)
+        rows.append(metrics)
+    return state, rows
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_steps_equal_gradient_descent_on_the_mean_loss_in_numpy(batch: Batch, key: Array, smoothing: float) -> None:
+    optimizer = optax.sgd(0.5)
+    step = jax.jit(make_train_step(LINEAR, optimizer, loss_fn=make_cross_entropy(smoothing)))
+    state = init_state(LINEAR, optimizer, key)
+    kernel, bias = (np.asarray(state.params[name], np.float64) for name in ("kernel", "bias"))
+    pixels = np.asarray(batch.images, np.float64).reshape(8, -1) / 255
+    targets = (1 - smoothing) * np.eye(10)[batch.labels] + smoothing / 10
+    for count in range(1, 4):
+        state, metrics = step(state, batch)
+        logits = pixels @ kernel + bias
+        probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        np.testing.assert_allclose(metrics.loss_sum, -(targets * np.log(probabilities)).sum(), rtol=1e-4)
+        confusion = np.zeros((10, 10))
+        np.add.at(confusion, (batch.labels, logits.argmax(-1)), 1)
+        np.testing.assert_array_equal(metrics.confusion, confusion)
+        slope = (probabilities - targets) / 8
+        kernel, bias = kernel - 0.5 * pixels.T @ slope, bias - 0.5 * slope.sum(0)
+        np.testing.assert_allclose(state.params["kernel"], kernel, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(state.params["bias"], bias, rtol=1e-4, atol=1e-5)
+        assert (int(state.step), float(state.batch_stats["calls"])) == (count, count)
+
+
+def test_every_step_of_every_run_has_keys_of_its_own_from_the_root_key_and_the_step(batch: Batch) -> None:
+    seen: list[Array] = []
+
+    def augment(key: Array, images: Array) -> Array:
+        seen.append(key)
+        return images
+
+    def apply(
+        params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
+    ) -> tuple[Array, BatchStats]:
+        assert train
+        assert key is not None
+        seen.append(key)
+        return linear_apply(params, batch_stats, images, train=train, key=key)
+
+    step = make_train_step(Model(linear_init, apply), optax.sgd(0.1), augment=augment)
+    for seed in (0, 1):
+        state = init_state(LINEAR, optax.sgd(0.1), jax.random.key(seed))
+        for count in (0, 1, 5):
+            state = replace(state, step=jnp.int32(count))
+            after, _ = step(state, batch)
+            assert_equal(after.key, state.key)
+            expected = jax.random.split(jax.random.fold_in(state.key, count), 3)[:2]
+            assert_equal(jnp.stack(seen[-2:]), expected)
+    assert len(np.unique(arrays(jnp.stack(seen)), axis=0)) == len(seen) == 12
+
+
+def test_a_step_is_pure(network: Network, batch: Batch) -> None:
+    before = jax.tree.map(np.copy, arrays((network.state, batch)))
+    first = network.compiled_step(network.state, batch)
+    assert_equal(network.compiled_step(network.state, batch), first)
+    assert_equal((network.state, batch), before)
+
+
+def test_randomness_follows_the_root_key_and_the_step(network: Network, batch: Batch) -> None:
+    _, metrics = network.compiled_step(network.state, batch)
+    others = [replace(network.state, step=jnp.int32(1)), replace(network.state, key=jax.random.key(9))]
+    for other in others:
+        assert network.compiled_step(other, batch)[1].loss_sum != metrics.loss_sum
+
+
+def test_training_on_a_handful_of_images_learns_them(network: Network, batch: Batch) -> None:
+    _, rows = walk(network, [batch] * 60)
+    losses = np.array([row.loss_sum for row in rows]) / 8
+    assert losses[0] > 2
+    assert losses[-10:].mean() < 0.5 * losses[:5].mean()
+
+
+def test_sample_batch_gathers_the_examples_that_the_order_names(data: Batch, key: Array) -> None:
+    indices = np.asarray(batch_indices(key, 3, 8, 20))
+    found = sample_batch(data, key, 3, 8)
+    assert_equal(found, Batch(np.asarray(data.images)[indices], np.asarray(data.labels)[indices]))
+
+
+def test_a_chunk_equals_its_steps_in_order_and_leaves_the_other_rows_zero(
+    network: Network, chunk: TrainChunk, data: Batch
+) -> None:
+    state, rows = chunk(network.state, data, jnp.int32(3))
+    batches = [sample_batch(data, network.state.key, step, 8) for step in range(3)]
+    expected, steps = walk(network, batches)
+    assert_close(state, expected)
+    assert rows.confusion.shape == (MAX_STEPS, 10, 10)
+    for i in range(3):
+        assert_close(member(rows, i), steps[i])
+    assert not any(leaf.any() for leaf in jax.tree.leaves(member(rows, 3)))
+
+
+def test_training_cut_into_chunks_gives_the_same_bits(network: Network, chunk: TrainChunk, data: Batch) -> None:
+    whole, rows = chunk(network.state, data, jnp.int32(4))
+    state, parts = network.state, []
+    for length in (1, 0, 2, 1):
+        state, part = chunk(state, data, jnp.int32(length))
+        parts.append(jax.tree.map(lambda leaf, length=length: leaf[:length], part))
+    assert_equal(state, whole)
+    assert_equal(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts), rows)
+
+
+def test_one_compilation_serves_chunks_of_every_length(data: Batch, key: Array) -> None:
+    traces = []
+    step = make_train_step(LINEAR, optax.sgd(0.1))
+
+    def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        traces.append(state)
+        return step(state, batch)
+
+    chunk = jax.jit(make_train_chunk(counted, 8, MAX_STEPS))
+    state = init_state(LINEAR, optax.sgd(0.1), key)
+    state, _ = chunk(state, data, jnp.int32(0))
+    assert int(state.step) == 0
+    first = len(traces)
+    for length in (1, 3, MAX_STEPS):
+        state, _ = chunk(state, data, jnp.int32(length))
+    assert int(state.step) == 8
+    assert len(traces) == first
+
+
+def test_eight_models_at_once_equal_single_ones(network: Network, batch: Batch) -> None:
+    many, metrics = jax.jit(jax.vmap(network.step, in_axes=(0, None)))(network.states, batch)
+    assert metrics.confusion.shape == (8, 10, 10)
+    for i in range(8):
+        assert_close((member(many, i), member(metrics, i)), network.compiled_step(member(network.states, i), batch))
+
+
+def test_a_scanned_step_equals_single_ones(network: Network, data: Batch) -> None:
+    batches = [Batch(data.images[at : at + 8], data.labels[at : at + 8]) for at in (0, 4, 12)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    state, rows = jax.jit(lambda state, stacked: jax.lax.scan(network.step, state, stacked))(network.state, stacked)
+    expected, steps = walk(network, batches)
+    assert_close(state, expected)
+    for i in range(3):
+        assert_close(member(rows, i), steps[i])
+
+
+def test_a_step_sharded_over_two_devices_by_data_equals_one_device(network: Network, batch: Batch) -> None:
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices, which conftest.py makes of a CPU")
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    sharded = jax.device_put(batch, split)
+    assert {shard.data.shape[0] for shard in sharded.images.addressable_shards} == {4}
+    found = jax.jit(network.step, out_shardings=whole)(jax.device_put(network.state, whole), sharded)
+    assert found[1].loss_sum.sharding.num_devices == 2
+    assert_close(found, network.compiled_step(network.state, batch))
+
+
+def test_a_step_and_its_augmentation_hold_under_strict_dtype_promotion(network: Network, batch: Batch) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        state, _ = jax.eval_shape(network.step, network.state, batch)
+    assert jax.tree.map(lambda leaf: leaf.dtype, state) == jax.tree.map(lambda leaf: leaf.dtype, network.state)
+
+
+def test_a_mirrored_batch_shows_each_example_once_each_way_in_two_epochs(data: Batch, key: Array) -> None:
+    sample = jax.jit(sample_mirrored_batch, static_argnums=3)
+    ways = np.zeros((2, 20), int) - 1
+    for step in range(5):
+        batch = arrays(sample(data, key, step, 8))
+        indices = np.asarray(batch_indices(key, step, 8, 20))
+        np.testing.assert_array_equal(batch.labels, np.asarray(data.labels)[indices])
+        for place, index in enumerate(indices):
+            image = np.asarray(data.images)[index]
+            mirrored = np.array_equal(batch.images[place], image[:, ::-1])
+            assert mirrored or np.array_equal(batch.images[place], image)
+            ways[(step * 8 + place) // 20, index] = mirrored
+    assert np.all(ways.sum(0) == 1)
+    assert 0 < ways[0].sum() < 20
+
+
+def test_a_chunk_gathers_its_batches_by_what_it_is_given(data: Batch, key: Array) -> None:
+    state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
+    chunk = jax.jit(make_train_chunk(step, 8, MAX_STEPS, sample=sample_mirrored_batch))
+    found, _ = chunk(state, data, jnp.int32(3))
+    expected = state
+    for count in range(3):
+        expected, _ = step(expected, sample_mirrored_batch(data, state.key, count, 8))
+    assert_close(found, expected)
+
+
+def test_images_are_mixed_once_normalised_and_the_loss_sees_the_mixed_labels(batch: Batch, key: Array) -> None:
+    seen: list[Any] = []
+
+    def mix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        seen.append((images, labels))
+        return images / 2, (one_hot(labels) + one_hot((labels + 1) % 10)) / 2
+
+    state = init_state(LINEAR, optax.sgd(0.1), key)
+    loss_fn = make_cross_entropy(0.0)
+    _, metrics = make_train_step(LINEAR, optax.sgd(0.1), loss_fn=loss_fn, mix=mix)(state, batch)
+    ((images, labels),) = seen
+    pixels = np.asarray(batch.images, np.float64) / 255
+    np.testing.assert_allclose(images, pixels, rtol=1e-6)
+    np.testing.assert_array_equal(labels, batch.labels)
+    logits = pixels.reshape(8, -1) / 2 @ np.asarray(state.params["kernel"], np.float64)
+    targets = (np.eye(10)[batch.labels] + np.eye(10)[batch.labels + 1]) / 2
+    expected = -(targets * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum()
+    np.testing.assert_allclose(metrics.loss_sum, expected, rtol=1e-4)

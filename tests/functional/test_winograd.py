@@ -1,0 +1,82 @@
+"""`winograd_conv` against a direct convolution, its gradients against autodiff's, its identity against the algebra."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from jax import Array, lax
+
+from fmnist_jax.functional.winograd import _transforms_of_axis, winograd_conv
+
+# [B, H, W, C_in, C_out]: one tile and several, sides that are and are not whole tiles, one pixel.
+SHAPES = [(2, 7, 7, 3, 5), (1, 8, 4, 2, 2), (3, 3, 3, 4, 1), (2, 1, 1, 2, 3), (1, 5, 9, 1, 2)]
+
+
+def direct(x: Array, kernel: Array) -> Array:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def draw(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    batch, height, width, inputs, outputs = shape
+    rng = np.random.default_rng(seed)
+    x, kernel = rng.normal(size=(batch, height, width, inputs)), rng.normal(size=(3, 3, inputs, outputs))
+    return x, kernel, rng.normal(size=(batch, height, width, outputs))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_result_and_both_gradients_equal_the_direct_convolution_in_float64(shape: tuple[int, ...]) -> None:
+    with jax.enable_x64(True):
+        x, kernel, g = map(jnp.asarray, draw(shape))
+        ours, pull = jax.vjp(winograd_conv, x, kernel)
+        expected, plain_pull = jax.vjp(direct, x, kernel)
+        assert ours.dtype == jnp.float64
+        for got, wanted in zip((ours, *pull(g)), (expected, *plain_pull(g)), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31))
+def test_every_size_up_to_nine_pixels_equals_the_direct_convolution(height: int, width: int, seed: int) -> None:
+    x, kernel, _ = draw((2, height, width, 3, 2), seed)
+    with jax.enable_x64(True):
+        ours, expected = (f(jnp.asarray(x), jnp.asarray(kernel)) for f in (winograd_conv, direct))
+    np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_float32_error_stays_near_that_of_rounding() -> None:
+    x, kernel, _ = draw((4, 7, 7, 128, 64))
+    with jax.enable_x64(True):
+        exact = np.asarray(direct(jnp.asarray(x), jnp.asarray(kernel)))
+    y = winograd_conv(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    assert y.dtype == jnp.float32
+    assert np.abs(y - exact).max() < 2e-5 * np.abs(exact).max()
+
+
+def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
+    x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
+    y = winograd_conv(x, kernel)
+    wide = direct(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), wide, rtol=2**-8, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 10])
+def test_transforms_satisfy_the_toom_cook_identity_with_zeros_beyond_the_edges(size: int) -> None:
+    images, kernels, outputs = _transforms_of_axis(size)
+    product = np.einsum("ipt,pk,ptj->ikj", outputs, kernels, images)
+    expected = np.array([[[float(j == i + k - 1) for j in range(size)] for k in range(3)] for i in range(size)])
+    np.testing.assert_allclose(product, expected, atol=1e-12)
+
+
+def test_forward_mode_and_vmap_equal_those_of_the_direct_convolution() -> None:
+    x, kernel, _ = draw((2, 7, 7, 3, 2))
+    members = np.stack([kernel, 2 * kernel[::-1]])
+    with jax.enable_x64(True):
+        for function in (winograd_conv, direct):
+            primal, tangent = jax.jvp(function, (jnp.asarray(x), jnp.asarray(kernel)), (jnp.cos(x), jnp.sin(kernel)))
+            mapped = jax.vmap(function, in_axes=(None, 0))(jnp.asarray(x), jnp.asarray(members))
+            if function is winograd_conv:
+                ours = (primal, tangent, mapped)
+        for got, wanted in zip(ours, (primal, tangent, mapped), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)

@@ -1,0 +1,227 @@
+"""A whole run in this process, as a notebook would call it, and what it leaves behind."""
+
+import gzip
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from fmnist_jax.data.dataset import load
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.functional.eval_step import make_predict
+from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.system import lock
+
+_TINY = Config(
+    preset="demo",
+    data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
+    model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.3),
+    train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
+    run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, dict[str, Any]]:
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    config = replace(_TINY, run=replace(_TINY.run, dir=path))
+    return config, path, loop.run(config)
+
+
+def test_the_run_directory_holds_what_the_readme_promises(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    assert {item.name for item in path.iterdir()} >= {
+        *("config.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz"),
+        *("checkpoints", "figures", "sessions.jsonl", "report.html"),
+    }
+    assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
+    assert json.loads((path / "summary.json").read_text()) == summary
+    assert summary["steps"] == config.total_steps == 10
+    assert summary["test_examples"] == 70
+    assert summary.keys() >= {
+        *("test_accuracy", "test_loss", "val_accuracy", "parameters", "epochs", "train_seconds", "compile_seconds"),
+        *("images_per_second", "state_digest", "dataset", "dataset_digest"),
+    }
+
+
+def test_the_report_tells_the_test_accuracy_of_the_summary(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    _, path, summary = finished
+    page = (path / "report.html").read_text()
+    assert f"<strong>{summary['test_accuracy']:.2%}</strong>" in page
+    assert "Not finished" not in page
+    assert summary["state_digest"] in page
+
+
+def test_the_metrics_lines_cover_every_interval_and_evaluation(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    _, path, _ = finished
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train_loss" in line] == [3, 5, 6, 9, 10]
+    assert [line["step"] for line in lines if "val_loss" in line] == [5, 10]
+    assert all(
+        line.keys() >= {"epoch", "train_loss", "train_accuracy", "learning_rate", "images_per_second"}
+        for line in lines
+        if "train_loss" in line
+    )
+
+
+def test_the_test_accuracy_is_numpys_on_the_saved_predictions(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    with np.load(path / "predictions.npz", allow_pickle=False) as saved:
+        logits, labels = saved["logits"], saved["labels"]
+    assert np.array_equal(labels, load(config.data).test.labels)
+    assert summary["test_accuracy"] == np.mean(logits.argmax(1) == labels)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    assert summary["test_loss"] == pytest.approx(-log_probabilities[np.arange(70), labels].mean(), abs=1e-5)
+
+
+def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished
+    like = jax.eval_shape(make_recipe(config).init, jax.random.key(0))
+    state = checkpoint.restore(path / "checkpoints", 10, like=like)
+    assert checkpoint.state_digest(state) == summary["state_digest"]
+
+
+def test_a_profiled_run_ends_as_one_that_was_not(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, _, summary = finished
+    profiled = loop.run(replace(config, run=replace(config.run, dir=tmp_path / "run", profile=4)))
+    assert profiled["state_digest"] == summary["state_digest"]
+    assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_a_run_that_tensorboard_follows_ends_as_one_that_it_does_not(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, path, summary = finished
+    run = tmp_path / "run"
+    followed = loop.run(replace(config, run=replace(config.run, dir=run, tensorboard=True)))
+    assert followed["state_digest"] == summary["state_digest"]
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for tag, name in (("loss/training_objective", "train_loss"), ("accuracy/validation", "val_accuracy")):
+        expected = [(line["step"], np.float32(line[name]).item()) for line in lines if name in line]
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == expected
+    assert set(events.Tags()["images"]) == {"curves", "confusion_matrix"}
+
+
+def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path: Path) -> None:
+    config = replace(
+        _TINY,
+        train=replace(_TINY.train, average_decay=0.5),
+        run=replace(_TINY.run, dir=tmp_path / "run"),
+    )
+    summary = loop.run(config)
+    recipe, splits = make_recipe(config), load(config.data)
+    like = jax.eval_shape(recipe.init, jax.random.key(0))
+    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 10, like=like)
+    assert state.averages is not None
+    predict = jax.jit(make_predict(recipe.model))
+    averaged, latest = (
+        np.asarray(predict(*weights, splits.test.images))
+        for weights in (state.averages, (state.params, state.batch_stats))
+    )
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        np.testing.assert_allclose(saved["logits"], averaged, rtol=1e-4, atol=1e-4)
+        assert np.abs(saved["logits"] - latest).max() > 1e-2
+        assert summary["test_accuracy_mirrored"] == np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"])
+    validation = np.asarray(predict(*state.averages, splits.validation.images))
+    assert summary["val_accuracy"] == np.mean(validation.argmax(-1) == splits.validation.labels)
+
+
+def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_run_without_validation_images_ends_with_its_latest_checkpoints(tmp_path: Path) -> None:
+    config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=tmp_path / "run"))
+    summary = loop.run(config)
+    assert summary["val_accuracy"] is None
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == config.total_steps
+
+
+def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def late(directory: Path) -> Iterator[None]:
+        (directory / "summary.json").write_text(json.dumps(finished[2]))
+        yield
+
+    def never(session: loop.Session) -> dict[str, Any]:
+        raise AssertionError("it is trained again")
+
+    monkeypatch.setattr(lock, "exclusive", late)
+    monkeypatch.setattr(loop, "_train_and_score", never)
+    assert loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished[2]
+
+
+def test_another_configuration_is_refused_with_each_difference(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, _, _ = finished
+    other = replace(
+        config, model=replace(config.model, dropout=0.25), train=replace(config.train, seed=9, batch_size=16)
+    )
+    with pytest.raises(CheckpointError) as refusal:
+        loop.run(other)
+    for difference in ("model.dropout: 0.3 -> 0.25", "train.seed: 0 -> 9", "train.batch_size: 32 -> 16"):
+        assert difference in str(refusal.value)
+
+
+def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))
+    loop.run(config)
+    (tmp_path / "run" / "summary.json").unlink()
+    monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
+    with pytest.raises(CheckpointError, match=f"those at hand have {'0' * 64}"):
+        loop.run(config)
+
+
+def test_on_real_images_the_accuracy_is_that_on_the_official_files(
+    tmp_path: Path, raw_dir: Path, real_data_dir: Path
+) -> None:
+    config = replace(
+        _TINY,
+        data=DataConfig(dir=real_data_dir, validation_size=0),
+        train=replace(_TINY.train, epochs=1, batch_size=1000, eval_batch_size=300),
+        run=replace(_TINY.run, dir=tmp_path / "run", log_every=20, checkpoint_every=60),
+    )
+    summary = loop.run(config)
+    assert summary["test_examples"] == 10_000
+
+    images = np.frombuffer(gzip.decompress((raw_dir / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
+    labels = np.frombuffer(gzip.decompress((raw_dir / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    recipe = make_recipe(config)
+    like = jax.eval_shape(recipe.init, jax.random.key(0))
+    state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=like)
+    predict = make_predict(recipe.model)
+    logits = np.asarray(predict(state.params, state.batch_stats, images.reshape(-1, 28, 28, 1)))
+    # Rounding differs between batch sizes, so an image on the edge between two classes may fall on either side.
+    assert np.mean(logits.argmax(1) == labels) == pytest.approx(summary["test_accuracy"], abs=3e-4)
+    assert summary["test_accuracy"] > 0.5
+
+
+def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
+    finished: tuple[Config, Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, path, summary = finished
+    assert loop.run(config) == summary
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
+    assert lines[1].count("%") == 3
+    assert str(path) in lines[2]
+    assert lines[-1] == "next: python -m fmnist_jax.train --preset fast"

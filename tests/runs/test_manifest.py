@@ -1,0 +1,50 @@
+"""The manifest: any change of a byte, a shape, a dtype or a word is noticed."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fmnist_jax.runs import manifest
+
+_KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
+_LEAVES: dict[str, np.ndarray] = {"step": np.array(4, np.int32), "kernel": _KERNEL}
+
+
+def test_a_manifest_believes_the_arrays_that_it_was_made_of() -> None:
+    made = manifest.make(_LEAVES, 0.5, {"seed": 1})
+    manifest.check(made, 4, {"val_accuracy": 0.5})
+    manifest.check_leaves(made, _LEAVES)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        np.nextafter(_KERNEL, np.float32(9)),
+        _KERNEL.reshape(3, 2),
+        _KERNEL.astype(np.float64),
+        -_KERNEL,
+    ],
+    ids=["rounding", "shape", "dtype", "sign of zero too"],
+)
+def test_other_arrays_are_not_believed(kernel: np.ndarray) -> None:
+    made = manifest.make(_LEAVES, 0.5, {})
+    with pytest.raises(ValueError, match="kernel does not match"):
+        manifest.check_leaves(made, {**_LEAVES, "kernel": kernel})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("step", 5), ("val_accuracy", 0.6), ("origin", {"seed": 2}), ("format", 2), ("leaves", {})]
+)
+def test_a_changed_manifest_is_not_believed(name: str, value: Any) -> None:
+    changed = manifest.make(_LEAVES, 0.5, {"seed": 1}) | {name: value}
+    with pytest.raises(ValueError, match="digest"):
+        manifest.check(changed, 4, {"val_accuracy": 0.5})
+
+
+def test_a_manifest_in_another_place_is_not_believed() -> None:
+    made = manifest.make(_LEAVES, 0.5, {})
+    with pytest.raises(ValueError, match="step or metrics"):
+        manifest.check(made, 5, {"val_accuracy": 0.5})
+    with pytest.raises(ValueError, match="step or metrics"):
+        manifest.check(made, 4, {"val_accuracy": 0.6})

@@ -1,0 +1,89 @@
+"""Metrics lines: sums over the chunk's own steps, resumed clocks, and losses that are not finite."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax.errors import DivergenceError
+from fmnist_jax.functional.metrics import Metrics, Summary
+from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.metrics_log import MetricsLog
+
+_RATES = np.linspace(0.1, 0.59, 50)  # of the steps of five epochs
+
+
+class _Shown:
+    def __init__(self) -> None:
+        self.records: list[Mapping[str, Any]] = []
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RunDirectory:
+    directory = RunDirectory(tmp_path / "run")
+    directory.make(0)
+    return directory
+
+
+def _rows(losses: list[float]) -> Metrics:
+    """Four examples a step, three of them right, in a buffer with room to spare."""
+    confusion = np.zeros((len(losses) + 2, 10, 10), np.int32)
+    confusion[: len(losses), 0, 0], confusion[: len(losses), 0, 1] = 3, 1
+    return Metrics(jnp.asarray([*losses, 0.0, 0.0]), jnp.asarray(confusion))
+
+
+def test_a_line_sums_up_its_chunk_once_the_next_one_is_running(directory: RunDirectory) -> None:
+    shown = _Shown()
+    log = MetricsLog(directory, shown, _RATES, 0.1, 0)
+    log.dispatched(0, 3, _rows([8.0, 4.0, 6.0]))
+    assert shown.records == []
+    log.dispatched(3, 4, _rows([2.0]))
+    log.flush()
+    log.flush()
+    first, second = shown.records
+    assert first["step"] == 3
+    assert first["train_loss"] == pytest.approx(18 / 12)
+    assert first["train_accuracy"] == pytest.approx(0.75)
+    assert first["epoch"] == pytest.approx(0.3)
+    assert first["learning_rate"] == pytest.approx(0.12)
+    assert second["train_loss"] == pytest.approx(0.5)
+    assert directory.records() == shown.records
+
+
+def test_an_evaluation_has_a_line_of_its_own(directory: RunDirectory) -> None:
+    shown = _Shown()
+    MetricsLog(directory, shown, _RATES, 0.1, 0).evaluated(10, Summary(0.5, 0.8, 100))
+    assert shown.records[0].items() >= {"step": 10, "epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.8}.items()
+
+
+def test_a_resumed_log_forgets_later_lines_and_goes_on_with_the_clock(directory: RunDirectory) -> None:
+    for step, elapsed in ((5, 10.0), (10, 20.0), (15, 30.0)):
+        directory.append({"step": step, "elapsed_seconds": elapsed})
+    log = MetricsLog(directory, _Shown(), _RATES, 0.1, 10)
+    assert [record["step"] for record in directory.records()] == [5, 10]
+    log.dispatched(10, 11, _rows([1.0]))
+    log.flush()
+    assert 20.0 <= directory.records()[-1]["elapsed_seconds"] < 30.0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_the_first_step_with_a_loss_that_is_not_finite_is_named(directory: RunDirectory, bad: float) -> None:
+    log = MetricsLog(directory, _Shown(), _RATES, 0.1, 20)
+    log.dispatched(20, 24, _rows([1.0, 2.0, bad, bad]))
+    with pytest.raises(DivergenceError, match=r"not finite at step 22, where the learning rate is 0\.32: lower"):
+        log.flush()
+    assert directory.records() == []
+
+
+def test_what_lies_past_the_chunk_in_its_buffer_is_not_looked_at(directory: RunDirectory) -> None:
+    rows = _rows([1.0])
+    log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
+    log.dispatched(0, 1, rows._replace(loss_sum=jnp.asarray(rows.loss_sum).at[2].set(jnp.nan)))
+    log.flush()
+    assert directory.records()[0]["train_loss"] == pytest.approx(0.25)

@@ -1,0 +1,78 @@
+"""Scores and the summary, on a stand-in for a trained network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax.config.schema import TrainConfig
+from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.functional.averaging import weights_to_score
+from fmnist_jax.functional.eval_step import make_mirrored_predict
+from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs import results
+from fmnist_jax.runs.directory import RunDirectory
+
+
+def _first_pixel_is_the_class(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+    del params, batch_stats
+    return 20.0 * (jnp.asarray(images)[:, 0, 0, 0, None] == jnp.arange(10)[None]).astype(jnp.float32)
+
+
+def _dataset(pixels: Sequence[int], labels: Sequence[int]) -> Dataset:
+    images = np.zeros((len(pixels), 28, 28, 1), np.uint8)
+    images[:, 0, 0, 0] = pixels
+    return Dataset(images, np.array(labels, np.int32))
+
+
+def _state() -> TrainState:
+    return TrainState(jnp.int32(3), {"w": jnp.zeros((2, 5))}, {}, (), jax.random.key(0))
+
+
+def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None:
+    labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    test = _dataset([0, 1, 1, 1, 1, 0, *labels[6:]], labels)
+    directory = RunDirectory(tmp_path / "run")
+    directory.make(0)
+    directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
+    splits = Splits(test, test, test)
+    scores = results.score(_first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
+    assert scores.logits.shape == (14, 10)
+    summary = results.summarize(directory.records(), _state(), scores, TrainConfig(), test.class_names)
+    assert summary["test_accuracy_mirrored"] is None
+    assert summary["val_accuracy_mirrored"] is None
+    assert summary["test_accuracy"] == pytest.approx(10 / 14)
+    assert summary["test_examples"] == 14
+    assert list(summary["weakest_classes"].items())[:2] == [("T-shirt/top", 0.25), ("Trouser", 0.5)]
+    assert summary["parameters"] == 10
+    assert summary["val_accuracy"] == 0.5
+    assert summary["images_per_second"] == pytest.approx(3 * 128 / 2.0)
+
+
+@pytest.mark.parametrize("validation", [0, 3])
+def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation: int) -> None:
+    test = _dataset([1, 2, 3], [1, 2, 3])
+    # What the mirror image shows first is the same class, but in one image another, of which the network is surer.
+    test.images[:, 0, -1, 0] = [1, 2, 7]
+
+    def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        first = jnp.asarray(images)[:, 0, 0, 0, None]
+        return jnp.where(first == jnp.arange(10)[None], jnp.where(first == 7, 3.0, 1.0), 0.0)
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.make(0)
+    directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
+    splits = Splits(test, test.take(np.arange(validation)), test)
+    weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)
+    scores = results.score(predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
+    summary = results.summarize(directory.records(), _state(), scores, TrainConfig(), test.class_names)
+    assert summary["test_accuracy"] == 1.0
+    assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
+    assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation else None)
+    results.save_predictions(directory, scores)
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        assert np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"]) == summary["test_accuracy_mirrored"]

@@ -1,0 +1,76 @@
+"""Whether a run may go on, without training one."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs import checkpoint, resumption
+from fmnist_jax.runs.directory import RunDirectory
+
+_SAVES = (5, 10)
+
+
+@pytest.fixture
+def directory(saved_run: Path, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(saved_run, tmp_path / "run")
+    return RunDirectory(tmp_path / "run")
+
+
+def test_the_same_configuration_may_go_on_and_so_may_other_words_about_it(directory: RunDirectory) -> None:
+    config = directory.read_config()
+    assert config is not None
+    resumption.refuse_other_run(directory, config)
+    elsewhere = replace(config, data=replace(config.data, dir=Path("moved")), run=replace(config.run, log_every=3))
+    resumption.refuse_other_run(directory, elsewhere)
+    with pytest.raises(CheckpointError, match=r"train\.seed: 0 -> 1"):
+        resumption.refuse_other_run(directory, replace(config, train=replace(config.train, seed=1)))
+
+
+def test_checkpoints_without_a_configuration_are_no_run(directory: RunDirectory) -> None:
+    config = directory.read_config()
+    assert config is not None
+    (directory.path / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has checkpoints but no config\.json"):
+        resumption.refuse_other_run(directory, config)
+
+
+def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
+    directory: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = directory.read_config()
+    assert config is not None
+    fresh = make_recipe(config).init(jax.random.key(1))
+    known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
+    state = resumption.restore_latest(directory.checkpoints, fresh, 10, known)
+    assert int(state.step) == 5
+    assert capsys.readouterr().out == "going on from step 5 of 10\n"
+    with pytest.raises(CheckpointError, match=f"was trained on images with digest {known}, and .* have 0000"):
+        resumption.restore_latest(directory.checkpoints, fresh, 10, "0000")
+    assert resumption.restore_latest(directory.path / "none", fresh, 10, "0000") is fresh
+
+
+def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(
+    directory: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resumption.warn_of_damage(directory, _SAVES)
+    assert capsys.readouterr().err == ""
+    shutil.copytree(directory.checkpoints / "5", directory.checkpoints / "7")  # one that calls itself another
+    resumption.warn_of_damage(directory, _SAVES)
+    assert "checkpoint 7" in capsys.readouterr().err
+    assert checkpoint.steps(directory.checkpoints) == [5]
+    (directory.checkpoints / "5").rename(directory.checkpoints / "8")
+    with pytest.raises(CheckpointError, match="no other is left"):
+        resumption.warn_of_damage(directory, _SAVES)
+
+
+def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: RunDirectory) -> None:
+    shutil.rmtree(directory.checkpoints)
+    resumption.warn_of_damage(directory, _SAVES)  # the line at step 5 is written before the checkpoint of step 5
+    directory.append({"step": 11})
+    with pytest.raises(CheckpointError, match="is empty though the run has got to step 11"):
+        resumption.warn_of_damage(directory, _SAVES)

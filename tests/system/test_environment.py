@@ -1,0 +1,46 @@
+"""What a run says of the machine that it ran on."""
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import pytest
+
+from fmnist_jax.system import environment
+
+
+def test_versions_and_devices_are_those_of_this_process() -> None:
+    described = environment.describe()
+    assert described["packages"]["jax"] == metadata.version("jax")
+    assert described["backend"] == "cpu"
+    assert len(described["devices"]) == len(jax.devices())
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.describe()["git_commit"] is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to a core")
+def test_cores_are_those_that_the_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert environment.describe()["cpu_count"] == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert environment.describe()["cpu_count"] == len(allowed)
+
+
+def test_the_processor_is_named_where_the_system_names_it(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    family = platform.processor() or platform.machine()
+    assert environment._processor(cpuinfo) == family
+    cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 50\nmodel name\t:\n")
+    assert environment._processor(cpuinfo) == family
+    cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast One\n\nprocessor\t: 1\nmodel name\t: Fast One\n")
+    assert environment._processor(cpuinfo) == "Fast One"

@@ -1,0 +1,19 @@
+import jax
+import numpy as np
+
+from fmnist_jax.data import synthetic
+from fmnist_jax.views.augmentations import augmentation_rows
+
+
+def test_every_technique_changes_the_same_images_within_their_range() -> None:
+    images, labels = synthetic.draw(6, 0)
+    rows = augmentation_rows(jax.random.key(1), images, labels)
+    assert next(iter(rows)) == "as they are"
+    np.testing.assert_array_equal(rows.pop("as they are"), images)
+    assert len(rows) == 10
+    for row in rows.values():
+        assert row.shape == images.shape
+        assert row.dtype == np.uint8
+        assert np.any(row != images)
+    odd, even = rows["alternating, odd epochs"], rows["alternating, even epochs"]
+    assert all(np.array_equal(a, b[:, ::-1]) for a, b in zip(odd, even, strict=True))

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from fmnist_jax.analysis.inspection import Projection
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.views import features
+
+_RNG = np.random.default_rng(0)
+
+
+def pictures(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
+
+
+@pytest.mark.parametrize("count", [1, 8, 11])
+def test_every_kernel_is_drawn_on_one_scale_around_zero(count: int, tmp_path: Path) -> None:
+    kernels = _RNG.normal(size=(count, 3, 3))
+    figure = features.filters(kernels)
+    drawn = [axes for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(pictures(figure)[:count], kernels)
+    most = np.abs(kernels).max()
+    assert {axes.images[0].get_clim() for axes in drawn if axes.get_title()} == {(-most, most)}
+    assert [axes.get_title() for axes in drawn][:count] == [str(number) for number in range(count)]
+    assert figure.axes[-1].get_ylabel() == "weight"
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_a_layers_most_active_channels_come_first_with_their_numbers(tmp_path: Path) -> None:
+    layers = [_RNG.normal(size=(14, 14, 3)) + np.array([1, 3, 2]), np.ones((7, 7, 12)) * np.arange(12)]
+    image = np.zeros((28, 28, 1), np.uint8)
+    figure = features.activation_maps(image, layers, "a boot")
+    rows = [axes.get_ylabel() for axes in figure.axes if "channels" in axes.get_ylabel()]
+    assert rows == ["layer 1\n14x14\n3 channels", "layer 2\n7x7\n12 channels"]
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["1", "2", "0", *(str(number) for number in range(11, 1, -1))]
+    assert np.array_equal(pictures(figure)[1], layers[0][..., 1])
+    assert figure.get_suptitle().startswith("a boot")
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_a_deep_and_wide_network_is_shown_in_part_first_and_last_layer_included() -> None:
+    layers = [np.full((2, 2, 1), number, np.float32) for number in range(30)]
+    figure = features.activation_maps(np.zeros((28, 28, 1), np.uint8), layers, "a boot")
+    rows = [axes.get_ylabel().split("\n")[0] for axes in figure.axes if "channels" in axes.get_ylabel()]
+    assert len(rows) == 8
+    assert (rows[0], rows[-1]) == ("layer 1", "layer 30")
+    figure = features.filters(_RNG.normal(size=(100, 3, 3)))
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 64
+    assert figure.get_suptitle() == "64 of 100 kernels of the first convolution, 3x3 pixels"
+
+
+def test_the_map_has_a_point_an_image_and_a_name_and_marker_a_class(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 4)
+    points = _RNG.normal(size=(40, 2))
+    figure = features.embedding_map(Projection(points, np.array([0.5, 0.25])), labels, CLASS_NAMES)
+    axes = figure.axes[0]
+    assert [collection.get_label() for collection in axes.collections] == list(CLASS_NAMES)
+    for label, collection in enumerate(axes.collections):
+        np.testing.assert_allclose(np.asarray(collection.get_offsets()), points[labels == label])
+    assert len({str(collection.get_facecolor()) for collection in axes.collections}) == 10
+    assert len({str(collection.get_paths()[0].vertices) for collection in axes.collections}) == 10
+    assert {text.get_text() for text in axes.texts} == set(CLASS_NAMES)
+    assert axes.get_xlabel() == "first principal component (50% of the variance)"
+    assert axes.get_ylabel() == "second principal component (25% of the variance)"
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
+def test_names_of_classes_in_one_place_do_not_cover_each_other(spread: float) -> None:
+    labels = np.repeat(np.arange(5), 3)
+    points = np.concatenate([spread * _RNG.normal(size=(15, 2)), [[10.0, 10.0]]])
+    projection = Projection(points, np.array([0.5, 0.25]))
+    figure = features.embedding_map(projection, np.append(labels, 9), CLASS_NAMES)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    covered = [
+        (i, j) for i in range(6) for j in range(i) if boxes[i].shrunk(0.8, 0.7).overlaps(boxes[j].shrunk(0.8, 0.7))
+    ]
+    assert covered == []
+
+
+def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Path) -> None:
+    images = _RNG.integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
+    saliency = np.abs(_RNG.normal(size=(3, 28, 28)))
+    saliency[2] = 0
+    figure = features.saliency_maps(images, saliency, ["Coat", "Bag", "Shirt"])
+    above, below = pictures(figure)[:3], pictures(figure)[3:6]
+    np.testing.assert_array_equal(above, 255 - images[..., 0].astype(int))
+    np.testing.assert_allclose(below[:2], saliency[:2] / saliency[:2].max((1, 2), keepdims=True))
+    assert not below[2].any()
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["Coat", "Bag", "Shirt"]
+    assert figure.axes[-1].get_ylabel() == "share of the largest gradient"
+    figure.savefig(tmp_path / "figure.png", dpi=40)

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.views import images
+from fmnist_jax.views.style import BLUE, VERMILLION
+
+# Three images: a trouser recognised, a dress taken for a bag very surely, a coat taken for a shirt less so.
+_IMAGES = np.stack([np.full((28, 28, 1), level, np.uint8) for level in (10, 20, 30)])
+_LABELS = np.array([1, 3, 4], np.int32)
+
+
+@pytest.fixture
+def assessment() -> Assessment:
+    logits = np.zeros((3, 10), np.float32)
+    logits[[0, 1, 2], [1, 8, 6]] = [3.0, 9.0, 2.0]
+    return assess(logits, _LABELS)
+
+
+def test_a_prediction_says_what_how_surely_and_whether_it_is_right(assessment: Assessment) -> None:
+    figure = images.prediction_grid(_IMAGES, assessment, np.array([0, 1]), CLASS_NAMES)
+    right, wrong = figure.axes[:2]
+    assert right.get_title() == f"✓ Trouser\n{assessment.probabilities[0, 1]:.1%}"
+    assert wrong.get_title() == f"✗ Bag\n{assessment.probabilities[1, 8]:.1%}"
+    assert (right.get_xlabel(), wrong.get_xlabel()) == ("#0", "is Dress (#1)")
+    frames = [to_hex(axes.spines["left"].get_edgecolor()).upper() for axes in (right, wrong)]
+    assert frames == [BLUE, VERMILLION]
+    for axes, level in ((right, 10), (wrong, 20)):
+        pixels = axes.images[0].get_array()
+        assert pixels is not None
+        assert np.unique(pixels).tolist() == [255 - level]
+    assert not any(axes.axison for axes in figure.axes[2:])
+
+
+def test_mistakes_come_surest_first_and_no_more_than_asked_for(assessment: Assessment) -> None:
+    figure = images.misclassified_grid(_IMAGES, assessment, CLASS_NAMES)
+    titles = [axes.get_title() for axes in figure.axes if axes.axison]
+    assert [title.split("\n")[0] for title in titles] == ["✗ Bag", "✗ Shirt"]
+    figure = images.misclassified_grid(_IMAGES, assessment, CLASS_NAMES, count=1)
+    assert len([axes for axes in figure.axes if axes.axison]) == 1
+
+
+def test_without_mistakes_the_figure_says_so() -> None:
+    assessment = assess(9 * np.eye(10, dtype=np.float32)[_LABELS], _LABELS)
+    figure = images.misclassified_grid(_IMAGES, assessment, CLASS_NAMES)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no image to show"]
+
+
+def test_samples_stand_in_a_row_for_each_class_that_there_is() -> None:
+    figure = images.sample_grid(_IMAGES[[0, 1, 2, 0]], np.array([1, 3, 4, 1]), CLASS_NAMES, per_class=2)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Trouser", "Dress", "Coat"]
+    widths = [axes.images[0].get_size()[1] for axes in figure.axes]
+    assert widths == [56, 28, 28]
+
+
+@pytest.mark.parametrize("classes", [1, 3, 7, 10])
+def test_averages_are_drawn_with_names_and_counts(classes: int, tmp_path: Path) -> None:
+    averages = np.linspace(0, 255, classes * 784).reshape(classes, 28, 28, 1)
+    figure = images.average_images(averages, CLASS_NAMES[:classes], 1000 * np.arange(classes))
+    drawn = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in drawn] == list(CLASS_NAMES[:classes])
+    assert [axes.get_xlabel() for axes in drawn] == [f"{1000 * label:,} images" for label in range(classes)]
+    for axes, average in zip(drawn, averages, strict=True):
+        np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), 255 - average[..., 0])
+    path = tmp_path / "figure.png"
+    figure.savefig(path, dpi=40)
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,132 @@
+"""How the report behaves in a real browser: Chromium, without a window and without a network."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from fmnist_jax.views.report_page import render
+from tests.views.test_report_page import contents
+
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium to open the report in: install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # Without a sandbox, because root, as which containers run, may not have one.
+        opened = playwright.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(contents()))
+    return path
+
+
+@pytest.fixture
+def page(browser: Browser, path: Path) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()
+
+
+def _alternatives(page: Page) -> list[str]:
+    return [str(image.get_attribute("alt")) for image in page.locator("#gallery img").all()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 768, 1200])
+def test_nothing_is_complained_of_every_image_loads_and_nothing_hangs_over_the_side(
+    browser: Browser, path: Path, scheme: str, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(path.as_uri())
+    page.locator("summary").click()
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    loaded = page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth === 28)")
+    assert len(loaded) > 30
+    assert all(loaded)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_a_click_shows_the_images_of_its_cell_and_keeps_them(page: Page) -> None:
+    cell = page.locator('[data-cell="3-4"]')
+    cell.click()
+    assert page.locator("#gallery h3").inner_text() == "Dress taken for Coat"
+    assert page.locator("#gallery p").inner_text() == "2 images, surest first"
+    assert all(alternative.startswith("Dress taken for Coat, image ") for alternative in _alternatives(page))
+    assert len(_alternatives(page)) == 2
+    assert cell.get_attribute("aria-pressed") == "true"
+    page.locator('[data-cell="0-0"]').hover()
+    assert page.locator("#gallery h3").inner_text() == "Dress taken for Coat"
+    page.locator('[data-cell="0-0"]').click()
+    assert page.locator("#gallery h3").inner_text() == "T-shirt/top, recognised"
+    assert cell.get_attribute("aria-pressed") == "false"
+
+
+def test_pointing_at_a_cell_shows_its_images(page: Page) -> None:
+    page.locator('[data-cell="5-5"]').hover()
+    assert page.locator("#gallery h3").inner_text() == "Sandal, recognised"
+    assert len(_alternatives(page)) == 4
+    assert page.locator("#matrix th.lit").all_inner_texts() == ["Sandal", "Sandal"]
+
+
+def test_the_keyboard_reaches_the_cells_walks_over_them_and_keeps_one(page: Page) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.dataset.cell"):
+            break
+    assert page.evaluate("document.activeElement.dataset.cell") == "0-0"
+    assert page.locator("#gallery h3").inner_text() == "T-shirt/top, recognised"
+    for key, cell in (("ArrowRight", "0-1"), ("ArrowDown", "1-1"), ("ArrowRight", "1-2"), ("ArrowUp", "1-2")):
+        page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.cell") == cell
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.dataset.cell") == "1-1"
+    assert page.locator("#gallery h3").inner_text() == "Trouser taken for Pullover"
+    page.keyboard.press("Escape")
+    assert page.locator('[aria-pressed="true"]').count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_on_its_ground(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    contrast = """(names) => {
+      const light = (colour) => {
+        const context = new OffscreenCanvas(1, 1).getContext("2d");
+        context.fillStyle = colour;
+        context.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const style = getComputedStyle(document.documentElement);
+      const [one, other] = names.map((name) => light(style.getPropertyValue(name)));
+      return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    }"""
+    # WCAG 2.2 asks for 4.5 to 1.
+    for text, ground in (("--ink", "--card"), ("--muted", "--paper"), ("--wrong", "--card"), ("--on-right", "--right")):
+        assert page.evaluate(contrast, [text, ground]) >= 4.5, (text, ground)
+
+
+def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+    assert page.locator("#mistakes img").first.is_visible()

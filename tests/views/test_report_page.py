@@ -1,0 +1,209 @@
+"""What the report says, read as a parser reads it; how it behaves in a browser stands in test_report_in_browser."""
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.data.dataset import Dataset
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.views import report_page
+
+_EVIL = "</script><script>alert('x')</script><b title=\"&\">"
+
+
+def contents(**changes: Any) -> report_page.Contents:
+    """A run of 60 noisy images, of which a third was predicted wrong."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.int32) % 10
+    predicted = np.where(np.arange(60) % 3, labels, (labels + 1) % 10)
+    logits = (4 * np.eye(10)[predicted] + rng.normal(0, 0.3, (60, 10))).astype(np.float32)
+    images = rng.integers(0, 256, (60, 28, 28, 1), dtype=np.uint8)
+    records = [
+        {"step": 5, "epoch": 1.0, "train_loss": 2.0, "train_accuracy": 0.5, "learning_rate": 0.1},
+        {"step": 5, "epoch": 1.0, "val_loss": 1.0, "val_accuracy": 0.75},
+    ]
+    made = report_page.Contents(
+        name="a run",
+        config=PRESETS["demo"],
+        step=PRESETS["demo"].total_steps,
+        records=records,
+        environment={"python": "3.11", "packages": {"jax": "1.0", "none": None}, "command": ["train", "a b"]},
+        summary={
+            **{"parameters": 75450, "epochs": 4, "train_seconds": 12.3, "images_per_second": 3456.7},
+            **{"test_accuracy_mirrored": 0.9, "state_digest": "5" * 64, "dataset_digest": "d" * 64},
+        },
+        test=Dataset(images, labels),
+        logits=logits,
+    )
+    return made._replace(**changes)
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and all text outside scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self._open[-1:]):
+            self.text += f" {data.strip()}"
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return report_page.render(contents())
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_scores_of_the_run_are_on_the_page(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    for expected in ("a run", "66.67%", "of 60 test images right", "75,450", "90.00%", "3,457", "jax 1.0", "'a b'"):
+        assert expected in text, expected
+    assert "Not finished" not in text
+    for name in CLASS_NAMES:
+        assert name in text
+    assert "5" * 64 in text
+
+
+def test_each_cell_of_the_confusion_matrix_that_has_images_is_a_button_that_says_what_it_counts(page: Page) -> None:
+    buttons = {str(each["data-cell"]): str(each["aria-label"]) for each in page.all("button")}
+    assert len(buttons) == 20
+    assert buttons["0-0"] == "4 of 6 T-shirt/top recognised"
+    assert buttons["0-1"] == "2 of 6 T-shirt/top taken for Trouser"
+    assert "1-0" not in buttons
+    assert {each["type"] for each in page.all("button")} == {"button"}
+
+
+def test_behind_each_cell_lie_its_images_surest_first(html: str) -> None:
+    found = re.search(r'<script type="application/json" id="examples">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    examples, given = json.loads(found[1]), contents()
+    predictions = given.logits.argmax(-1)
+    for cell, indices in examples["cells"].items():
+        row, column = map(int, cell.split("-"))
+        assert sorted(indices) == np.flatnonzero((given.test.labels == row) & (predictions == column)).tolist()
+        sure = [examples["probabilities"][str(index)] for index in indices]
+        assert sure == sorted(sure, reverse=True)
+    uri = examples["images"][str(indices[0])]
+    with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as image:
+        assert np.array_equal(np.asarray(image), given.test.images[indices[0], :, :, 0])
+
+
+def test_many_images_of_a_cell_are_cut_to_a_dozen_and_mistakes_to_a_gallery() -> None:
+    labels = np.zeros(400, np.int32)
+    logits = np.zeros((400, 10), np.float32)
+    logits[:, 6] = np.linspace(1, 9, 400)
+    html = report_page.render(contents(test=Dataset(np.zeros((400, 28, 28, 1), np.uint8), labels), logits=logits))
+    found = re.search(r'id="examples">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    assert json.loads(found[1])["cells"] == {"0-6": list(range(399, 387, -1))}
+    assert html.count("T-shirt/top, taken for Shirt") == 24
+
+
+def test_the_page_asks_for_nothing_from_anywhere(html: str, page: Page) -> None:
+    assert all(str(each["src"]).startswith("data:image/png;base64,") for each in page.all("img"))
+    assert not [each for each in page.all("script") if "src" in each]
+    assert {each["href"] for each in page.all("link")} == {"data:,"}
+    assert not re.search(r"url\((?!#)|@import|//fonts", html)
+    policies = [each["content"] for each in page.all("meta") if each.get("http-equiv") == "Content-Security-Policy"]
+    assert policies
+    assert str(policies[0]).startswith("default-src 'none'")
+
+
+def test_headings_and_names_of_regions_are_there_for_readers_without_sight(page: Page) -> None:
+    headings = [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert headings[0] == "h1"
+    assert headings.count("h1") == 1
+    levels = [int(heading[1]) for heading in headings]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.all("html")[0]["lang"] == "en"
+    assert all("alt" in each for each in page.all("img"))
+    ids = {str(attributes["id"]) for _, attributes in page.tags if "id" in attributes}
+    assert {str(each["href"])[1:] for each in page.all("a")} <= ids
+    assert {str(each["aria-labelledby"]) for each in page.all("section")} <= ids
+    assert all(each.get("aria-label") for _, each in page.tags if each.get("role") == "img")
+
+
+def test_text_out_of_files_stays_text() -> None:
+    config = replace(PRESETS["demo"], preset=_EVIL)
+    html = report_page.render(contents(name=_EVIL, config=config, environment={_EVIL: _EVIL, "command": [_EVIL]}))
+    test = Dataset(contents().test.images, contents().test.labels, (_EVIL, *CLASS_NAMES[1:]))
+    for evil in (html, report_page.render(contents(test=test))):
+        page = Page(evil)
+        assert len(page.all("script")) == 2
+        assert not page.all("b") or all("title" not in each for each in page.all("b"))
+        assert _EVIL in page.text or any(_EVIL in str(each.get("aria-label")) for _, each in page.tags)
+
+
+def test_changes_of_the_preset_are_listed_but_not_where_the_run_lies() -> None:
+    demo = PRESETS["demo"]
+    changed = replace(demo, train=replace(demo.train, epochs=9), run=replace(demo.run, log_every=3))
+    text = Page(report_page.render(contents(config=changed))).text
+    assert re.search(r"train\.epochs\s+4\s+9", text)
+    assert not re.search(r"run\.log_every\s+25", text)
+    assert "Preset demo, unchanged." in Page(report_page.render(contents())).text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_images_or_classes_and_no_summary_make_a_page_too(count: int) -> None:
+    given = contents()
+    few = contents(
+        test=given.test.take(np.arange(count)),
+        logits=given.logits[:count],
+        summary={},
+        records=[],
+        environment={},
+        step=7,
+    )
+    text = Page(report_page.render(few)).text
+    assert "Not finished: step 7 of 313." in text
+    assert "parameters" not in text
+
+
+def test_the_report_of_ten_thousand_images_stays_below_3_megabytes() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10_000, 28, 28, 1), dtype=np.uint8)  # noise, which no PNG makes smaller
+    labels = rng.integers(0, 10, 10_000).astype(np.int32)
+    logits = rng.normal(size=(10_000, 10)).astype(np.float32)
+    assert len(report_page.render(contents(test=Dataset(images, labels), logits=logits)).encode()) < 3_000_000
+
+
+def test_drawings_take_the_colours_of_the_page(html: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(drawings) == 5
+    for drawing in drawings:
+        assert drawing.startswith('<svg aria-hidden="true"')
+        assert "currentColor" in drawing
+        assert "var(--right)" in drawing
+        assert not re.search(r"#(?:0072b2|d55e00|000000|ffffff)", drawing)
+        assert "<text" in drawing
+        assert not re.match(r"<svg[^>]* (?:width|height)=", drawing)

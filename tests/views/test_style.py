@@ -1,0 +1,42 @@
+"""Colours that can be told apart, with full sight, without red or green, and in grey."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from fmnist_jax.views.style import BLUE, CLASS_COLOURS, CLASS_MARKERS, VERMILLION, describe, new_figure, show_image
+
+# Viénot, Brettel & Mollon 1999 (Color Research and Application 24): linear RGB as seen without red or green cones.
+_PROTANOPIA = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
+_DEUTERANOPIA = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+
+
+def _seen(colour: str, sight: np.ndarray) -> np.ndarray:
+    return np.clip(sight @ (np.array(to_rgb(colour)) ** 2.2), 0, 1) ** (1 / 2.2)
+
+
+@pytest.mark.parametrize("sight", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["full", "no red", "no green"])
+def test_right_and_wrong_differ_for_every_eye(sight: np.ndarray) -> None:
+    assert np.abs(_seen(BLUE, sight) - _seen(VERMILLION, sight)).max() > 0.25
+
+
+@pytest.mark.parametrize("sight", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["full", "no red", "no green"])
+def test_each_class_has_a_marker_of_its_own_and_a_colour_that_no_eye_takes_for_anothers(sight: np.ndarray) -> None:
+    assert len(set(CLASS_MARKERS)) == len(CLASS_COLOURS) == 10
+    for first, second in combinations(CLASS_COLOURS, 2):
+        assert np.abs(_seen(first, sight) - _seen(second, sight)).max() > 0.1, (first, second)
+
+
+def test_a_plot_says_what_it_shows() -> None:
+    axes = new_figure(3, 2).subplots()
+    describe(axes, "Speed", x="time (s)", y="images/s")
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Speed", "time (s)", "images/s")
+
+
+def test_an_image_is_drawn_dark_on_light_without_ticks() -> None:
+    axes = new_figure(1, 1).subplots()
+    show_image(axes, np.array([[0, 255]], np.uint8))
+    assert np.array_equal(np.asarray(axes.images[0].get_array()), [[255, 0]])
+    assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
