@@ -34,7 +34,8 @@ from fmnist_jax import (
     summarize,
 )
 
-Network = Literal["fast", "notebook"]
+Network = Literal["preset", "notebook"]
+"""The network of the configuration, or that of PyTorch notebooks on this data set."""
 _MAX_STEPS = 1000  # in one dispatch
 
 
@@ -56,9 +57,9 @@ def splits(config: DataConfig) -> Splits:
 
 
 def _model(config: Config, network: Network, plain: bool) -> Model:
-    if network == "fast" and not plain:
+    if network == "preset" and not plain:
         return make_model(config.model)
-    layers = networks.layers_of(config.model) if network == "fast" else networks.NOTEBOOK
+    layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
     return networks.make_network(layers, networks.PLAIN if plain else networks.HERE, config.model.dtype)
 
 
@@ -69,9 +70,10 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     model = _model(config, network, plain)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(train.label_smoothing))
-    options = None if plain else compiler_options()
+    options = None if plain else compiler_options("training")
+    for_evaluation = None if plain else compiler_options("evaluation")
     init = jax.jit(lambda key: init_state(model, optimizer, key))
-    eval_step = jax.jit(make_eval_step(make_predict(model)), compiler_options=options)
+    eval_step = jax.jit(make_eval_step(make_predict(model)), compiler_options=for_evaluation)
 
     def accuracy(state: TrainState) -> float:
         test = padded_batches(data.test, train.eval_batch_size)
@@ -139,8 +141,8 @@ def reached(clock: Iterator[tuple[float, float]], targets: Sequence[float]) -> d
 
 def time_to_accuracy(config: Config, seed: int, targets: Sequence[float]) -> Mapping[str, float | None]:
     """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
-    _warm_state(config, "fast", plain=False)
-    side = trainer(config, "fast", plain=False)
+    _warm_state(config, "preset", plain=False)
+    side = trainer(config, "preset", plain=False)
     quarter = round(config.data.train_size / config.train.batch_size / 4)
 
     def clock() -> Iterator[tuple[float, float]]:

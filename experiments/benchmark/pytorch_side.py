@@ -65,7 +65,7 @@ class Trainer:
         self.batch_size = config.train.batch_size if ours else _NOTEBOOK_BATCH_SIZE
         self.smoothing = config.train.label_smoothing if ours else 0.0
         self.rates = _rates(config) if ours else None
-        layers = networks.layers_of(config.model) if network == "fast" else networks.NOTEBOOK
+        layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
         self.network = build(layers).to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.network) if compiled else self.network
         self.optimizer = self._optimizer()
@@ -170,7 +170,7 @@ def time_to_accuracy(
     config: Config, recipe: Recipe, seed: int, targets: Sequence[float], max_epochs: int
 ) -> Mapping[str, float | None]:
     """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
-    network: jax_side.Network = "fast" if recipe == "ours" else "notebook"
+    network: jax_side.Network = "preset" if recipe == "ours" else "notebook"
     Trainer(config, network, recipe, compiled=False, seed=seed).train(3)
     trainer = Trainer(config, network, recipe, compiled=False, seed=seed)
     quarter = round(config.data.train_size / trainer.batch_size / 4)

@@ -25,7 +25,7 @@ from experiments.benchmark import jax_side, real_runs, scaling, tables
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 _FOLDER = Path(__file__).parent
-_NETWORKS: tuple[jax_side.Network, ...] = ("fast", "notebook")
+_NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
 _TARGETS = {"cpu": (0.91, 0.92, 0.93), "gpu": (0.91, 0.92, 0.93, 0.94, 0.95)}
 
 
@@ -105,7 +105,7 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
             ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
         ]
     found: dict[str, Any] = {}
-    for network in _NETWORKS:
+    for label, network in _NETWORKS.items():
         train = {
             name: partial(worker, side.train_rate, config, network, variant, arguments.steps)
             for name, worker, side, variant in sides
@@ -113,8 +113,8 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
         evaluate = {
             name: partial(worker, side.eval_rate, config, network, variant) for name, worker, side, variant in sides
         }
-        found[f"training, {network} network"] = alternate(train, arguments.rounds)
-        found[f"evaluation, {network} network"] = alternate(evaluate, arguments.rounds)
+        found[f"training, {label} network"] = alternate(train, arguments.rounds)
+        found[f"evaluation, {label} network"] = alternate(evaluate, arguments.rounds)
     return found
 
 

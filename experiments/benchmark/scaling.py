@@ -35,7 +35,9 @@ def _scaled(config: Config, factor: float) -> tuple[int, ...]:
 
 def seconds(config: Config, steps: int, repeats: int) -> list[float]:
     """Seconds for so many steps, measured again and again."""
-    return [steps * config.train.batch_size / jax_side.train_rate(config, "fast", False, steps) for _ in range(repeats)]
+    return [
+        steps * config.train.batch_size / jax_side.train_rate(config, "preset", False, steps) for _ in range(repeats)
+    ]
 
 
 def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figure:

@@ -21,18 +21,18 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
     """Prints the tables."""
     for what, sides in found["rates"].items():
         rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
-        _print(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
+        markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
     targets = [key for key in next(iter(found["time_to_accuracy"].values()))[0] if key not in ("final", "seconds")]
     rows = [
         (name, *(_seconds([run[target] for run in runs]) for target in targets))
         for name, runs in found["time_to_accuracy"].items()
     ]
     headings = [f"{float(target):.0%}" for target in targets]
-    _print(console, ("seconds to test accuracy", *headings), rows)
+    markdown(console, ("seconds to test accuracy", *headings), rows)
     runs = found["loop"]
     every = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
     compiled = {name: {run["compilations"][name] for run in every} for name in runs["cold"]["compilations"]}
-    _print(
+    markdown(
         console,
         ("one run of `fmnist_jax.train`", "median (range)"),
         [
@@ -45,7 +45,8 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
     )
 
 
-def _print(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def markdown(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as Markdown."""
     table = Table(*headings, box=box.MARKDOWN)
     for row in rows:
         table.add_row(*row)

@@ -2,7 +2,7 @@
 
 All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms
 keep the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a
-compiled loop, on two cores of an AMD EPYC with jax 0.10.2, as `experiments.benchmark.layer_times` prints them. Because
+compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1, as `experiments.benchmark.layer_times` prints them. Because
 `batch_norm` and, on large images, `conv` define their own reverse rules, they support `grad` (nested too), `vmap`,
 `scan` and `jit`, but not forward mode (`jvp`): take Hessian-vector products as a gradient of a gradient.
 """
@@ -12,6 +12,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from fmnist_jax.functional import winograd
 
@@ -23,6 +24,11 @@ EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 _WINOGRAD_PIXELS = 8  # at most, on a side
 _WINOGRAD_CHANNELS = 64  # at least, in and out
 _PATCH_VALUES = 64  # the most in a patch behind a pooled maximum: gathering one spares no product, only steps
+
+
+def _row_major(x: Array) -> Array:
+    """The same array, laid out in the order of its axes: from jax 0.12 on, a transposed one is else copied twice."""
+    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def _conv(x: Array, kernel: Array) -> Array:
@@ -38,8 +44,8 @@ def conv(x: Array, kernel: Array) -> Array:
     """Convolves with stride 1 and zero padding that keeps the spatial size.
 
     The transposed convolutions that autodiff emits miss XLA:CPU's library kernels inside a compiled loop: a
-    3x3 kernel on 28x28x32 takes 2,427 ms with them. The same sums written as ordinary convolutions take 29 ms.
-    Small images with many channels take Winograd's form: 7x7x128 takes 9 ms, against 973 ms by autodiff.
+    3x3 kernel on 28x28x32 takes 3,499 ms with them. The same sums written as ordinary convolutions take 47 ms.
+    Small images with many channels take Winograd's form: 7x7x128 takes 18 ms, against 1,396 ms by autodiff.
 
     Args:
       x: [B, H, W, C_in].
@@ -72,7 +78,7 @@ def _conv_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, kernel, g = lax.optimization_barrier((*residuals, g))
     turned = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
     # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
-    x, g_kernel = lax.optimization_barrier((x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)))
+    x, g_kernel = lax.optimization_barrier((_row_major(x.transpose(3, 1, 2, 0)), _row_major(g.transpose(1, 2, 0, 3))))
     pad = len(kernel) // 2
     d_kernel = lax.conv_general_dilated(x, g_kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=_NHWC)
     return _conv(g, turned), d_kernel.transpose(1, 2, 0, 3)
@@ -85,8 +91,8 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
     """Convolves, then takes the maximum of each 2x2 window: `max_pool(conv(x, kernel))`.
 
     Where the input has one channel, each of the four outputs in a window is a linear map of the same patch of
-    (K + 1)^2 pixels, so one matrix product of patches does for all four: 3 ms for a 3x3
-    kernel on 28x28x1 with 32 outputs, against 87 ms in two plain steps.
+    (K + 1)^2 pixels, so one matrix product of patches does for all four: 6 ms for a 3x3
+    kernel on 28x28x1 with 32 outputs, against 107 ms in two plain steps.
 
     Args:
       x: [B, H, W, C_in].
@@ -118,7 +124,7 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     The mean of the four outputs in a window is one product of the patch of (K + 1)^2 pixels behind them with the mean
     of the four places that the kernel can lie at: for K = 3 that is 16 products an input and output channel instead
     of 36. On a CPU it is a matrix product of gathered patches, elsewhere a convolution of stride 2. For a 3x3 kernel on
-    14x14x48 with 96 outputs it takes 14 ms, against 19 ms by `conv` and a mean after it.
+    14x14x48 with 96 outputs it takes 24 ms, against 44 ms by `conv` and a mean after it.
 
     Args:
       x: [B, H, W, C_in].
@@ -169,7 +175,7 @@ def _mean_window_kernel(kernel: Array) -> Array:
 def max_pool(x: Array) -> Array:
     """Takes the maximum of each 2x2 window with stride 2, dropping an odd last row or column.
 
-    Takes 9 ms, against 30 ms for XLA's reduce-window, whose gradient is a select-and-scatter. A tie shares its
+    Takes 7 ms, against 35 ms for XLA's reduce-window, whose gradient is a select-and-scatter. A tie shares its
     gradient between the equal elements.
 
     Args:
@@ -221,7 +227,7 @@ _normalize.defvjp(_normalize_fwd, _normalize_bwd)
 def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float = EPSILON) -> tuple[Array, Array, Array]:
     """Normalises each channel by its mean and variance over the batch (arXiv:1502.03167).
 
-    With the closed-form gradient this takes 8 ms, against 9 ms by autodiff. Statistics are float32 whatever
+    With the closed-form gradient this takes 8 ms, against 10 ms by autodiff. Statistics are float32 whatever
     the dtype of `x`; no gradient flows through the returned ones.
 
     Args:

@@ -14,7 +14,7 @@ from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, m
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import Batch, TrainChunk, make_train_chunk
-from fmnist_jax.system import compilation
+from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
 
 
 class Program(NamedTuple):
@@ -49,15 +49,16 @@ def prepare(
     train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
     eval_batch = next(padded_batches(splits.test, train.eval_batch_size))
     init = jax.jit(recipe.init).lower(key)
-    state = init.compile(compiler_options={**compilation.FOR_ONE_CALL})(key)
-    weights, options = weights_to_score(state), compilation.compiler_options()
+    state = init.compile(compiler_options={**FOR_ONE_CALL})(key)
+    weights = weights_to_score(state)
+    for_training, for_evaluation = compiler_options("training"), compiler_options("evaluation")
     program = Program(
         train_data=train_data,
         # All of them now, because a computation in the loop would wait for the chunk that is running.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(total_steps))),
-        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(options),
-        eval_step=jax.jit(make_eval_step(predict)).lower(*weights, eval_batch).compile(options),
-        predict=jax.jit(predict).lower(*weights, eval_batch.images).compile(options),
+        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(for_training),
+        eval_step=jax.jit(make_eval_step(predict)).lower(*weights, eval_batch).compile(for_evaluation),
+        predict=jax.jit(predict).lower(*weights, eval_batch.images).compile(for_evaluation),
         compile_seconds=0.0,
     )
     return state, program._replace(compile_seconds=time.perf_counter() - start)

@@ -115,4 +115,4 @@ def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_si
 def _compiled(model: Model, tta: TestTimeAugmentation) -> Predict:
     plain = make_predict(model)
     chosen = make_mirrored_predict(plain) if tta == "mirror" else plain
-    return jax.jit(chosen, compiler_options=compilation.compiler_options())
+    return jax.jit(chosen, compiler_options=compilation.compiler_options("evaluation"))

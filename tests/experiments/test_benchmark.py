@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_the_pytorch_side_builds_the_same_network_and_takes_the_same_steps() -> 
     np.testing.assert_allclose(theirs.detach().numpy(), logits, rtol=1e-3, atol=1e-4)
     assert sum(each.numel() for each in network.parameters()) == param_count(params)
 
-    trainer = pytorch_side.Trainer(_TINY, "fast", "ours", compiled=False, seed=0)
+    trainer = pytorch_side.Trainer(_TINY, "preset", "ours", compiled=False, seed=0)
     kernel = next(each for each in trainer.network.parameters() if each.ndim > 1)
     start, gradient = kernel.detach().numpy().copy(), np.full(kernel.shape, 0.5, np.float32)
     optimizer = make_optimizer(_TINY.optim, make_schedule(_TINY.optim, _TINY.total_steps))
@@ -157,8 +158,8 @@ def test_the_jax_side_trains_and_scores_a_small_network() -> None:
     from experiments.benchmark import jax_side
 
     for plain in (False, True):
-        assert jax_side.train_rate(_TINY, "fast", plain, 2) > 0
-        assert jax_side.eval_rate(_TINY, "fast", plain) > 0
+        assert jax_side.train_rate(_TINY, "preset", plain, 2) > 0
+        assert jax_side.eval_rate(_TINY, "preset", plain) > 0
     times = jax_side.time_to_accuracy(replace(_TINY, train=replace(_TINY.train, epochs=1)), 0, (0.0,))
     assert times["0.00"] is not None
     assert jax_side.step_seconds(_TINY, 2) > 0
@@ -204,3 +205,21 @@ def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
     assert figure.axes[0].get_ylabel() == "seconds"
     assert figure.axes[1].get_ylabel() == figure.axes[2].get_ylabel() == "milliseconds an image"
     np.testing.assert_allclose(np.asarray(figure.axes[1].lines[0].get_ydata(), float), 1.0)
+
+
+def test_a_table_of_versions_has_the_median_the_range_and_the_ratio_to_the_first() -> None:
+    from experiments.benchmark import versions
+
+    rates = {"training": {"old": [100.0, 200.0, 300.0], "new": [150.0, 200.0, 600.0]}}
+    assert versions.rows(rates) == [
+        ("training", "200 (100 to 300)", "200 (150 to 600)", "1.50 (1.00 to 2.00)"),
+    ]
+
+
+def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:
+    from experiments.benchmark import versions
+
+    with versions.Worker(sys.executable) as worker:
+        found = worker("versions")
+    assert found["jax"] == jax.__version__
+    assert found["python"] == ".".join(map(str, sys.version_info[:2]))

@@ -1,0 +1,131 @@
+"""Times this project under several Pythons, in turn: `python -m experiments.benchmark.versions PYTHON PYTHON ...`.
+
+Each Python brings the JAX that is installed for it. Prints a Markdown table of images/s in training and evaluation.
+`make versions` makes the environments first.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from experiments.benchmark import jax_side, tables
+from experiments.benchmark.run import alternate
+from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory
+
+_NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
+    "fast": ("fast", "preset"),
+    "notebook": ("fast", "notebook"),
+    "standard": ("standard", "preset"),
+}
+"""The preset whose recipe is taken, and the network that is trained by it."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times this project under several Pythons, in turn."""
+
+    pythons: tyro.conf.Positional[tuple[str, ...]]
+    """Interpreters, each with this project installed; all shares are of the first one's rates."""
+    rounds: int = 4
+    """How often each rate is measured."""
+    steps: int = 20
+    """Training steps in each measurement."""
+
+
+class Worker:
+    """An interpreter that measures what it is asked for, one line of JSON in and one out."""
+
+    def __init__(self, python: str) -> None:
+        """Starts it."""
+        command = [python, "-c", "from experiments.benchmark import versions; versions.serve()"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "Worker":
+        """Ends it with the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+    def __call__(self, *request: Any) -> Any:
+        """Asks `measured` and waits for what it returns."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+def serve() -> None:
+    """Answers the lines of standard input."""
+    keep_freed_memory()
+    for line in sys.stdin:
+        print(json.dumps(measured(*json.loads(line))), flush=True)
+
+
+def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
+    """The versions of this interpreter, or images/s of a network in `training` or `evaluation`."""
+    if what == "versions":
+        return {**jax_side.versions(), "python": ".".join(map(str, sys.version_info[:2]))}
+    preset, kind = _NETWORKS[network]
+    config = _synthetic(PRESETS[preset])
+    if what == "evaluation":
+        return jax_side.eval_rate(config, kind, False)
+    return jax_side.train_rate(config, kind, False, steps)
+
+
+def _synthetic(config: Config) -> Config:
+    """With as many test images as Fashion-MNIST has: speed is the same for any pixels."""
+    return replace(config, data=DataConfig(name="synthetic", synthetic_test_size=10_000, validation_size=0))
+
+
+def rows(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[tuple[str, ...]]:
+    """A row for each rate: its name; for each side the median and range, and behind the first the ratio to the first's.
+
+    Args:
+      rates: by what is measured and by side.
+    """
+    return [
+        (what, *(cell for number, values in enumerate(sides.values()) for cell in _cells(number, values, first)))
+        for what, sides in rates.items()
+        for first in [next(iter(sides.values()))]
+    ]
+
+
+def _cells(number: int, values: Sequence[float], first: Sequence[float]) -> list[str]:
+    ratios = [value / reference for value, reference in zip(values, first, strict=True)]
+    return [tables.spread(values), tables.spread(ratios, "{:.2f}")][: 2 if number else 1]
+
+
+def main(arguments: Arguments) -> None:
+    """Measures and prints."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]
+        versions = [worker("versions") for worker in workers]
+        names = [f"jax {found['jax']}, Python {found['python']}" for found in versions]
+        rates = {
+            f"{what}, {network} network": alternate(
+                {
+                    name: partial(worker, what, network, arguments.steps)
+                    for name, worker in zip(names, workers, strict=True)
+                },
+                arguments.rounds,
+            )
+            for what in ("training", "evaluation")
+            for network in _NETWORKS
+        }
+    others = [heading for name in names[1:] for heading in (name, "of the first")]
+    tables.markdown(Console(width=180), ["images/s, median (range)", names[0], *others], rows(rates))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
