@@ -1,40 +1,64 @@
-# make demo | make train [ARGS="..."] | make test | make faults | make bench: each installs what it needs into .venv on first use.
+# make demo | train [ARGS="..."] | test | faults | bench | versions | lowest | lock
+# Each installs what it needs on first use, for another Python with PYTHON=python3.13.
 PYTHON ?= python3
-BIN := .venv/bin
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+$(if $(VERSION),,$(error $(PYTHON) does not run: install it, or name another by PYTHON=))
+# An environment for each Python; that of the default one is where editors look for it.
+VENV := $(if $(filter-out python3,$(PYTHON)),.venv-$(VERSION),.venv)
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint tests/constraints.txt
+# For `make versions`, which sets one Python beside another.
+OTHER ?= python3.13
 
-.PHONY: demo train test faults bench
-demo: .venv/.installed
+.PHONY: demo train test faults bench versions lowest lock
+demo: $(VENV)/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
-train: .venv/.installed
+train: $(VENV)/.installed
 	$(BIN)/python -m fmnist_jax.train $(ARGS)
 
-test: .venv/.installed-dev
+test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/vulture
 	$(BIN)/python -m pytest $(ARGS)
 
-faults: .venv/.installed-dev
+faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
 
-bench: .venv/.installed-bench
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m experiments.benchmark.run $(ARGS)
 
-.venv/.installed: pyproject.toml
-	@echo "Installing fmnist_jax into .venv; this takes a minute or two, once."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+versions: $(VENV)/.installed
+	@$(MAKE) --no-print-directory PYTHON=$(OTHER) .venv-other/.installed VENV=.venv-other
+	$(BIN)/python -m experiments.benchmark.versions $(BIN)/python .venv-other/bin/python $(ARGS)
+
+# The tests with exactly the lowest versions that pyproject.toml promises.
+lowest:
+	@$(MAKE) --no-print-directory VENV=.venv-lowest .venv-lowest/.installed-dev
+	@sed -n '/^dependencies/,/^]/s/^ *"\([A-Za-z0-9_.-]*\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pytest $(ARGS)
+
+lock:
+	$(PYTHON) -m tests.lock
+
+$(VENV)/.python-$(VERSION):
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml
-	@echo "Installing fmnist_jax and its test tools into .venv; this takes a minute or two, once."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ .venv/.installed
+$(VENV)/.installed: pyproject.toml | $(VENV)/.python-$(VERSION)
+	@echo "Installing fmnist_jax into $(VENV); this takes a minute or two, once."
+	@$(INSTALL) --editable .
+	@touch $@
 
-.venv/.installed-bench: pyproject.toml
-	@echo "Installing fmnist_jax and PyTorch into .venv; this takes some minutes, once."
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@touch $@ .venv/.installed
+$(VENV)/.installed-dev: pyproject.toml tests/constraints.txt | $(VENV)/.python-$(VERSION)
+	@echo "Installing fmnist_jax and its test tools into $(VENV); this takes a minute or two, once."
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python-$(VERSION)
+	@echo "Installing fmnist_jax and PyTorch into $(VENV); this takes some minutes, once."
+	@$(INSTALL) --editable '.[bench]'
+	@touch $@ $(VENV)/.installed

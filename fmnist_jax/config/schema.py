@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 
 from fmnist_jax.errors import ConfigError
 
-# The training and test images of Fashion-MNIST (arXiv:1708.07747).
+# The training images of Fashion-MNIST (arXiv:1708.07747).
 FASHION_MNIST_TRAIN_SIZE = 60_000
-FASHION_MNIST_TEST_SIZE = 10_000
 
 
 @dataclass(frozen=True)

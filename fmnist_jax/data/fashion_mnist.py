@@ -40,6 +40,12 @@ class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[
 
     name = "fashion_mnist"
 
+    def _info(self) -> tfds.core.DatasetInfo:
+        info = super()._info()
+        # TFDS's own asks a server for the sizes of splits that are not here yet, and leaves a temporary folder behind.
+        info.initialize_from_bucket = lambda: None
+        return info
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         paths = dl_manager.download({split: [_URL + name for name in names] for split, names in _FILES.items()})
         return {split: self._generate_examples(*paths[split]) for split in _FILES}

@@ -184,7 +184,7 @@ def _object(distance: np.ndarray, threshold: float) -> np.ndarray:
     labels, count = ndimage.label(distance > threshold, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
-    return np.isin(labels, np.flatnonzero(areas > _SPECK * areas.max()))
+    return np.isin(labels, np.flatnonzero(areas > _SPECK * np.max(areas)))
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:

@@ -2,7 +2,7 @@
 
 All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms
 keep the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a
-compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1, as `experiments.benchmark.layer_times` prints them. Because
+compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1: `experiments.benchmark.layer_times` prints them. Because
 `batch_norm` and, on large images, `conv` define their own reverse rules, they support `grad` (nested too), `vmap`,
 `scan` and `jit`, but not forward mode (`jvp`): take Hessian-vector products as a gradient of a gradient.
 """

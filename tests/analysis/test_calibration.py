@@ -24,7 +24,7 @@ def test_the_bins_are_those_of_scikit_learns_calibration_curve(seed: int, count:
     np.testing.assert_allclose(ours.confidence[filled], confidence, rtol=0, atol=1e-6)
     assert np.isnan(ours.accuracy[~filled]).all()
     assert np.isnan(ours.confidence[~filled]).all()
-    assert (ours.counts.sum(), ours.right.sum()) == (count, right.sum())
+    assert [int(ours.counts.sum()), int(ours.right.sum())] == [count, int(right.sum())]
     weights = ours.counts[filled] / count
     expected = (weights * np.abs(accuracy - confidence)).sum()
     assert expected_calibration_error(ours) == pytest.approx(expected, abs=1e-6)

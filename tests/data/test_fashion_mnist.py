@@ -5,6 +5,7 @@ import shutil
 import socket
 import struct
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis.extra import numpy as st_numpy
+from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import dataset, fashion_mnist
@@ -195,6 +197,18 @@ def test_stock_tfds_reads_what_was_prepared(directory: Path) -> None:
         examples = source.__getitems__(places)
         np.testing.assert_array_equal(np.stack([example["image"] for example in examples]), found.images[::stride])
         assert [example["label"] for example in examples] == found.labels[::stride].tolist()
+
+
+def test_a_builder_leaves_nothing_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with pytest.raises(DataError, match="is missing"):
+        fashion_mnist.prepare(tmp_path / "data", tmp_path / "none")
+    assert list(temporary.iterdir()) == []
+    # The control: TFDS's own builder leaves a folder.
+    mnist.FashionMNIST(data_dir=tmp_path / "data", file_format="array_record")
+    assert len(list(temporary.iterdir())) == 1
 
 
 def test_what_is_prepared_needs_no_original_file(directory: Path) -> None:

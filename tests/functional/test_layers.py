@@ -317,7 +317,7 @@ def test_batch_norm_of_bfloat16_keeps_the_dtype_and_float32_statistics() -> None
     wide = np.asarray(half, np.float32)
     y, *statistics = batch_norm(half, scale32, bias32)
     d_x, d_scale, d_bias = gradients(our_norm, jnp.asarray(g, jnp.bfloat16), half, scale32, bias32)
-    assert (y.dtype, d_x.dtype) == (jnp.bfloat16, jnp.bfloat16)
+    assert y.dtype == d_x.dtype == jnp.bfloat16
     assert all(a.dtype == jnp.float32 for a in (*statistics, d_scale, d_bias))
     assert_all_close(statistics, (wide.mean((0, 1, 2), np.float64), wide.var((0, 1, 2), np.float64)), 1e-5)
     expected = batch_norm(jnp.asarray(wide), scale32, bias32)[0]

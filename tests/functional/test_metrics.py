@@ -72,7 +72,7 @@ def test_rows_are_true_classes_and_columns_predicted_ones() -> None:
     logits = np.zeros((3, 10), np.float32)
     logits[[0, 1, 2], [7, 7, 1]] = 1
     confusion = np.asarray(measure(logits, [2, 2, 1]).confusion)
-    assert (confusion[2, 7], confusion[1, 1], confusion.sum()) == (2, 1, 3)
+    assert [confusion[2, 7], confusion[1, 1], confusion.sum()] == [2, 1, 3]
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.1, 0.9])
@@ -80,7 +80,8 @@ def test_smoothed_cross_entropy_equals_its_definition(amount: float) -> None:
     logits, labels = draw_logits(0), np.arange(BATCH) % 10
     targets = (1 - amount) * np.eye(10)[labels] + amount / 10
     found = make_cross_entropy(amount)(jnp.asarray(logits), jnp.asarray(labels))
-    assert (found.shape, found.dtype) == ((BATCH,), jnp.float32)
+    assert found.shape == (BATCH,)
+    assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
 
 
@@ -151,7 +152,8 @@ def test_the_loss_of_soft_labels_is_that_of_scikit_learn_weighted_by_class(amoun
     targets = (1 - amount) * weights + amount / 10
     probabilities = np.repeat(np.exp(log_softmax(logits)), 10, axis=0)
     expected = log_loss(np.tile(CLASSES, BATCH), probabilities, sample_weight=targets.ravel(), labels=CLASSES)
-    assert (found.shape, found.dtype) == ((BATCH,), jnp.float32)
+    assert found.shape == (BATCH,)
+    assert found.dtype == jnp.float32
     assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(found, -(targets * log_softmax(logits)).sum(-1), rtol=1e-5)
 

@@ -45,7 +45,7 @@ def test_warmed_up_schedules_equal_their_formula_at_every_step(
     found = rates(config, total)
     np.testing.assert_allclose(found, SHAPES[name](config, peak_step, total), rtol=1e-5, atol=1e-7)
     assert found[0] == 0
-    assert found.argmax() == peak_step
+    assert np.argmax(found) == peak_step
     np.testing.assert_allclose(found[[peak_step, total, total + 1]], [0.4, 0.4 * final, 0.4 * final], rtol=1e-6)
 
 

@@ -79,7 +79,8 @@ def test_any_step_can_be_asked_for_first_eager_or_compiled_or_mapped(key: Array)
 
 def test_indices_are_int32(key: Array) -> None:
     indices = batch_indices(key, 0, 5, 37)
-    assert (indices.shape, indices.dtype) == ((5,), jnp.int32)
+    assert indices.shape == (5,)
+    assert indices.dtype == jnp.int32
 
 
 def test_every_epoch_and_every_key_has_an_order_of_its_own(orders: np.ndarray) -> None:

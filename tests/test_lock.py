@@ -1,0 +1,36 @@
+"""The pinned tools: those that are meant, for the lowest Python, and from no place in particular."""
+
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests import lock
+
+_ROOT = Path(__file__).parents[1]
+_PINNED = dict(
+    line.split("==") for line in (_ROOT / "tests" / "constraints.txt").read_text().splitlines() if line[0] != "#"
+)
+
+
+def test_every_tool_is_pinned_and_nothing_that_the_package_depends_on() -> None:
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    dependencies = {re.split(r"[>=\[]", line)[0].lower() for line in project["dependencies"]}
+    assert _PINNED.keys() >= set(lock.TOOLS)
+    assert not _PINNED.keys() & dependencies
+    development = {re.split(r">=", line)[0].lower() for line in project["optional-dependencies"]["dev"]}
+    assert set(lock.TOOLS) <= development
+
+
+@pytest.mark.parametrize("tool", lock.TOOLS)
+def test_the_tests_run_with_what_is_pinned(tool: str) -> None:
+    assert metadata.version(tool) == _PINNED[tool]
+
+
+def test_the_file_names_no_index_and_reads_back() -> None:
+    text = lock.render({"b": "2.0", "a": "1.0"})
+    assert text.splitlines()[1:] == ["a==1.0", "b==2.0"]
+    assert "/" not in "".join(line for line in text.splitlines() if line[0] != "#")
+    assert lock.lowest_python(_ROOT / "pyproject.toml") == "3.11"
