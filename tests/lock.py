@@ -14,9 +14,7 @@ _FOLDER = Path(__file__).parent
 # The package's own dependencies, and the libraries that its tests compare with, stay at their lower bounds.
 TOOLS = ("hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "vulture")
 _SHARED = {"packaging", "pygments", "typing_extensions"}  # the package's dependencies need them, too
-_HEADER = (
-    "# Checkers and test tools whose new releases can break a build that nobody touched; `make lock` renews them.\n"
-)
+_HEADER = "# Tools whose new releases can break a build that nobody touched; `make lock` renews them.\n"
 
 
 def lowest_python(pyproject: Path) -> str:
