@@ -1,7 +1,7 @@
 """Times this project under several Pythons, in turn: `python -m experiments.benchmark.versions PYTHON PYTHON ...`.
 
-Each Python brings the JAX that is installed for it. Prints a Markdown table of images/s in training and evaluation.
-`make versions` makes the environments first.
+Each Python brings the JAX that is installed for it. Prints a Markdown table of images/s in training and evaluation, and
+writes all measurements to `versions.json`. `make versions` makes the environments first.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -38,6 +39,8 @@ class Arguments:
     """How often each rate is measured."""
     steps: int = 20
     """Training steps in each measurement."""
+    out: Path = Path(__file__).parent / "versions.json"
+    """File to write the measurements to."""
 
 
 class Worker:
@@ -123,6 +126,7 @@ def main(arguments: Arguments) -> None:
             for what in ("training", "evaluation")
             for network in _NETWORKS
         }
+    arguments.out.write_text(json.dumps(rates, indent=1) + "\n")
     others = [heading for name in names[1:] for heading in (name, "of the first")]
     tables.markdown(Console(width=180), ["images/s, median (range)", names[0], *others], rows(rates))
 
