@@ -117,12 +117,8 @@ from .functional.train_step import (
     sample_mirrored_batch as sample_mirrored_batch,
 )
 from .functional.winograd import winograd_conv as winograd_conv
-from .runs.checkpoint import (
-    open_manager as open_manager,
-    restore as restore,
-    save as save,
-    state_digest as state_digest,
-)
+from .runs.checkpoint import restore as restore, save as save, writing as writing
+from .runs.leaves import state_digest as state_digest
 from .runs.trained import Trained as Trained
 from .system.allocator import keep_freed_memory as keep_freed_memory
 from .system.compilation import compiler_options as compiler_options

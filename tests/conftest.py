@@ -86,13 +86,13 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
     )
     directory = RunDirectory(tmp_path_factory.mktemp("runs") / "saved")
-    directory.make(0)
+    directory.make()
     directory.write_json("config.json", to_dict(config))
     directory.write_json("environment.json", {"python": "3.11", "packages": {"jax": "1.0"}, "command": ["a", "b c"]})
     training = {"train_loss": 2.0, "train_accuracy": 0.25, "learning_rate": 0.1, "images_per_second": 100.0}
     directory.append({"step": 5, "epoch": 1.0, "elapsed_seconds": 1.5, **training})
     directory.append({"step": 5, "epoch": 1.0, "elapsed_seconds": 1.5, "val_loss": 1.5, "val_accuracy": 0.5})
     state = replace(make_recipe(config).init(jax.random.key(0)), step=jnp.int32(5))
-    with checkpoint.writing(directory.checkpoints) as manager:
-        checkpoint.save(manager, state, 0.5, {"dataset_digest": digest(load(config.data))})
+    with checkpoint.writing(directory.checkpoints) as writer:
+        writer.save(state, 0.5, origin={"dataset_digest": digest(load(config.data))})
     return directory.path

@@ -44,10 +44,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose weights are those that training starts from."""
     path = tmp_path_factory.mktemp("runs") / "run"
     directory = RunDirectory(path)
-    directory.make(0)
+    directory.make()
     directory.write_json("config.json", to_dict(_CONFIG))
-    with checkpoint.writing(path / "checkpoints") as manager:
-        checkpoint.save(manager, make_recipe(_CONFIG).init(jax.random.key(0)), 0.5)
+    with checkpoint.writing(path / "checkpoints") as writer:
+        writer.save(make_recipe(_CONFIG).init(jax.random.key(0)), 0.5)
     return path
 
 

@@ -1,140 +1,215 @@
-"""Checkpoints through Orbax that can be believed: each is verified, byte for byte, before it is used.
+"""Checkpoints that can be believed: each is read back, byte for byte, once it is written, and before it is used."""
 
-A checkpoint is two Orbax items: `state`, a flat mapping from the names of the leaves (`params.Conv_0.kernel`)
-to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax does not check payload bytes.
-"""
-
-import hashlib
-import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.tree_util import keystr
-from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from fmnist_jax.errors import CheckpointError, DivergenceError
-from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import manifest
+from fmnist_jax.runs import manifest, store
+from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
 
 UNSCORED = -1.0
 """Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
 
-_METRIC = "val_accuracy"
-_KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
+Tree = TypeVar("Tree")
+"""Any pytree of arrays and keys."""
 
 
-def open_manager(directory: Path) -> ocp.CheckpointManager:
-    """Opens (making it if missing) a directory that keeps the two latest checkpoints and the best.
+class Writer:
+    """Saves in the background; `writing` opens one, and closes it when its block ends."""
 
-    Best is by validation accuracy, the later of two that are equal. Call `set_aside_damaged` first where
-    an earlier process may have been killed.
+    def __init__(self, manager: ocp.CheckpointManager) -> None:
+        """Takes what Orbax writes with."""
+        self._manager = manager
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-reader")
+        self._written: int | None = None  # the newest save; it may still be under way
+        self._reading: Future[Snapshot] | None = None
 
-    Raises:
-      CheckpointError: the directory cannot be made.
-    """
-    best = policies.BestN(get_metric_fn=_accuracy, n=1)
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
-        best_fn=_accuracy,
-        cleanup_tmp_directories=True,
-    )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "manifest": ocp.JsonCheckpointHandler()}
-    try:
-        return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
-    except OSError as error:
-        raise CheckpointError(f"cannot use {directory} ({error}): choose another --run.dir") from error
+    def save(
+        self,
+        state: Any,
+        val_accuracy: float = UNSCORED,
+        *,
+        step: int | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Starts saving a state; the save before it is read back meanwhile, in a thread of its own.
+
+        Args:
+          state: any pytree of arrays and keys; it may be donated once this returns.
+          val_accuracy: by which the best checkpoint is chosen.
+          step: the checkpoint's number; without it, `state.step`.
+          origin: JSON values that say where the state comes from, kept in the manifest.
+
+        Raises:
+          CheckpointError: this checkpoint, or one before, cannot be written or read back.
+        """
+        saved = snapshot(state)
+        number = _step_of(state) if step is None else step
+        if number in self._manager.all_steps():
+            raise CheckpointError(f"{self._manager.directory} has a checkpoint {number} already: give another step")
+        self._collect()
+        described = manifest.make(saved.leaves, saved.keys, number, val_accuracy, origin or {})
+        try:
+            store.start_saving(self._manager, number, saved, described)
+        except Exception as error:  # what Orbax and TensorStore raise of a file system is of many types
+            raise self._unwritten(error) from error
+        self._read_back()
+        self._written = number
+
+    def wait(self) -> None:
+        """Waits until what has been saved is on the disk and has been read back.
+
+        Raises:
+          CheckpointError: it cannot be written or read back.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(error) from error
+        self._collect()
+        self._read_back()
+        self._collect()
+        self._written = None
+
+    def close(self) -> None:
+        """Waits, and lets go of the directory.
+
+        Raises:
+          CheckpointError: what has been saved cannot be written or read back.
+        """
+        try:
+            self.wait()
+        finally:
+            self._reader.shutdown()
+            with suppress(Exception):  # of a save that has failed, which `wait` has told
+                self._manager.close()
+
+    def _read_back(self) -> None:
+        """Starts reading the newest save, which is on the disk."""
+        if self._written is not None:
+            self._reading = self._reader.submit(store.read_back, Path(self._manager.directory) / str(self._written))
+
+    def _collect(self) -> None:
+        """Waits for what is being read, if anything."""
+        reading, self._reading = self._reading, None
+        if reading is None:
+            return
+        try:
+            reading.result()
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}, though it was written: check the disk, or choose another --run.dir"
+            ) from error
+
+    def _unwritten(self, error: Exception) -> CheckpointError:
+        return CheckpointError(
+            f"cannot write a checkpoint into {self._manager.directory} ({store.reason(error)}): free space there and "
+            f"start again with the same --run.dir; earlier checkpoints are whole"
+        )
+
+
+def _step_of(state: Any) -> int:
+    steps = np.unique(np.asarray(getattr(state, "step", [])))
+    if steps.size != 1:
+        raise CheckpointError("the state has no one step for the checkpoint's number: give it as step=")
+    return int(steps[0])
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[ocp.CheckpointManager]:
-    """Opens a directory as `open_manager` does, and closes it when the block ends.
+def writing(directory: Path) -> Iterator[Writer]:
+    """Opens a directory that keeps the two latest checkpoints and the best, and closes it when the block ends.
 
-    If the block fails, a save that fails with it is not reported over its error.
+    If the block fails, a save that fails with it is not reported over its error. Call `set_aside_damaged` first where
+    an earlier process may have been killed.
+
+    Raises:
+      CheckpointError: the directory cannot be made, or what was saved in the block cannot be written or read back.
     """
-    manager = open_manager(directory)
+    writer = Writer(store.open_manager(directory))
     try:
-        yield manager
+        yield writer
     except BaseException:
-        with suppress(OSError, ValueError):
-            manager.close()
+        with suppress(OSError, ValueError, CheckpointError):
+            writer.close()
         raise
-    manager.close()
-
-
-def _accuracy(metrics: Mapping[str, float]) -> float:
-    return metrics[_METRIC]
+    writer.close()
 
 
 def save(
-    manager: ocp.CheckpointManager,
-    state: TrainState,
+    directory: Path,
+    state: Any,
     val_accuracy: float = UNSCORED,
+    *,
+    step: int | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> None:
-    """Starts saving the state under its step; `wait` waits until it is on the disk.
+    """Saves a state into a directory: when this returns, the checkpoint is on the disk and has been read back.
 
-    Args:
-      manager: where to.
-      state: what; it may be donated once this returns.
-      val_accuracy: by which the best checkpoint is chosen.
-      origin: JSON values that say where the state comes from, kept in the manifest.
+    Args and errors are those of `Writer.save`; a loop that is not to wait keeps a `writing(directory)` open.
+    """
+    with writing(directory) as writer:
+        writer.save(state, val_accuracy, step=step, origin=origin)
+
+
+def refuse_unusable(directory: Path) -> None:
+    """Writes a small checkpoint beside a directory of checkpoints, reads it back, and leaves nothing behind.
 
     Raises:
-      DivergenceError: a leaf is not finite; nothing is saved.
-      CheckpointError: this checkpoint, or the one before, cannot be written.
+      CheckpointError: that is not possible there, because of the file system, or of characters in the path.
     """
-    leaves = _snapshot(state)
-    for name, leaf in leaves.items():
-        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
-            raise DivergenceError(f"{name} is not finite after step {int(leaves['step'])}: lower --optim.peak-lr")
-    described = manifest.make(leaves, val_accuracy, origin or {})
-    args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(described))
+    probe = directory.parent / f".probe-{os.getpid()}"
+    missing = [path for path in (directory.parent, *directory.parent.parents) if not path.exists()]
     try:
-        manager.save(int(leaves["step"]), args=args, metrics={_METRIC: val_accuracy}, force=True)
-    except (OSError, ValueError) as error:
-        raise _unwritten(manager, leaves, error) from error
+        save(probe, {"values": np.arange(64)}, step=0)
+    except (CheckpointError, OSError) as error:
+        raise CheckpointError(
+            f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
+            f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({store.reason(error)})"
+        ) from error
+    finally:
+        shutil.rmtree(probe, ignore_errors=True)
+        with suppress(OSError):
+            for path in missing:
+                path.rmdir()
 
 
-def wait(manager: ocp.CheckpointManager, state: TrainState) -> None:
-    """Waits until what has been saved is on the disk.
-
-    Raises:
-      CheckpointError: it cannot be written.
-    """
-    try:
-        manager.wait_until_finished()
-    except (OSError, ValueError) as error:
-        raise _unwritten(manager, _snapshot(state), error) from error
-
-
-def restore(directory: Path, step: int, like: TrainState) -> TrainState:
+def restore(directory: Path, step: int, like: Tree) -> Tree:
     """Restores and verifies the checkpoint of a step.
 
     Args:
       directory: of the checkpoints.
       step: one of `steps(directory)`.
-      like: a state, abstract or not, with the structure, shapes and dtypes that are expected.
+      like: a pytree, abstract or not, with the structure, shapes, dtypes and (if any) shardings that are expected.
 
     Raises:
-      CheckpointError: it is damaged, or of another model or optimiser.
+      CheckpointError: it is damaged, or of another model or optimiser; the message names the first leaf that differs.
     """
-    leaves = _read(directory / str(step))
-    expected, structure = _named(_with_key_data(like))
-    found = {name: (leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
-    if found != {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}:
+    saved = store.read(directory / str(step))
+    try:
+        return rebuild(saved, like)
+    except ValueError as error:
         raise CheckpointError(
-            f"checkpoint {step} in {directory} is of another model or optimiser than the configuration names: "
-            f"restore it with the code and configuration that wrote it, or start anew with another --run.dir"
-        )
-    state: TrainState = jax.tree.unflatten(structure, [leaves[name] for name in expected])
-    return jax.device_put(replace(state, key=jax.random.wrap_key_data(state.key)))
+            f"checkpoint {step} in {directory} is of another model or optimiser than the configuration names "
+            f"({error}): restore it with the code and configuration that wrote it, or start anew with another --run.dir"
+        ) from error
+
+
+def check_finite(state: Any, step: int) -> None:
+    """Checks that weights may be kept.
+
+    Raises:
+      DivergenceError: a value of them is not finite.
+    """
+    if (name := not_finite(snapshot(state).leaves)) is not None:
+        raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr")
 
 
 def read_manifest(directory: Path, step: int) -> dict[str, Any]:
@@ -144,7 +219,7 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
       CheckpointError: it is damaged.
     """
     try:
-        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(directory.absolute() / str(step) / "manifest")
+        described = store.read_manifest(directory / str(step))
         return {**described, "val_accuracy": float(described["val_accuracy"]), "origin": dict(described["origin"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
@@ -166,85 +241,17 @@ def set_aside_damaged(directory: Path) -> list[str]:
     Raises:
       CheckpointError: there are checkpoints, but none that can be believed.
     """
-    problems: list[str] = []
-    found = steps(directory)
+    found, problems = steps(directory), dict[int, str]()
     for step in found:
         try:
-            _read(directory / str(step))
+            store.read(directory / str(step))
         except CheckpointError as error:
-            problems.append(str(error))
+            problems[step] = str(error)
     if problems and len(problems) == len(found):
-        raise CheckpointError(f"{'; '.join(problems)}; no other is left: start anew with another --run.dir")
-    for step in found:
-        if any(f"checkpoint {step} in " in problem for problem in problems):
-            aside = directory.parent / "damaged" / str(step)
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.parent.mkdir(exist_ok=True)
-            (directory / str(step)).rename(aside)
-    return problems
-
-
-def state_digest(state: TrainState) -> str:
-    """SHA-256, as hex, over the name, dtype, shape and bytes of every leaf of the state."""
-    described = {name: manifest.describe(leaf) for name, leaf in _snapshot(state).items()}
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def _snapshot(state: TrainState) -> dict[str, np.ndarray]:
-    """Copies every leaf to NumPy, by name, the key as u32 key data."""
-    # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
-    return {name: np.array(leaf) for name, leaf in jax.device_get(_named(_with_key_data(state))[0]).items()}
-
-
-def _named(state: TrainState) -> tuple[dict[str, Any], Any]:
-    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
-    return {keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}, structure
-
-
-def _with_key_data(state: TrainState) -> TrainState:
-    if isinstance(state.key, jax.ShapeDtypeStruct):
-        return replace(state, key=jax.eval_shape(jax.random.key_data, state.key))
-    return replace(state, key=jax.random.key_data(state.key))
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Reads one checkpoint and compares every byte with its manifest.
-
-    Raises:
-      CheckpointError: it is damaged.
-    """
-    try:
-        described = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path.absolute() / "manifest")
-        manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
-        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
-        leaves = _read_leaves(path.absolute() / "state", like)
-        manifest.check_leaves(described, leaves)
-    # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({reason})") from error
-    return leaves
-
-
-def _read_leaves(path: Path, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Reads the leaves one at a time.
-
-    With several in flight, the first that fails ends Orbax's event loop, and TensorStore prints a traceback
-    for each of the others.
-    """
-    checkpointer = ocp.PyTreeCheckpointer()
-    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-    leaves: dict[str, np.ndarray] = {}
-    for name, leaf in like.items():
-        args = ocp.args.PyTreeRestore({name: leaf}, restore_args={name: as_numpy}, partial_restore=True)
-        leaves |= checkpointer.restore(path, args=args)
-    return leaves
-
-
-def _unwritten(manager: ocp.CheckpointManager, leaves: Mapping[str, np.ndarray], error: Exception) -> CheckpointError:
-    needed = sum(leaf.nbytes for leaf in leaves.values())
-    reason = " ".join(str(error).split())[:200]
-    return CheckpointError(
-        f"cannot write a checkpoint of {needed:,} bytes into {manager.directory} ({reason}): free space there and "
-        f"start again with the same --run.dir; earlier checkpoints are whole"
-    )
+        raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew with another --run.dir")
+    for step in problems:
+        aside = directory.parent / "damaged" / str(step)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
+    return list(problems.values())

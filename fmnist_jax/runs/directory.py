@@ -28,17 +28,24 @@ class RunDirectory:
         self.path = path.absolute()
         check_writable(self.path, "--run.dir")
 
-    def make(self, bytes_needed: int) -> None:
+    def make(self) -> None:
         """Makes the directory if it is missing.
 
         Raises:
-          FmnistError: it cannot be made, or the disk has not so many bytes free.
+          FmnistError: it cannot be made.
         """
         try:
             (self.path / "figures").mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.path).free
         except OSError as error:
             raise FmnistError(f"cannot make {self.path} ({error.strerror}): choose another --run.dir") from error
+
+    def refuse_full_disk(self, bytes_needed: int) -> None:
+        """Checks, making nothing, that the disk has room.
+
+        Raises:
+          FmnistError: it has not so many bytes free.
+        """
+        free = shutil.disk_usage(next(path for path in (self.path, *self.path.parents) if path.exists())).free
         if free < bytes_needed:
             raise FmnistError(
                 f"{self.path} has {free:,} bytes free and the run needs {bytes_needed:,}: "

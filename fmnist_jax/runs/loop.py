@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from fmnist_jax.config.schema import Config, to_dict
 from fmnist_jax.data.dataset import Splits, digest, load, padded_batches
@@ -48,8 +47,11 @@ def run(config: Config) -> dict[str, Any]:
     directory = RunDirectory(path)
     resumption.refuse_other_run(directory, config)
     if (summary := directory.read_json("summary.json")) is None:
-        recipe, splits = make_recipe(config), load(config.data)
-        directory.make(_bytes_needed(recipe))
+        recipe = make_recipe(config)
+        directory.refuse_full_disk(_bytes_needed(recipe))
+        checkpoint.refuse_unusable(directory.checkpoints)
+        splits = load(config.data)
+        directory.make()
         with lock.exclusive(directory.path), interruption.listen() as requests:
             # Another process may have ended the run while this one loaded the data.
             summary = directory.read_json("summary.json")
@@ -74,7 +76,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
     resumption.warn_of_damage(directory, (stop.step for stop in _stops(config, 0) if stop.save))
     with _blaming_memory(config.train.batch_size):
-        with checkpoint.writing(directory.checkpoints) as manager:
+        with checkpoint.writing(directory.checkpoints) as writer:
             state, program = prepare(
                 session.recipe,
                 session.splits,
@@ -92,8 +94,8 @@ def _train_and_score(session: Session) -> dict[str, Any]:
             if config.run.profile:
                 steps = profiling.parts(config.run.profile, config.run.log_every)
                 profiling.trace(program.chunk, state, program.train_data, steps, directory.path / "profile")
-            state = _train(session, program, state, manager, origin)
-            checkpoint.wait(manager, state)
+            state = _train(session, program, state, writer, origin)
+            writer.wait()
         scores = results.score(
             program.predict,
             weights_to_score(state),
@@ -134,7 +136,7 @@ def _train(
     session: Session,
     program: Program,
     state: TrainState,
-    manager: ocp.CheckpointManager,
+    writer: checkpoint.Writer,
     origin: Mapping[str, Any],
 ) -> TrainState:
     """Runs the chunks; logs, evaluates and saves at their ends.
@@ -161,9 +163,10 @@ def _train(
                 result = _validate(session, program, state)
                 log.evaluated(step, result)
                 accuracy = result.accuracy
-            checkpoint.save(manager, state, accuracy, origin)
+            checkpoint.check_finite((weights_to_score(state), state.params), step)
+            writer.save(state, accuracy, origin=origin)
             if requests.received:
-                checkpoint.wait(manager, state)
+                writer.wait()
                 raise interruption.InterruptionError(
                     requests.received,
                     f"{requests.received.name} at step {step} of {config.total_steps}, which is saved; "

@@ -10,19 +10,28 @@ import numpy as np
 _FORMAT = 1
 
 
-def make(leaves: Mapping[str, np.ndarray], val_accuracy: float, origin: Mapping[str, Any]) -> dict[str, Any]:
+def make(
+    leaves: Mapping[str, np.ndarray],
+    keys: Mapping[str, str],
+    step: int,
+    val_accuracy: float,
+    origin: Mapping[str, Any],
+) -> dict[str, Any]:
     """Describes arrays by dtype, shape and SHA-256, and signs the description with a SHA-256 of its own.
 
     Args:
-      leaves: arrays by name, among them `step`.
+      leaves: arrays by name.
+      keys: the implementation of those that are the data of a typed key.
+      step: the checkpoint's number.
       val_accuracy: by which the best checkpoint is chosen.
       origin: JSON values that say where the arrays come from.
     """
     manifest = {
         "format": _FORMAT,
-        "step": int(leaves["step"]),
+        "step": step,
         "val_accuracy": val_accuracy,
         "leaves": {name: describe(leaf) for name, leaf in leaves.items()},
+        "keys": dict(keys),
         "origin": dict(origin),
     }
     return manifest | {"sha256": _digest(manifest)}
@@ -55,7 +64,8 @@ def check_leaves(manifest: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) 
 
 def describe(leaf: np.ndarray) -> dict[str, Any]:
     """Gives the dtype, shape and SHA-256 of an array."""
-    digest = hashlib.sha256(np.ascontiguousarray(leaf).data).hexdigest()
+    # As bytes, because NumPy hands out no buffer of bfloat16 and its like.
+    digest = hashlib.sha256(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data).hexdigest()
     return {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digest}
 
 

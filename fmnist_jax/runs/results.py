@@ -12,8 +12,8 @@ from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.state import TrainState, Weights, param_count
-from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
+from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.trained import predict_all
 from fmnist_jax.system.storage import write_text
 
@@ -130,7 +130,7 @@ def summarize(
         "epochs": train.epochs,
         "train_seconds": seconds,
         "images_per_second": round(steps * train.batch_size / seconds, 1),
-        "state_digest": checkpoint.state_digest(state),
+        "state_digest": state_digest(state),
     }
 
 

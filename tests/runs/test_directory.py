@@ -16,7 +16,7 @@ from fmnist_jax.views import scores
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     directory = RunDirectory(tmp_path / "run")
-    directory.make(0)
+    directory.make()
     return directory
 
 
@@ -27,7 +27,7 @@ def test_naming_a_directory_makes_nothing(tmp_path: Path) -> None:
 
 def test_more_bytes_than_the_disk_has_are_refused_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(FmnistError, match=r"bytes free and the run needs 1,000,000,000,000,000"):
-        RunDirectory(tmp_path / "run").make(10**15)
+        RunDirectory(tmp_path / "run").refuse_full_disk(10**15)
 
 
 def test_a_configuration_comes_back(directory: RunDirectory) -> None:

@@ -17,6 +17,7 @@ from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import Batch, make_train_chunk
 from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.leaves import state_digest
 
 _STEPS = 12
 _BATCH_SIZE = 8
@@ -50,14 +51,14 @@ def advance() -> Callable[[TrainState, int], TrainState]:
 def test_any_cuts_end_in_the_same_bits(
     start: TrainState, advance: Callable[[TrainState, int], TrainState], cuts: set[int]
 ) -> None:
-    whole = checkpoint.state_digest(advance(start, _STEPS))
+    whole = state_digest(advance(start, _STEPS))
     state, step = start, 0
     with tempfile.TemporaryDirectory() as folder:
         for cut in sorted(cuts):
-            with checkpoint.writing(Path(folder) / "checkpoints") as manager:
-                checkpoint.save(manager, advance(state, cut - step))
+            with checkpoint.writing(Path(folder) / "checkpoints") as writer:
+                writer.save(advance(state, cut - step))
             state, step = checkpoint.restore(Path(folder) / "checkpoints", cut, like=start), cut
-        assert checkpoint.state_digest(advance(state, _STEPS - step)) == whole
+        assert state_digest(advance(state, _STEPS - step)) == whole
 
 
 def test_the_digest_would_notice_a_step_more_or_another_key(
@@ -68,7 +69,7 @@ def test_the_digest_would_notice_a_step_more_or_another_key(
         advance(start, _STEPS),
         advance(replace(start, key=jax.random.key(6)), _STEPS),
     ]
-    assert len({checkpoint.state_digest(state) for state in states}) == 3
+    assert len({state_digest(state) for state in states}) == 3
     for weights in ("params", "averages"):
         kernels = [np.asarray(jax.tree.leaves(getattr(state, weights))[0]) for state in states]
         assert not np.array_equal(kernels[1], kernels[2])

@@ -20,6 +20,7 @@ from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.system import lock
 
 _TINY = Config(
@@ -89,7 +90,7 @@ def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Confi
     config, path, summary = finished
     like = jax.eval_shape(make_recipe(config).init, jax.random.key(0))
     state = checkpoint.restore(path / "checkpoints", 10, like=like)
-    assert checkpoint.state_digest(state) == summary["state_digest"]
+    assert state_digest(state) == summary["state_digest"]
 
 
 def test_a_profiled_run_ends_as_one_that_was_not(

@@ -27,7 +27,7 @@ class _Shown:
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     directory = RunDirectory(tmp_path / "run")
-    directory.make(0)
+    directory.make()
     return directory
 
 

@@ -13,7 +13,7 @@ import pytest
 from fmnist_jax import Batch, Model, OptimConfig, init_state, make_optimizer, make_schedule, make_train_step
 from fmnist_jax.functional.train_step import make_train_chunk
 from fmnist_jax.runs import profiling
-from fmnist_jax.runs.checkpoint import state_digest
+from fmnist_jax.runs.leaves import state_digest
 
 
 @pytest.mark.parametrize("steps", [2, 5])

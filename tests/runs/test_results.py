@@ -37,7 +37,7 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     test = _dataset([0, 1, 1, 1, 1, 0, *labels[6:]], labels)
     directory = RunDirectory(tmp_path / "run")
-    directory.make(0)
+    directory.make()
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
     splits = Splits(test, test, test)
     scores = results.score(_first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
@@ -64,7 +64,7 @@ def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation:
         return jnp.where(first == jnp.arange(10)[None], jnp.where(first == 7, 3.0, 1.0), 0.0)
 
     directory = RunDirectory(tmp_path / "run")
-    directory.make(0)
+    directory.make()
     directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
     splits = Splits(test, test.take(np.arange(validation)), test)
     weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)

@@ -34,11 +34,11 @@ def _state(step: int) -> TrainState:
 
 def _write(run: Path, scores: dict[int, float]) -> Path:
     directory = RunDirectory(run)
-    directory.make(0)
+    directory.make()
     directory.write_json("config.json", to_dict(_CONFIG))
-    with checkpoint.writing(run / "checkpoints") as manager:
+    with checkpoint.writing(run / "checkpoints") as writer:
         for step, score in scores.items():
-            checkpoint.save(manager, _state(step), score)
+            writer.save(_state(step), score)
     return run
 
 

@@ -1,0 +1,96 @@
+"""Any pytree of arrays and keys as NumPy arrays by name, and back: what a checkpoint and a digest are made of."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import keystr
+
+from fmnist_jax.runs import manifest
+
+
+class Snapshot(NamedTuple):
+    """A copy of every leaf of a pytree, on the host."""
+
+    leaves: dict[str, np.ndarray]
+    """By name, such as `params.Conv_0.kernel`; of a typed key its u32 data."""
+    keys: dict[str, str]
+    """The implementation, such as `threefry2x32`, of each leaf that is a typed key."""
+
+
+def snapshot(tree: Any) -> Snapshot:
+    """Copies a pytree to the host."""
+    leaves, _ = named(tree)
+    keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
+    data = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in leaves.items()}
+    # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
+    return Snapshot({name: np.array(leaf) for name, leaf in jax.device_get(data).items()}, keys)
+
+
+def rebuild(saved: Snapshot, like: Any) -> Any:
+    """Puts what `snapshot` has copied back into the structure of another pytree, and where its leaves lie.
+
+    Args:
+      saved: the copy. A leaf that it does not know for a key becomes one where `like` has one.
+      like: arrays, or `jax.ShapeDtypeStruct`s, with the shapes, dtypes and (if any) shardings that are expected.
+
+    Raises:
+      ValueError: a leaf is missing, is one too many, or has another shape or dtype; the message names the first.
+    """
+    expected, structure = named(like)
+    for name in [*expected, *saved.leaves]:
+        if name not in saved.leaves:
+            raise ValueError(f"it has no {name}")
+        if name not in expected:
+            raise ValueError(f"it has {name}, which is not expected")
+    return jax.tree.unflatten(structure, [_placed(name, saved, leaf) for name, leaf in expected.items()])
+
+
+def _placed(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
+    """A leaf with the type and the place of its counterpart."""
+    leaf: Any = saved.leaves[name]
+    # Which kind a key is was not always recorded; until then it was JAX's default.
+    implementation = saved.keys.get(name, "threefry2x32" if _is_key(like) else None)
+    if implementation is not None and leaf.dtype == np.uint32 and leaf.ndim:
+        leaf = jax.random.wrap_key_data(leaf, impl=implementation)
+    if (leaf.shape, leaf.dtype) != (np.shape(like), _dtype(like)):
+        found, expected = f"{leaf.dtype}{list(leaf.shape)}", f"{_dtype(like)}{list(np.shape(like))}"
+        raise ValueError(f"{name} is {found}, where {expected} is expected")
+    if not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
+        return leaf  # NumPy's, whose 64 bits JAX would halve
+    return jax.device_put(leaf, like.sharding if getattr(like, "committed", hasattr(like, "sharding")) else None)
+
+
+def named(tree: Any) -> tuple[dict[str, Any], Any]:
+    """The leaves of a pytree by name, and its structure."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(tree)
+    names = [keystr(path, simple=True, separator=".") for path, _ in paths]
+    if len(set(names)) < len(names):  # a dictionary's key has a dot in it
+        names = [keystr(path) for path, _ in paths]
+    return dict(zip(names, (leaf for _, leaf in paths), strict=True)), structure
+
+
+def state_digest(state: Any) -> str:
+    """SHA-256, as hex, over the name, dtype, shape and bytes of every leaf of a pytree."""
+    described = {name: manifest.describe(leaf) for name, leaf in snapshot(state).leaves.items()}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def not_finite(tree: Mapping[str, np.ndarray]) -> str | None:
+    """The name of the first leaf with a value that is not finite, or None."""
+    for name, leaf in tree.items():
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
+            return name
+    return None
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(_dtype(leaf), jax.dtypes.prng_key)
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype

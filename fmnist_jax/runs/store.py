@@ -1,0 +1,115 @@
+"""What Orbax is asked for: to keep checkpoints in a directory, and to read one of them.
+
+A checkpoint is two Orbax items: `state`, a flat mapping from the names of the leaves (`params.Conv_0.kernel`)
+to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax does not check payload bytes.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
+
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.runs import manifest
+from fmnist_jax.runs.leaves import Snapshot
+
+METRIC = "val_accuracy"
+
+Leaves = Mapping[str, np.ndarray]
+"""Arrays by name."""
+
+_KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
+
+
+def open_manager(directory: Path) -> ocp.CheckpointManager:
+    """Opens (making it if missing) a directory that keeps the two latest checkpoints and the best.
+
+    Best is by validation accuracy, the later of two that are equal.
+
+    Raises:
+      CheckpointError: the directory cannot be made.
+    """
+    best = policies.BestN(get_metric_fn=_accuracy, n=1)
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
+        best_fn=_accuracy,
+        cleanup_tmp_directories=True,
+    )
+    handlers = {"state": ocp.StandardCheckpointHandler(), "manifest": ocp.JsonCheckpointHandler()}
+    try:
+        return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot use {directory} ({reason(error)}): choose another --run.dir") from error
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float:
+    return metrics[METRIC]
+
+
+def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, described: Mapping[str, Any]) -> None:
+    """Waits for the save before this one, and starts this one."""
+    args = ocp.args.Composite(state=ocp.args.StandardSave(saved.leaves), manifest=ocp.args.JsonSave(described))
+    manager.save(step, args=args, metrics={METRIC: described["val_accuracy"]}, force=True)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Reads the manifest of one checkpoint."""
+    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path.absolute() / "manifest")
+
+
+def read(path: Path) -> Snapshot:
+    """Reads one checkpoint, which may be damaged, and compares every byte with its manifest.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    return _compared(path, _one_by_one)
+
+
+def read_back(path: Path) -> Snapshot:
+    """Does as `read` with a checkpoint that has just been written: in a twentieth of the time, 0.03 s for `fast`.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    return _compared(path, _all_at_once)
+
+
+def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snapshot:
+    try:
+        described = read_manifest(path)
+        manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
+        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
+        leaves = read_leaves(path.absolute() / "state", like)
+        manifest.check_leaves(described, leaves)
+    # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({reason(error)})") from error
+    return Snapshot(dict(leaves), dict(described.get("keys", {})))
+
+
+def _one_by_one(path: Path, like: Leaves) -> Leaves:
+    """Reads the leaves one at a time.
+
+    With several in flight, the first that fails ends Orbax's event loop, and TensorStore prints a traceback
+    for each of the others.
+    """
+    leaves: dict[str, np.ndarray] = {}
+    for name, leaf in like.items():
+        leaves.update(_all_at_once(path, {name: leaf}))
+    return leaves
+
+
+def _all_at_once(path: Path, like: Leaves) -> Leaves:
+    as_numpy = dict.fromkeys(like, ocp.RestoreArgs(restore_type=np.ndarray))
+    args = ocp.args.PyTreeRestore(dict(like), restore_args=as_numpy, partial_restore=True)
+    return ocp.PyTreeCheckpointer().restore(path, args=args)
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as a part of one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

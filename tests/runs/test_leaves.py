@@ -1,0 +1,51 @@
+"""Pytrees as arrays by name: copies, names, keys, and where they come back to."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax.runs.leaves import Snapshot, named, not_finite, rebuild, snapshot, state_digest
+
+
+def test_a_snapshot_is_a_copy_by_name_with_the_kinds_of_its_keys() -> None:
+    array = np.arange(3.0)
+    saved = snapshot({"a": {"b": array}, "keys": (jax.random.key(1), jax.random.key(2, impl="rbg"))})
+    array[0] = 9
+    assert list(saved.leaves) == ["a.b", "keys.0", "keys.1"]
+    np.testing.assert_array_equal(saved.leaves["a.b"], [0, 1, 2])
+    assert saved.keys == {"keys.0": "threefry2x32", "keys.1": "rbg"}
+    assert saved.leaves["keys.1"].shape == (4,)
+
+
+def test_names_stay_apart_where_a_dot_would_make_them_one() -> None:
+    names = list(named({"a.b": 1, "a": {"b": 2}})[0])
+    assert len(set(names)) == 2
+
+
+def test_a_key_whose_kind_was_not_recorded_is_of_the_default_kind() -> None:
+    key = jax.random.key(5)
+    saved = Snapshot(snapshot({"key": key}).leaves, {})
+    assert jnp.array_equal(jax.random.bits(rebuild(saved, {"key": key})["key"]), jax.random.bits(key))
+
+
+def test_a_key_of_another_kind_is_refused() -> None:
+    saved = snapshot({"key": jax.random.key(5, impl="rbg")})
+    with pytest.raises(ValueError, match=r"key is key<rbg>\[\], where key<fry>\[\] is expected"):
+        rebuild(saved, {"key": jax.random.key(5)})
+
+
+@pytest.mark.parametrize("change", [np.nextafter(np.float32(1), np.float32(2)), 2.0, np.nan])
+def test_a_digest_tells_trees_apart(change: float) -> None:
+    digests = {state_digest({"w": jnp.ones(2).at[1].set(value)}) for value in (1.0, change)}
+    digests |= {state_digest({"v": jnp.ones(2)}), state_digest({"w": jnp.ones(2, jnp.bfloat16)})}
+    assert len(digests) == 4
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+def test_the_first_leaf_that_is_not_finite_is_named(dtype: Any) -> None:
+    leaves = snapshot({"a": jnp.ones(2, dtype), "b": jnp.array([1, jnp.nan], dtype), "c": jnp.array([jnp.inf])}).leaves
+    assert not_finite(leaves) == "b"
+    assert not_finite(snapshot({"a": jnp.ones(2, dtype), "n": jnp.arange(3), "k": jax.random.key(0)}).leaves) is None
