@@ -163,7 +163,7 @@ def _train(
                 result = _validate(session, program, state)
                 log.evaluated(step, result)
                 accuracy = result.accuracy
-            checkpoint.check_finite((weights_to_score(state), state.params), step)
+            checkpoint.check_finite(replace(state, opt_state=()), step)  # which may start at infinity
             writer.save(state, accuracy, origin=origin)
             if requests.received:
                 writer.wait()
