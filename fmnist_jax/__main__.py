@@ -28,10 +28,10 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
     """
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
-        print(usage(prog))
+        cli.tell(usage(prog))
         return 0
     if name == "--version":
-        print(f"fmnist_jax {_version()}")
+        cli.tell(f"fmnist_jax {_version()}")
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)

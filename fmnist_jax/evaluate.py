@@ -1,13 +1,16 @@
 """Scores a trained model on one split: `python -m fmnist_jax.evaluate RUN`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.config import paths
+from fmnist_jax.data.places import Places
+from fmnist_jax.system import backend
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,18 @@ class Arguments:
     """Which images."""
     tta: Literal["none", "mirror"] = "none"
     """mirror: average the logits of each image and its mirror image."""
+    data: Places = field(default_factory=Places)
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
     """Runs the command."""
     arguments = cli.parse_arguments(Arguments, argv, prog)
+    run = paths.local(arguments.run, "RUN")
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    backend.start()
     from fmnist_jax.commands import evaluation
 
-    evaluation.run(arguments.run, arguments.checkpoint, arguments.split, arguments.tta)
+    evaluation.run(run, arguments.checkpoint, arguments.split, arguments.tta, arguments.data)
 
 
 if __name__ == "__main__":

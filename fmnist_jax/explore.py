@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmnist_jax.commands import cli
+from fmnist_jax.config import paths
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
+from fmnist_jax.system import backend
 from fmnist_jax.system.storage import check_writable
 
 
@@ -35,8 +37,10 @@ def run(config: DataConfig, out: Path) -> None:
     Raises:
       FmnistError: the data are not to be had, or nothing can be written.
     """
+    out = paths.local(out, "--out")
     check_writable(out.absolute(), "--out")
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    backend.start()
     from fmnist_jax.commands import exploration
 
     exploration.run(config, out)

@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.config import paths
 from fmnist_jax.errors import ConfigError, FmnistError
+from fmnist_jax.runs.directory import read_config
+from fmnist_jax.system import backend
 from fmnist_jax.system.storage import check_writable
 
 
@@ -48,18 +51,21 @@ def check(arguments: Arguments) -> None:
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
     """Runs the command and returns its exit code: 2 if a picture was left out, else 0."""
     arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
-    if arguments.show is not None:
-        if arguments.show.is_dir():
-            raise FmnistError(f"{arguments.show} is a directory: name a file for --show")
-        check_writable(arguments.show.absolute().parent, "--show")
-    if not (arguments.run / "config.json").is_file():
-        raise FmnistError(f"{arguments.run} has no config.json: name a run directory, as fmnist_jax.train has written")
+    run = paths.local(arguments.run, "RUN")
+    sheet = None if arguments.show is None else paths.local(arguments.show, "--show")
+    if sheet is not None:
+        check_writable(sheet.absolute().parent, "--show")
+        if sheet.is_dir():
+            raise FmnistError(f"{sheet} is a directory: name a file for --show")
+    if read_config(run) is None:
+        raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written")
     # JAX takes seconds to import, which refused arguments need not wait for.
+    backend.start()
     from fmnist_jax.commands import prediction
 
-    report = prediction.run(arguments.run, arguments.images, arguments.checkpoint, arguments.tta, arguments.show)
+    report = prediction.run(run, arguments.images, arguments.checkpoint, arguments.tta, sheet)
     if arguments.json:
-        print(prediction.to_json(report))
+        cli.tell(prediction.to_json(report))
     else:
         prediction.print_table(report)
     return 2 if report.skipped else 0

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.config import paths
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import Config, to_dict
 from fmnist_jax.config.validation import validate
+from fmnist_jax.data import places
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.runs import tensorboard_log
 from fmnist_jax.runs.directory import read_config
+from fmnist_jax.system import backend
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.run.tensorboard:
         tensorboard_log.refuse_without_writer()
     # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
+    backend.start()
     from fmnist_jax.runs import loop
 
     return loop.run(config)
@@ -58,8 +62,9 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
 def _starting_point(argv: Sequence[str]) -> Config:
     """The values that the arguments change: a preset's, or those of the run that is to go on."""
     preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
-    if preset is None and directory is not None and (Path(directory) / "config.json").is_file():
-        return read_config(Path(directory)) or Config()
+    started = None if preset or directory is None else read_config(paths.local(Path(directory), "--run.dir"))
+    if started is not None:
+        return replace(started, data=places.located(started.data))
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[preset or "standard"]
@@ -78,7 +83,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.train") -> None:
     """Runs the command."""
     arguments = parse(argv, prog)
     if arguments.print_config:
-        print(json.dumps(to_dict(arguments.config), indent=2))
+        cli.tell(json.dumps(to_dict(arguments.config), indent=2))
         return
     run(arguments.config)
 

@@ -9,6 +9,7 @@ import pytest
 
 from fmnist_jax import evaluate
 from fmnist_jax.commands import evaluation
+from fmnist_jax.data.places import Places
 from fmnist_jax.errors import ConfigError
 
 
@@ -31,7 +32,12 @@ def test_what_the_arguments_say_is_done(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(evaluation, "run", lambda *arguments: calls.append(arguments))
     evaluate.main(["a/run"])
     evaluate.main(["a/run", "--checkpoint", "best", "--split", "validation", "--tta", "mirror"])
-    assert calls == [(Path("a/run"), "latest", "test", "none"), (Path("a/run"), "best", "validation", "mirror")]
+    evaluate.main(["~/run", "--data.dir", "here", "--data.raw-dir", "there"])
+    assert calls == [
+        (Path("a/run"), "latest", "test", "none", Places()),
+        (Path("a/run"), "best", "validation", "mirror", Places()),
+        (Path.home() / "run", "latest", "test", "none", Places(Path("here"), Path("there"))),
+    ]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])

@@ -6,14 +6,19 @@ import pytest
 
 from fmnist_jax import report
 from fmnist_jax.commands import reporting
+from fmnist_jax.data.places import Places
 from fmnist_jax.errors import ConfigError
 
 
 def test_it_writes_the_report_of_the_run_and_says_where(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(reporting, "run", lambda directory: directory / "report.html")
-    report.main(["a/run"])
+    def run(directory: Path, data: Places) -> Path:
+        assert data == Places(dir=Path("here"))
+        return directory / "report.html"
+
+    monkeypatch.setattr(reporting, "run", run)
+    report.main(["a/run", "--data.dir", "here"])
     assert capsys.readouterr().out == f"written: {Path('a/run/report.html')}\n"
 
 

@@ -119,6 +119,25 @@ def test_a_preset_named_twice_is_not_mixed_out_of_two() -> None:
     assert config == PRESETS[config.preset]
 
 
+def test_an_existing_run_looks_for_its_data_where_it_is_told_and_then_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FMNIST_DATA_DIR", "TFDS_DATA_DIR", "FMNIST_RAW_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    there, here, run = tmp_path / "there", tmp_path / "here", ("--run.dir", str(tmp_path / "run"))
+    (there / "fashion_mnist").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    config = parse("--preset", "fast", "--data.dir", str(there))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(to_dict(config)))
+    assert parse(*run).data.dir == there
+    assert parse(*run, "--data.dir", str(here)).data.dir == here
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(here))
+    assert parse(*run).data.dir is None, "so that the environment is asked"
+    monkeypatch.delenv("FMNIST_DATA_DIR")
+    there.rename(here)
+    assert parse(*run).data.dir is None
+
+
 def test_an_existing_run_goes_on_with_its_own_values(tmp_path: Path) -> None:
     started = parse("--preset", "demo", "--train.epochs", "2", "--run.dir", str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(to_dict(started)))

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,10 +15,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from fmnist_jax.config import paths
 from fmnist_jax.errors import ConfigError, FmnistError
+from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
+from fmnist_jax.system.storage import reason, remedy
 
 T = TypeVar("T")
+
+_READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE has ended, as `| head` ends most
 
 
 def parse_arguments(
@@ -65,7 +70,7 @@ def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -
     """Parses arguments, or says in one line why they cannot be parsed."""
     messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stderr(messages), _printing():
             if default is None:
                 return tyro.cli(kind, prog=prog, args=list(argv))
             return tyro.cli(kind, prog=prog, args=list(argv), default=default)
@@ -101,17 +106,45 @@ def _one_line(box: str) -> str:
     return f"{' '.join(body)}{hint}"
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Raises what `run_command` knows, where rich would end the process."""
+        raise BrokenPipeError
+
+
+def tell(text: str) -> None:
+    """Prints what a command was called for.
+
+    Raises:
+      FmnistError: it cannot be printed.
+      BrokenPipeError: its reader has gone, as `run_command` knows.
+    """
+    with _printing():
+        print(text, flush=True)
+
+
 def show(parts: Iterable[str | Table]) -> None:
-    """Prints texts, whose lines are not broken, and tables, as wide as the terminal."""
-    console = Console(highlight=False)
+    """Prints texts in rich's markup, whose lines are not broken, and tables as wide as the terminal, as `tell` does."""
+    console = _Screen(highlight=False)
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
+        with _printing():
+            console.print(part, soft_wrap=isinstance(part, str))
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unprinted(error) from error
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
-    # Without a handler of the run's own, an interrupt ends the process as it ends any other, with no traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    output.open_standard_streams()
+    _let_signals_end_the_process()
     # Orbax logs the tracebacks of errors that it also raises, and asyncio those of the writes that fail beside the
     # first; they are told here in one line.
     for logger in ("absl", "asyncio"):
@@ -119,15 +152,56 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     sys.unraisablehook = _report
     _keep_executables()
     keep_freed_memory()
+    code = _exit_code(command)
+    problem = output.let_go(sys.stdout)
+    if problem is not None and not code:
+        code = _READER_GONE if isinstance(problem, BrokenPipeError) else _told(_unprinted(problem))
+    output.let_go(sys.stderr)
+    sys.exit(code)
+
+
+def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | None:
     try:
-        sys.exit(command(sys.argv[1:]))
+        _refuse_deleted_directory()
+        return command(sys.argv[1:])
     except FmnistError as error:
-        print(f"{error.label}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return _told(error)
     except BrokenPipeError:
-        # The reader of a pipe (`| head`) has gone; keep the interpreter from complaining while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return _READER_GONE
+    except SystemExit as stop:
+        return stop.code
+
+
+def _told(error: FmnistError) -> int:
+    output.warn(f"{error.label}: {error}")
+    return error.exit_code
+
+
+def _unprinted(error: OSError) -> FmnistError:
+    return FmnistError(
+        f"standard output cannot be written ({reason(error)}): {remedy(error)}, or let it go somewhere else"
+    )
+
+
+def _refuse_deleted_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise FmnistError(
+            f"the working directory cannot be found ({reason(error)}): cd to one that is there"
+        ) from error
+
+
+def _let_signals_end_the_process() -> None:
+    """Has Ctrl-C end the process as it ends any other, with no traceback, unless it is to be ignored (`nohup`, `&`).
+
+    The first process of a container gets no signal that it has no handler for.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == 1:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 def _keep_executables() -> None:
@@ -135,8 +209,8 @@ def _keep_executables() -> None:
 
     The key of an executable covers the program, the options, the versions and the device.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{os.environ.get('HOME', '')}/.cache")
-    if os.access(cache if cache.exists() else cache.parent, os.W_OK):
+    cache = paths.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if cache.is_absolute() and os.access(cache if cache.exists() else cache.parent, os.W_OK):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "fmnist_jax" / "executables"))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 

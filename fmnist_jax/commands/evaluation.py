@@ -16,6 +16,7 @@ from fmnist_jax.analysis.assessment import Assessment, assess, to_dict
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.commands import cli
 from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.model import make_activations
@@ -41,7 +42,7 @@ class Evaluation(NamedTuple):
     assessment: Assessment
 
 
-def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> Evaluation:
+def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation, data: Places | None = None) -> Evaluation:
     """Evaluates a checkpoint of a run and writes `<directory>/evaluation/<split>`.
 
     Args:
@@ -49,6 +50,7 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
       which: the checkpoint, as for `trained.load`.
       split: one of `Splits`.
       tta: as for `trained.predict`.
+      data: where the images lie, if not where the run found them.
 
     Raises:
       FmnistError: there is no such run, checkpoint or split, or nothing can be written.
@@ -56,7 +58,7 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
     target = directory / "evaluation" / split
     model = trained.load(directory, which)
     check_writable(target, "RUN")
-    splits = load(model.config.data)
+    splits = load(located(model.config.data, data))
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     dataset: Dataset = getattr(splits, split)
     if not len(dataset):
@@ -66,8 +68,8 @@ def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation) -> E
     _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
     cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}"))
     if tta == "mirror" and model.config.augment.flip == "none":
-        print("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
-    print(f"written: {target}/metrics.json, predictions.csv, *.png")
+        cli.tell("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
+    cli.tell(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
 
 

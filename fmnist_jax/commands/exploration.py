@@ -34,7 +34,7 @@ def run(config: DataConfig, out: Path) -> None:
     for name, figure in _figures(splits.train):
         write_figure(out / f"{name}.png", figure)
     cli.show(dataset_tables(summaries, copies, names))
-    print(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
+    cli.tell(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
 
 
 def describe(

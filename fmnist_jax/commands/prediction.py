@@ -1,7 +1,6 @@
 """Predictions of pictures: decoded and prepared one by one, predicted together, told as a table, JSON or a sheet."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.trained import TestTimeAugmentation
+from fmnist_jax.system import output
 from fmnist_jax.system.storage import make_directory, write_figure
 from fmnist_jax.views.photos import photo_sheet
 from fmnist_jax.views.tables import prediction_table
@@ -79,7 +79,7 @@ def _prepare(names: Iterable[str], frame: photos.Frame) -> tuple[list[Picture], 
                 raise problem
             pictures.append(_read(name, frame))
         except DataError as error:
-            print(f"skipped: {error}", file=sys.stderr)
+            output.warn(f"skipped: {error}")
             skipped.append((name, error))
     return pictures, skipped
 
@@ -102,7 +102,7 @@ def _write_sheet(path: Path, pictures: Sequence[Picture], images: np.ndarray, pr
     make_directory(path.parent)
     write_figure(path, figure)
     if len(pictures) > _ON_SHEET:
-        print(f"note: {path} shows the first {_ON_SHEET} of {len(pictures)} pictures", file=sys.stderr)
+        output.warn(f"note: {path} shows the first {_ON_SHEET} of {len(pictures)} pictures")
 
 
 def print_table(report: Report) -> None:

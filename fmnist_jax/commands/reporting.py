@@ -6,6 +6,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.directory import read_json
@@ -14,15 +15,19 @@ from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.system.storage import check_writable
 
 
-def run(directory: Path) -> Path:
+def run(directory: Path, data: Places | None = None) -> Path:
     """Writes `<directory>/report.html` of the newest checkpoint, and returns its path.
+
+    Args:
+      directory: of the run.
+      data: where the images lie, if not where the run found them.
 
     Raises:
       FmnistError: there is no run or no checkpoint, the data set is not at hand, or nothing can be written.
     """
     check_writable(directory, "RUN")
     model = trained.load(directory)
-    splits = load(model.config.data)
+    splits = load(located(model.config.data, data))
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     summary = read_json(directory / "summary.json") or {}
     logits = _logits(directory, model, splits.test)

@@ -10,29 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from fmnist_jax.config.values import Range, Section
 from fmnist_jax.errors import ConfigError
 
 # The training images of Fashion-MNIST (arXiv:1708.07747).
 FASHION_MNIST_TRAIN_SIZE = 60_000
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that a numeric field may take, each bound included unless `open_` says otherwise."""
-
-    low: float
-    high: float
-    open_low: bool = False
-    open_high: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
-
-    def __str__(self) -> str:
-        left, right = "(["[not self.open_low], ")]"[not self.open_high]
-        return f"{left}{self.low:.12g}, {self.high:.12g}{right}"
 
 
 _Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -40,7 +22,7 @@ _Fraction = Annotated[float, Range(0, 1)]
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Section):
     """Which images, from where, and how they are split."""
 
     name: Literal["fashion_mnist", "synthetic"] = "fashion_mnist"
@@ -66,7 +48,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Section):
     """The convolutional network, in stages of falling resolution."""
 
     family: Literal["plain", "resnet"] = "resnet"
@@ -88,7 +70,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Section):
     """The optimiser and its learning-rate schedule, in shares of the whole run."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -110,7 +92,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Section):
     """How the training images are varied."""
 
     flip: Literal["none", "random", "alternating"] = "alternating"
@@ -132,7 +114,7 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section):
     """How long to train, on what batches, towards which labels, and what to score."""
 
     epochs: Annotated[int, Range(1, 100_000)] = 30
@@ -154,7 +136,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Section):
     """The run directory and what is told of the run: nothing here changes what is trained."""
 
     dir: Path | None = None
@@ -238,11 +220,6 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         if others := sorted((given.keys() - known) | (required - given.keys())):
             names = ", ".join(others)
             raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
-        for name, value in given.items():
-            if isinstance(value, list):
-                given[name] = tuple(value)
-            elif name in ("dir", "raw_dir") and value is not None:
-                given[name] = Path(value)
         built[section] = kind(**given)
     return Config(**built)
 

@@ -1,10 +1,13 @@
 """What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
 
-from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+from fmnist_jax.config import paths
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import SECTIONS, AugmentConfig, Config, DataConfig, ModelConfig, Range, TrainConfig
+from fmnist_jax.config.schema import SECTIONS, AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 
 
@@ -14,6 +17,9 @@ def validate(config: Config) -> None:
     Raises:
       ConfigError: names every problem, each with its value, what was expected and the remedy.
     """
+    for section, kind in SECTIONS.items():
+        if not isinstance(given := getattr(config, section), kind):
+            raise ConfigError(f"{section} is {_typed(given)}: give a {kind.__name__}")
     problems = dict(_value_problems(config))
     if config.preset not in PRESETS:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
@@ -21,7 +27,8 @@ def validate(config: Config) -> None:
     # Sizes can be compared only where each of them is a number in its range.
     if not any(flag.startswith(("--data.", "--train.")) for flag in problems):
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
-    messages.extend(_network_problems(config.model))
+    if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
+        messages.extend(_network_problems(config.model))
     messages.extend(_mixing_problems(config.augment, config.train.batch_size))
     if messages:
         raise ConfigError("; ".join(messages))
@@ -47,27 +54,53 @@ def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
     """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         flag = f"--{section}.{name}".replace("_", "-")
-        for expected, value in _expectations(hint, getattr(values, name)):
-            yield flag, f"{flag} is {value}: choose {expected}"
+        value = getattr(values, name)
+        for expected, shown in _expectations(hint, value):
+            yield flag, f"{flag} is {shown}: choose {expected}"
+        if isinstance(value, Path) and (problem := paths.problem(value, flag)) is not None:
+            yield flag, problem
+
+
+class _Kind(NamedTuple):
+    """A type of value without a range."""
+
+    types: tuple[type, ...]
+    name: str
+
+
+_KINDS: Mapping[Any, _Kind] = {
+    bool: _Kind((bool,), "true or false"),
+    Path | None: _Kind((Path, type(None)), "a path"),
+}
 
 
 def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     """Yields what a type annotation expects, with the value (or the item of a tuple) that is not so."""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            yield f"one of {', '.join(map(str, get_args(hint)))}", value
-    elif hint is bool:
-        if not isinstance(value, bool):
-            yield "true or false", value
+            yield f"one of {', '.join(map(str, get_args(hint)))}", value if isinstance(value, str) else _typed(value)
+    elif (kind := _KINDS.get(hint)) is not None:
+        if not isinstance(value, kind.types):
+            yield kind.name, _typed(value)
     elif hasattr(hint, "__metadata__"):
         limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
-        if not isinstance(value, int | float) or value not in limits:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield f"a number in {limits}", _typed(value)
+        elif value not in limits:
             yield f"a value in {limits}", value
         elif hint.__origin__ is int and not isinstance(value, int):
             yield f"a whole number in {limits}", value
     elif get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            yield "whole numbers, one for each stage", _typed(value)
+            return
         for item in value:
             yield from _expectations(get_args(hint)[0], item)
+
+
+def _typed(value: Any) -> str:
+    """A value that is of another type than expected, with that type."""
+    return f"{value!r} ({type(value).__name__})"
 
 
 def _split_problems(data: DataConfig) -> Iterator[str]:

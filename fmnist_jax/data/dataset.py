@@ -1,14 +1,10 @@
 """Data sets as NumPy arrays: loading, splitting, and batches for the host's side of training."""
 
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,15 +13,13 @@ import numpy as np
 from jax import Array
 
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data import synthetic
+from fmnist_jax.config.validation import validate_data
+from fmnist_jax.data import decoded, places, synthetic
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.metrics import PADDING_LABEL
 from fmnist_jax.functional.sampling import batch_indices
 from fmnist_jax.functional.train_step import Batch
-from fmnist_jax.system.storage import check_writable
-
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -86,28 +80,18 @@ def load(config: DataConfig) -> Splits:
 
     Raises:
       DataError: the data are missing, damaged or not to be had; the message says what to do.
+      ConfigError: a value is impossible.
     """
+    validate_data(config)
     if config.name == "synthetic":
         train = Dataset(*synthetic.draw(config.synthetic_train_size, config.seed))
         # Another stream than the training images', which take the seed itself.
         test = Dataset(*synthetic.draw(config.synthetic_test_size, (config.seed + 2**31) % 2**32))
     else:
-        arrays = _load_fashion_mnist(data_dir(config), raw_dir(config))
+        arrays = decoded.load(places.data_dir(config), places.raw_dir(config))
         train = Dataset(arrays["train_images"], arrays["train_labels"])
         test = Dataset(arrays["test_images"], arrays["test_labels"])
     return Splits(*split(train, config.validation_size, config.seed), test)
-
-
-def data_dir(config: DataConfig) -> Path:
-    """TFDS's data directory: the configured one, else $FMNIST_DATA_DIR, else TFDS's own default."""
-    named = config.dir or os.environ.get("FMNIST_DATA_DIR") or os.environ.get("TFDS_DATA_DIR")
-    return Path(named or "~/tensorflow_datasets").expanduser().absolute()
-
-
-def raw_dir(config: DataConfig) -> Path | None:
-    """The folder of the original files: the configured one, else $FMNIST_RAW_DIR, else none."""
-    named = config.raw_dir or os.environ.get("FMNIST_RAW_DIR")
-    return Path(named).expanduser().absolute() if named else None
 
 
 def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, Dataset]:
@@ -188,52 +172,3 @@ def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
             np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
             np.pad(labels, (0, missing), constant_values=PADDING_LABEL),
         )
-
-
-def _load_fashion_mnist(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
-    """Opens the decoded copy beside TFDS's files, making it first if there is none that can be believed."""
-    cache = data_dir / "fashion_mnist" / "decoded-3.0.1"
-    arrays = _open_decoded(cache)
-    if arrays is None:
-        check_writable(cache, "--data.dir", DataError)
-        from fmnist_jax.data import fashion_mnist  # imports TFDS, which takes seconds and is needed only here
-
-        decoded = fashion_mnist.load(data_dir, raw_dir)
-        _write_decoded(cache, decoded)
-        arrays = _open_decoded(cache) or decoded
-    return arrays
-
-
-def _open_decoded(cache: Path) -> dict[str, np.ndarray] | None:
-    """Maps the arrays of a decoded copy into memory, or returns None if any file differs from its digest."""
-    try:
-        known = json.loads((cache / "digests.json").read_text())
-        if any(_file_digest(cache / f"{name}.npy") != known[name] for name in _ARRAYS):
-            return None
-        return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_decoded(cache: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a decoded copy under another name first, so that a kill half-way leaves nothing to be believed."""
-    unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        unfinished.mkdir()
-        for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", array)
-        digests = {name: _file_digest(unfinished / f"{name}.npy") for name in arrays}
-        (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
-        shutil.rmtree(cache, ignore_errors=True)
-        unfinished.rename(cache)
-    except OSError as error:
-        if _open_decoded(cache) is not None:  # another process has just finished the same
-            shutil.rmtree(unfinished, ignore_errors=True)
-            return
-        raise DataError(f"cannot write {cache} ({error}): free space or choose another --data.dir") from error

@@ -10,29 +10,27 @@ import contextlib
 import gzip
 import io
 import os
-import socket
 import zlib
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.download import checksums, resource
 from tensorflow_datasets.image_classification import mnist
 
+from fmnist_jax.data import download, places
 from fmnist_jax.errors import DataError
-from fmnist_jax.system import lock
+from fmnist_jax.system import lock, output
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 _URL = mnist.FashionMNIST.URL
-_CONNECT_TIMEOUT = 5.0  # seconds; TFDS itself would retry for a minute before it says that there is no network
 
 
 class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[call-arg]
@@ -97,8 +95,8 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"cannot prepare or read {data_dir / 'fashion_mnist'} ({reason}): delete that folder and start again, or "
-            f"choose another --data.dir"
+            f"cannot prepare or read {places.tfds_dir(data_dir) / 'fashion_mnist'} ({reason}): "
+            f"choose another --data.dir, or mend that"
         ) from error
 
 
@@ -108,23 +106,25 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
     Raises:
       DataError: a file is missing or wrong, or there is no network.
     """
-    builder = _builder(data_dir)
+    home, downloads = places.tfds_dir(data_dir), data_dir / "downloads"
+    builder = _builder(home)
     if builder.info.splits:
         return builder
-    if raw_dir is None:
-        _check_network(data_dir)
-    else:
+    if raw_dir is not None:
         _check_raw_files(raw_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with lock.in_turn(data_dir):
-        builder = _builder(data_dir)
+    elif not _downloaded(downloads):
+        url, info = min(_listed().items(), key=lambda item: item[1].size)
+        download.refuse_unreachable(download.File(url, info.size, info.checksum), data_dir)
+    home.mkdir(parents=True, exist_ok=True)
+    with lock.in_turn(home):
+        builder = _builder(home)
         if builder.info.splits:  # another process has prepared it while this one waited
             return builder
-        print(f"preparing Fashion-MNIST in {data_dir}, once; this takes about 20 s after the download", flush=True)
+        output.say(f"preparing Fashion-MNIST in {home}, once; this takes about 20 s after the download")
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
-            builder.download_and_prepare(download_config=config)
+            builder.download_and_prepare(download_dir=downloads, download_config=config)
     return builder
 
 
@@ -132,10 +132,21 @@ def _builder(data_dir: Path) -> FashionMNIST:
     return FashionMNIST(data_dir=data_dir, file_format="array_record")
 
 
+def _listed() -> dict[str, checksums.UrlInfo]:
+    """What TFDS knows of each original file, by its address."""
+    known = checksums.get_all_url_infos()
+    return {_URL + name: known[_URL + name] for names in _FILES.values() for name in names}
+
+
+def _downloaded(directory: Path) -> bool:
+    """Whether TFDS has every file already."""
+    names = (resource.get_dl_fname(url, info.checksum) for url, info in _listed().items())
+    return all(resource.is_locally_cached(directory / name) for name in names)
+
+
 def _check_raw_files(raw_dir: Path) -> None:
     """Compares the files with the sizes and SHA-256 values that TFDS lists, before it copies any."""
-    listed = checksums.get_all_url_infos()
-    known = {name: listed[_URL + name] for names in _FILES.values() for name in names}
+    known = {url.removeprefix(_URL): info for url, info in _listed().items()}
     for name, info in known.items():
         path = raw_dir / name
         if not path.is_file():
@@ -146,20 +157,6 @@ def _check_raw_files(raw_dir: Path) -> None:
                 f"{path} has SHA-256 {found.checksum}, expected {info.checksum}: it is damaged, or another "
                 f"data set (or an error page); download it again from {_URL}{name}"
             )
-
-
-def _check_network(data_dir: Path) -> None:
-    """Refuses within seconds when the files are neither downloaded nor to be reached."""
-    if any(os.environ.get(name) for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")):
-        return
-    host = urlparse(_URL).netloc
-    try:
-        socket.create_connection((host, 80), timeout=_CONNECT_TIMEOUT).close()
-    except OSError as error:
-        raise DataError(
-            f"no Fashion-MNIST in {data_dir} and {host} cannot be reached ({error}): connect to a network, or put "
-            f"the four original .gz files into a folder and name it by --data.raw-dir (or FMNIST_RAW_DIR)"
-        ) from error
 
 
 def decode(builder: tfds.core.DatasetBuilder) -> dict[str, np.ndarray]:

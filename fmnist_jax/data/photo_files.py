@@ -3,6 +3,7 @@
 import glob
 import io
 import os
+import re
 import stat
 import sys
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fmnist_jax.config import paths
 from fmnist_jax.errors import DataError
 
 STANDARD_INPUT = "-"
@@ -20,6 +22,7 @@ MOST_PIXELS = 64_000_000  # above any phone's usual photo of 48 to 50 million; d
 
 # Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_ADDRESS = re.compile("[A-Za-z]{2,}:/")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
 
 
@@ -50,6 +53,9 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
 def _named_by(name: str) -> list[str] | DataError:
     if name == STANDARD_INPUT:
         return [name]
+    name = str(paths.expanded(name))  # in quotes, as a pattern stands, no shell has done so
+    if _ADDRESS.match(name):
+        return DataError(f"{shown(name)} is an address: download it, and name the file")
     try:
         path = Path(name)
         if path.is_dir():

@@ -1,7 +1,7 @@
 """Checkpoints that can be believed: each is read back, byte for byte, once it is written, and before it is used."""
 
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
+from fmnist_jax.system.storage import check_writable
 
 UNSCORED = -1.0
 """Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
@@ -160,25 +161,24 @@ def save(
 
 
 def refuse_unusable(directory: Path) -> None:
-    """Writes a small checkpoint beside a directory of checkpoints, reads it back, and leaves nothing behind.
+    """Writes a small checkpoint to where a directory of checkpoints is to be, reads it back, and leaves nothing behind.
 
     Raises:
       CheckpointError: that is not possible there, because of the file system, or of characters in the path.
     """
-    probe = directory.parent / f".probe-{os.getpid()}"
-    missing = [path for path in (directory.parent, *directory.parent.parents) if not path.exists()]
+    check_writable(directory, "--run.dir", CheckpointError)
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    # Under a name of its own, so that it is in no other process's way.
+    private = existing / f".probe-{uuid.uuid4().hex[:8]}"
     try:
-        save(probe, {"values": np.arange(64)}, step=0)
+        save(private / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
     except (CheckpointError, OSError) as error:
         raise CheckpointError(
             f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
             f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({store.reason(error)})"
         ) from error
     finally:
-        shutil.rmtree(probe, ignore_errors=True)
-        with suppress(OSError):
-            for path in missing:
-                path.rmdir()
+        shutil.rmtree(private, ignore_errors=True)
 
 
 def restore(directory: Path, step: int, like: Tree) -> Tree:

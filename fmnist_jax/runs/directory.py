@@ -1,6 +1,8 @@
 """The run directory and the files in it."""
 
+import itertools
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +12,22 @@ import numpy as np
 
 from fmnist_jax.config.schema import Config, from_dict
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.system.storage import check_writable, unwritten, write_figure, write_text, write_whole
+from fmnist_jax.system.storage import (
+    check_writable,
+    make_directory,
+    reason,
+    remedy,
+    unwritten,
+    write_figure,
+    write_text,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
+
+
+_FILES = 200  # of a run: four checkpoints of some 30 files each, figures, logs
 
 
 class RunDirectory:
@@ -35,21 +49,28 @@ class RunDirectory:
           FmnistError: it cannot be made.
         """
         try:
-            (self.path / "figures").mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FmnistError(f"cannot make {self.path} ({error.strerror}): choose another --run.dir") from error
+            raise _unmade(self.path, error) from error
 
     def refuse_full_disk(self, bytes_needed: int) -> None:
         """Checks, making nothing, that the disk has room.
 
         Raises:
-          FmnistError: it has not so many bytes free.
+          FmnistError: it has not so many bytes free, or cannot hold as many files more as a run has.
         """
-        free = shutil.disk_usage(next(path for path in (self.path, *self.path.parents) if path.exists())).free
+        existing = next(path for path in (self.path, *self.path.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         if free < bytes_needed:
             raise FmnistError(
                 f"{self.path} has {free:,} bytes free and the run needs {bytes_needed:,}: "
                 f"free space or choose another --run.dir"
+            )
+        files = _files_free(existing)
+        if files is not None and files < _FILES:
+            raise FmnistError(
+                f"{self.path} has room for {files:,} files more and the run needs {_FILES:,}: "
+                f"delete some there (df -i) or choose another --run.dir"
             )
 
     @property
@@ -92,6 +113,7 @@ class RunDirectory:
 
     def save_figure(self, name: str, figure: "Figure") -> None:
         """Writes `figures/<name>.png`."""
+        make_directory(self.path / "figures")
         write_figure(self.path / "figures" / f"{name}.png", figure)
 
     def _append(self, path: Path, record: Mapping[str, Any]) -> None:
@@ -112,12 +134,56 @@ class RunDirectory:
         return kept
 
 
+def claim(path: Path) -> Path:
+    """Makes a new directory: of that name or, if something has it already, of the first of `-2`, `-3`, … that is free.
+
+    Raises:
+      FmnistError: none can be made.
+    """
+    for number in itertools.count(1):
+        name = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            name.parent.mkdir(parents=True, exist_ok=True)
+            name.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _unmade(name, error) from error
+        return name
+    raise AssertionError("unreachable")
+
+
+def _unmade(path: Path, error: OSError) -> FmnistError:
+    return FmnistError(f"cannot make {path} ({reason(error)}): {remedy(error)} or choose another --run.dir")
+
+
+def _files_free(directory: Path) -> int | None:
+    """How many files more a file system takes, where it has a limit and says so."""
+    if not hasattr(os, "statvfs"):  # Windows
+        return None
+    found = os.statvfs(directory)
+    return found.f_favail if found.f_files else None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Reads a JSON file, or returns None if there is none."""
     try:
-        return json.loads(path.read_text()) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise FmnistError(f"{path} is damaged ({error}): restore it or choose another run directory") from error
+        value = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise FmnistError(
+            f"{path} cannot be read ({reason(error)}): {remedy(error)} or choose another run directory"
+        ) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, f"it holds {type(value).__name__}, no object")
+    return value
+
+
+def _damaged(path: Path, problem: str) -> FmnistError:
+    return FmnistError(f"{path} is damaged ({problem}): restore it or choose another run directory")
 
 
 def read_config(directory: Path) -> Config | None:
@@ -129,10 +195,12 @@ def read_config(directory: Path) -> Config | None:
 def read_records(directory: Path) -> list[dict[str, Any]]:
     """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
     path = directory / "metrics.jsonl"
-    if not path.exists():
-        return []
-    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
     try:
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [json.loads(line) for line in whole]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
     except ValueError as error:
         raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error

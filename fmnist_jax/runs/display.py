@@ -1,11 +1,14 @@
 """What is shown of a run as it goes: a live bar, or plain lines."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fmnist_jax.system.output import Unfailing
 
 
 class Display(Protocol):
@@ -17,8 +20,11 @@ class Display(Protocol):
 
 
 class _Plain:
+    def __init__(self, screen: Unfailing) -> None:
+        self._screen = screen
+
     def update(self, record: Mapping[str, Any]) -> None:
-        print(describe(record), flush=True)
+        print(describe(record), file=self._screen, flush=True)
 
 
 class _Bar:
@@ -35,10 +41,14 @@ class _Bar:
 
 @contextmanager
 def display(style: Literal["auto", "bar", "plain"], total_steps: int, start_step: int) -> Iterator[Display]:
-    """Opens a live bar (`auto`: only on a terminal) or plain lines for a run of so many steps."""
-    console = Console()
-    if style == "plain" or (style == "auto" and not console.is_terminal):
-        yield _Plain()
+    """Opens a live bar (`auto`: only on a terminal) or plain lines for a run of so many steps.
+
+    A screen that cannot be written any more is given up; the run goes on.
+    """
+    screen = Unfailing(sys.stdout)
+    console = Console(file=cast(TextIO, screen))
+    if style == "plain" or (style == "auto" and not (screen.isatty() and not console.is_dumb_terminal)):
+        yield _Plain(screen)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

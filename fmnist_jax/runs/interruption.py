@@ -9,6 +9,8 @@ from typing import Any
 
 from fmnist_jax.errors import FmnistError
 
+_SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
 
 class InterruptionError(FmnistError):
     """A run that was asked to stop, and has saved where it was."""
@@ -29,9 +31,10 @@ class Requests:
 
 @contextmanager
 def listen() -> Iterator[Requests]:
-    """Notes SIGTERM and SIGINT instead of dying of them; a second one of the same kind does what it did before.
+    """Notes SIGTERM, SIGINT and SIGHUP instead of dying of them; a second one of a kind does what it did before.
 
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    A terminal that is closed sends SIGHUP; what is ignored, as nohup does it, stays ignored. Outside the main thread,
+    where Python allows no handlers, nothing is noted.
     """
     requests = Requests()
     previous: dict[int, Any] = {}
@@ -42,7 +45,8 @@ def listen() -> Iterator[Requests]:
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        previous = {number: signal.getsignal(number) for number in _SIGNALS}
+        previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
     for number in previous:
         signal.signal(number, note)
     try:

@@ -18,12 +18,13 @@ from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import evaluate_batches, make_mirrored_predict
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
+from fmnist_jax.functional.train_step import Batch
 from fmnist_jax.runs import checkpoint, display, interruption, profiling, results, resumption, tensorboard_log
-from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program, prepare
 from fmnist_jax.runs.stops import Stop, stops
-from fmnist_jax.system import environment, lock
+from fmnist_jax.system import backend, environment, lock, output
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
@@ -35,6 +36,8 @@ class Session:
 
     config: Config
     splits: Splits
+    train_data: Batch
+    """All training images, on the device."""
     directory: RunDirectory
     recipe: Recipe
     requests: interruption.Requests
@@ -43,20 +46,28 @@ class Session:
 def run(config: Config) -> dict[str, Any]:
     """Trains as configured, or goes on with the run in `config.run.dir`; returns its summary."""
     path = config.run.dir or Path("runs") / f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
-    config = replace(config, run=replace(config.run, dir=path))
-    directory = RunDirectory(path)
-    resumption.refuse_other_run(directory, config)
-    if (summary := directory.read_json("summary.json")) is None:
+    directory, summary = RunDirectory(path), None
+    if config.run.dir is not None:
+        resumption.refuse_other_run(directory, config)
+        summary = directory.read_json("summary.json")
+    if summary is None:
+        backend.refuse_without_compilation()
         recipe = make_recipe(config)
         directory.refuse_full_disk(_bytes_needed(recipe))
         checkpoint.refuse_unusable(directory.checkpoints)
         splits = load(config.data)
+        with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
+            train_data = jax.block_until_ready(jax.device_put(Batch(splits.train.images, splits.train.labels)))
+        if config.run.dir is None:
+            path = claim(path)
+        config = replace(config, run=replace(config.run, dir=path))
+        directory = RunDirectory(path)
         directory.make()
         with lock.exclusive(directory.path), interruption.listen() as requests:
             # Another process may have ended the run while this one loaded the data.
             summary = directory.read_json("summary.json")
             if summary is None:
-                summary = _train_and_score(Session(config, splits, directory, recipe, requests))
+                summary = _train_and_score(Session(config, splits, train_data, directory, recipe, requests))
     results.print_summary(directory.path, summary)
     return summary
 
@@ -75,25 +86,28 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         directory.write_json("config.json", settings)
     origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
     resumption.warn_of_damage(directory, (stop.step for stop in _stops(config, 0) if stop.save))
-    with _blaming_memory(config.train.batch_size):
+    with _blaming_memory(
+        f"choose less than --train.batch-size {config.train.batch_size}, or smaller --model.widths, with another "
+        f"--run.dir; earlier checkpoints are whole"
+    ):
         with checkpoint.writing(directory.checkpoints) as writer:
             state, program = prepare(
                 session.recipe,
-                session.splits,
+                session.train_data,
+                session.splits.test,
                 config.train,
                 max_steps=config.run.log_every,
                 total_steps=config.total_steps,
             )
             state = resumption.restore_latest(directory.checkpoints, state, config.total_steps, dataset_digest)
-            print(
+            output.say(
                 f"{param_count(state.params):,} parameters, {len(session.splits.train):,} training images, "
-                f"{config.total_steps:,} steps; compiled in {program.compile_seconds:.1f} s; writing {directory.path}",
-                flush=True,
+                f"{config.total_steps:,} steps; compiled in {program.compile_seconds:.1f} s; writing {directory.path}"
             )
             directory.append_session({"step": int(state.step), "run": settings["run"], **described})
             if config.run.profile:
                 steps = profiling.parts(config.run.profile, config.run.log_every)
-                profiling.trace(program.chunk, state, program.train_data, steps, directory.path / "profile")
+                profiling.trace(program.chunk, state, session.train_data, steps, directory.path / "profile")
             state = _train(session, program, state, writer, origin)
             writer.wait()
         scores = results.score(
@@ -107,17 +121,14 @@ def _train_and_score(session: Session) -> dict[str, Any]:
 
 
 @contextmanager
-def _blaming_memory(batch_size: int) -> Iterator[None]:
+def _blaming_memory(remedy: str) -> Iterator[None]:
     """Turns XLA's word for a full device into an error that says what to do."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise DeviceMemoryError(
-            f"the device is out of memory at --train.batch-size {batch_size}: choose a smaller one, or "
-            f"smaller --model.widths, with another --run.dir; earlier checkpoints are whole"
-        ) from error
+        raise DeviceMemoryError(f"the device is out of memory: {remedy}") from error
 
 
 def _stops(config: Config, start: int) -> Iterator[Stop]:
@@ -151,7 +162,7 @@ def _train(
         epochs_per_step = config.train.batch_size / len(session.splits.train)
         log = MetricsLog(session.directory, shown, program.learning_rates, epochs_per_step, step)
         for stop in _stops(config, step):
-            state, rows = program.chunk(state, program.train_data, jax.device_put(np.int32(stop.step - step)))
+            state, rows = program.chunk(state, session.train_data, jax.device_put(np.int32(stop.step - step)))
             # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
             log.dispatched(step, stop.step, rows)
             step = stop.step

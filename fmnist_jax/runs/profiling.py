@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import Batch, TrainChunk
+from fmnist_jax.system import output
 
 
 def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int], directory: Path) -> None:
@@ -27,7 +28,7 @@ def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int
         for steps in parts:
             own, _ = chunk(own, data, jnp.int32(steps))
         jax.block_until_ready(own)
-    print(f"traced training steps; look at them with: xprof --logdir {directory}", flush=True)
+    output.say(f"traced training steps; look at them with: xprof --logdir {directory}")
 
 
 def parts(total: int, most: int) -> Iterator[int]:

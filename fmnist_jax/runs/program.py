@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fmnist_jax.config.schema import TrainConfig
-from fmnist_jax.data.dataset import Splits, padded_batches
+from fmnist_jax.data.dataset import Dataset, padded_batches
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
 from fmnist_jax.functional.recipe import Recipe
@@ -20,8 +20,6 @@ from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
 class Program(NamedTuple):
     """What a run computes with."""
 
-    train_data: Batch
-    """All training images, on the device."""
     learning_rates: np.ndarray
     """f32[total_steps]."""
     chunk: TrainChunk
@@ -31,13 +29,14 @@ class Program(NamedTuple):
 
 
 def prepare(
-    recipe: Recipe, splits: Splits, train: TrainConfig, *, max_steps: int, total_steps: int
+    recipe: Recipe, train_data: Batch, test: Dataset, train: TrainConfig, *, max_steps: int, total_steps: int
 ) -> tuple[TrainState, Program]:
-    """Puts the training images on the device, initialises the state, and compiles.
+    """Initialises the state, and compiles.
 
     Args:
       recipe: what to train.
-      splits: on what.
+      train_data: all training images, on the device.
+      test: what is evaluated.
       train: batch sizes and seed.
       max_steps: the longest chunk.
       total_steps: of the run.
@@ -46,14 +45,12 @@ def prepare(
     predict = make_predict(recipe.model)
     start = time.perf_counter()
     key = jax.random.key(train.seed)
-    train_data = jax.device_put(Batch(splits.train.images, splits.train.labels))
-    eval_batch = next(padded_batches(splits.test, train.eval_batch_size))
+    eval_batch = next(padded_batches(test, train.eval_batch_size))
     init = jax.jit(recipe.init).lower(key)
     state = init.compile(compiler_options={**FOR_ONE_CALL})(key)
     weights = weights_to_score(state)
     for_training, for_evaluation = compiler_options("training"), compiler_options("evaluation")
     program = Program(
-        train_data=train_data,
         # All of them now, because a computation in the loop would wait for the chunk that is running.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(total_steps))),
         chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(for_training),

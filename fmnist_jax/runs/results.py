@@ -15,6 +15,7 @@ from fmnist_jax.functional.state import TrainState, Weights, param_count
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.trained import predict_all
+from fmnist_jax.system import output
 from fmnist_jax.system.storage import write_text
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         summary["preset"], f"--preset {summary['preset']} --train.seed {summary['seed'] + 1}"
     )
     mirrored = summary["test_accuracy_mirrored"]
-    print(
+    output.say(
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
         f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s"
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"

@@ -1,6 +1,5 @@
 """Whether and from where a run goes on: what must be the same, what is damaged, and the newest checkpoint."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
@@ -11,6 +10,7 @@ from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.system import output
 
 
 def refuse_other_run(directory: RunDirectory, config: Config) -> None:
@@ -45,7 +45,7 @@ def warn_of_damage(directory: RunDirectory, saves: Iterable[int]) -> None:
       CheckpointError: no checkpoint is left though the run has got past one.
     """
     for problem in checkpoint.set_aside_damaged(directory.checkpoints):
-        print(f"warning: {problem}; moved to {directory.path / 'damaged'}", file=sys.stderr)
+        output.warn(f"warning: {problem}; moved to {directory.path / 'damaged'}")
     records = directory.records()
     # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
     second = next(islice(saves, 1, None), None)
@@ -67,7 +67,7 @@ def restore_latest(directory: Path, state: TrainState, total_steps: int, dataset
     if not saved:
         return state
     refuse_other_data(directory, saved[-1], dataset_digest)
-    print(f"going on from step {saved[-1]} of {total_steps}")
+    output.say(f"going on from step {saved[-1]} of {total_steps}")
     return checkpoint.restore(directory, saved[-1], like=state)
 
 

@@ -1,42 +1,91 @@
 """One process to a directory."""
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from fmnist_jax.errors import RunInUseError
+import portalocker
+from portalocker import LockFlags
+
+from fmnist_jax.errors import FmnistError, RunInUseError
+from fmnist_jax.system import output
+from fmnist_jax.system.storage import reason, remedy
 
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Holds a run directory against other processes.
+    """Holds a run directory against other processes, or warns that its file system has no locks.
 
     The operating system lets go of the lock when its holder ends, however it ends, so none is ever stale.
 
     Raises:
       RunInUseError: another process holds it; the message names that process.
+      FmnistError: the lock file cannot be opened.
     """
-    with (directory / ".lock").open("a+") as file:
+    with _opened(directory / ".lock", "--run.dir") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+        except portalocker.AlreadyLocked as error:
             raise RunInUseError(
-                f"{directory} is in use by {holder}: wait for it, stop it, or choose another --run.dir"
+                f"{directory} is in use by {_holder(file)}: wait for it, stop it, or choose another --run.dir"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        except portalocker.LockException as error:
+            _go_on_without(directory, error)
+        if file.writable():
+            _sign(file)
         yield
 
 
 @contextmanager
 def in_turn(directory: Path) -> Iterator[None]:
-    """Holds a directory against other processes that call this, after waiting for those that came before."""
-    with (directory / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Holds a data directory against other processes that call this, after waiting for those that came before.
+
+    Raises:
+      FmnistError: the lock file cannot be opened.
+    """
+    with _opened(directory / ".lock", "--data.dir") as file:
+        try:
+            portalocker.lock(file, LockFlags.EXCLUSIVE)
+        except portalocker.LockException as error:
+            _go_on_without(directory, error)
         yield
+
+
+def _opened(path: Path, flag: str) -> IO[str]:
+    """Opens a lock file, which another user may have made: one that can be read can be locked, too."""
+    for mode in ("a+", "r"):
+        try:
+            return path.open(mode)
+        except PermissionError as error:
+            problem: OSError = error
+        except OSError as error:
+            problem = error
+            break
+    raise FmnistError(
+        f"{path} cannot be opened ({reason(problem)}): {remedy(problem)} or choose another {flag}"
+    ) from problem
+
+
+def _go_on_without(directory: Path, error: portalocker.LockException) -> None:
+    """Says what nothing guards any more; the files are written whole, so one process alone is as safe as ever."""
+    output.warn(
+        f"warning: the file system of {directory} has no locks ({' '.join(str(error.__cause__ or error).split())}): "
+        f"see to it that no other process works there"
+    )
+
+
+def _holder(file: IO[str]) -> str:
+    with suppress(OSError):  # where a lock keeps others from reading
+        file.seek(0)
+        return file.read().strip() or "another process"
+    return "another process"
+
+
+def _sign(file: IO[str]) -> None:
+    """Writes whose lock it is, at once; a full disk leaves it unsigned."""
+    with suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -1,6 +1,8 @@
 """Writing files whole or not at all, and refusing a place to write to before any work is done for it."""
 
+import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,11 +19,21 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
     Raises:
       FmnistError: as the given type; it cannot, and `flag` would name another.
     """
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not existing.is_dir():
+    try:
+        # lexists: a symbolic link that leads nowhere is there, too.
+        existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
+        if existing.is_symlink() and not existing.exists():
+            raise error(
+                f"{existing} is a symbolic link to {existing.readlink()}, where nothing is: make that directory or "
+                f"choose another {flag}"
+            )
+        found = existing.stat()
+    except OSError as problem:
+        raise error(f"{path} cannot be used ({reason(problem)}): choose another {flag}") from problem
+    if not stat.S_ISDIR(found.st_mode):
         raise error(f"{existing} is a file, not a directory: choose another {flag}")
-    if not os.access(existing, os.W_OK):
-        raise error(f"{existing} cannot be written: change its permissions or choose another {flag}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise error(f"{existing} cannot be written{_owner(existing)}: change its permissions or choose another {flag}")
 
 
 def make_directory(path: Path) -> None:
@@ -69,5 +81,31 @@ def write_figure(path: Path, figure: "Figure") -> None:
 def unwritten(path: Path, error: OSError) -> FmnistError:
     """The error of a file that cannot be written."""
     return FmnistError(
-        f"cannot write {path} ({error.strerror}): free space there and start again with the same directory"
+        f"cannot write {path} ({reason(error)}): {remedy(error)} and start again with the same directory"
     )
+
+
+def reason(error: OSError) -> str:
+    """Why something failed, in the system's words."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def remedy(error: OSError) -> str:
+    """What mends it, as the beginning of an advice."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free space (df -h) or files (df -i) there"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "give yourself permission"
+    if error.errno == errno.EROFS:
+        return "mount it for writing"
+    if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
+        return "check the disk or the network drive"
+    return "mend that"
+
+
+def _owner(path: Path) -> str:
+    """Whose a directory is that is not one's own, as a part of a sentence."""
+    try:
+        return "" if path.stat().st_uid == os.geteuid() else f", it is {path.owner()}'s"
+    except (OSError, KeyError, NotImplementedError, AttributeError):  # no such system, no such name
+        return ""

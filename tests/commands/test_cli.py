@@ -2,6 +2,7 @@ import contextlib
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -176,14 +177,59 @@ cli.run_command(lambda _: asyncio.run(write_all()))
     assert (done.returncode, done.stderr) == (2, "error: cannot write\n")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
+def test_a_reader_that_goes_away_ends_a_command_as_it_ends_most_programs() -> None:
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
     command = [sys.executable, "-m", "fmnist_jax.train", "--print-config"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     os.close(write)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")  # noqa: PTH110
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["train", "--print-config"], ["train", "--help"], ["--version"], []])
+def test_what_was_asked_for_and_cannot_be_printed_is_an_error_of_one_line(
+    arguments: list[str], unbuffered: str
+) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]),
+        "PYTHONUNBUFFERED": unbuffered,
+    }
+    command = [sys.executable, "-m", "fmnist_jax", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: standard output cannot be written (No space left on device)")
+
+
+def test_a_working_directory_that_has_been_deleted_is_said(tmp_path: Path) -> None:
+    script = "import os, sys; from fmnist_jax.commands import cli; os.rmdir(os.getcwd()); cli.run_command(lambda _: 0)"
+    (tmp_path / "gone").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the working directory cannot be found")
+
+
+def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", lambda number, handler: set_to.update({number: handler}))
+    for before, after in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
+        set_to.clear()
+        monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
+        cli._let_signals_end_the_process()
+        assert set_to == after
 
 
 CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")

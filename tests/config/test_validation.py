@@ -6,8 +6,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, Range, TrainConfig
+from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 from fmnist_jax.config.validation import validate
+from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 
 SECTIONS = ("data", "model", "optim", "augment", "train", "run")
@@ -195,5 +196,5 @@ def test_mixing_needs_two_images_in_a_batch(name: str, augment: AugmentConfig) -
 
 def test_a_switch_is_true_or_false() -> None:
     config = Config(run=replace(Config().run, tensorboard="yes"))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=r"^--run\.tensorboard is yes: choose true or false$"):
+    with pytest.raises(ConfigError, match=r"^--run\.tensorboard is 'yes' \(str\): choose true or false$"):
         validate(config)

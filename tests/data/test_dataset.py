@@ -2,14 +2,7 @@
 
 import hashlib
 import itertools
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import fmnist_jax
 from fmnist_jax.config.schema import DataConfig, ModelConfig, OptimConfig
 from fmnist_jax.data import dataset, synthetic
 from fmnist_jax.data.dataset import Dataset, Splits
@@ -190,138 +182,3 @@ def test_padded_batches_show_every_example_once_and_mark_the_rest(size: int, bat
     np.testing.assert_array_equal(labels[:size], examples.labels)
     assert (labels[size:] == -1).all()
     assert not images[size:].any()
-
-
-ARRAYS = {
-    "train_images": draw(12, 1).images,
-    "train_labels": draw(12, 1).labels,
-    "test_images": draw(4, 2).images,
-    "test_labels": draw(4, 2).labels,
-}
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Puts small arrays in the place of TFDS's, and lists the directories that they were prepared in."""
-    prepared: list[Path] = []
-
-    def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
-        (data_dir / "fashion_mnist").mkdir(parents=True, exist_ok=True)
-        prepared.append(data_dir)
-        return {name: array.copy() for name, array in ARRAYS.items()}
-
-    tfds = SimpleNamespace(load=load)
-    monkeypatch.setattr(fmnist_jax.data, "fashion_mnist", tfds, raising=False)
-    return prepared
-
-
-def load(directory: Path) -> Splits:
-    """Loads what must be the arrays of `decoded`, whatever lay in the directory."""
-    splits = dataset.load(DataConfig(dir=directory, validation_size=0))
-    for name, array in ARRAYS.items():
-        split, kind = name.split("_")
-        np.testing.assert_array_equal(getattr(getattr(splits, split), kind), array, strict=True)
-    return splits
-
-
-def test_decoded_copy_is_made_once_and_memory_mapped(tmp_path: Path, decoded: list[Path]) -> None:
-    assert isinstance(load(tmp_path).test.images, np.memmap)
-    assert isinstance(load(tmp_path).test.images, np.memmap)
-    assert decoded == [tmp_path]
-    assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == ["decoded-3.0.1"]
-
-
-Damage = Callable[[bytes], bytes]
-
-
-@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "digests.json"])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        pytest.param(lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:], id="byte"),
-        pytest.param(lambda raw: raw[: len(raw) // 2], id="half"),
-        pytest.param(lambda _: b"", id="empty"),
-        pytest.param(lambda _: b"[]", id="other"),
-        pytest.param(None, id="missing"),
-    ],
-)
-def test_damaged_copy_is_not_believed_but_replaced(
-    name: str, damage: Damage | None, tmp_path: Path, decoded: list[Path]
-) -> None:
-    load(tmp_path)
-    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / name
-    raw = path.read_bytes()
-    path.unlink() if damage is None else path.write_bytes(damage(raw))
-    load(tmp_path)
-    assert len(decoded) == 2
-    assert path.read_bytes() == raw
-
-
-@pytest.mark.parametrize("flip", [1, 8, 32])
-def test_no_byte_of_an_array_file_can_change_unnoticed(flip: int, tmp_path: Path, decoded: list[Path]) -> None:
-    load(tmp_path)
-    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / "test_labels.npy"
-    raw = path.read_bytes()
-    for place in range(len(raw)):
-        path.write_bytes(raw[:place] + bytes([raw[place] ^ flip]) + raw[place + 1 :])
-        load(tmp_path)
-
-
-def test_copy_that_was_not_finished_is_not_believed(
-    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved: list[str] = []
-
-    def save_two_files_then_die(path: Path, array: np.ndarray) -> None:
-        saved.append(path.name)
-        path.touch()
-        if len(saved) == 3:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(np, "save", save_two_files_then_die)
-        with pytest.raises(KeyboardInterrupt):
-            load(tmp_path)
-    assert not (tmp_path / "fashion_mnist" / "decoded-3.0.1").exists()
-    load(tmp_path)
-    load(tmp_path)
-    assert len(decoded) == 2
-
-
-def test_full_disk_is_one_line(tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path, array: np.ndarray) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "save", fail)
-    with pytest.raises(DataError, match=r"No space left on device.*--data\.dir") as caught:
-        load(tmp_path)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, decoded: list[Path]) -> None:
-    load(tmp_path)
-    code = (
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from fmnist_jax import DataConfig, load\n"
-        f"splits = load(DataConfig(dir=Path({str(tmp_path)!r}), raw_dir=Path('/nonexistent'), validation_size=0))\n"
-        "loaded = {'tensorflow_datasets', 'tensorflow', 'fmnist_jax.data.fashion_mnist'} & set(sys.modules)\n"
-        "print(json.dumps([splits.test.labels.tolist(), sorted(loaded)]))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert json.loads(done.stdout) == [ARRAYS["test_labels"].tolist(), []]
-
-
-def test_directories_come_from_the_configuration_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FMNIST_DATA_DIR", "FMNIST_RAW_DIR", "TFDS_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    assert dataset.data_dir(DataConfig()) == Path.home() / "tensorflow_datasets"
-    assert dataset.raw_dir(DataConfig()) is None
-    for name, value in (("TFDS_DATA_DIR", "/tfds"), ("FMNIST_DATA_DIR", "/fmnist"), ("FMNIST_RAW_DIR", "~/raw")):
-        monkeypatch.setenv(name, value)
-        if name.endswith("DATA_DIR"):
-            assert dataset.data_dir(DataConfig()) == Path(value)
-    assert dataset.raw_dir(DataConfig()) == Path.home() / "raw"
-    assert dataset.data_dir(DataConfig(dir=Path("here"))) == Path.cwd() / "here"
-    assert dataset.raw_dir(DataConfig(raw_dir=Path("here"))) == Path.cwd() / "here"

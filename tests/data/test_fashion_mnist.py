@@ -1,6 +1,7 @@
 """Fashion-MNIST on disk: the original files read by hand are the oracle for what comes through TFDS."""
 
 import gzip
+import json
 import shutil
 import socket
 import struct
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import urllib3.util.connection
 from hypothesis import given, settings
 from hypothesis.extra import numpy as st_numpy
+from tensorflow_datasets.core.download import resource
 from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.config.schema import DataConfig
@@ -127,7 +130,7 @@ def test_no_network_is_said_at_once_with_the_way_round_it(
 
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(socket, "create_connection", fail)
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", fail)
     # Reached, TFDS would retry for minutes.
     monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", lambda *_, **__: pytest.fail("retries"))
     message = refused(tmp_path / "data", None)
@@ -142,13 +145,38 @@ def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None
         fashion_mnist.load(tmp_path / "file" / "data", raw_dir)
 
 
-def test_a_damaged_description_of_what_was_prepared_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_preparation_is_one_line_that_has_nothing_deleted(tmp_path: Path) -> None:
     version = tmp_path / "fashion_mnist" / "3.0.1"
     version.mkdir(parents=True)
-    (version / "dataset_info.json").write_text('{"name": "fashion')
-    with pytest.raises(DataError) as caught:
-        dataset.load(DataConfig(dir=tmp_path))
+    (version / "dataset_info.json").write_text('{"name": "fashion_mnist", "fileFormat": "array_record"}')
+    with pytest.raises(DataError, match=r"--data\.dir") as caught:
+        dataset.load(DataConfig(dir=tmp_path, raw_dir=tmp_path / "none"))
     assert len(str(caught.value).splitlines()) == 1
+    assert "delete" not in str(caught.value)
+
+
+def test_beside_what_tensorflow_has_prepared_another_is_prepared_from_the_same_downloads(
+    raw_dir: Path, tmp_path: Path
+) -> None:
+    version = tmp_path / "fashion_mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    (version / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
+    _as_tfds_downloads(raw_dir, tmp_path / "downloads")
+    before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
+    splits = dataset.load(DataConfig(dir=tmp_path))  # from the downloads alone: no raw_dir is named
+    assert [len(split) for split in splits] == [55_000, 5_000, 10_000]
+    assert {path: path.stat().st_mtime_ns for path in version.rglob("*")} == before
+    assert (tmp_path / "fmnist_jax" / "fashion_mnist" / "3.0.1" / "dataset_info.json").is_file()
+
+
+def _as_tfds_downloads(raw_dir: Path, downloads: Path) -> None:
+    """Puts the original files where TFDS keeps what it has downloaded."""
+    downloads.mkdir()
+    for url, info in fashion_mnist._listed().items():
+        path = downloads / resource.get_dl_fname(url, info.checksum)
+        path.write_bytes((raw_dir / url.rpartition("/")[2]).read_bytes())
+        described = {"urls": [url], "original_fname": url.rpartition("/")[2]}
+        resource.get_info_path(path).write_text(json.dumps(described))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 STEPS = 60
 TIMEOUT = 120.0  # seconds; far more than a run takes on a busy machine
 
-_TINY = (
+TINY = (
     *("--data.name", "synthetic", "--data.synthetic-train-size", "512", "--data.synthetic-test-size", "50"),
     *("--data.validation-size", "32", "--model.family", "plain", "--model.dropout", "0.3"),
     *("--model.widths", "4", "4", "--model.depths", "1", "1"),
@@ -41,19 +41,23 @@ class Lab:
 
     folder: Path
 
+    def command(self, *arguments: str, save_delay: float = 0.0, log_delay: float = 0.0) -> list[str]:
+        """The command line of a run, slowed by so many seconds a save and a log line."""
+        return [sys.executable, "-m", "tests.faults.slowed", str(save_delay), str(log_delay), *TINY, *arguments]
+
     def start(
-        self, run: Path, *arguments: str, save_delay: float = 0.0, log_delay: float = 0.0
+        self, run: Path, *arguments: str, save_delay: float = 0.0, log_delay: float = 0.0, **options: Any
     ) -> subprocess.Popen[str]:
-        """Starts (or goes on with) a run, slowed by so many seconds a save and a log line."""
-        command = [sys.executable, "-m", "tests.faults.slowed", str(save_delay), str(log_delay), *_TINY]
+        """Starts (or goes on with) a run, with options for `Popen` in place of its pipes."""
         return subprocess.Popen(
-            [*command, "--run.dir", str(run), *arguments],
-            cwd=ROOT,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            self.command("--run.dir", str(run), *arguments, save_delay=save_delay, log_delay=log_delay),
+            **{**self.options(), **options},
         )
+
+    def options(self) -> dict[str, Any]:
+        """How a run is started: heard through pipes."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return {"cwd": ROOT, "env": self.environment(), **pipes}
 
     def finish(self, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Starts a run and waits for its end."""
@@ -91,6 +95,7 @@ class Lab:
         """The process's environment, with the compilation cache and without what would change a run."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FMNIST_", "XLA_", "JAX_"))}
         cache = {
+            "PYTHONPATH": str(ROOT),
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }

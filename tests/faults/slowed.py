@@ -4,6 +4,7 @@
 """
 
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -40,4 +41,6 @@ def _slow_down(save_delay: float, log_delay: float) -> None:
 if __name__ == "__main__":
     _slow_down(float(sys.argv[1]), float(sys.argv[2]))
     del sys.argv[1:3]
+    # As a shell in the foreground starts it; these tests may run in the background, where SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.run_command(train.main)

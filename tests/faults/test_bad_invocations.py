@@ -1,234 +1,31 @@
 """Bad invocations: each is refused by exit code 2 and one line on stderr, and leaves no new file behind."""
 
-import gzip
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import to_dict
-from tests.faults.harness import ROOT
+from tests.faults.arguments import ARGUMENTS
+from tests.faults.invocations import Refusal, is_refusal, refuse
+from tests.faults.surroundings import SURROUNDINGS
 
-_LIMIT = 30.0  # seconds; each takes one or two on an idle machine, and several run at once here
-_FILES = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Arguments (`{here}` is an empty folder), a word that the message must have, and what to prepare."""
-
-    arguments: str
-    says: str
-    prepare: Callable[[Path], None] = lambda _: None
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def _file(here: Path) -> None:
-    (here / "file").write_text("not a directory")
-
-
-def _raw_files(content: bytes) -> Callable[[Path], None]:
-    def write(here: Path) -> None:
-        (here / "raw").mkdir()
-        for name in _FILES:
-            (here / "raw" / name).write_bytes(content)
-
-    return write
-
-
-def _one_raw_file(here: Path) -> None:
-    (here / "raw").mkdir()
-    (here / "raw" / _FILES[0]).write_bytes(gzip.compress(b"\0\0\x08\x03"))
-
-
-def _run_directory(config: str) -> Callable[[Path], None]:
-    def write(here: Path) -> None:
-        (here / "run").mkdir()
-        (here / "run" / "config.json").write_text(config)
-
-    return write
-
-
-def _no_config(here: Path) -> None:
-    (here / "run" / "checkpoints" / "40").mkdir(parents=True)
-
-
-def _damaged_checkpoint(here: Path) -> None:
-    _run_directory(json.dumps(to_dict(PRESETS["demo"])))(here)
-    (here / "run" / "checkpoints" / "40").mkdir(parents=True)
-
-
-_DEMO = json.dumps(to_dict(PRESETS["demo"]))
-_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
-_NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}
-
-CASES = [
-    Case("--train.epoch 3", "--train.epochs"),
-    Case("--optim.learning-rate 0.1", "Unrecognized"),
-    Case("--lr 0.1", "Unrecognized"),
-    Case("train", "Unrecognized"),
-    Case("--preset", "--preset"),
-    Case("--preset none", "standard"),
-    Case("--preset=", "standard"),
-    Case("--preset Fast", "fast"),
-    Case("--train.epochs", "--train.epochs"),
-    Case("--train.epochs three", "three"),
-    Case("--train.epochs 1.5", "1.5"),
-    Case("--train.epochs 0", "[1, 100000]"),
-    Case("--train.epochs -1", "[1, 100000]"),
-    Case("--train.epochs 100001", "[1, 100000]"),
-    Case("--train.batch-size 0", "--train.batch-size"),
-    Case("--train.batch-size 65537", "--train.batch-size"),
-    Case("--train.batch-size 60000", "55000"),
-    Case("--train.eval-batch-size 0", "--train.eval-batch-size"),
-    Case("--train.seed -1", "--train.seed"),
-    Case("--train.seed 4294967296", "--train.seed"),
-    Case("--train.label-smoothing 1.0", "[0, 1)"),
-    Case("--train.label-smoothing -0.1", "[0, 1)"),
-    Case("--augment.crop-padding 15", "[0, 14]"),
-    Case("--augment.mixup-alpha 1 --augment.cutmix-alpha 1", "choose 0 for one of them"),
-    Case("--augment.erase-probability 1.1", "[0, 1]"),
-    Case("--model.family plain --model.stochastic-depth 0.1", "--model.family resnet"),
-    Case("--model.family plain --model.stem full", "--model.family resnet"),
-    Case("--model.stem stride", "pooled"),
-    Case("--model.family inception", "plain"),
-    Case("--augment.crop-padding -1", "[0, 14]"),
-    Case("--train.eval-every 0", "--train.eval-every"),
-    Case("--augment.flip yes", "yes"),
-    Case("--train.epochs 100000 --train.batch-size 1", "2**31"),
-    Case("--optim.name rmsprop", "rmsprop"),
-    Case("--optim.schedule linear", "linear"),
-    Case("--optim.peak-lr 0", "--optim.peak-lr"),
-    Case("--optim.peak-lr -0.1", "--optim.peak-lr"),
-    Case("--optim.peak-lr nan", "--optim.peak-lr"),
-    Case("--optim.peak-lr inf", "--optim.peak-lr"),
-    Case("--optim.peak-lr 0,1", "0,1"),
-    Case("--optim.warmup 1.1", "--optim.warmup"),
-    Case("--optim.warmup -0.1", "--optim.warmup"),
-    Case("--optim.final-lr 2", "--optim.final-lr"),
-    Case("--optim.momentum 1", "[0, 1)"),
-    Case("--optim.weight-decay -1e-4", "--optim.weight-decay"),
-    Case("--optim.weight-decay 11", "--optim.weight-decay"),
-    Case("--optim.clip-norm -1", "--optim.clip-norm"),
-    Case("--model.dropout 1.0", "[0, 1)"),
-    Case("--model.dropout -0.5", "[0, 1)"),
-    Case("--model.dtype float8", "float8"),
-    Case("--model.dtype float16", "float16"),
-    Case("--model.widths 0 8 8", "--model.widths"),
-    Case("--model.widths 8 8 5000", "--model.widths"),
-    Case("--model.widths", "--model.widths"),
-    Case("--model.widths 8 8", "--model.depths"),
-    Case("--model.widths a b c", "--model.widths"),
-    Case("--model.widths 8 8 8 8 8 --model.depths 1 1 1 1 1", "one to four"),
-    Case("--model.depths 0 1 1", "--model.depths"),
-    Case("--model.batch-norm-momentum 1", "--model.batch-norm-momentum"),
-    Case("--data.name mnist", "mnist"),
-    Case("--data.validation-size 60000", "60000"),
-    Case("--data.validation-size -5", "--data.validation-size"),
-    Case("--data.seed -1", "--data.seed"),
-    Case("--data.name synthetic --data.synthetic-train-size 5", "--data.synthetic-train-size"),
-    Case("--data.name synthetic --data.synthetic-test-size 0", "--data.synthetic-test-size"),
-    Case("--data.name synthetic --data.synthetic-train-size 4000", "validation"),
-    Case("--run.log-every 0", "--run.log-every"),
-    Case("--run.checkpoint-every 0", "--run.checkpoint-every"),
-    Case("--run.progress fancy", "fancy"),
-    Case("--train.epochs 0 --model.dropout 1.0 --optim.momentum 2", "--model.dropout"),
-    Case("--train.epochs x --optim.name rmsprop --lr 1 --model.dropout 2", "--model.dropout is 2.0"),
-    Case("--preset demo --run.dir {here}/file", "file", _file),
-    Case("--preset demo --run.dir {here}/file/run", "file", _file),
-    Case("--preset demo --run.dir /proc/run", "/proc"),
-    Case("--preset fast --run.dir {here}/run", "another configuration", _run_directory(_DEMO)),
-    Case("--preset demo --train.seed 1 --run.dir {here}/run", "train.seed: 0 -> 1", _run_directory(_DEMO)),
-    Case("--run.dir {here}/run --train.epochs 9", "train.epochs: 4 -> 9", _run_directory(_DEMO)),
-    Case("--run.dir {here}/run", "config.json", _run_directory('{"preset": "demo"')),
-    Case("--run.dir {here}/run", "other sections", _run_directory(_OLD)),
-    Case("--preset demo --run.dir {here}/run", "no config.json", _no_config),
-    Case("--data.dir {here}/data --data.raw-dir {here}/none", _FILES[0]),
-    Case("--data.dir {here}/data", _FILES[0], environment={"FMNIST_RAW_DIR": "{here}/none"}),
-    Case("--data.dir {here}/data --data.raw-dir {here}/file", _FILES[0], _file),
-    Case("--data.dir {here}/data --data.raw-dir {here}/raw", "SHA-256", _raw_files(b"<!DOCTYPE html><html></html>")),
-    Case("--data.dir {here}/data --data.raw-dir {here}/raw", "SHA-256", _raw_files(b"")),
-    Case("--data.dir {here}/data --data.raw-dir {here}/raw", "SHA-256", _one_raw_file),
-    Case("--data.dir {here}/file --data.raw-dir {here}/none", "file", _file),
-    Case("--data.raw-dir {here}/none", "file", _file, {"FMNIST_DATA_DIR": "{here}/file/data"}),
-    Case("--data.dir {here}/data", "--data.raw-dir", environment=_NO_NETWORK),
-]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What an invocation did."""
-
-    code: int
-    errors: str
-    seconds: float
-    before: frozenset[str]
-    after: frozenset[str]
-
-
-def _refuse(case: Case, here: Path) -> Refusal:
-    here.mkdir()
-    case.prepare(here)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FMNIST_")}
-    environment |= {name: value.format(here=here) for name, value in case.environment.items()}
-    environment |= {
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(here),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MPLCONFIGDIR": str(here.parent / "matplotlib"),
-        # What takes long to compile is kept, which a slow machine would show in the listing.
-        "XDG_CACHE_HOME": str(here.parent / "cache"),
-    }
-    before, start = _listing(here), time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "fmnist_jax.train", *case.arguments.format(here=here).split()],
-        cwd=here,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=_LIMIT,
-        check=False,
-    )
-    return Refusal(done.returncode, done.stderr, time.monotonic() - start, before, _listing(here))
-
-
-def _listing(here: Path) -> frozenset[str]:
-    return frozenset(str(path.relative_to(here)) for path in here.rglob("*"))
+CASES = [*ARGUMENTS, *SURROUNDINGS]
 
 
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> list[Refusal]:
     folder = tmp_path_factory.mktemp("bad")
     with ThreadPoolExecutor(max_workers=2) as pool:
-        return list(pool.map(lambda pair: _refuse(pair[1], folder / str(pair[0])), enumerate(CASES)))
+        return list(pool.map(lambda pair: refuse(pair[1], folder / str(pair[0])), enumerate(CASES)))
 
 
-def test_there_are_at_least_sixty_cases() -> None:
-    assert len({(case.arguments, case.prepare, *case.environment) for case in CASES}) >= 60
+def test_there_are_at_least_a_hundred_and_thirty_different_cases() -> None:
+    assert len({(case.command, case.arguments, case.prepare, *case.environment.items()) for case in CASES}) >= 130
 
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: CASES[index].arguments[:60] or "none")
 def test_a_bad_invocation_is_refused_in_one_line_and_leaves_nothing(refusals: list[Refusal], index: int) -> None:
     case, refusal = CASES[index], refusals[index]
-    assert refusal.code == 2, refusal.errors
-    lines = refusal.errors.splitlines()
-    assert len(lines) == 1, refusal.errors
-    assert lines[0].startswith("error: ")
-    assert case.says in lines[0]
-    assert refusal.after == refusal.before
+    assert is_refusal(case, refusal), refusal
 
 
 def test_values_of_every_kind_that_are_wrong_are_named_at_once(refusals: list[Refusal]) -> None:

@@ -1,7 +1,11 @@
 """The run directory: whole files, lines that survive a kill, and places that cannot be written."""
 
+import errno
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import to_dict
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.views import scores
 
 
@@ -62,7 +66,7 @@ def test_replacing_a_file_leaves_no_other_behind(directory: RunDirectory) -> Non
     for value in (1, 2):
         directory.write_json("summary.json", {"value": value})
     assert json.loads((directory.path / "summary.json").read_text()) == {"value": 2}
-    assert {path.name for path in directory.path.iterdir()} == {"figures", "summary.json"}
+    assert {path.name for path in directory.path.iterdir()} == {"summary.json"}
 
 
 def test_arrays_and_figures_are_written(directory: RunDirectory) -> None:
@@ -80,3 +84,45 @@ def test_a_file_that_cannot_be_written_is_named(directory: RunDirectory) -> None
     (directory.path / "predictions.npz").mkdir()
     with pytest.raises(FmnistError, match=r"cannot write .*predictions\.npz"):
         directory.save_arrays("predictions.npz", {"labels": np.arange(3)})
+
+
+def test_each_of_many_that_claim_a_name_at_once_gets_a_directory_of_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(claim, [tmp_path / "runs" / "fast"] * 16))
+    assert sorted(claimed) == sorted((tmp_path / "runs").iterdir())
+    assert {path.name for path in claimed} == {"fast", *(f"fast-{number}" for number in range(2, 17))}
+
+
+def test_a_claim_passes_over_whatever_has_the_name(tmp_path: Path) -> None:
+    (tmp_path / "fast").touch()
+    (tmp_path / "fast-2").symlink_to("nowhere")
+    assert claim(tmp_path / "fast") == tmp_path / "fast-3"
+
+
+def test_a_claim_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FmnistError, match=r"cannot make .*Not a directory.*choose another --run\.dir"):
+        claim(tmp_path / "file" / "runs" / "fast")
+
+
+def test_a_file_system_that_takes_few_files_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = os.statvfs(tmp_path)
+    fields = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**fields, "f_files": 1000, "f_favail": 30}))
+    with pytest.raises(FmnistError, match=r"room for 30 files more and the run needs 200: .*df -i"):
+        RunDirectory(tmp_path / "run").refuse_full_disk(1)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**fields, "f_files": 0, "f_favail": 0}))  # no limit
+    RunDirectory(tmp_path / "run").refuse_full_disk(1)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
+def test_a_file_that_may_not_be_read_is_one_line(
+    name: str, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(_: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", deny)
+    read = directory.read_config if name == "config.json" else directory.records
+    with pytest.raises(FmnistError, match=f"{name} cannot be read .Permission denied.: give yourself permission"):
+        read()

@@ -1,11 +1,15 @@
 import io
 import re
+import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from fmnist_jax.runs import display
+from fmnist_jax.system import output
 
 TRAINING: dict[str, Any] = {
     "step": 50,
@@ -25,7 +29,8 @@ def console(*, terminal: bool) -> Console:
 def shown(style: Any, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> str:
     """What reaches the screen of a console, without the codes that move its cursor and colour it."""
     screen = console(terminal=terminal)
-    monkeypatch.setattr(display, "Console", lambda: screen)
+    monkeypatch.setattr(display, "Console", lambda **_: screen)
+    monkeypatch.setattr(output.Unfailing, "isatty", lambda _: terminal)
     with display.display(style, total_steps=430, start_step=25) as opened:
         for record in records:
             opened.update(record)
@@ -53,7 +58,7 @@ def test_plain_lines_are_printed_one_for_each_record(
     style: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # either makes rich take anything for a terminal
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "1")
     with display.display(style, total_steps=430, start_step=0) as opened:
         opened.update(TRAINING)
         assert capsys.readouterr().out == display.describe(TRAINING) + "\n"
@@ -93,9 +98,21 @@ def test_a_bar_that_is_asked_for_works_without_a_terminal(monkeypatch: pytest.Mo
 
 def test_a_bar_gives_the_terminal_back_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = console(terminal=True)
-    monkeypatch.setattr(display, "Console", lambda: screen)
+    monkeypatch.setattr(display, "Console", lambda **_: screen)
     with pytest.raises(ValueError, match="diverged"), display.display("bar", 10, 0):
         raise ValueError("diverged")
     assert isinstance(screen.file, io.StringIO)
     hide, show = (screen.file.getvalue().rfind(f"\x1b[?25{switch}") for switch in "lh")
     assert 0 <= hide < show
+
+
+def test_a_screen_that_fails_is_given_up_and_every_record_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for style in ("plain", "bar"):
+        full = Path("/dev/full").open("w")  # noqa: SIM115 - closing it fails, too
+        monkeypatch.setattr(sys, "stdout", full)
+        with display.display(style, total_steps=430, start_step=0) as opened:
+            for record in (TRAINING, EVALUATION, TRAINING):
+                opened.update(record)
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()

@@ -3,36 +3,51 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from fmnist_jax.runs.interruption import InterruptionError, listen
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.fixture(autouse=True)
+def _in_the_foreground() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_previous_handlers_return(number: signal.Signals) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(each) for each in every]
     with listen() as requests:
         assert not requests.received
         os.kill(os.getpid(), number)
         assert requests.received is number
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(each) for each in every] == before
+
+
+def test_what_is_ignored_stays_ignored_as_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listen() as requests:
+            signal.raise_signal(signal.SIGHUP)
+            assert requests.received is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_does_what_it_did_before() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
-
     def interrupt_twice() -> None:
         with listen():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupt_twice()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_twice()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_return_after_an_error() -> None:

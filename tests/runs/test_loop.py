@@ -6,7 +6,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from fmnist_jax.data.dataset import load
-from fmnist_jax.errors import CheckpointError
+from fmnist_jax.errors import CheckpointError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop
@@ -226,3 +228,29 @@ def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
     assert lines[1].count("%") == 3
     assert str(path) in lines[2]
     assert lines[-1] == "next: python -m fmnist_jax.train --preset fast"
+
+
+def test_a_device_without_room_for_the_images_is_one_line_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
+
+    monkeypatch.setattr(jax, "device_put", fill)
+    with pytest.raises(DeviceMemoryError, match=r"out of memory: free it of other processes") as caught:
+        loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
+    assert len(str(caught.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_directory_a_run_takes_the_next_name_that_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
+    (tmp_path / "runs" / "demo-20200102-030405").mkdir(parents=True)
+    config = replace(_TINY, train=replace(_TINY.train, epochs=1), run=replace(_TINY.run, dir=None))
+    loop.run(config)
+    made = tmp_path / "runs" / "demo-20200102-030405-2"
+    assert json.loads((made / "config.json").read_text())["run"]["dir"] == "runs/demo-20200102-030405-2"
+    assert (made / "summary.json").exists()

@@ -12,6 +12,7 @@ from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfi
 from fmnist_jax.data.dataset import load
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.functional.train_step import Batch
 from fmnist_jax.runs.program import prepare
 
 _TINY = Config(
@@ -27,21 +28,23 @@ def test_the_learning_rates_are_those_of_the_schedule_at_each_step(
 ) -> None:
     config = replace(_TINY, optim=replace(_TINY.optim, schedule=name))
     total = config.total_steps
-    _, program = prepare(make_recipe(config), load(config.data), config.train, max_steps=5, total_steps=total)
+    train, _, test = load(config.data)
+    data = Batch(train.images, train.labels)
+    _, program = prepare(make_recipe(config), data, test, config.train, max_steps=5, total_steps=total)
     schedule = make_schedule(config.optim, total)
     assert program.learning_rates.shape == (total,) == (12,)
     np.testing.assert_allclose(program.learning_rates, [float(schedule(step)) for step in range(total)], rtol=1e-6)
 
 
 def test_the_compiled_functions_are_those_of_the_recipe() -> None:
-    recipe, splits = make_recipe(_TINY), load(_TINY.data)
-    state, program = prepare(recipe, splits, _TINY.train, max_steps=5, total_steps=12)
+    recipe, (train, _, test) = make_recipe(_TINY), load(_TINY.data)
+    data = jax.device_put(Batch(train.images, train.labels))
+    state, program = prepare(recipe, data, test, _TINY.train, max_steps=5, total_steps=12)
     assert int(state.step) == 0
-    np.testing.assert_array_equal(program.train_data.images, splits.train.images)
     assert program.compile_seconds > 0
-    step, step_once = recipe.step, recipe.sample(program.train_data, state.key, state.step, 16)
+    step, step_once = recipe.step, recipe.sample(data, state.key, state.step, 16)
     expected, _ = jax.jit(step)(state, step_once)
-    after, rows = program.chunk(state, program.train_data, jnp.int32(1))
+    after, rows = program.chunk(state, data, jnp.int32(1))
     assert rows.loss_sum.shape == (5,)
     for left, right in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)

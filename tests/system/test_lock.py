@@ -1,15 +1,18 @@
 """One process to a directory, whatever became of the one before."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
+import portalocker
 import pytest
 
-from fmnist_jax.errors import RunInUseError
+from fmnist_jax.errors import FmnistError, RunInUseError
 from fmnist_jax.system.lock import exclusive, in_turn
 
 
@@ -58,3 +61,65 @@ def test_a_turn_comes_when_the_holder_before_has_ended(tmp_path: Path) -> None:
         threading.Timer(0.3, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
         with in_turn(tmp_path):
             assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
+def test_a_file_system_without_locks_is_warned_of_and_used(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(portalocker.portalocker, "LOCKER", fail)
+    for held in (exclusive, in_turn):
+        with held(tmp_path):
+            pass
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"warning: the file system of {tmp_path} has no locks (")
+        assert os.strerror(number) in line
+        assert line.endswith("see to it that no other process works there")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, r"df -i\) there"),
+        (errno.EACCES, "give yourself permission"),
+        (errno.EROFS, "mount it for writing"),
+    ],
+)
+def test_a_lock_file_that_cannot_be_opened_is_one_line(
+    number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fail)
+    for held, flag in ((exclusive, "--run.dir"), (in_turn, "--data.dir")):
+        with (
+            pytest.raises(FmnistError, match=f"{os.strerror(number)}.*{advice} or choose another {flag}"),
+            held(tmp_path),
+        ):
+            pass
+
+
+def test_another_user_s_lock_file_is_locked_where_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".lock").write_text("process 1 on elsewhere")
+    open_file = Path.open
+
+    def only_read(path: Path, mode: str) -> Any:
+        if mode != "r":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_file(path, mode)
+
+    monkeypatch.setattr(Path, "open", only_read)
+    with (
+        exclusive(tmp_path),
+        pytest.raises(RunInUseError, match="in use by process 1 on elsewhere"),
+        exclusive(tmp_path),
+    ):
+        pass
+    monkeypatch.undo()
+    assert (tmp_path / ".lock").read_text() == "process 1 on elsewhere"

@@ -1,0 +1,55 @@
+"""Paths as people write them: with `~` for a home directory, as text, or as the address of something that is none."""
+
+import os
+import re
+from pathlib import Path
+
+from fmnist_jax.errors import ConfigError
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two letters at least, so that a drive is none
+_LONGEST_NAME = 255  # bytes, on Linux and macOS
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with `~` and `~user` replaced by that home directory, where it is known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def local(path: Path, flag: str) -> Path:
+    """A path on this machine.
+
+    Raises:
+      ConfigError: it is none; the message names `flag`.
+    """
+    path = expanded(path)
+    if (found := problem(path, flag)) is not None:
+        raise ConfigError(found)
+    return path
+
+
+def problem(path: Path, flag: str) -> str | None:
+    """What makes a path unusable on any machine, with the value and the remedy; None if nothing does.
+
+    Args:
+      path: as `expanded` returns it.
+      flag: that names it, for the message.
+    """
+    shown = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
+    if address := _ADDRESS.match(str(path)):
+        return (
+            f"{flag} is {shown}, an address ({address[1]}), not a folder on this machine: "
+            f"mount or copy it, and name that folder"
+        )
+    if path.parts and path.parts[0].startswith("~") and path == expanded(path):
+        return f"{flag} is {shown}, and no home directory of that name is known: give the full path"
+    if "\0" in str(path) or any(ord(character) < 32 for character in str(path)):
+        return f"{flag} is {shown}, which has a control character in it: rename it"
+    if any("\ud800" <= character <= "\udfff" for character in str(path)):
+        return f"{flag} is {shown}, which has a byte in it that is no UTF-8: rename it"
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > _LONGEST_NAME:
+        return f"{flag} has a name of {longest} bytes in it, and a file system takes {_LONGEST_NAME}: choose a shorter"
+    return None

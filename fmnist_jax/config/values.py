@@ -1,0 +1,55 @@
+"""The values of a configuration: plain ones of Python, whatever they were given as, and the ranges of the numbers."""
+
+import dataclasses
+import numbers
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fmnist_jax.config import paths
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that a numeric field may take, each bound included unless `open_` says otherwise."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(["[not self.open_low], ")]"[not self.open_high]
+        return f"{left}{self.low:.12g}, {self.high:.12g}{right}"
+
+
+class Section:
+    """A part of a configuration, whose fields are made plain when it is made."""
+
+    def __post_init__(self) -> None:
+        """Takes NumPy's scalars for Python's, lists for tuples, and text for the paths that it names."""
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass is what each subclass is
+            value = getattr(self, field.name)
+            named = field.type == Path | None and isinstance(value, str | os.PathLike)
+            object.__setattr__(self, field.name, paths.expanded(value) if named else plain(value))
+
+
+def plain(value: Any) -> Any:
+    """A number, truth value or sequence as Python's own; anything else, such as an array that JAX traces, as it is."""
+    if type(value).__module__ == "numpy":
+        return plain(value.tolist())
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    return value

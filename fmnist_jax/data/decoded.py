@@ -1,0 +1,94 @@
+"""The decoded copy of Fashion-MNIST beside TFDS's files: arrays to be mapped into memory, believed by their digests."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fmnist_jax.data import places
+from fmnist_jax.errors import DataError
+from fmnist_jax.system import output
+from fmnist_jax.system.storage import check_writable, reason, remedy
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
+    """Opens the decoded copy, making it first if there is none that can be believed.
+
+    What others have prepared is read where it lies, also in a directory that cannot be written.
+
+    Args:
+      data_dir: TFDS's data directory.
+      raw_dir: folder of the original files, if they have yet to be prepared.
+
+    Returns:
+      `train_images` u8[60000, 28, 28, 1], `train_labels` i32[60000], `test_images` u8[10000, 28, 28, 1] and
+      `test_labels` i32[10000], in TFDS's order.
+
+    Raises:
+      DataError: the data are missing, damaged or not to be had.
+    """
+    home = places.tfds_dir(data_dir)
+    cache = home / "fashion_mnist" / "decoded-3.0.1"
+    arrays = _open(cache)
+    if arrays is not None:
+        return arrays
+    if not _is_prepared(home):
+        check_writable(cache, "--data.dir", DataError)
+    from fmnist_jax.data import fashion_mnist  # imports TFDS, which takes seconds and is needed only here
+
+    decoded = fashion_mnist.load(data_dir, raw_dir)
+    try:
+        _write(cache, decoded)
+    except OSError as error:
+        output.warn(
+            f"warning: no decoded copy can be kept in {cache} ({reason(error)}), so each start decodes for some "
+            f"seconds: {remedy(error)}, or choose another --data.dir"
+        )
+    return _open(cache) or decoded
+
+
+def _is_prepared(home: Path) -> bool:
+    try:
+        return (home / "fashion_mnist" / "3.0.1" / "dataset_info.json").is_file()
+    except OSError:
+        return False
+
+
+def _open(cache: Path) -> dict[str, np.ndarray] | None:
+    """Maps the arrays of a decoded copy into memory, or returns None if any file differs from its digest."""
+    try:
+        known = json.loads((cache / "digests.json").read_text())
+        if any(_digest(cache / f"{name}.npy") != known[name] for name in _ARRAYS):
+            return None
+        return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a decoded copy under another name first, so that a kill half-way leaves nothing to be believed."""
+    unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        for name, array in arrays.items():
+            np.save(unfinished / f"{name}.npy", array)
+        digests = {name: _digest(unfinished / f"{name}.npy") for name in arrays}
+        (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
+        shutil.rmtree(cache, ignore_errors=True)
+        unfinished.rename(cache)
+    except OSError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if _open(cache) is None:  # else another process has just finished the same
+            raise

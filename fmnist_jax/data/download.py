@@ -1,0 +1,68 @@
+"""What stands between this machine and the original files, found out in seconds, where TFDS retries for minutes."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlparse
+
+import requests
+from requests.utils import get_environ_proxies, select_proxy
+
+from fmnist_jax.errors import DataError
+
+_TIMEOUT = 5.0  # seconds, to connect and between two answers
+_REMEDY = (
+    "name the folder that has it by --data.dir (or FMNIST_DATA_DIR), "
+    "or put the four original .gz files into a folder and name it by --data.raw-dir (or FMNIST_RAW_DIR); "
+    "they can be had from https://github.com/zalandoresearch/fashion-mnist"
+)
+
+
+class File(NamedTuple):
+    """What is known of a file before it is fetched."""
+
+    url: str
+    size: int
+    """Bytes."""
+    sha256: str
+
+
+def refuse_unreachable(file: File, data_dir: Path) -> None:
+    """Fetches a small file, to see whether it comes as it should.
+
+    Args:
+      file: to fetch.
+      data_dir: where its data set is missing, for the message.
+
+    Raises:
+      DataError: it does not; the message names the proxy, if there is one, and the way round it.
+    """
+    missing = f"no Fashion-MNIST in {data_dir}, and"
+    proxy = select_proxy(file.url, get_environ_proxies(file.url))
+    through = f" through the proxy {_without_password(proxy)} (http_proxy, all_proxy)" if proxy else ""
+    way = f"mend or unset the proxy, {_REMEDY}" if proxy else f"connect to a network, {_REMEDY}"
+    try:
+        with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
+            content = answer.raw.read(file.size + 1, decode_content=False)
+    except (requests.RequestException, OSError, ValueError) as error:  # ValueError: of the address of a proxy
+        reason = _without_password(" ".join(str(_first_cause(error)).split()))[:200]
+        raise DataError(
+            f"{missing} {urlparse(file.url).netloc} cannot be reached{through} ({reason}): {way}"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        kind = answer.headers.get("content-type", "no content type")
+        raise DataError(
+            f"{missing} {file.url} gives something else{through} ({answer.status_code} {answer.reason}, {kind}): {way}"
+        )
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error at the bottom of urllib3's and requests', which says what happened in a few words."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

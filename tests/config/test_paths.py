@@ -1,0 +1,44 @@
+"""Paths as people write them."""
+
+from pathlib import Path
+
+import pytest
+
+from fmnist_jax.config import paths
+from fmnist_jax.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/a", "/runs/a", "./a", "../a", "a~b/~", "C:/runs", "läuft/日本", "a b", "x" * 255]
+)
+def test_paths_on_this_machine_are_left_as_they_are(path: str) -> None:
+    assert paths.local(Path(path), "--here") == Path(path)
+
+
+def test_a_tilde_is_a_home_directory() -> None:
+    assert paths.local(Path("~/runs"), "--here") == Path.home() / "runs"
+    assert paths.local(Path("~root/runs"), "--here") == Path("~root").expanduser() / "runs"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("gs://bucket/run", "--here is gs:/bucket/run, an address (gs), not a folder"),
+        ("s3:/bucket", "an address (s3)"),
+        ("file:///tmp/run", "an address (file)"),
+        ("HTTPS://host/x", "an address (HTTPS)"),
+        ("~nobody_of_that_name/x", "no home directory of that name is known"),
+        ("a\nb", "--here is a\\nb, which has a control character in it"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\0b", "control character"),
+        ("a\udcff", "--here is a\\udcff, which has a byte in it that is no UTF-8"),
+        ("x" * 256, "a name of 256 bytes"),
+        ("runs/" + "日" * 86 + "/a", "a name of 258 bytes"),
+    ],
+)
+def test_what_is_no_path_on_any_machine_is_refused_in_one_line(path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        paths.local(Path(path), "--here")
+    message = str(caught.value)
+    assert words in message
+    assert message.isprintable()

@@ -1,0 +1,76 @@
+"""What configurations take for Python's own values, and which they refuse by its type."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
+from fmnist_jax.config.validation import validate
+from fmnist_jax.config.values import plain
+from fmnist_jax.errors import ConfigError
+from tests.faults.values import GIVEN, is_taken_or_named
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (np.int64(3), 3),
+        (np.uint8(3), 3),
+        (np.float32(0.5), 0.5),
+        (np.float64(0.1), 0.1),
+        (np.bool_(True), True),
+        (np.array(7), 7),
+        (np.array([1, 2]), (1, 2)),
+        ([np.int32(1), 2], (1, 2)),
+        ((), ()),
+        (True, True),
+        ("3", "3"),
+        (None, None),
+    ],
+)
+def test_numbers_and_sequences_become_python_s_own(given: Any, expected: Any) -> None:
+    found = plain(given)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+def test_an_array_of_jax_is_left_alone() -> None:
+    array = jnp.float32(0.1)
+    assert plain(array) is array
+
+
+def test_a_configuration_of_numpy_scalars_is_the_one_of_python_s() -> None:
+    config = Config(
+        model=ModelConfig(widths=np.array([8, 16]), depths=[np.int64(1), 1]),  # type: ignore[arg-type]
+        optim=OptimConfig(peak_lr=np.float64(0.25)),
+        train=TrainConfig(seed=np.int64(3), eval_mirror=np.bool_(False)),  # type: ignore[arg-type]
+    )
+    validate(config)
+    expected = Config(
+        model=ModelConfig(widths=(8, 16), depths=(1, 1)),
+        optim=OptimConfig(peak_lr=0.25),
+        train=TrainConfig(seed=3, eval_mirror=False),
+    )
+    assert config == expected
+    assert hash(config) == hash(expected)
+
+
+@pytest.mark.parametrize("given", ["runs/x", Path("runs/x")])
+def test_text_names_a_path(given: Any) -> None:
+    assert RunConfig(dir=given).dir == Path("runs/x")
+    assert DataConfig(dir=given, raw_dir="~").raw_dir == Path.home()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("section", "field", "value", "said"), GIVEN)
+def test_a_value_of_another_type_is_taken_or_refused_by_that_type(
+    section: str, field: str, value: Any, said: str | None
+) -> None:
+    assert is_taken_or_named(section, field, value, said)
+
+
+def test_a_section_of_another_type_is_refused_by_that_type() -> None:
+    with pytest.raises(ConfigError, match=r"train is \{'epochs': 3\} \(dict\): give a TrainConfig"):
+        validate(Config(train={"epochs": 3}))  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+"""The decoded copy: made once, believed by its digests, and nobody else's files touched."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fmnist_jax
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data import dataset, synthetic
+from fmnist_jax.data.dataset import Dataset, Splits
+
+
+def draw(size: int, seed: int = 0) -> Dataset:
+    return Dataset(*synthetic.draw(size, seed))
+
+
+ARRAYS = {
+    "train_images": draw(12, 1).images,
+    "train_labels": draw(12, 1).labels,
+    "test_images": draw(4, 2).images,
+    "test_labels": draw(4, 2).labels,
+}
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Puts small arrays in the place of TFDS's, and lists the directories that they were prepared in."""
+    prepared: list[Path] = []
+
+    def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
+        (data_dir / "fashion_mnist").mkdir(parents=True, exist_ok=True)
+        prepared.append(data_dir)
+        return {name: array.copy() for name, array in ARRAYS.items()}
+
+    tfds = SimpleNamespace(load=load)
+    monkeypatch.setattr(fmnist_jax.data, "fashion_mnist", tfds, raising=False)
+    return prepared
+
+
+def load(directory: Path) -> Splits:
+    """Loads what must be the arrays of `decoded`, whatever lay in the directory."""
+    splits = dataset.load(DataConfig(dir=directory, validation_size=0))
+    for name, array in ARRAYS.items():
+        split, kind = name.split("_")
+        np.testing.assert_array_equal(getattr(getattr(splits, split), kind), array, strict=True)
+    return splits
+
+
+def test_decoded_copy_is_made_once_and_memory_mapped(tmp_path: Path, decoded: list[Path]) -> None:
+    assert isinstance(load(tmp_path).test.images, np.memmap)
+    assert isinstance(load(tmp_path).test.images, np.memmap)
+    assert decoded == [tmp_path]
+    assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == ["decoded-3.0.1"]
+
+
+Damage = Callable[[bytes], bytes]
+
+
+@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "digests.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:], id="byte"),
+        pytest.param(lambda raw: raw[: len(raw) // 2], id="half"),
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda _: b"[]", id="other"),
+        pytest.param(None, id="missing"),
+    ],
+)
+def test_damaged_copy_is_not_believed_but_replaced(
+    name: str, damage: Damage | None, tmp_path: Path, decoded: list[Path]
+) -> None:
+    load(tmp_path)
+    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / name
+    raw = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage(raw))
+    load(tmp_path)
+    assert len(decoded) == 2
+    assert path.read_bytes() == raw
+
+
+@pytest.mark.parametrize("flip", [1, 8, 32])
+def test_no_byte_of_an_array_file_can_change_unnoticed(flip: int, tmp_path: Path, decoded: list[Path]) -> None:
+    load(tmp_path)
+    path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / "test_labels.npy"
+    raw = path.read_bytes()
+    for place in range(len(raw)):
+        path.write_bytes(raw[:place] + bytes([raw[place] ^ flip]) + raw[place + 1 :])
+        load(tmp_path)
+
+
+def test_copy_that_was_not_finished_is_not_believed(
+    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def save_two_files_then_die(path: Path, array: np.ndarray) -> None:
+        saved.append(path.name)
+        path.touch()
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", save_two_files_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            load(tmp_path)
+    assert not (tmp_path / "fashion_mnist" / "decoded-3.0.1").exists()
+    load(tmp_path)
+    load(tmp_path)
+    assert len(decoded) == 2
+
+
+def test_a_copy_that_cannot_be_kept_is_warned_of_once_and_the_data_are_there(
+    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path, array: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", fail)
+    load(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line
+    assert "--data.dir" in line
+    assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == []
+
+
+def test_what_others_have_prepared_is_read_in_a_directory_that_cannot_be_written(
+    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = tmp_path / "fashion_mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    (version / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as it is for anybody but root
+    monkeypatch.setattr(Path, "mkdir", _denied)
+    load(tmp_path)
+    assert decoded == [tmp_path]
+
+
+def _denied(path: Path, **_: Any) -> None:
+    if "decoded" in path.name:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("described", ['{"fileFormat": "tfrecord"}', "{}", "[]", "{", ""])
+def test_what_another_tool_has_prepared_is_left_alone(described: str, tmp_path: Path, decoded: list[Path]) -> None:
+    version = tmp_path / "fashion_mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    (version / "dataset_info.json").write_text(described)
+    load(tmp_path)
+    load(tmp_path)
+    assert decoded == [tmp_path]
+    assert [path.name for path in (tmp_path / "fashion_mnist").rglob("*")] == ["3.0.1", "dataset_info.json"]
+    assert (tmp_path / "fmnist_jax" / "fashion_mnist" / "decoded-3.0.1").is_dir()
+
+
+def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, decoded: list[Path]) -> None:
+    load(tmp_path)
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from fmnist_jax import DataConfig, load\n"
+        f"splits = load(DataConfig(dir=Path({str(tmp_path)!r}), raw_dir=Path('/nonexistent'), validation_size=0))\n"
+        "loaded = {'tensorflow_datasets', 'tensorflow', 'fmnist_jax.data.fashion_mnist'} & set(sys.modules)\n"
+        "print(json.dumps([splits.test.labels.tolist(), sorted(loaded)]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert json.loads(done.stdout) == [ARRAYS["test_labels"].tolist(), []]

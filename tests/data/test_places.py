@@ -1,0 +1,87 @@
+"""Where a data set is looked for: flags, the environment, the record of a run, TFDS's default, in that order."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data import places
+from fmnist_jax.data.places import Places, data_dir, located, raw_dir, tfds_dir
+from fmnist_jax.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FMNIST_DATA_DIR", "FMNIST_RAW_DIR", "TFDS_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_directories_come_from_the_configuration_then_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data_dir(DataConfig()) == Path.home() / "tensorflow_datasets"
+    assert raw_dir(DataConfig()) is None
+    for name, value in (("TFDS_DATA_DIR", "/tfds"), ("FMNIST_DATA_DIR", "/fmnist"), ("FMNIST_RAW_DIR", "~/raw")):
+        monkeypatch.setenv(name, value)
+        if name.endswith("DATA_DIR"):
+            assert data_dir(DataConfig()) == Path(value)
+    assert raw_dir(DataConfig()) == Path.home() / "raw"
+    assert data_dir(DataConfig(dir=Path("here"))) == Path.cwd() / "here"
+    assert raw_dir(DataConfig(raw_dir=Path("here"))) == Path.cwd() / "here"
+    assert data_dir(DataConfig(dir="~/here")) == Path.home() / "here"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("variable", ["FMNIST_DATA_DIR", "TFDS_DATA_DIR"])
+def test_an_address_in_the_environment_is_refused_by_the_name_of_the_variable(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "s3://bucket/data")
+    with pytest.raises(DataError, match=f"{variable} is s3:/bucket/data, an address"):
+        data_dir(DataConfig())
+    assert data_dir(DataConfig(dir=Path("/here"))) == Path("/here")
+
+
+def test_without_a_home_directory_the_default_is_refused_with_the_way_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is where nobody knows a home
+    with pytest.raises(DataError, match=r"no home directory.*--data\.dir or FMNIST_DATA_DIR"):
+        data_dir(DataConfig())
+
+
+def test_a_recorded_place_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, gone = tmp_path / "there", tmp_path / "gone"
+    (there / "fashion_mnist").mkdir(parents=True)
+    recorded = DataConfig(dir=there, raw_dir=there, seed=7)
+    assert located(recorded) == recorded
+    assert located(DataConfig(dir=gone, raw_dir=gone)) == DataConfig()
+    assert located(DataConfig(dir=tmp_path)) == DataConfig(), "a directory without the data set is no place for it"
+    assert located(recorded, Places(dir=gone, raw_dir=gone)) == DataConfig(dir=gone, raw_dir=gone, seed=7)
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(gone))
+    assert located(recorded) == DataConfig(raw_dir=there, seed=7)
+    monkeypatch.setenv("FMNIST_RAW_DIR", str(gone))
+    assert located(recorded) == DataConfig(seed=7)
+    assert located(recorded, Places(dir=there)).dir == there
+
+
+def test_a_recorded_place_that_cannot_be_looked_at_is_no_place() -> None:
+    assert located(DataConfig(dir=Path("/" + "x" * 300))) == DataConfig()
+
+
+@pytest.mark.parametrize(
+    ("described", "ours"),
+    [
+        (json.dumps({"fileFormat": "array_record"}), True),
+        (json.dumps({"fileFormat": "tfrecord"}), False),
+        (json.dumps({"fileFormat": "riegeli"}), False),
+        (json.dumps({"name": "fashion_mnist"}), False),  # TFRecord, before there were others
+        ("[]", False),
+        ("", False),
+        (None, True),
+    ],
+)
+def test_only_what_can_be_read_without_tensorflow_is_shared(described: str | None, ours: bool, tmp_path: Path) -> None:
+    version = tmp_path / "fashion_mnist" / "3.0.1"
+    version.mkdir(parents=True)
+    if described is not None:
+        (version / "dataset_info.json").write_text(described)
+    assert tfds_dir(tmp_path) == (tmp_path if ours else tmp_path / "fmnist_jax")
+    assert places.tfds_dir(tmp_path / "none") == tmp_path / "none"

@@ -1,0 +1,119 @@
+"""Sound arguments on a machine, or in a folder, on which they cannot work."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import to_dict
+from tests.faults.invocations import Case
+
+_DEMO = json.dumps(to_dict(PRESETS["demo"]))
+_NO_PROXY = {name: "" for lower in ("http_proxy", "all_proxy", "no_proxy") for name in (lower, lower.upper())}
+_LONG = "/".join(["{here}", "n" * 256])
+
+
+def _nothing(here: Path) -> None:
+    del here
+
+
+def _link(target: str) -> Callable[[Path], None]:
+    def make(here: Path) -> None:
+        (here / "link").symlink_to(target)
+
+    return make
+
+
+def _run(*folders: str, **files: str) -> Callable[[Path], None]:
+    """A run directory of the demo with such folders and files in it; `__` stands for a dot in a file's name."""
+
+    def make(here: Path) -> None:
+        run = here / "run"
+        run.mkdir()
+        (run / "config.json").write_text(_DEMO)
+        for name, content in files.items():
+            (run / name.replace("__", ".")).unlink(missing_ok=True)
+            (run / name.replace("__", ".")).write_text(content)
+        for name in folders:
+            (run / name).unlink(missing_ok=True)
+            (run / name).mkdir()
+
+    return make
+
+
+def _paths() -> list[Case]:
+    kind = "a path that is none on this machine"
+    cases = [
+        Case("--run.dir s3://bucket/runs/a", "address (s3)"),
+        Case("--run.dir=file:///tmp/a", "address (file)"),
+        Case("--preset fast --data.dir hdfs://node/data", "address (hdfs)"),
+        Case("--data.raw-dir http://host/files --preset fast", "address (http)"),
+        Case("--preset fast", "TFDS_DATA_DIR is az:/", environment={"TFDS_DATA_DIR": "az://container/data"}),
+        Case("--preset fast", "FMNIST_RAW_DIR is ~nobody", environment={"FMNIST_RAW_DIR": "~nobody_here/raw"}),
+        Case("--run.dir ~nobody_here/runs/a", "no home directory"),
+        Case(f"--preset demo --run.dir {_LONG}/run", "256 bytes"),
+        Case(f"--preset fast --data.dir {_LONG}", "256 bytes"),
+        Case("--preset demo --run.dir {here}/bell\a", "control character"),
+        Case("--preset demo --run.dir {here}/link/run", "symbolic link to nowhere", _link("nowhere")),
+        Case("--preset demo --run.dir {here}/link", "symbolic link to nowhere", _link("nowhere")),
+        Case("--preset demo --run.dir {here}/link/run", "symbolic link to link", _link("link")),
+        Case("s3://bucket/run", "RUN is s3:/bucket/run, an address", command="evaluate"),
+        Case("~nobody_here/run", "RUN is ~nobody_here/run", command="report"),
+        Case("{here}/run {here}/a.png --show abfs://sheet.png", "--show is abfs:", _run(), command="predict"),
+        Case("--data.name synthetic --out gs://bucket/out", "--out is gs:", command="explore"),
+        Case(f"{_LONG}", "256 bytes", command="evaluate"),
+    ]
+    return [replace(case, kind=kind) for case in cases]
+
+
+def _folders() -> list[Case]:
+    kind = "a folder in which a run cannot be written or read"
+    at_run = "--preset demo --run.dir {here}/run"
+    cases = [
+        Case("--preset demo --run.dir {here}/seed[12]", "cannot be read back"),
+        Case("--preset demo --run.dir {here}/[a-z]/b", "cannot be read back"),
+        Case("--preset demo --run.dir {here}/a\udcff", "no UTF-8"),
+        Case(at_run, "cannot be read (Is a directory)", _run("config.json")),
+        Case(at_run, "cannot be read (Is a directory)", _run("summary.json")),
+        Case(at_run, "summary.json is damaged (it holds list", _run(summary__json="[]")),
+        Case(at_run, ".lock cannot be opened (Is a directory)", _run(".lock")),
+        Case(at_run, "checkpoints is a file", _run(checkpoints="a file")),
+        Case("{here}/run", "has no checkpoint", _run(), command="evaluate"),
+        Case("{here}/run", "has no config.json", command="report"),
+        Case("{here}/run {here}/a.png", "cannot be read (Is a directory)", _run("config.json"), command="predict"),
+    ]
+    return [replace(case, kind=kind) for case in cases]
+
+
+def _devices() -> list[Case]:
+    kind = "a device, or a setting of JAX, that is not there"
+    cases = [
+        Case("--preset demo", "JAX_PLATFORMS is rocm", environment={"JAX_PLATFORMS": "rocm"}),
+        Case("--preset demo", "JAX_PLATFORMS is abacus", environment={"JAX_PLATFORMS": "abacus"}),
+        Case("--preset demo", "JAX_PLATFORM_NAME is gpu", environment={"JAX_PLATFORM_NAME": "gpu"}),
+        Case("--preset demo", "JAX_DISABLE_JIT is set", environment={"JAX_DISABLE_JIT": "True"}),
+        Case("--preset demo", "mend or unset it", environment={"JAX_ENABLE_X64": "perhaps"}),
+        Case("--preset demo", "jax_default_matmul_precision", environment={"JAX_DEFAULT_MATMUL_PRECISION": "most"}),
+        Case("{here}/run", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "evaluate"),
+        Case("{here}/run {here}/a.png", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "predict"),
+        Case("--data.name synthetic", "JAX_PLATFORMS is rocm", _nothing, {"JAX_PLATFORMS": "rocm"}, "explore"),
+    ]
+    return [replace(case, kind=kind) for case in cases]
+
+
+def _networks() -> list[Case]:
+    kind = "a network or proxy that gives nothing"
+    to_data = "--preset fast --data.dir {here}/data"
+    cases = [
+        Case(to_data, "--data.raw-dir", environment=_NO_PROXY),
+        Case(to_data, "http://127.0.0.1:1 ", environment={"HTTP_PROXY": "http://127.0.0.1:1"}),
+        Case(to_data, "http://127.0.0.1:1 ", environment=_NO_PROXY | {"all_proxy": "http://me:word@127.0.0.1:1"}),
+        Case(to_data, "proxy socks5h://127.0.0.1:1", environment=_NO_PROXY | {"http_proxy": "socks5h://127.0.0.1:1"}),
+        Case(to_data, "mend or unset the proxy", environment=_NO_PROXY | {"http_proxy": "http://[::1"}),
+        Case("--data.dir {here}/data", "proxy 127.0.0.1:1 ", _nothing, {"http_proxy": "127.0.0.1:1"}, "explore"),
+    ]
+    return [replace(case, kind=kind) for case in cases]
+
+
+SURROUNDINGS = [*_paths(), *_folders(), *_devices(), *_networks()]

@@ -1,0 +1,75 @@
+"""Values that people give from Python: states to save, and configurations of other types than expected."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fmnist_jax import Config, ConfigError, restore, save, state_digest, validate
+
+
+def states() -> Mapping[str, Any]:
+    """Pytrees that a checkpoint holds, by what is odd about them."""
+    return {
+        "half precision": {"a": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3), "b": jnp.ones(3, jnp.float8_e4m3fn)},
+        "keys deep inside": {"noise": [jax.random.key(3), {"many": jax.random.split(jax.random.key(1), (2, 3))}]},
+        "keys of another kind": {"key": jax.random.key(0, impl="rbg")},
+        "keys of the old kind": {"key": jax.random.PRNGKey(7)},
+        "infinity and not a number": {"best": jnp.array([jnp.inf, -jnp.inf, jnp.nan])},
+        "names with dots": {"a.b": jnp.ones(2), "a": {"b": jnp.zeros(2)}},
+        "a list of numbers": [1, 2.5, np.float64(3), True],
+        "scalars and odd types": (jnp.uint8(3), jnp.array(2 + 1j), jnp.array([True, False]), np.int16(-4)),
+    }
+
+
+def returns_alike(tree: Any) -> bool:
+    """Whether a pytree comes back from a checkpoint bit for bit, in its structure and types."""
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / "c", tree, step=3)
+        back = restore(Path(folder) / "c", 3, like=tree)
+    types = [
+        found.dtype == (np.result_type(expected) if np.isscalar(expected) else expected.dtype)
+        for found, expected in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True)
+    ]
+    same_structure = str(jax.tree.structure(back)) == str(jax.tree.structure(tree))
+    return all(types) and same_structure and state_digest(back) == state_digest(tree)
+
+
+GIVEN: Sequence[tuple[str, str, Any, str | None]] = [
+    ("train", "seed", np.int64(3), None),
+    ("train", "epochs", np.uint8(3), None),
+    ("optim", "peak_lr", np.float32(0.5), None),
+    ("optim", "momentum", np.array(0.5), None),
+    ("model", "widths", [8, np.int32(16), 32], None),
+    ("model", "depths", np.array([1, 2, 3]), None),
+    ("train", "eval_mirror", np.bool_(False), None),
+    ("run", "dir", "runs/x", None),
+    ("data", "raw_dir", "~/raw", None),
+    ("train", "seed", "3", "--train.seed is '3' (str): choose a number in [0, 4294967295]"),
+    ("train", "epochs", True, "--train.epochs is True (bool): choose a number"),
+    ("train", "batch_size", None, "--train.batch-size is None (NoneType): choose a number"),
+    ("train", "epochs", np.float32(1.5), "--train.epochs is 1.5: choose a whole number"),
+    ("optim", "peak_lr", 1j, "--optim.peak-lr is 1j (complex): choose a number"),
+    ("optim", "name", None, "--optim.name is None (NoneType): choose one of sgd"),
+    ("model", "widths", 8, "--model.widths is 8 (int): choose whole numbers"),
+    ("model", "widths", "88", "--model.widths is '88' (str): choose whole numbers"),
+    ("run", "tensorboard", 1, "--run.tensorboard is 1 (int): choose true or false"),
+    ("run", "dir", 3, "--run.dir is 3 (int): choose a path"),
+    ("data", "dir", b"x", "--data.dir is b'x' (bytes): choose a path"),
+]
+"""Section, field and value of a configuration, and what is said of it; None where it is taken."""
+
+
+def is_taken_or_named(section: str, field: str, value: Any, said: str | None) -> bool:
+    """Whether a configuration takes a value, or refuses it by its name and type."""
+    config = Config()
+    try:
+        validate(replace(config, **{section: replace(getattr(config, section), **{field: value})}))
+    except ConfigError as error:
+        return said is not None and said in str(error)
+    return said is None
