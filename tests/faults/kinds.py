@@ -192,6 +192,44 @@ def _coloured(variable: str, lab: Lab, folder: Path) -> bool:
     return process.returncode == 0 and "\x1b" not in shown and "\r" not in shown
 
 
+def _command(lab: Lab, name: str, *arguments: str, **variables: str) -> bool:
+    """Whether a command ends with success."""
+    options = {**lab.options(), "env": lab.environment() | variables}
+    command = [sys.executable, "-m", f"fmnist_jax.{name}", *arguments]
+    done = subprocess.run(command, check=False, timeout=TIMEOUT, **options)
+    return done.returncode == 0
+
+
+def _raw_dir() -> str:
+    if "FMNIST_RAW_DIR" not in os.environ:
+        raise UnavailableError("needs the original files, named by FMNIST_RAW_DIR")
+    return os.environ["FMNIST_RAW_DIR"]
+
+
+def _prepared_by_another(lab: Lab, folder: Path) -> bool:
+    data = folder / "data"
+    theirs = data / "fashion_mnist" / "3.0.1"
+    theirs.mkdir(parents=True)
+    (theirs / "dataset_info.json").write_text('{"name": "fashion_mnist", "fileFormat": "tfrecord"}')
+    (theirs / "fashion_mnist-train.tfrecord-00000-of-00001").write_bytes(b"theirs")
+    before = {path: path.read_bytes() for path in theirs.iterdir()}
+    places = ("--data.dir", str(data), "--data.raw-dir", _raw_dir())
+    good = _command(lab, "explore", *places, "--out", str(folder / "out"))
+    return good and {path: path.read_bytes() for path in theirs.iterdir()} == before
+
+
+def _moved(lab: Lab, folder: Path) -> bool:
+    data, moved, run = folder / "data", str(folder / "moved"), str(folder / "run")
+    small = ("--train.epochs", "1", "--train.batch-size", "1000", "--model.widths", "2", "--model.depths", "1")
+    places = ("--data.dir", str(data), "--data.raw-dir", _raw_dir())
+    if not _command(lab, "train", "--preset", "fast", *small, *places, "--run.dir", run):
+        return False
+    data.rename(moved)
+    told = _command(lab, "evaluate", run, "--data.dir", moved)
+    remembered = _command(lab, "report", run, FMNIST_DATA_DIR=moved)
+    return told and remembered and not data.exists()
+
+
 def _trials(kind: str, **named: Callable[[Lab, Path], bool]) -> list[Trial]:
     return [Trial(kind, name.replace("_", " "), survives) for name, survives in named.items()]
 
@@ -227,6 +265,8 @@ TRIALS: Sequence[Trial] = [
         training_interrupted=_first_process,
         another_command_interrupted=_first_process_of_another_command,
     ),
+    *_trials("data that another tool has prepared", they_are_left_alone=_prepared_by_another),
+    *_trials("data that have moved since the training", evaluate_and_report_find_them=_moved),
     *_trials(
         "colour forced upon a log file",
         force_color=partial(_coloured, "FORCE_COLOR"),

@@ -14,6 +14,8 @@ _SLOW = {
     "writing",
     "training interrupted",
     "tty compatible",
+    "they are left alone",
+    "evaluate and report find them",
 }
 
 
