@@ -2,21 +2,19 @@
 
 All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms
 keep the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a
-compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1: `experiments.benchmark.layer_times` prints them. Because
-`batch_norm` and, on large images, `conv` define their own reverse rules, they support `grad` (nested too), `vmap`,
-`scan` and `jit`, but not forward mode (`jvp`): take Hessian-vector products as a gradient of a gradient.
+compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1: `experiments.benchmark.layer_times` prints them. Each has
+derivatives of every order in forward and reverse mode, and works under `jit`, `vmap`, `scan`, meshes with automatic and
+explicit axes, and `shard_map`, where statistics are those of the whole batch.
 """
 
-import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.experimental.layout import Layout, with_layout_constraint
 
-from fmnist_jax.functional import winograd
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
+from fmnist_jax.functional import convolution, winograd
+from fmnist_jax.functional.sharding import automatic, batch_axes
 
 EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 
@@ -24,15 +22,6 @@ EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 _WINOGRAD_PIXELS = 8  # at most, on a side
 _WINOGRAD_CHANNELS = 64  # at least, in and out
 _PATCH_VALUES = 64  # the most in a patch behind a pooled maximum: gathering one spares no product, only steps
-
-
-def _row_major(x: Array) -> Array:
-    """The same array, laid out in the order of its axes: from jax 0.12 on, a transposed one is else copied twice."""
-    return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
-
-
-def _conv(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC)
 
 
 def _check_square(kernel: Array) -> None:
@@ -59,32 +48,10 @@ def conv(x: Array, kernel: Array) -> Array:
     """
     _check_square(kernel)
     small = kernel.shape[0] == winograd.KERNEL and max(x.shape[1:3]) <= _WINOGRAD_PIXELS
-    on_cpu = winograd.winograd_conv if small and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS else _conv_of_large
-    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=_conv)
-
-
-@jax.custom_vjp
-def _conv_of_large(x: Array, kernel: Array) -> Array:
-    return _conv(x, kernel)
-
-
-def _conv_fwd(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _conv(x, kernel), (x, kernel)
-
-
-def _conv_bwd(residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    """Both gradients as ordinary convolutions: of `g` by the turned kernel, and of the images by `g`."""
-    # The barriers keep XLA from folding the turned and swapped operands back into the spelling that it is slow at.
-    x, kernel, g = lax.optimization_barrier((*residuals, g))
-    turned = lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-    # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
-    x, g_kernel = lax.optimization_barrier((_row_major(x.transpose(3, 1, 2, 0)), _row_major(g.transpose(1, 2, 0, 3))))
-    pad = len(kernel) // 2
-    d_kernel = lax.conv_general_dilated(x, g_kernel, (1, 1), [(pad, pad)] * 2, dimension_numbers=_NHWC)
-    return _conv(g, turned), d_kernel.transpose(1, 2, 0, 3)
-
-
-_conv_of_large.defvjp(_conv_fwd, _conv_bwd)
+    if not small or min(kernel.shape[2:]) < _WINOGRAD_CHANNELS:
+        return automatic(convolution.conv, rows=True)(x, kernel)
+    by_platform = partial(lax.platform_dependent, cpu=winograd.winograd_conv, default=convolution.conv)
+    return automatic(by_platform, rows=True)(x, kernel)
 
 
 def conv_max_pool(x: Array, kernel: Array) -> Array:
@@ -107,7 +74,12 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
     _check_square(kernel)
     if (kernel.shape[0] + 1) ** 2 * kernel.shape[2] > _PATCH_VALUES:
         return max_pool(conv(x, kernel))
-    return lax.platform_dependent(x, kernel, cpu=_conv_max_pool_of_patches, default=lambda *a: max_pool(conv(*a)))
+    by_platform = partial(
+        lax.platform_dependent,
+        cpu=_conv_max_pool_of_patches,
+        default=lambda x, kernel: max_pool(convolution.conv(x, kernel)),
+    )
+    return automatic(by_platform, rows=True)(x, kernel)
 
 
 def _conv_max_pool_of_patches(x: Array, kernel: Array) -> Array:
@@ -137,7 +109,8 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
       ValueError: the kernel is not square, or K is even.
     """
     _check_square(kernel)
-    return lax.platform_dependent(x, kernel, cpu=_conv_avg_pool_of_patches, default=_conv_avg_pool_strided)
+    by_platform = partial(lax.platform_dependent, cpu=_conv_avg_pool_of_patches, default=_conv_avg_pool_strided)
+    return automatic(by_platform, rows=True)(x, kernel)
 
 
 def _conv_avg_pool_of_patches(x: Array, kernel: Array) -> Array:
@@ -149,7 +122,7 @@ def _conv_avg_pool_of_patches(x: Array, kernel: Array) -> Array:
 
 def _conv_avg_pool_strided(x: Array, kernel: Array) -> Array:
     padding = [(len(kernel) // 2,) * 2] * 2
-    return lax.conv_general_dilated(x, _mean_window_kernel(kernel), (2, 2), padding, dimension_numbers=_NHWC)
+    return lax.conv_general_dilated(x, _mean_window_kernel(kernel), (2, 2), padding, dimension_numbers=convolution.NHWC)
 
 
 def _window_patches(x: Array, size: int) -> Array:
@@ -189,39 +162,44 @@ def max_pool(x: Array) -> Array:
     return jnp.maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _normalize(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array, Array, Array]:
-    return _normalize_fwd(x, scale, bias, epsilon)[0]
+def _batch_mean(x: Array, axes: tuple[str, ...]) -> Array:
+    """The mean of each channel over the batch, of which each shard along `axes` has a part."""
+    mean = x.mean((0, 1, 2), keepdims=True)
+    return lax.pmean(mean, axes) if axes else mean
 
 
-def _normalize_fwd(
-    x: Array, scale: Array, bias: Array, epsilon: float
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array, Array]]:
+@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _normalize(
+    x: Array, scale: Array, bias: Array, epsilon: float, axes: tuple[str, ...]
+) -> tuple[Array, Array, Array]:
     wide = x.astype(jnp.float32)
-    mean = wide.mean((0, 1, 2), keepdims=True)
+    mean = _batch_mean(wide, axes)
     # Two passes: the one-pass form (mean of squares less squared mean) cancels in float32.
-    variance = jnp.square(wide - mean).mean((0, 1, 2), keepdims=True)
+    variance = _batch_mean(jnp.square(wide - mean), axes)
     inverse = lax.rsqrt(variance + epsilon)
     y = ((wide - mean) * (inverse * scale) + bias).astype(x.dtype)
-    return (y, mean, variance), (x, scale, mean, inverse)
+    return y, mean, variance
 
 
-def _normalize_bwd(
-    epsilon: float, residuals: tuple[Array, Array, Array, Array], cotangents: tuple[Array, Array, Array]
-) -> tuple[Array, Array, Array]:
-    """Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, with the sums over the batch gathered."""
-    del epsilon  # `inverse` has it
-    x, scale, mean, inverse = residuals
-    g = cotangents[0].astype(jnp.float32)
+def _normalize_jvp(
+    epsilon: float, axes: tuple[str, ...], primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
+) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+    """The derivative with its channel-wise parts gathered before they are spread over the batch.
+
+    Its transpose then sums the cotangent over the batch twice, once by itself and once with the normalised images: that
+    is the closed form of Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.
+    """
+    (x, scale, _), (d_x, d_scale, d_bias) = primals, tangents
+    y, mean, variance = _normalize(*primals, epsilon, axes)
+    inverse = lax.rsqrt(variance + epsilon)
     normal = (x.astype(jnp.float32) - mean) * inverse
-    d_bias = g.sum((0, 1, 2), keepdims=True)
-    d_scale = (g * normal).sum((0, 1, 2), keepdims=True)
-    count = x.size // x.shape[-1]
-    d_x = (scale * inverse) * (g - (d_bias + normal * d_scale) / count)
-    return d_x.astype(x.dtype), d_scale, d_bias
+    d_wide, slope = d_x.astype(jnp.float32), scale * inverse
+    d_mean, d_deviation = _batch_mean(d_wide, axes), _batch_mean(normal * d_wide, axes)
+    d_y = slope * d_wide + (d_bias - slope * d_mean) + normal * (d_scale - slope * d_deviation)
+    return (y, mean, variance), (d_y.astype(x.dtype), d_mean, 2 * d_deviation / inverse)
 
 
-_normalize.defvjp(_normalize_fwd, _normalize_bwd)
+_normalize.defjvp(_normalize_jvp)
 
 
 def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float = EPSILON) -> tuple[Array, Array, Array]:
@@ -239,5 +217,6 @@ def batch_norm(x: Array, scale: Array, bias: Array, epsilon: float = EPSILON) ->
     Returns:
       The normalised images, in the dtype of `x`; the mean f32[C]; the (biased) variance f32[C].
     """
-    y, mean, variance = _normalize(x, scale.reshape(1, 1, 1, -1), bias.reshape(1, 1, 1, -1), epsilon)
+    channels = [weights.reshape(1, 1, 1, -1) for weights in (scale, bias)]
+    y, mean, variance = _normalize(x, *channels, epsilon, batch_axes(x, (scale, bias)))
     return y, lax.stop_gradient(mean).reshape(-1), lax.stop_gradient(variance).reshape(-1)

@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from fmnist_jax.functional.labels import class_weights, smoothed
+from fmnist_jax.functional.sharding import automatic
 
 LossFn = Callable[[Array, Array], Array]
 """`(logits f32[B, C], labels i32[B] or f32[B, C]) -> f32[B]`."""
@@ -73,7 +74,8 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     heaviest = class_weights(labels, classes).argmax(-1)
     true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
-    return Metrics(loss_sum=jnp.where(counted, losses, 0.0).sum(), confusion=true.T @ predicted)
+    confusion = automatic(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
+    return Metrics(jnp.where(counted, losses, 0.0).sum(), confusion)
 
 
 def _counted(labels: Array, classes: int) -> Array:

@@ -15,6 +15,7 @@ from fmnist_jax.functional.metrics import LossFn, Metrics, batch_metrics, cross_
 from fmnist_jax.functional.mixing import Mix, unmixed
 from fmnist_jax.functional.model import BatchStats, Model, Params
 from fmnist_jax.functional.sampling import batch_epochs, batch_indices
+from fmnist_jax.functional.sharding import batch_axes
 from fmnist_jax.functional.state import TrainState
 
 
@@ -63,11 +64,12 @@ def make_train_step(
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images = normalize(augment(augment_key, jnp.asarray(batch.images)))
         images, labels = mix(mix_key, images, jnp.asarray(batch.labels))
+        shards = batch_axes(batch, state.params)
 
         def mean_loss(params: Params) -> tuple[Array, tuple[Array, Array, BatchStats]]:
             logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
             losses = loss_fn(logits, labels)
-            return losses.mean(), (logits, losses, batch_stats)
+            return jax.lax.pmean(losses.mean(), shards), (logits, losses, batch_stats)
 
         grads, (logits, losses, batch_stats) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -78,7 +80,7 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return state, batch_metrics(logits, labels, losses)
+        return state, jax.lax.psum(batch_metrics(logits, labels, losses), shards)
 
     return step
 

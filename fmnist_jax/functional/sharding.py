@@ -1,0 +1,56 @@
+"""What the core knows of meshes: along which axes arrays differ, and which sums go over all of a mesh.
+
+On a mesh with automatic axes none of this is needed. With explicit axes, as `jax.make_mesh` makes them, the compiler is
+asked to lay out what a function computes inside; under `shard_map`, sums over the batch go over all of its shards.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jax import Array, lax
+from jax.sharding import PartitionSpec
+
+T = TypeVar("T")
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The axes of a `shard_map` along which an array may differ, if its types are checked (`check_vma`)."""
+    return jax.typeof(x).manual_axis_type.varying
+
+
+def alike(*arrays: Array) -> tuple[Array, ...]:
+    """The arrays, each as one that may differ along the axes that any of them differs along."""
+    axes = frozenset[str]().union(*map(varying, arrays))
+    return tuple(
+        lax.pcast(x, missing, to="varying") if (missing := tuple(sorted(axes - varying(x)))) else x for x in arrays
+    )
+
+
+def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
+    """The axes of a `shard_map` over which one batch is spread: along them the batch differs, and the weights do not.
+
+    Args:
+      batch: a pytree of arrays.
+      weights: a pytree of arrays, which differ where each shard trains a model of its own.
+    """
+    spread, own = ({axis for leaf in jax.tree.leaves(tree) for axis in varying(leaf)} for tree in (batch, weights))
+    return tuple(sorted(spread - own))
+
+
+def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
+    """Has the compiler lay out what a function computes, where the caller's mesh has explicit axes.
+
+    Args:
+      function: of arrays, of which the first one's first axis is that of the batch.
+      rows: whether every result has that axis, too, and is spread like the first argument; else each is whole.
+    """
+
+    def laid_out(*arrays: Array) -> T:
+        if not jax.sharding.get_abstract_mesh().explicit_axes:
+            return function(*arrays)
+        spec = jax.typeof(arrays[0]).sharding.spec
+        result = PartitionSpec(spec[0]) if rows and spec else PartitionSpec()
+        return jax.sharding.auto_axes(function, out_sharding=result)(*arrays)
+
+    return laid_out

@@ -1,0 +1,147 @@
+"""Derivatives, meshes and maps, as research code asks for them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+import fmnist_jax as fj
+
+CONFIGS = {
+    "plain": fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1)),
+    "winograd": fj.ModelConfig(family="plain", widths=(4, 64, 64), depths=(1, 1, 2)),
+    "resnet": fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1)),
+}
+
+
+@pytest.fixture(params=["plain", "winograd", "resnet"])
+def model(request: pytest.FixtureRequest) -> fj.Model:
+    return fj.make_model(CONFIGS[request.param])
+
+
+def assert_close(got: Any, expected: Any, tolerance: float = 1e-3) -> None:
+    """Compares each leaf with the largest value of its counterpart for a scale."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        scale = float(np.max(np.abs(np.asarray(b)))) or 1.0
+        np.testing.assert_allclose(np.asarray(a) / scale, np.asarray(b) / scale, atol=tolerance)
+
+
+def test_a_hessian_vector_product_forward_over_reverse(model: fj.Model, batch: fj.Batch) -> None:
+    params, stats = jax.jit(model.init)(jax.random.key(0))
+    images = fj.normalize(jnp.asarray(batch.images))
+
+    def loss(params: Any) -> jax.Array:
+        logits, _ = model.apply(params, stats, images, train=True)
+        return fj.cross_entropy(logits, jnp.asarray(batch.labels)).mean()
+
+    vector = jax.tree.map(jnp.cos, params)
+    product = jax.jit(lambda p, v: jax.jvp(jax.grad(loss), (p,), (v,))[1])(params, vector)
+
+    dot = jax.jit(jax.grad(lambda p: sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.grad(loss)(p), vector))))))
+    assert_close(product, dot(params))
+
+
+def test_a_gauss_newton_product(model: fj.Model, batch: fj.Batch) -> None:
+    params, stats = jax.jit(model.init)(jax.random.key(0))
+    images = fj.normalize(jnp.asarray(batch.images))
+
+    def logits(params: Any) -> jax.Array:
+        return model.apply(params, stats, images, train=True)[0]
+
+    def product(params: Any, vector: Any) -> Any:
+        outputs, pushforward = jax.linearize(logits, params)
+        pullback = jax.linear_transpose(pushforward, params)
+        curved = jax.jvp(
+            jax.grad(lambda z: optax.softmax_cross_entropy(z, fj.one_hot(jnp.asarray(batch.labels))).sum()),
+            (outputs,),
+            (pushforward(vector),),
+        )[1]
+        return pullback(curved)[0]
+
+    vector = jax.tree.map(jnp.cos, params)
+    curvature = sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.jit(product)(params, vector), vector))))
+    assert float(curvature) > 0, "the Gauss-Newton matrix of a convex loss is positive semi-definite"
+
+
+def test_the_jacobian_of_the_logits(batch: fj.Batch) -> None:
+    model = fj.make_model(CONFIGS["plain"])
+    params, stats = jax.jit(model.init)(jax.random.key(0))
+    image = fj.normalize(jnp.asarray(batch.images[:1]))
+    head = params["Dense_0"]["bias"]
+
+    def logits(bias: jax.Array) -> jax.Array:
+        own = {**params, "Dense_0": {**params["Dense_0"], "bias": bias}}
+        return model.apply(own, stats, image, train=False)[0][0]
+
+    np.testing.assert_allclose(jax.jacfwd(logits)(head), np.eye(10), atol=1e-6)
+    np.testing.assert_allclose(jax.jacrev(logits)(head), np.eye(10), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def batch() -> fj.Batch:
+    rng = np.random.default_rng(0)
+    return fj.Batch(rng.integers(0, 256, (32, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 32).astype(np.int32))
+
+
+def setup(model: fj.Model) -> tuple[Any, fj.TrainState]:
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    return fj.make_train_step(model, optimizer), fj.init_state(model, optimizer, jax.random.key(0))
+
+
+def assert_like_one_device(got: Any, expected: Any) -> None:
+    (state, metrics), (one, of_one) = got, expected
+    np.testing.assert_allclose(metrics.loss_sum, of_one.loss_sum, rtol=1e-6)
+    np.testing.assert_array_equal(metrics.confusion, of_one.confusion)
+    assert_close(state.batch_stats, one.batch_stats, 1e-5)
+    assert_close(state.params, one.params, 1e-4)
+
+
+def test_a_step_on_a_mesh_with_explicit_axes(model: fj.Model, batch: fj.Batch) -> None:
+    step, state = setup(model)
+    mesh = jax.make_mesh((2,), ("data",))
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        whole = jax.device_put(state, NamedSharding(mesh, P()))
+        got = jax.jit(step)(whole, spread)
+        logits = jax.jit(fj.make_predict(model))(whole.params, whole.batch_stats, spread.images)
+    assert_like_one_device(got, jax.jit(step)(state, batch))
+    assert logits.sharding.spec[0] == "data"
+
+
+def test_a_step_under_shard_map(model: fj.Model, batch: fj.Batch) -> None:
+    step, state = setup(model)
+    mesh = jax.make_mesh((2,), ("data",))
+    with jax.set_mesh(mesh):
+        sharded = jax.jit(jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()))
+        got = sharded(state, jax.device_put(batch, NamedSharding(mesh, P("data"))))
+    assert_like_one_device(got, jax.jit(step)(state, batch))
+
+
+def test_models_of_their_own_on_each_shard(batch: fj.Batch) -> None:
+    step, state = setup(fj.make_model(CONFIGS["plain"]))
+    mesh = jax.make_mesh((2,), ("model",))
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
+
+    def own_step(states: fj.TrainState, batch: fj.Batch) -> Any:
+        return jax.vmap(step, in_axes=(0, None))(states, batch)
+
+    with jax.set_mesh(mesh):
+        states = jax.device_put(several, NamedSharding(mesh, P("model")))
+        got = jax.jit(jax.shard_map(own_step, in_specs=(P("model"), P()), out_specs=P("model")))(states, batch)
+    second = jax.tree.map(lambda leaf: leaf[1], jax.device_get(got[0].params))
+    assert_close(second, jax.jit(step)(state, batch)[0].params, 1e-4)
+
+
+def test_a_step_mapped_over_models_is_that_of_each(model: fj.Model, batch: fj.Batch) -> None:
+    step, _ = setup(model)
+    keys = jax.random.split(jax.random.key(1), 3)
+    states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optax.sgd(0.1, momentum=0.9), key)))(keys)
+    together, metrics = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
+    for i in range(3):
+        alone, of_one = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
+        np.testing.assert_allclose(metrics.loss_sum[i], of_one.loss_sum, rtol=1e-5)
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together.params), alone.params, 1e-4)
