@@ -54,3 +54,27 @@ def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
         return jax.sharding.auto_axes(function, out_sharding=result)(*arrays)
 
     return laid_out
+
+
+def for_rows(draw: Callable[[int], Array], batch: Array) -> Array:
+    """Draws for the rows of a batch; under `shard_map` for those of all shards, of which each takes its own.
+
+    So the draws are those of one device, wherever the rows lie.
+
+    Args:
+      draw: gives n rows [n, ...], the same on every shard.
+      batch: whose rows they are for, [B, ...].
+
+    Returns:
+      [B, ...].
+    """
+    axes, rows = tuple(sorted(varying(batch))), batch.shape[0]
+    if not axes:
+        return draw(rows)
+    return lax.dynamic_slice_in_dim(draw(rows * lax.axis_size(axes)), lax.axis_index(axes) * rows, rows)
+
+
+def gathered(batch: Array) -> Array:
+    """The rows of a batch from all shards of a `shard_map`; without one, the batch."""
+    axes = tuple(sorted(varying(batch)))
+    return lax.all_gather(batch, axes, tiled=True) if axes else batch

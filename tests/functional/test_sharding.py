@@ -9,7 +9,7 @@ import pytest
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
-from fmnist_jax.functional.sharding import alike, automatic, batch_axes, varying
+from fmnist_jax.functional.sharding import alike, automatic, batch_axes, for_rows, gathered, varying
 
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 
@@ -57,3 +57,16 @@ def test_without_explicit_axes_the_function_is_called_as_it_is(types: tuple[Axis
     mesh = jax.make_mesh((2,), ("data",), axis_types=types) if types else None
     with jax.set_mesh(mesh) if mesh else jax.disable_jit(False):
         np.testing.assert_array_equal(automatic(lambda x: x + 1, rows=True)(ROWS), ROWS + 1)
+
+
+def test_draws_and_rows_are_those_of_the_whole_batch(mesh: jax.sharding.Mesh) -> None:
+    def draw(rows: int) -> Array:
+        return jax.random.normal(jax.random.key(3), (rows, 2))
+
+    np.testing.assert_array_equal(for_rows(draw, jnp.asarray(ROWS)), draw(4))
+    np.testing.assert_array_equal(gathered(jnp.asarray(ROWS)), ROWS)
+    rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
+    drawn = jax.jit(jax.shard_map(lambda x: for_rows(draw, x), in_specs=P("data"), out_specs=P("data")))(rows)
+    np.testing.assert_array_equal(drawn, draw(4))
+    own = jax.jit(jax.shard_map(lambda x: gathered(x)[:2], in_specs=P("data"), out_specs=P("data")))(rows)
+    np.testing.assert_array_equal(own, np.concatenate([ROWS[:2], ROWS[:2]]))
