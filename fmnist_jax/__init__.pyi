@@ -72,9 +72,9 @@ from .functional.eval_step import (
 from .functional.labels import (
     CLASS_NAMES as CLASS_NAMES,
     class_names as class_names,
-    class_weights as class_weights,
     one_hot as one_hot,
     smoothed as smoothed,
+    soft_labels as soft_labels,
 )
 from .functional.layers import (
     batch_norm as batch_norm,

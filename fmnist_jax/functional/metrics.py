@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from fmnist_jax.functional.labels import class_weights, smoothed
+from fmnist_jax.functional.labels import smoothed, soft_labels
 
 LossFn = Callable[[Array, Array], Array]
 """`(logits f32[B, C], labels i32[B] or f32[B, C]) -> f32[B]`."""
@@ -70,7 +70,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     """
     classes = logits.shape[-1]
     counted = _counted(labels, classes)
-    heaviest = class_weights(labels, classes).argmax(-1)
+    heaviest = soft_labels(labels, classes).argmax(-1)
     true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
     return Metrics(loss_sum=jnp.where(counted, losses, 0.0).sum(), confusion=true.T @ predicted)
@@ -78,7 +78,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
 
 def _counted(labels: Array, classes: int) -> Array:
     """Tells the rows bool[B] that have a label from padding, in which no class has any weight."""
-    return class_weights(labels, classes).any(-1)
+    return soft_labels(labels, classes).any(-1)
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:

@@ -10,12 +10,14 @@ from flax import linen as nn
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
+from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers
 
 Params = Mapping[str, Any]
 BatchStats = Mapping[str, Any]
 
 IMAGE_SHAPE = (28, 28, 1)
+"""Height, width and channels of Fashion-MNIST's images, and of what else says nothing else."""
 NUM_CLASSES = 10
 
 
@@ -25,7 +27,7 @@ class Apply(Protocol):
     def __call__(
         self, params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
-        """Returns logits f32[B, 10] for float images [B, 28, 28, 1], and the batch statistics to keep.
+        """Returns logits f32[B, C] for float images [B, H, W, channels], and the batch statistics to keep.
 
         With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
         without it, normalises by `batch_stats`, needs no key, and returns `batch_stats` as they came.
@@ -107,10 +109,11 @@ class ConvNet(nn.Module):
     """
 
     config: ModelConfig
+    num_classes: int
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
         dtype = jnp.dtype(self.config.dtype)
         x = images.astype(dtype)
         for width, depth in zip(self.config.widths, self.config.depths, strict=True):
@@ -119,7 +122,7 @@ class ConvNet(nn.Module):
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
-        return nn.Dense(NUM_CLASSES, dtype=dtype)(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
 
 
 class ResidualBlock(nn.Module):
@@ -162,10 +165,11 @@ class ResNet(nn.Module):
     """
 
     config: ModelConfig
+    num_classes: int
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
         config, dtype, blocks = self.config, jnp.dtype(self.config.dtype), sum(self.config.depths)
         stem = layers.conv_max_pool if config.stem == "pooled" else layers.conv
         x = Conv(config.widths[0], dtype, stem)(images)
@@ -179,18 +183,41 @@ class ResNet(nn.Module):
         x = nn.relu(BatchNorm(config.batch_norm_momentum)(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(config.dropout, deterministic=not train)(x)
-        return nn.Dense(NUM_CLASSES)(x)
+        return nn.Dense(self.num_classes)(x)
 
 
 _FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
 
-def make_model(config: ModelConfig) -> Model:
-    """Builds the network that `config` describes."""
-    network = _FAMILIES[config.family](config)
+def _network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The module of a configuration, for images that survive being halved so often."""
+    halvings = len(config.widths) - (config.family == "resnet" and config.stem == "full")
+    height, width, _ = image_shape
+    if not min(height, width) >> halvings:
+        raise ConfigError(
+            f"--model.widths has {len(config.widths)} stages, which halve images of {height}x{width} to nothing: "
+            f"choose fewer"
+        )
+    return _FAMILIES[config.family](config, num_classes)
+
+
+def make_model(
+    config: ModelConfig, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
+) -> Model:
+    """Builds the network that `config` describes.
+
+    Args:
+      config: families, widths and so on.
+      image_shape: height, width and channels; `Dataset.image_shape`.
+      num_classes: C; `Dataset.num_classes`.
+
+    Raises:
+      ConfigError: the stages halve images of that shape to nothing.
+    """
+    network = _network(config, image_shape, num_classes)
 
     def init(key: Array) -> tuple[Params, BatchStats]:
-        variables = network.init(key, jnp.zeros((1, *IMAGE_SHAPE)), train=False)
+        variables = network.init(key, jnp.zeros((1, *image_shape)), train=False)
         return variables["params"], variables["batch_stats"]
 
     def apply(
@@ -207,9 +234,14 @@ def make_model(config: ModelConfig) -> Model:
     return Model(init, apply)
 
 
-def make_activations(config: ModelConfig) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates `make_model(config)` and keeps what passes."""
-    network = _FAMILIES[config.family](config)
+def make_activations(
+    config: ModelConfig, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
+) -> Callable[[Params, BatchStats, Array], Activations]:
+    """Makes `activations(params, batch_stats, images)`, which evaluates a model and keeps what passes.
+
+    Args and errors are those of `make_model`, of the same model; images are floats in [0, 1], as `apply` takes them.
+    """
+    network = _network(config, image_shape, num_classes)
 
     def captured(module: nn.Module, method: str) -> bool:
         layer = isinstance(module, BatchNorm | ResidualBlock | nn.Dropout)
