@@ -16,9 +16,10 @@ from fmnist_jax.functional import layers
 Params = Mapping[str, Any]
 BatchStats = Mapping[str, Any]
 
-IMAGE_SHAPE = (28, 28, 1)
-"""Height, width and channels of Fashion-MNIST's images, and of what else says nothing else."""
-NUM_CLASSES = 10
+Shape = tuple[int, int, int]
+"""Height, width and channels."""
+
+IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
 
 
 class Apply(Protocol):
@@ -189,27 +190,15 @@ class ResNet(nn.Module):
 _FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
 
-def _network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The module of a configuration, for images that survive being halved so often."""
-    halvings = len(config.widths) - (config.family == "resnet" and config.stem == "full")
-    height, width, _ = image_shape
-    if not min(height, width) >> halvings:
-        raise ConfigError(
-            f"--model.widths has {len(config.widths)} stages, which halve images of {height}x{width} to nothing: "
-            f"choose fewer"
-        )
+def _network(config: ModelConfig, image_shape: Shape, num_classes: int) -> nn.Module:
+    stages, (height, width, _) = len(config.widths), image_shape
+    if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
+        raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
     return _FAMILIES[config.family](config, num_classes)
 
 
-def make_model(
-    config: ModelConfig, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
-) -> Model:
-    """Builds the network that `config` describes.
-
-    Args:
-      config: families, widths and so on.
-      image_shape: height, width and channels; `Dataset.image_shape`.
-      num_classes: C; `Dataset.num_classes`.
+def make_model(config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Model:
+    """Builds the network that `config` describes, for images and classes as a `Dataset` says them.
 
     Raises:
       ConfigError: the stages halve images of that shape to nothing.
@@ -235,11 +224,11 @@ def make_model(
 
 
 def make_activations(
-    config: ModelConfig, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
+    config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
 ) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates a model and keeps what passes.
+    """Makes `activations(params, batch_stats, images)`, which evaluates what `make_model` makes and keeps what passes.
 
-    Args and errors are those of `make_model`, of the same model; images are floats in [0, 1], as `apply` takes them.
+    The images are floats in [0, 1], as `apply` takes them.
     """
     network = _network(config, image_shape, num_classes)
 

@@ -11,7 +11,7 @@ from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
-from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Model, make_model
+from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Model, Shape, make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, init_state
 from fmnist_jax.functional.train_step import Sample, TrainStep, make_train_step, sample_batch, sample_mirrored_batch
@@ -28,9 +28,7 @@ class Recipe(NamedTuple):
     step: TrainStep
 
 
-def make_recipe(
-    config: Config, *, image_shape: tuple[int, int, int] = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
-) -> Recipe:
+def make_recipe(config: Config, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Recipe:
     """Composes the parts that a configuration names.
 
     Its `data` and `run` are not looked at, but for the number of steps over which the learning rate goes.
