@@ -131,7 +131,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_ylabel("true class")
     total, correct = confusion.sum(), np.trace(confusion)
     axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
-    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85)
+    bar: dict[str, Any] = {} if few else {"fraction": 0.04, "pad": 0.02}
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85, **bar)
     return figure
 
 
