@@ -32,6 +32,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
                     f"{path} has no {', '.join(missing)}: add by numpy.savez(file, {_arguments(missing)}, ...)"
                 )
             return {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
+    except FileNotFoundError as error:
+        raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
     except OSError as error:
         raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
