@@ -146,7 +146,7 @@ class TrainConfig(Section):
     seed: _Seed = 0
     """Determines initial weights, order of the images, augmentation and dropout. In [0, 4294967295]."""
     label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1
-    """Share of the label's weight spread evenly over the ten classes. In [0, 1)."""
+    """Share of the label's weight spread evenly over the classes. In [0, 1)."""
     average_decay: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     """Score an average of the weights that keeps this share of itself at each step; 0 keeps no average. In [0, 1)."""
     eval_mirror: bool = True

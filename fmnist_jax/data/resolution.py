@@ -19,7 +19,8 @@ def resolved(config: Config, splits: Splits) -> Config:
     found = len(splits.train) + len(splits.validation)
     if data.total not in (0, found):
         raise DataError(
-            f"--data.total is {data.total}, but there are {found} images: bring back those, or leave it out"
+            f"data.total is {data.total}, but there are {found} images for training and validation: bring back those "
+            f"that the run was started on, or start anew with another --run.dir"
         )
     # A run may be evaluated from another working directory than it was started in.
     raw_dir, file = (path and path.absolute() for path in (data.raw_dir, data.file))

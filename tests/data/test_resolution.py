@@ -39,7 +39,7 @@ def test_files_are_counted_once_they_are_read_and_found_from_anywhere(
     found = resolved(config, _SPLITS)
     assert found.data == replace(config.data, total=36, file=tmp_path / "a.npz")
     assert resolved(found, _SPLITS) == found
-    with pytest.raises(DataError, match=r"--data\.total is 36, but there are 30 images"):
+    with pytest.raises(DataError, match=r"data\.total is 36, but there are 30 images"):
         resolved(found, _SPLITS._replace(validation=_dataset(0)))
     assert resolved(Config(), _SPLITS) == Config()
 
