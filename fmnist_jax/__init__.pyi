@@ -34,8 +34,10 @@ from .data.dataset import (
     batches as batches,
     load as load,
     padded_batches as padded_batches,
+    split as split,
     statistics as statistics,
 )
+from .data.resolution import with_splits as with_splits
 from .errors import (
     CheckpointError as CheckpointError,
     ConfigError as ConfigError,
@@ -64,17 +66,20 @@ from .functional.averaging import (
     weights_to_score as weights_to_score,
 )
 from .functional.eval_step import (
+    EvalStep as EvalStep,
+    Predict as Predict,
     evaluate_batches as evaluate_batches,
     make_eval_step as make_eval_step,
     make_mirrored_predict as make_mirrored_predict,
     make_predict as make_predict,
 )
+from .functional.head import replace_head as replace_head
 from .functional.labels import (
     CLASS_NAMES as CLASS_NAMES,
     class_names as class_names,
-    class_weights as class_weights,
     one_hot as one_hot,
     smoothed as smoothed,
+    soft_labels as soft_labels,
 )
 from .functional.layers import (
     batch_norm as batch_norm,
@@ -84,11 +89,15 @@ from .functional.layers import (
     max_pool as max_pool,
 )
 from .functional.metrics import (
+    PADDING_LABEL as PADDING_LABEL,
+    LossFn as LossFn,
     Metrics as Metrics,
+    Summary as Summary,
     batch_metrics as batch_metrics,
     cross_entropy as cross_entropy,
     make_cross_entropy as make_cross_entropy,
     summarize as summarize,
+    total as total,
 )
 from .functional.mixing import (
     Mix as Mix,
@@ -97,7 +106,14 @@ from .functional.mixing import (
     make_mixup as make_mixup,
     unmixed as unmixed,
 )
-from .functional.model import Model as Model, make_activations as make_activations, make_model as make_model
+from .functional.model import (
+    Activations as Activations,
+    Apply as Apply,
+    Init as Init,
+    Model as Model,
+    make_activations as make_activations,
+    make_model as make_model,
+)
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
@@ -111,6 +127,8 @@ from .functional.state import (
 from .functional.train_step import (
     Batch as Batch,
     Sample as Sample,
+    TrainChunk as TrainChunk,
+    TrainStep as TrainStep,
     make_train_chunk as make_train_chunk,
     make_train_step as make_train_step,
     sample_batch as sample_batch,
@@ -118,8 +136,9 @@ from .functional.train_step import (
 )
 from .functional.winograd import winograd_conv as winograd_conv
 from .runs.checkpoint import restore as restore, save as save, writing as writing
+from .runs.interruption import InterruptionError as InterruptionError
 from .runs.leaves import state_digest as state_digest
-from .runs.trained import Trained as Trained
+from .runs.trained import Trained as Trained, load_trained as load_trained
 from .system.allocator import keep_freed_memory as keep_freed_memory
 from .system.compilation import compiler_options as compiler_options
 from .train import run as run
@@ -127,6 +146,7 @@ from .views.augmentations import augmentation_rows as augmentation_rows
 from .views.features import (
     activation_maps as activation_maps,
     embedding_map as embedding_map,
+    filters as filters,
     saliency_maps as saliency_maps,
 )
 from .views.images import (
@@ -135,4 +155,8 @@ from .views.images import (
     prediction_grid as prediction_grid,
     sample_grid as sample_grid,
 )
-from .views.scores import curves as curves, reliability_diagram as reliability_diagram
+from .views.scores import (
+    confusion_matrix as confusion_matrix,
+    curves as curves,
+    reliability_diagram as reliability_diagram,
+)

@@ -19,7 +19,8 @@ from fmnist_jax.system.storage import check_writable
 class Arguments:
     """Says what a trained model takes photos or drawings of garments for.
 
-    Each picture should show one garment on a plain background, light or dark.
+    Each picture should show one garment on a plain background, light or dark. A network of other images than 28x28 grey
+    ones sees the middle of each picture, shrunk, as it is.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -19,6 +19,9 @@ from fmnist_jax.runs import tensorboard_log
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import backend
 
+if TYPE_CHECKING:
+    from fmnist_jax.data.dataset import Splits  # JAX, which a refused configuration need not wait for
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -29,8 +32,14 @@ class Arguments:
     """Print the resolved configuration as JSON and exit."""
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: Config, splits: "Splits | None" = None) -> dict[str, Any]:
     """Trains as configured, or goes on with the run in `config.run.dir`.
+
+    Args:
+      config: of the run.
+      splits: one's own images, which take the place of those that `config.data` names; then going on takes the same
+        ones again, and so do the report and the evaluation, as `splits=` of `commands.reporting.run` and
+        `commands.evaluation.run`.
 
     Returns:
       The contents of `summary.json`.
@@ -45,7 +54,7 @@ def run(config: Config) -> dict[str, Any]:
     backend.start()
     from fmnist_jax.runs import loop
 
-    return loop.run(config)
+    return loop.run(config, splits)
 
 
 def parse(argv: Sequence[str], prog: str) -> Arguments:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from fmnist_jax.analysis.calibration import Reliability, expected_calibration_error, reliability
+from fmnist_jax.analysis.calibration import Reliability, reliability
 from fmnist_jax.analysis.classification import (
     ClassScores,
     Confusion,
@@ -69,7 +69,7 @@ def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
         confusion=confusion,
         classes=class_scores(confusion),
         reliability=bins,
-        calibration_error=expected_calibration_error(bins),
+        calibration_error=bins.calibration_error,
         most_confused=most_confused(confusion, _MOST),
         wrong=most_confidently_wrong(probabilities, labels, examples),
     )

@@ -22,6 +22,16 @@ class Reliability(NamedTuple):
         """f64[B]: the share of each bin that was right; NaN in an empty one."""
         return np.divide(self.right, self.counts, out=np.full(len(self.counts), np.nan), where=self.counts > 0)
 
+    @property
+    def calibration_error(self) -> float:
+        """The mean distance of confidence from accuracy over the bins, weighted by their examples; NaN without any."""
+        examples = self.counts.sum()
+        if not examples:
+            return float("nan")
+        filled = self.counts > 0
+        gaps = np.abs(self.accuracy[filled] - self.confidence[filled])
+        return float((self.counts[filled] * gaps).sum() / examples)
+
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
     """Sorts predictions into bins of equal width by their confidence.
@@ -41,14 +51,17 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     return Reliability(edges, counts, right, mean)
 
 
-def expected_calibration_error(sorted_: Reliability) -> float:
-    """Computes the mean distance of confidence from accuracy over the bins, weighted by their examples.
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Computes the mean distance of confidence from accuracy over bins of equal width, weighted by their examples.
 
-    Naeini et al. 2015 (AAAI), Guo et al. 2017 (arXiv:1706.04599). In [0, 1]; NaN without examples.
+    Naeini et al. 2015 (AAAI), Guo et al. 2017 (arXiv:1706.04599).
+
+    Args:
+      probabilities: f[N, C].
+      labels: i[N].
+      bins: how many.
+
+    Returns:
+      The error in [0, 1]; NaN without examples.
     """
-    examples = sorted_.counts.sum()
-    if not examples:
-        return float("nan")
-    filled = sorted_.counts > 0
-    gaps = np.abs(sorted_.accuracy[filled] - sorted_.confidence[filled])
-    return float((sorted_.counts[filled] * gaps).sum() / examples)
+    return reliability(probabilities, labels, bins).calibration_error

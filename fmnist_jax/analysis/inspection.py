@@ -24,10 +24,10 @@ class Projection(NamedTuple):
 
 
 def make_saliency(model: Model) -> Saliency:
-    """Makes `saliency(params, batch_stats, images u8[B, 28, 28, 1]) -> f32[B, 28, 28]`.
+    """Makes `saliency(params, batch_stats, images u8[B, H, W, C]) -> f32[B, H, W]`.
 
-    The size of the gradient of an image's highest logit by each of its pixels (Simonyan et al. 2014, arXiv:1312.6034):
-    how much the answer hangs on the pixel, for small changes.
+    The size of the gradient of an image's highest logit by each of its pixels, of the channel where it is largest
+    (Simonyan et al. 2014, arXiv:1312.6034): how much the answer hangs on the pixel, for small changes.
     """
 
     def highest_logits(pixels: Array, params: Params, batch_stats: BatchStats) -> Array:
@@ -37,14 +37,15 @@ def make_saliency(model: Model) -> Saliency:
 
     def saliency(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
         pixels = normalize(jnp.asarray(images))
-        return jnp.abs(jax.grad(highest_logits)(pixels, params, batch_stats))[..., 0]
+        return jnp.abs(jax.grad(highest_logits)(pixels, params, batch_stats)).max(-1)
 
     return saliency
 
 
 def first_filters(params: Params) -> np.ndarray:
-    """Takes the kernels of the first convolution out of the parameters, f32[F, K, K], first input channel."""
-    return np.moveaxis(np.asarray(params["Conv_0"]["kernel"])[:, :, 0], -1, 0)
+    """Takes the kernels of the first convolution out of the parameters: f32[F, K, K], of colour images [F, K, K, 3]."""
+    kernels = np.moveaxis(np.asarray(params["Conv_0"]["kernel"]), -1, 0)
+    return kernels[..., 0] if kernels.shape[-1] == 1 else kernels
 
 
 def principal_plane(features: np.ndarray) -> Projection:

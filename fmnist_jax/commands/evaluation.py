@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure
 from fmnist_jax.analysis.assessment import Assessment, assess, to_dict
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.commands import cli
-from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.config import paths
+from fmnist_jax.data.dataset import Dataset, Splits, digest, load
 from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.augment import normalize
@@ -30,6 +32,7 @@ from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
 from fmnist_jax.views.tables import score_tables
 
 _EMBEDDED = 1_000  # images; more hide one another
+_SALIENT = 12  # classes side by side
 
 
 class Evaluation(NamedTuple):
@@ -42,28 +45,38 @@ class Evaluation(NamedTuple):
     assessment: Assessment
 
 
-def run(directory: Path, which: str, split: str, tta: TestTimeAugmentation, data: Places | None = None) -> Evaluation:
+def run(
+    directory: str | os.PathLike[str],
+    which: str = "latest",
+    split: str = "test",
+    tta: TestTimeAugmentation = "none",
+    data: Places | None = None,
+    *,
+    splits: Splits | None = None,
+) -> Evaluation:
     """Evaluates a checkpoint of a run and writes `<directory>/evaluation/<split>`.
 
     Args:
       directory: of the run.
-      which: the checkpoint, as for `trained.load`.
+      which: the checkpoint, as for `trained.load_trained`.
       split: one of `Splits`.
-      tta: as for `trained.predict`.
+      tta: as for `Trained.predict`.
       data: where the images lie, if not where the run found them.
+      splits: the images themselves, of a run that was given them in Python.
 
     Raises:
       FmnistError: there is no such run, checkpoint or split, or nothing can be written.
     """
+    directory = paths.expanded(directory)
     target = directory / "evaluation" / split
-    model = trained.load(directory, which)
+    model = trained.load_trained(directory, which)
     check_writable(target, "RUN")
-    splits = load(located(model.config.data, data))
+    splits = load(located(model.config.data, data)) if splits is None else splits
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     dataset: Dataset = getattr(splits, split)
     if not len(dataset):
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
-    assessment = assess(trained.predict(model, dataset.images, tta=tta), dataset.labels)
+    assessment = assess(model.predict(dataset.images, tta=tta), dataset.labels)
     evaluation = Evaluation(model, split, tta, dataset, assessment)
     _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
     cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}"))
@@ -114,8 +127,9 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
 
 def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     """Yields a name and a figure for each picture of what the network does inside."""
-    (config, model, weights, _), dataset = evaluation.model, evaluation.dataset
-    layers_of, saliency_of = make_activations(config.model), make_saliency(model)
+    loaded, dataset = evaluation.model, evaluation.dataset
+    config, weights, saliency_of = loaded.config, loaded.weights, make_saliency(loaded.model)
+    layers_of = make_activations(config.model, image_shape=loaded.image_shape, num_classes=len(loaded.class_names))
     yield "filters", filters(first_filters(weights.params))
 
     layers = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).layers)
@@ -130,7 +144,7 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
     yield "embedding", embedding_map(principal_plane(features), shown.labels, dataset.class_names)
 
-    labels, firsts = np.unique(dataset.labels, return_index=True)
+    labels, firsts = (found[:_SALIENT] for found in np.unique(dataset.labels, return_index=True))
     saliency = np.asarray(jax.jit(saliency_of)(*weights, dataset.images[firsts]))
     names = [dataset.class_names[label] for label in labels]
     yield "saliency", saliency_maps(dataset.images[firsts], saliency, names)

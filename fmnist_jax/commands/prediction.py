@@ -1,7 +1,7 @@
 """Predictions of pictures: decoded and prepared one by one, predicted together, told as a table, JSON or a sheet."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,8 @@ from scipy.special import softmax
 from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
 from fmnist_jax.errors import DataError
-from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import trained
-from fmnist_jax.runs.trained import TestTimeAugmentation
+from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import make_directory, write_figure
 from fmnist_jax.views.photos import photo_sheet
@@ -41,9 +40,10 @@ class Report(NamedTuple):
     run: Path
     step: int
     tta: TestTimeAugmentation
+    class_names: Sequence[str]
     pictures: Sequence[Picture]
     probabilities: np.ndarray
-    """f64[N, 10], a row for each picture."""
+    """f64[N, C], a row for each picture."""
     skipped: Sequence[tuple[str, DataError]]
     """The names of what was left out, and why."""
 
@@ -54,39 +54,50 @@ def run(directory: Path, names: Sequence[str], which: str, tta: TestTimeAugmenta
     Args:
       directory: of the run.
       names: of pictures, as for `photo_files.find`.
-      which: the checkpoint, as for `trained.load`.
-      tta: as for `trained.predict`.
+      which: the checkpoint, as for `trained.load_trained`.
+      tta: as for `Trained.predict`.
       sheet: file to draw what the network saw into.
 
     Raises:
       FmnistError: there is no such run or checkpoint, or the sheet cannot be written.
     """
-    model = trained.load(directory, which)
-    pictures, skipped = _prepare(names, photos.FRAMES[model.config.data.name])
-    images = np.stack([picture.prepared.image for picture in pictures]) if pictures else np.zeros((0, 28, 28, 1), "u1")
-    probabilities = softmax(trained.predict(model, images, tta=tta).astype(np.float64), axis=-1)
+    model = trained.load_trained(directory, which)
+    pictures, skipped = _prepare(names, _preparation(model))
+    seen = [picture.prepared.image for picture in pictures]
+    images = np.stack(seen) if seen else np.zeros((0, *model.image_shape), np.uint8)
+    probabilities = softmax(model.predict(images, tta=tta).astype(np.float64), axis=-1)
     if sheet is not None and pictures:
-        _write_sheet(sheet, pictures, images, probabilities)
-    return Report(directory, model.step, tta, pictures, probabilities, skipped)
+        _write_sheet(sheet, pictures, images, probabilities, model.class_names)
+    return Report(directory, model.step, tta, model.class_names, pictures, probabilities, skipped)
 
 
-def _prepare(names: Iterable[str], frame: photos.Frame) -> tuple[list[Picture], list[tuple[str, DataError]]]:
+def _preparation(model: Trained) -> Callable[[np.ndarray], photos.Prepared]:
+    """How a picture becomes an image of a run's shape: 28x28 grey as garments are, any other by its whole middle."""
+    if model.image_shape == (photos.SIZE, photos.SIZE, 1):
+        frame = photos.FRAMES.get(model.config.data.name, photos.FRAMES["fashion_mnist"])
+        return lambda pixels: photos.to_dataset_image(pixels, frame)
+    return lambda pixels: photos.to_shape(pixels, model.image_shape)
+
+
+def _prepare(
+    names: Iterable[str], prepare: Callable[[np.ndarray], photos.Prepared]
+) -> tuple[list[Picture], list[tuple[str, DataError]]]:
     """Reads pictures; returns those that can be predicted, and why the others cannot."""
     pictures, skipped = [], []
     for name, problem in photo_files.find(names):
         try:
             if problem is not None:
                 raise problem
-            pictures.append(_read(name, frame))
+            pictures.append(_read(name, prepare))
         except DataError as error:
             output.warn(f"skipped: {error}")
             skipped.append((name, error))
     return pictures, skipped
 
 
-def _read(name: str, frame: photos.Frame) -> Picture:
+def _read(name: str, prepare: Callable[[np.ndarray], photos.Prepared]) -> Picture:
     pixels = photo_files.read(name)
-    prepared = photos.to_dataset_image(pixels, frame)
+    prepared = prepare(pixels)
     if prepared.box is None:
         raise DataError(f"{photo_files.shown(name)} is blank: nothing stands out from its background")
     height, width = pixels.shape[:2]
@@ -95,10 +106,12 @@ def _read(name: str, frame: photos.Frame) -> Picture:
     return Picture(name, prepared, photos.thumbnail(pixels, _THUMBNAIL), box)
 
 
-def _write_sheet(path: Path, pictures: Sequence[Picture], images: np.ndarray, probabilities: np.ndarray) -> None:
+def _write_sheet(
+    path: Path, pictures: Sequence[Picture], images: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
+) -> None:
     thumbnails, boxes = [picture.thumbnail for picture in pictures], [picture.box for picture in pictures]
     drawn = slice(_ON_SHEET)
-    figure = photo_sheet(thumbnails[drawn], boxes[drawn], images[drawn], probabilities[drawn], CLASS_NAMES)
+    figure = photo_sheet(thumbnails[drawn], boxes[drawn], images[drawn], probabilities[drawn], names)
     make_directory(path.parent)
     write_figure(path, figure)
     if len(pictures) > _ON_SHEET:
@@ -112,13 +125,13 @@ def print_table(report: Report) -> None:
     names = [photo_files.shown(picture.name) for picture in report.pictures]
     backgrounds = [picture.prepared.background for picture in report.pictures]
     described = [f"{background.kind} {_hex(background.colour)}" for background in backgrounds]
-    cli.show([prediction_table(names, described, report.probabilities, CLASS_NAMES)])
+    cli.show([prediction_table(names, described, report.probabilities, report.class_names)])
 
 
 def to_json(report: Report) -> str:
     """The report as one JSON document."""
     predictions = [
-        _described(picture, probabilities)
+        _described(picture, probabilities, report.class_names)
         for picture, probabilities in zip(report.pictures, report.probabilities, strict=True)
     ]
     document = {
@@ -131,10 +144,10 @@ def to_json(report: Report) -> str:
     return json.dumps(document, indent=2, allow_nan=False)
 
 
-def _described(picture: Picture, probabilities: np.ndarray) -> dict[str, Any]:
+def _described(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     prepared = picture.prepared
     top = [
-        {"label": label, "name": CLASS_NAMES[label], "probability": float(probabilities[label])}
+        {"label": label, "name": names[label], "probability": float(probabilities[label])}
         for label in _top(probabilities)
     ]
     return {
@@ -143,7 +156,7 @@ def _described(picture: Picture, probabilities: np.ndarray) -> dict[str, Any]:
         "box": prepared.box,
         "contrast": prepared.contrast,
         "top": top,
-        "probabilities": dict(zip(CLASS_NAMES, map(float, probabilities), strict=True)),
+        "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
     }
 
 

@@ -25,12 +25,16 @@ _Fraction = Annotated[float, Range(0, 1)]
 class DataConfig(Section):
     """Which images, from where, and how they are split."""
 
-    name: Literal["fashion_mnist", "synthetic"] = "fashion_mnist"
-    """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments drawn from a seed, no download."""
+    name: Literal["fashion_mnist", "synthetic", "idx", "npz", "own"] = "fashion_mnist"
+    """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments drawn from a seed, no download. idx: four IDX
+    files in raw-dir, as of MNIST. npz: arrays in file. own: what `run(config, splits)` is given in Python."""
     dir: Path | None = None
     """TFDS's data directory. Default: $FMNIST_DATA_DIR, else TFDS's own."""
     raw_dir: Path | None = None
-    """Folder with the four original .gz files, used instead of a download. Default: $FMNIST_RAW_DIR."""
+    """Folder with the four original .gz files, used instead of a download. Default: $FMNIST_RAW_DIR.
+    Of idx: the folder of its files, plain or .gz."""
+    file: Path | None = None
+    """Of npz: a file with train_images, train_labels, test_images, test_labels and, if you like, class_names."""
     validation_size: Annotated[int, Range(0, 10_000_000)] = 5_000
     """Images held out of the training images, class-balanced; 0 holds out none. In [0, 10000000]."""
     seed: _Seed = 0
@@ -39,12 +43,28 @@ class DataConfig(Section):
     """Synthetic images to draw for training and validation. In [10, 10000000]."""
     synthetic_test_size: Annotated[int, Range(10, 10_000_000)] = 2_000
     """Synthetic images to draw for the test. In [10, 10000000]."""
+    total: Annotated[int, Range(0, 10_000_000)] = 0
+    """Of idx, npz and own: images for training and validation; 0: as many as there are. In [0, 10000000]."""
+
+    @property
+    def size(self) -> int:
+        """Images for training and validation together; 0 where only loading them can tell."""
+        return {"fashion_mnist": FASHION_MNIST_TRAIN_SIZE, "synthetic": self.synthetic_train_size}.get(
+            self.name, self.total
+        )
 
     @property
     def train_size(self) -> int:
-        """Images left for training once the validation images are held out."""
-        total = FASHION_MNIST_TRAIN_SIZE if self.name == "fashion_mnist" else self.synthetic_train_size
-        return total - self.validation_size
+        """Images left for training once the validation images are held out.
+
+        Raises:
+          ConfigError: only loading them can tell.
+        """
+        if not self.size:
+            raise ConfigError(
+                f"data.total is 0, and how many images {self.name} has is not known until they are loaded"
+            )
+        return self.size - self.validation_size
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,7 @@ class TrainConfig(Section):
     seed: _Seed = 0
     """Determines initial weights, order of the images, augmentation and dropout. In [0, 4294967295]."""
     label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1
-    """Share of the label's weight spread evenly over the ten classes. In [0, 1)."""
+    """Share of the label's weight spread evenly over the classes. In [0, 1)."""
     average_decay: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     """Score an average of the weights that keeps this share of itself at each step; 0 keeps no average. In [0, 1)."""
     eval_mirror: bool = True
@@ -152,6 +172,9 @@ class RunConfig(Section):
     tensorboard: bool = False
     """Also write what is logged, and figures at the end, into <run>/tensorboard; needs fmnist_jax[tensorboard]."""
 
+
+_ADDED: Mapping[str, frozenset[str]] = {"data": frozenset({"file", "total"})}
+"""Fields that runs of earlier versions have not recorded, by section."""
 
 SECTIONS: Mapping[str, type] = {
     "data": DataConfig,
@@ -205,7 +228,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
     Raises:
       ConfigError: a section or field that this version does not know, or one that is missing. In `run`, which changes
-        nothing in what is trained, a missing field takes its default.
+        nothing in what is trained, a missing field takes its default; so does one that earlier versions had not.
     """
     if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
         sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
@@ -216,7 +239,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
             raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
         given = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
-        required = set() if section == "run" else known
+        required = set() if section == "run" else known - _ADDED.get(section, frozenset())
         if others := sorted((given.keys() - known) | (required - given.keys())):
             names = ", ".join(others)
             raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")

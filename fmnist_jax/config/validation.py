@@ -25,7 +25,9 @@ def validate(config: Config) -> None:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
     messages = list(problems.values())
     # Sizes can be compared only where each of them is a number in its range.
-    if not any(flag.startswith(("--data.", "--train.")) for flag in problems):
+    if not any(flag.startswith("--data.") for flag in problems):
+        messages.extend(_source_problems(config.data))
+    if config.data.size and not any(flag.startswith(("--data.", "--train.")) for flag in problems):
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
@@ -40,7 +42,8 @@ def validate_data(data: DataConfig) -> None:
     Raises:
       ConfigError: names every problem, each with its value, what was expected and the remedy.
     """
-    problems = [problem for _, problem in _section_problems("data", data)] or list(_split_problems(data))
+    problems = [problem for _, problem in _section_problems("data", data)]
+    problems = problems or [*_source_problems(data), *_split_problems(data)]
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -103,12 +106,20 @@ def _typed(value: Any) -> str:
     return f"{value!r} ({type(value).__name__})"
 
 
+def _source_problems(data: DataConfig) -> Iterator[str]:
+    if data.name == "idx" and data.raw_dir is None:
+        yield "--data.name is idx, but --data.raw-dir is not given: name the folder with the four IDX files"
+    if data.name == "npz" and data.file is None:
+        yield "--data.name is npz, but --data.file is not given: name the .npz file"
+    if data.name != "npz" and data.file is not None:
+        yield f"--data.file is {data.file}, but --data.name is {data.name}: choose npz for it"
+
+
 def _split_problems(data: DataConfig) -> Iterator[str]:
-    if data.train_size < 1:
-        total = data.train_size + data.validation_size
+    if data.size and data.train_size < 1:
         yield (
             f"--data.validation-size is {data.validation_size}, which leaves no training image "
-            f"of {total}: choose less than {total}"
+            f"of {data.size}: choose less than {data.size}"
         )
 
 

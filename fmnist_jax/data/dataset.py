@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import NamedTuple
@@ -14,12 +14,16 @@ from jax import Array
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
-from fmnist_jax.data import decoded, places, synthetic
+from fmnist_jax.data import decoded, files, places, synthetic
+from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.metrics import PADDING_LABEL
 from fmnist_jax.functional.sampling import batch_indices
 from fmnist_jax.functional.train_step import Batch
+from fmnist_jax.system import output
+
+_SMALLEST = 8  # pixels that an edge of an image has
 
 
 @dataclass(frozen=True)
@@ -27,27 +31,51 @@ class Dataset:
     """Images with their labels."""
 
     images: np.ndarray
-    """u8[N, 28, 28, 1]; may be memory-mapped."""
+    """u8[N, H, W, C], where H and W are at least 8 and C is 1 (grey) or 3 (colour); may be memory-mapped. Grey images
+    may be given as u8[N, H, W]."""
     labels: np.ndarray
-    """i32[N]."""
+    """i32[N], in [0, number of names); may be given as whole numbers of any type."""
     class_names: tuple[str, ...] = CLASS_NAMES
 
     def __post_init__(self) -> None:
-        """Checks shapes, dtypes and labels.
+        """Checks shapes, dtypes, labels and names.
 
         Raises:
-          DataError: they are not those of Fashion-MNIST images.
+          DataError: they are not those of a data set.
         """
-        count = len(self.labels)
-        if self.images.shape != (count, 28, 28, 1) or self.images.dtype != np.uint8:
+        images, labels, count = self.images, self.labels, len(self.labels)
+        if images.ndim == 3:
+            images = images[..., None]
+        sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)
+        if not sound or len(images) != count or images.dtype != np.uint8:
             raise DataError(
-                f"images are {self.images.dtype}{list(self.images.shape)}: expected uint8[{count}, 28, 28, 1]"
+                f"images are {images.dtype}{list(self.images.shape)}: expected uint8[{count}, H, W] or "
+                f"uint8[{count}, H, W, C], with H and W from {_SMALLEST} on and C 1 or 3"
             )
-        if self.labels.shape != (count,) or self.labels.dtype != np.int32:
-            raise DataError(f"labels are {self.labels.dtype}{list(self.labels.shape)}: expected int32[{count}]")
-        if count and not 0 <= self.labels.min() <= self.labels.max() < len(self.class_names):
-            outside = self.labels.min() if self.labels.min() < 0 else self.labels.max()
-            raise DataError(f"a label is {outside}: expected 0..{len(self.class_names) - 1}; check the label file")
+        if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
+        names = tuple(map(str, self.class_names))
+        if len(set(names)) < len(names):
+            raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a name of its own")
+        if count and not 0 <= labels.min() <= labels.max() < len(names):
+            outside = labels.min() if labels.min() < 0 else labels.max()
+            raise DataError(
+                f"labels hold {outside}: expected 0..{len(names) - 1}; check the labels, or the class names"
+            )
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels.astype(np.int32, copy=False))
+        object.__setattr__(self, "class_names", names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, with an example or without."""
+        return len(self.class_names)
 
     def __len__(self) -> int:
         """Counts the examples."""
@@ -72,7 +100,7 @@ class Statistics(NamedTuple):
     mean: float
     std: float
     class_counts: np.ndarray
-    """i64[10]."""
+    """i64[C]."""
 
 
 def load(config: DataConfig) -> Splits:
@@ -83,21 +111,69 @@ def load(config: DataConfig) -> Splits:
       ConfigError: a value is impossible.
     """
     validate_data(config)
+    if config.name == "own":
+        raise DataError(
+            "--data.name is own: its images are given in Python and are not at hand here: give them there, by "
+            "fmnist_jax.run(config, splits), or as splits=... to fmnist_jax.commands.evaluation.run or reporting.run"
+        )
     if config.name == "synthetic":
         train = Dataset(*synthetic.draw(config.synthetic_train_size, config.seed))
         # Another stream than the training images', which take the seed itself.
         test = Dataset(*synthetic.draw(config.synthetic_test_size, (config.seed + 2**31) % 2**32))
-    else:
+    elif config.name == "fashion_mnist":
         arrays = decoded.load(places.data_dir(config), places.raw_dir(config))
         train = Dataset(arrays["train_images"], arrays["train_labels"])
         test = Dataset(arrays["test_images"], arrays["test_labels"])
+    else:
+        train, test = _of_files(files.read(config))
+        config = replace(config, total=len(train))
+        validate_data(config)
     return Splits(*split(train, config.validation_size, config.seed), test)
+
+
+def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
+    """The training and test images of people's own files, with a warning where they share some."""
+    try:
+        part = "training"
+        train = Dataset(contents.train_images, contents.train_labels, contents.class_names)
+        part = "test"
+        test = Dataset(contents.test_images, contents.test_labels, contents.class_names)
+    except DataError as error:
+        raise DataError(f"{contents.place}: {part} {error}") from error
+    check(Splits(train, train.take(np.array([], np.int64)), test), contents.place)
+    if shared := count_shared(test.images, train.images):
+        output.warn(
+            f"warning: {shared:,} of the {len(test):,} test images of {contents.place} are training images, too, byte "
+            f"for byte, so the test accuracy says too much"
+        )
+    return train, test
+
+
+def check(splits: Splits, place: object = "splits") -> None:
+    """Checks that there is something to train and to test on, and that the splits are of one kind.
+
+    Raises:
+      DataError: they are not; the message begins with the place.
+    """
+    for name in ("train", "test"):
+        if not len(getattr(splits, name)):
+            raise DataError(f"{place}: there is no {name} image: give at least one")
+    for name, part in splits._asdict().items():
+        if (part.image_shape, part.class_names) != (splits.train.image_shape, splits.train.class_names):
+            raise DataError(
+                f"{place}: {name} images are {_kind(part)}, and training images {_kind(splits.train)}: "
+                f"give all of them one shape and the same class names"
+            )
+
+
+def _kind(dataset: Dataset) -> str:
+    return f"{'x'.join(map(str, dataset.image_shape))} of {dataset.num_classes} classes"
 
 
 def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, Dataset]:
     """Holds out a class-balanced validation set, chosen by the seed.
 
-    Each class gives `validation_size / 10` images, the first classes one more if that is not whole.
+    Each class that has images gives an equal part of `validation_size`, the first ones one more if that is not whole.
 
     Returns:
       The remaining training images, in their order, and the validation images.
@@ -108,11 +184,11 @@ def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, D
     if not validation_size:
         return dataset, dataset.take(np.array([], np.int64))
     rng = np.random.RandomState(seed)  # frozen for ever by NEP 19, so a split outlives NumPy versions
-    classes = len(dataset.class_names)
+    present = np.unique(dataset.labels)
     held_out = []
-    for label in range(classes):
+    for place, label in enumerate(present):
         members = rng.permutation(np.flatnonzero(dataset.labels == label))
-        share = validation_size // classes + (label < validation_size % classes)
+        share = validation_size // len(present) + (place < validation_size % len(present))
         if share > len(members):
             raise DataError(
                 f"--data.validation-size {validation_size} takes {share} images of class {label}, which has "

@@ -7,12 +7,9 @@ is no decoded copy yet.
 """
 
 import contextlib
-import gzip
 import io
 import os
-import zlib
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from tensorflow_datasets.core.download import checksums, resource
 from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.data import download, places
+from fmnist_jax.data.idx import read_idx
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import lock, output
 
@@ -56,25 +54,6 @@ class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[
             Image.fromarray(image).save(png, format="PNG")
             png.seek(0)
             yield index, {"image": png, "label": int(label)}
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """Reads one gzip-compressed IDX file of unsigned bytes (the format of yann.lecun.com/exdb/mnist).
-
-    Raises:
-      DataError: the file is not what its name says.
-    """
-    try:
-        with gzip.open(path) as file:
-            raw = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file ({error}): download it again") from error
-    dimensions = raw[3] if raw[:3] == b"\x00\x00\x08" and len(raw) >= 4 else 0
-    header = 4 + 4 * dimensions
-    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]
-    if not dimensions or len(raw) != header + prod(shape):
-        raise DataError(f"{path} is not an IDX file of unsigned bytes: download it again")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
 
 
 def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:

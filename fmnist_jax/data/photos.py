@@ -59,7 +59,7 @@ class Prepared(NamedTuple):
     """What a network is shown of a picture, and what was decided on the way."""
 
     image: np.ndarray
-    """u8[28, 28, 1]."""
+    """u8[28, 28, 1], or of the shape that was asked for."""
     background: Background
     box: tuple[int, int, int, int] | None
     """Left, top, right and bottom of the object in pixels of the picture; None if nothing stands out."""
@@ -98,6 +98,36 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
     contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
     image = _placed(contrast * resized, frame.floor)
     return Prepared(image, background, _in_pixels_of(pixels.shape, mask.shape, box), contrast)
+
+
+def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
+    """Shrinks the middle of a picture, as much of it as has the aspect of the images, with its colours as they are.
+
+    For data sets of other images than garments: nothing is looked for in the picture, and nothing negated.
+
+    Args:
+      pixels: as for `to_dataset_image`.
+      shape: height, width and channels (1: grey; 3: colour) of the images.
+
+    Raises:
+      ValueError: another shape or type, or no pixel at all.
+    """
+    colours, alpha = _shrunk(pixels)
+    border = _border(*alpha.shape)
+    colours = _laid_on_white_or_black(colours, alpha)
+    background = _describe(_background(colours, border)[border], alpha[border])
+    (high, wide), (height, width, channels) = alpha.shape, shape
+    rows, columns = max(1, round(min(high, wide * height / width))), max(1, round(min(wide, high * width / height)))
+    top, left = (high - rows) // 2, (wide - columns) // 2
+    box = slice(top, top + rows), slice(left, left + columns)
+    # Luminance as of ITU-R BT.601, by which Pillow turns colours grey.
+    planes = colours @ np.array([[0.299], [0.587], [0.114]], np.float32) if channels == 1 else colours
+    resized = [
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BOX))
+        for plane in np.moveaxis(planes[box].astype(np.float32), -1, 0)
+    ]
+    image = np.rint(255 * np.clip(np.stack(resized, -1), 0, 1)).astype(np.uint8)
+    return Prepared(image, background, _in_pixels_of(pixels.shape, alpha.shape, box), 1.0)
 
 
 def thumbnail(pixels: np.ndarray, longest_edge: int) -> np.ndarray:

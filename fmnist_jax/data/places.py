@@ -21,7 +21,10 @@ class Places:
     dir: Path | None = None
     """TFDS's data directory. Default: $FMNIST_DATA_DIR, else the one that the run was trained from, else TFDS's own."""
     raw_dir: Path | None = None
-    """Folder with the four original .gz files, if they have yet to be prepared. Default: $FMNIST_RAW_DIR."""
+    """Folder with the four original .gz files, if they have yet to be prepared. Default: $FMNIST_RAW_DIR.
+    Of a run on idx: the folder of its files, if it has moved."""
+    file: Path | None = None
+    """The .npz file of a run on npz, if it has moved."""
 
 
 def data_dir(config: DataConfig) -> Path:
@@ -80,10 +83,12 @@ def located(recorded: DataConfig, given: Places | None = None) -> DataConfig:
       given: by flags.
     """
     given = given or Places()
+    if recorded.name in ("idx", "npz"):  # which can lie nowhere else, so that one that is missing is to be named
+        return replace(recorded, raw_dir=given.raw_dir or recorded.raw_dir, file=given.file or recorded.file)
     told = any(os.environ.get(variable) for variable in _DATA_VARIABLES)
     kept = None if told or not _holds_data(recorded.dir) else recorded.dir
     kept_raw = None if os.environ.get(_RAW_VARIABLE) or not _is_folder(recorded.raw_dir) else recorded.raw_dir
-    return replace(recorded, dir=given.dir or kept, raw_dir=given.raw_dir or kept_raw)
+    return replace(recorded, dir=given.dir or kept, raw_dir=given.raw_dir or kept_raw, file=given.file)
 
 
 def _holds_data(directory: Path | None) -> bool:

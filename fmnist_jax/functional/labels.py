@@ -29,8 +29,8 @@ def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
     return jax.nn.one_hot(labels, num_classes)
 
 
-def class_weights(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """Spreads labels i32[...] as `one_hot` does; weights f32[..., num_classes] stay as they are."""
+def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
+    """Soft labels f32[..., num_classes] of labels i32[...], by `one_hot`; what is soft already stays as it is."""
     return labels if jnp.issubdtype(labels.dtype, jnp.floating) else one_hot(labels, num_classes)
 
 
@@ -45,7 +45,7 @@ def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) 
     Returns:
       f32[..., C]; a weight w becomes `(1 - amount) * w + amount / C`.
     """
-    return optax.smooth_labels(class_weights(labels, num_classes), amount)
+    return optax.smooth_labels(soft_labels(labels, num_classes), amount)
 
 
 def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAMES) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from fmnist_jax.functional.labels import class_weights, smoothed
+from fmnist_jax.functional.labels import smoothed, soft_labels
 from fmnist_jax.functional.sharding import automatic
 
 LossFn = Callable[[Array, Array], Array]
@@ -71,7 +71,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     """
     classes = logits.shape[-1]
     counted = _counted(labels, classes)
-    heaviest = class_weights(labels, classes).argmax(-1)
+    heaviest = soft_labels(labels, classes).argmax(-1)
     true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
     confusion = automatic(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
@@ -80,7 +80,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
 
 def _counted(labels: Array, classes: int) -> Array:
     """Tells the rows bool[B] that have a label from padding, in which no class has any weight."""
-    return class_weights(labels, classes).any(-1)
+    return soft_labels(labels, classes).any(-1)
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:

@@ -8,7 +8,7 @@ from jax import Array
 
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.functional.augment import inside_boxes
-from fmnist_jax.functional.labels import class_weights
+from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 
 Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`(key, images f32[B, H, W, C], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
@@ -23,23 +23,24 @@ def unmixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
     return images, labels
 
 
-def make_mixup(alpha: float, probability: float = 1.0) -> Mix:
+def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
     """Averages each image with another of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
 
     Args:
       alpha: an image's share in the average is drawn from Beta(alpha, alpha), for each image anew.
       probability: with which an image is mixed at all.
+      num_classes: K, over which labels i32[B] are spread.
     """
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         shares, partners = _draw_pairs(key, len(images), alpha, probability)
         own = shares.reshape(-1, 1, 1, 1)
-        return own * images + (1 - own) * images[partners], _mix_labels(labels, shares, partners)
+        return own * images + (1 - own) * images[partners], _mix_labels(labels, num_classes, shares, partners)
 
     return mixup
 
 
-def make_cutmix(alpha: float, probability: float = 1.0) -> Mix:
+def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
     """Pastes a box of another image of the batch into each (Yun et al. 2019, arXiv:1905.04899).
 
     The box has the image's aspect and a random pixel for its centre. The labels' weights are the shares of the
@@ -48,6 +49,7 @@ def make_cutmix(alpha: float, probability: float = 1.0) -> Mix:
     Args:
       alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), for each image anew.
       probability: with which an image is mixed at all.
+      num_classes: K, over which labels i32[B] are spread.
     """
 
     def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -59,7 +61,7 @@ def make_cutmix(alpha: float, probability: float = 1.0) -> Mix:
         centres = jax.random.randint(centre_key, (batch, 2), 0, shape)
         pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
         kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
-        return jnp.where(pasted, images[partners], images), _mix_labels(labels, kept, partners)
+        return jnp.where(pasted, images[partners], images), _mix_labels(labels, num_classes, kept, partners)
 
     return cutmix
 
@@ -72,16 +74,16 @@ def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tup
     return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, batch)
 
 
-def _mix_labels(labels: Array, shares: Array, partners: Array) -> Array:
-    weights = class_weights(labels)
+def _mix_labels(labels: Array, num_classes: int, shares: Array, partners: Array) -> Array:
+    weights = soft_labels(labels, num_classes)
     own = shares[:, None]
     return own * weights + (1 - own) * weights[partners]
 
 
-def make_mix(config: AugmentConfig) -> Mix:
-    """Makes the one mixture that a configuration names, or none."""
+def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
+    """Makes the one mixture that a configuration names, or none, of labels of so many classes."""
     if config.mixup_alpha:
-        return make_mixup(config.mixup_alpha, config.mix_probability)
+        return make_mixup(config.mixup_alpha, config.mix_probability, num_classes=num_classes)
     if config.cutmix_alpha:
-        return make_cutmix(config.cutmix_alpha, config.mix_probability)
+        return make_cutmix(config.cutmix_alpha, config.mix_probability, num_classes=num_classes)
     return unmixed

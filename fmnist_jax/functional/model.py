@@ -10,13 +10,16 @@ from flax import linen as nn
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
+from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers
 
 Params = Mapping[str, Any]
 BatchStats = Mapping[str, Any]
 
-IMAGE_SHAPE = (28, 28, 1)
-NUM_CLASSES = 10
+Shape = tuple[int, int, int]
+"""Height, width and channels."""
+
+IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
 
 
 class Apply(Protocol):
@@ -25,7 +28,7 @@ class Apply(Protocol):
     def __call__(
         self, params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
-        """Returns logits f32[B, 10] for float images [B, 28, 28, 1], and the batch statistics to keep.
+        """Returns logits f32[B, C] for float images [B, H, W, channels], and the batch statistics to keep.
 
         With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
         without it, normalises by `batch_stats`, needs no key, and returns `batch_stats` as they came.
@@ -107,10 +110,11 @@ class ConvNet(nn.Module):
     """
 
     config: ModelConfig
+    num_classes: int
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
         dtype = jnp.dtype(self.config.dtype)
         x = images.astype(dtype)
         for width, depth in zip(self.config.widths, self.config.depths, strict=True):
@@ -119,7 +123,7 @@ class ConvNet(nn.Module):
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
-        return nn.Dense(NUM_CLASSES, dtype=dtype)(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
 
 
 class ResidualBlock(nn.Module):
@@ -162,10 +166,11 @@ class ResNet(nn.Module):
     """
 
     config: ModelConfig
+    num_classes: int
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
-        """Maps float images [B, 28, 28, 1] to logits f32[B, 10]."""
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
         config, dtype, blocks = self.config, jnp.dtype(self.config.dtype), sum(self.config.depths)
         stem = layers.conv_max_pool if config.stem == "pooled" else layers.conv
         x = Conv(config.widths[0], dtype, stem)(images)
@@ -179,18 +184,29 @@ class ResNet(nn.Module):
         x = nn.relu(BatchNorm(config.batch_norm_momentum)(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
         x = nn.Dropout(config.dropout, deterministic=not train)(x)
-        return nn.Dense(NUM_CLASSES)(x)
+        return nn.Dense(self.num_classes)(x)
 
 
 _FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
 
-def make_model(config: ModelConfig) -> Model:
-    """Builds the network that `config` describes."""
-    network = _FAMILIES[config.family](config)
+def _network(config: ModelConfig, image_shape: Shape, num_classes: int) -> nn.Module:
+    stages, (height, width, _) = len(config.widths), image_shape
+    if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
+        raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
+    return _FAMILIES[config.family](config, num_classes)
+
+
+def make_model(config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Model:
+    """Builds the network that `config` describes, for images and classes as a `Dataset` says them.
+
+    Raises:
+      ConfigError: the stages halve images of that shape to nothing.
+    """
+    network = _network(config, image_shape, num_classes)
 
     def init(key: Array) -> tuple[Params, BatchStats]:
-        variables = network.init(key, jnp.zeros((1, *IMAGE_SHAPE)), train=False)
+        variables = network.init(key, jnp.zeros((1, *image_shape)), train=False)
         return variables["params"], variables["batch_stats"]
 
     def apply(
@@ -207,9 +223,14 @@ def make_model(config: ModelConfig) -> Model:
     return Model(init, apply)
 
 
-def make_activations(config: ModelConfig) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates `make_model(config)` and keeps what passes."""
-    network = _FAMILIES[config.family](config)
+def make_activations(
+    config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
+) -> Callable[[Params, BatchStats, Array], Activations]:
+    """Makes `activations(params, batch_stats, images)`, which evaluates what `make_model` makes and keeps what passes.
+
+    The images are floats in [0, 1], as `apply` takes them.
+    """
+    network = _network(config, image_shape, num_classes)
 
     def captured(module: nn.Module, method: str) -> bool:
         layer = isinstance(module, BatchNorm | ResidualBlock | nn.Dropout)

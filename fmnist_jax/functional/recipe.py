@@ -11,7 +11,7 @@ from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
-from fmnist_jax.functional.model import Model, make_model
+from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Model, Shape, make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, init_state
 from fmnist_jax.functional.train_step import Sample, TrainStep, make_train_step, sample_batch, sample_mirrored_batch
@@ -28,12 +28,20 @@ class Recipe(NamedTuple):
     step: TrainStep
 
 
-def make_recipe(config: Config) -> Recipe:
+def make_recipe(config: Config, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Recipe:
     """Composes the parts that a configuration names.
 
     Its `data` and `run` are not looked at, but for the number of steps over which the learning rate goes.
+
+    Args:
+      config: of the run.
+      image_shape: height, width and channels; `Dataset.image_shape`.
+      num_classes: C; `Dataset.num_classes`.
+
+    Raises:
+      ConfigError: no network of these stages takes such images, or how many there are is not known yet.
     """
-    model = make_model(config.model)
+    model = make_model(config.model, image_shape=image_shape, num_classes=num_classes)
     schedule = make_schedule(config.optim, config.total_steps)
     optimizer = make_optimizer(config.optim, schedule)
     step = make_train_step(
@@ -41,7 +49,7 @@ def make_recipe(config: Config) -> Recipe:
         optimizer,
         loss_fn=make_cross_entropy(config.train.label_smoothing),
         augment=make_augment(config.augment),
-        mix=make_mix(config.augment),
+        mix=make_mix(config.augment, num_classes),
     )
     sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
     if not config.train.average_decay:

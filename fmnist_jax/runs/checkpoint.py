@@ -1,5 +1,6 @@
 """Checkpoints that can be believed: each is read back, byte for byte, once it is written, and before it is used."""
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
@@ -125,7 +127,7 @@ def _step_of(state: Any) -> int:
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[Writer]:
+def writing(directory: str | os.PathLike[str]) -> Iterator[Writer]:
     """Opens a directory that keeps the two latest checkpoints and the best, and closes it when the block ends.
 
     If the block fails, a save that fails with it is not reported over its error. Call `set_aside_damaged` first where
@@ -134,7 +136,7 @@ def writing(directory: Path) -> Iterator[Writer]:
     Raises:
       CheckpointError: the directory cannot be made, or what was saved in the block cannot be written or read back.
     """
-    writer = Writer(store.open_manager(directory))
+    writer = Writer(store.open_manager(paths.expanded(directory)))
     try:
         yield writer
     except BaseException:
@@ -145,7 +147,7 @@ def writing(directory: Path) -> Iterator[Writer]:
 
 
 def save(
-    directory: Path,
+    directory: str | os.PathLike[str],
     state: Any,
     val_accuracy: float = UNSCORED,
     *,
@@ -181,7 +183,7 @@ def refuse_unusable(directory: Path) -> None:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def restore(directory: Path, step: int, like: Tree) -> Tree:
+def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
     """Restores and verifies the checkpoint of a step.
 
     Args:
@@ -192,7 +194,7 @@ def restore(directory: Path, step: int, like: Tree) -> Tree:
     Raises:
       CheckpointError: it is damaged, or of another model or optimiser; the message names the first leaf that differs.
     """
-    saved = store.read(directory / str(step))
+    saved = store.read(paths.expanded(directory) / str(step))
     try:
         return rebuild(saved, like)
     except ValueError as error:

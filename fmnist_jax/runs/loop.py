@@ -11,7 +11,9 @@ import jax
 import numpy as np
 
 from fmnist_jax.config.schema import Config, to_dict
+from fmnist_jax.config.validation import validate
 from fmnist_jax.data.dataset import Splits, digest, load, padded_batches
+from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
@@ -19,7 +21,16 @@ from fmnist_jax.functional.eval_step import evaluate_batches, make_mirrored_pred
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
 from fmnist_jax.functional.train_step import Batch
-from fmnist_jax.runs import checkpoint, display, interruption, profiling, results, resumption, tensorboard_log
+from fmnist_jax.runs import (
+    checkpoint,
+    dataset_record,
+    display,
+    interruption,
+    profiling,
+    results,
+    resumption,
+    tensorboard_log,
+)
 from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program, prepare
@@ -43,19 +54,32 @@ class Session:
     requests: interruption.Requests
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Trains as configured, or goes on with the run in `config.run.dir`; returns its summary."""
+def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
+    """Trains as configured, or goes on with the run in `config.run.dir`; returns its summary.
+
+    Args:
+      config: of the run.
+      own: what to train on instead of the data that the configuration names.
+    """
+    if own is not None:
+        config = with_splits(config, own)
+        validate(config)
     path = config.run.dir or Path("runs") / f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
     directory, summary = RunDirectory(path), None
     if config.run.dir is not None:
         resumption.refuse_other_run(directory, config)
         summary = directory.read_json("summary.json")
+        if summary is not None and own is not None:
+            resumption.refuse_other_images(directory.path, summary["dataset_digest"], digest(own))
     if summary is None:
         backend.refuse_without_compilation()
-        recipe = make_recipe(config)
-        directory.refuse_full_disk(_bytes_needed(recipe))
+        directory.refuse_full_disk(_OTHER_FILES)
         checkpoint.refuse_unusable(directory.checkpoints)
-        splits = load(config.data)
+        splits = load(config.data) if own is None else own
+        config = resolved(config, splits)
+        validate(config)
+        recipe = make_recipe(config, image_shape=splits.train.image_shape, num_classes=splits.train.num_classes)
+        directory.refuse_full_disk(_bytes_needed(recipe))
         with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
             train_data = jax.block_until_ready(jax.device_put(Batch(splits.train.images, splits.train.labels)))
         if config.run.dir is None:
@@ -81,9 +105,12 @@ def _bytes_needed(recipe: Recipe) -> int:
 def _train_and_score(session: Session) -> dict[str, Any]:
     config, directory = session.config, session.directory
     described, settings, dataset_digest = environment.describe(), to_dict(config), digest(session.splits)
+    record = dataset_record.describe(session.splits.train)
     if directory.read_config() is None:
         directory.write_json("environment.json", described)
-        directory.write_json("config.json", settings)
+        directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
+        directory.write_json("config.json", settings)  # the last of them, because it says that the run has started
+    dataset_record.refuse_other(directory.path, config, record)
     origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
     resumption.warn_of_damage(directory, (stop.step for stop in _stops(config, 0) if stop.save))
     with _blaming_memory(

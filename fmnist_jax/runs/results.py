@@ -45,10 +45,10 @@ def score(
     total = metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device))
     if mirrored_predict is None:
         return Scores(total, logits, labels, None, None)
-    of_test, of_validation = (
-        predict_all(mirrored_predict, weights, split.images, batch_size) for split in (splits.test, splits.validation)
-    )
-    return Scores(total, logits, labels, of_test, _accuracy(of_validation, splits.validation.labels))
+    of_test = predict_all(mirrored_predict, weights, splits.test.images, batch_size)
+    held_out = splits.validation
+    of_validation = predict_all(mirrored_predict, weights, held_out.images, batch_size) if len(held_out) else None
+    return Scores(total, logits, labels, of_test, _accuracy(of_validation, held_out.labels))
 
 
 def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
@@ -149,6 +149,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         f"weakest classes: {weakest}\n"
         f"run directory: {directory}\n"
         f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
-        f"figures/confusion_matrix.png\n"
-        f"next: python -m fmnist_jax.train {following}"
+        f"figures/confusion_matrix.png"
     )
+    if summary["dataset"] in ("fashion_mnist", "synthetic"):
+        output.say(f"next: python -m fmnist_jax.train {following}")

@@ -25,7 +25,10 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
             raise CheckpointError(f"{directory.path} has checkpoints but no config.json: choose another --run.dir")
         return
     # Where the data lie and what is told of the run may change; what is trained may not.
-    data_config = replace(config.data, dir=started.data.dir, raw_dir=started.data.raw_dir)
+    data, before = config.data, started.data
+    # How many images there are is recorded once they have been counted.
+    total = data.total or before.total
+    data_config = replace(data, dir=before.dir, raw_dir=before.raw_dir, file=before.file, total=total)
     changed = diff(started, replace(config, preset=started.preset, data=data_config, run=started.run))
     if changed:
         raise CheckpointError(
@@ -78,8 +81,22 @@ def refuse_other_data(directory: Path, step: int, dataset_digest: str) -> None:
       CheckpointError: it was not.
     """
     before = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
-    if before != dataset_digest:
+    refuse_other_images(f"checkpoint {step} in {directory}", before, dataset_digest)
+
+
+def refuse_other_images(trained: object, before: str | None, now: str) -> None:
+    """Checks that two digests of images and labels are the same.
+
+    Args:
+      trained: what was trained on those of before.
+      before: their digest.
+      now: the digest of those at hand.
+
+    Raises:
+      CheckpointError: they are not.
+    """
+    if before != now:
         raise CheckpointError(
-            f"checkpoint {step} in {directory} was trained on images with digest {before}, and those at hand "
-            f"have {dataset_digest}: bring back the data set, or start anew with another --run.dir"
+            f"{trained} was trained on images with digest {before}, and those at hand "
+            f"have {now}: bring back the data set, or start anew with another --run.dir"
         )

@@ -1,22 +1,24 @@
 """A finished or running training, read back from its directory to be looked at."""
 
 import functools
+import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data import dataset
-from fmnist_jax.errors import CheckpointError, FmnistError
+from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
-from fmnist_jax.functional.model import NUM_CLASSES, Model
+from fmnist_jax.functional.model import BatchStats, Model, Params
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import Weights
-from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs import checkpoint, dataset_record
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import compilation
 
@@ -33,30 +35,66 @@ class Trained(NamedTuple):
     """The average of the weights where the run keeps one."""
     step: int
     """Training steps behind the weights."""
+    image_shape: tuple[int, int, int]
+    """Height, width and channels of the images that it takes."""
+    class_names: tuple[str, ...]
+
+    @property
+    def params(self) -> Params:
+        """The trained parameters."""
+        return self.weights.params
+
+    @property
+    def batch_stats(self) -> BatchStats:
+        """The running statistics of the normalisations."""
+        return self.weights.batch_stats
+
+    def predict(self, images: np.ndarray, *, tta: TestTimeAugmentation = "none") -> np.ndarray:
+        """Predicts images in batches; compiles at the first call with a model.
+
+        Args:
+          images: u8[N, H, W, C] of `image_shape`; grey ones may be u8[N, H, W].
+          tta: `mirror` averages the logits of each image and its mirror image.
+
+        Returns:
+          Logits f32[N, number of classes].
+
+        Raises:
+          DataError: the images are of another shape or type.
+        """
+        shape = np.shape(images)[1:]
+        if shape not in (self.image_shape, self.image_shape[: 2 if self.image_shape[2] == 1 else 3]):
+            raise DataError(
+                f"images are {list(np.shape(images))}: expected [N, {', '.join(map(str, self.image_shape))}]"
+            )
+        batch_size = min(self.config.train.eval_batch_size, max(len(images), 1))
+        return predict_all(_compiled(self.model, tta), self.weights, images, batch_size)
 
 
-def load(run: Path, which: str = "latest") -> Trained:
+def load_trained(run: str | os.PathLike[str], which: str = "latest") -> Trained:
     """Loads a checkpoint of a run, verified.
 
     Args:
-      run: the run directory; nothing in it is changed.
+      run: the run directory, in which `~` may stand for a home directory; nothing in it is changed.
       which: `latest`; `best` by validation accuracy, the later of two that are equal; or a step.
 
     Raises:
       FmnistError: there is no run, or no such checkpoint, or it is damaged; the message says what there is.
     """
+    run = paths.expanded(run)
     if (config := read_config(run)) is None:
         raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
     validate(config)
     step = choose(run / "checkpoints", which)
-    recipe = make_recipe(config)
+    record = dataset_record.read(run, config)
+    recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
     like = jax.eval_shape(recipe.init, jax.random.key(0))
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
-    return Trained(config, recipe.model, weights_to_score(state), step)
+    return Trained(config, recipe.model, weights_to_score(state), step, *record)
 
 
 def choose(directory: Path, which: str) -> int:
@@ -64,7 +102,7 @@ def choose(directory: Path, which: str) -> int:
 
     Args:
       directory: of the checkpoints.
-      which: as for `load`.
+      which: as for `load_trained`.
 
     Raises:
       CheckpointError: there is none, or no such one.
@@ -94,21 +132,12 @@ def _best(directory: Path, steps: list[int]) -> int:
     return best
 
 
-def predict(trained: Trained, images: np.ndarray, *, tta: TestTimeAugmentation = "none") -> np.ndarray:
-    """Predicts images u8[N, 28, 28, 1] in batches; compiles at the first call with a model.
-
-    Returns:
-      Logits f32[N, 10].
-    """
-    batch_size = min(trained.config.train.eval_batch_size, max(len(images), 1))
-    return predict_all(_compiled(trained.model, tta), trained.weights, images, batch_size)
-
-
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Calls `predict` on images u8[N, 28, 28, 1] in batches, the last one filled up; returns N rows of what it does."""
-    batches = dataset.padded_batches(dataset.Dataset(images, np.zeros(len(images), np.int32)), batch_size)
-    parts = [np.asarray(predict(*weights, batch.images)) for batch in batches]
-    return np.concatenate(parts)[: len(images)] if parts else np.zeros((0, NUM_CLASSES), np.float32)
+    """Calls `predict` on images u8[N, H, W, C] in batches, the last one filled up; returns N rows of what it does."""
+    # Without an image, a batch of padding says how long a row is.
+    shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
+    batches = dataset.padded_batches(dataset.Dataset(shown, np.zeros(len(shown), np.int32)), batch_size)
+    return np.concatenate([np.asarray(predict(*weights, batch.images)) for batch in batches])[: len(images)]
 
 
 @functools.lru_cache(maxsize=8)

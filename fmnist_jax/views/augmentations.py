@@ -22,11 +22,11 @@ def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dic
 
     Args:
       key: of all that is random; each technique gets the same.
-      images: u8[N, 28, 28, 1].
+      images: u8[N, H, W, C].
       labels: i32[N].
 
     Returns:
-      u8[N, 28, 28, 1] by the name of the technique, the images as they are first.
+      u8[N, H, W, C] by the name of the technique, the images as they are first.
     """
     batch, classes = jnp.asarray(images), jnp.asarray(labels)
     places, even = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)

@@ -23,13 +23,15 @@ _FILTER_COLUMNS = 8
 _KERNELS = 64
 _LAYERS = 8
 _CHANNELS = 10  # of a layer, the most active
+_NAMED = 20  # classes that can be named among their points
+_LEGEND_ROWS = 40
 
 
 def filters(kernels: np.ndarray) -> Figure:
     """Draws kernels of the first convolution on one scale, at most 64 of them.
 
     Args:
-      kernels: f[F, K, K].
+      kernels: f[F, K, K]; or f[F, K, K, 3] of colour images, drawn as colours in which grey is 0.
     """
     shown = kernels[:_KERNELS]
     rows = -(-len(shown) // _FILTER_COLUMNS)
@@ -37,12 +39,14 @@ def filters(kernels: np.ndarray) -> Figure:
     places = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
     most = np.abs(kernels).max()
     for number, (axes, kernel) in enumerate(zip(places.ravel(), shown, strict=False)):
-        image = axes.imshow(kernel, cmap=DIVERGING, vmin=-most, vmax=most)
+        colours = kernel if kernel.ndim == 2 else 0.5 + kernel / (2 * (most or 1))
+        image = axes.imshow(colours, cmap=DIVERGING, vmin=-most, vmax=most)
         axes.set_title(f"{number}", fontsize=8, pad=2)
         without_ticks(axes)
     for axes in places.ravel()[len(shown) :]:
         axes.set_axis_off()
-    figure.colorbar(image, ax=places, label="weight", shrink=0.9)
+    if kernels.ndim == 3:
+        figure.colorbar(image, ax=places, label="weight", shrink=0.9)
     count = f"{len(kernels)}" if len(shown) == len(kernels) else f"{len(shown)} of {len(kernels)}"
     figure.suptitle(f"{count} kernels of the first convolution, {kernels.shape[1]}x{kernels.shape[2]} pixels")
     return figure
@@ -52,7 +56,7 @@ def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) 
     """Draws what layers make of one image: their most active channels, a row a layer, at most 8 evenly spread layers.
 
     Args:
-      image: u8[28, 28, 1].
+      image: u8[H, W, C].
       layers: f[H, W, C] each, first layer first.
       name: of the image, for the title.
     """
@@ -101,7 +105,8 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
             linewidths=0,
             label=class_names[label],
         )
-    for label, (x, y) in _apart(projection.points, labels).items():
+    present = np.unique(labels)
+    for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
         axes.text(x, y, class_names[label], **named)
     first, second = projection.shares
     describe(
@@ -110,7 +115,9 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
         x=f"first principal component ({first:.0%} of the variance)",
         y=f"second principal component ({second:.0%} of the variance)",
     )
-    figure.legend(loc="outside right upper", markerscale=1.8, frameon=False)
+    size = "medium" if len(present) <= _NAMED else "xx-small"
+    columns = -(-len(present) // _LEGEND_ROWS)
+    figure.legend(loc="outside right upper", markerscale=1.8, frameon=False, fontsize=size, ncols=columns)
     return figure
 
 
@@ -130,8 +137,8 @@ def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]
     """Draws images, and below each how much its highest logit hangs on each pixel.
 
     Args:
-      images: u8[N, 28, 28, 1], N >= 1.
-      saliency: f[N, 28, 28].
+      images: u8[N, H, W, C], N >= 1.
+      saliency: f[N, H, W].
       names: of the N images.
     """
     figure = new_figure(0.9 + 1.15 * len(images), 2.85)

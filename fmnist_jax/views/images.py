@@ -7,22 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fmnist_jax.analysis.assessment import Assessment
-from fmnist_jax.views.style import BLUE, VERMILLION, new_figure, show_image, without_ticks
+from fmnist_jax.views.style import BLUE, VERMILLION, new_figure, printed, show_image, without_ticks
 
 _COLUMNS = 6
+_ROWS = 40  # more are no picture that a screen shows
+_AVERAGES = 5  # side by side
 
 
 def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Draws rows of images side by side, dark on light, each under its name.
+    """Draws rows of images side by side, grey ones dark on light, each under its name.
 
     Args:
-      rows: u8[N, H, W, 1] by name.
+      rows: u8[N, H, W, C] by name.
     """
     columns = max(len(images) for images in rows.values())
     names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the letters of the longest
     figure = new_figure(names + 0.54 * columns, 0.62 * len(rows))
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
-        axes.imshow(255 - np.concatenate(list(images[..., 0]), axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(printed(np.concatenate(list(images), axis=1)), cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(name, rotation=0, ha="right", va="center", labelpad=8)
         axes.set_anchor("E")  # what the pictures leave of the width is left to the names
         without_ticks(axes)
@@ -30,26 +32,27 @@ def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
 
 
 def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], per_class: int = 12) -> Figure:
-    """Draws a row of images for each class that there is.
+    """Draws a row of images for each class that there is, at most 40 of them.
 
     Args:
-      images: u8[N, 28, 28, 1], N >= 1.
+      images: u8[N, H, W, C], N >= 1.
       labels: i[N].
       class_names: by label.
       per_class: most images in a row.
     """
-    return labelled_rows({class_names[label]: images[labels == label][:per_class] for label in np.unique(labels)})
+    present = np.unique(labels)[:_ROWS]
+    return labelled_rows({class_names[label]: images[labels == label][:per_class] for label in present})
 
 
 def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.ndarray) -> Figure:
     """Draws the average image of each class, dark on light, over its name and the number of images.
 
     Args:
-      averages: f[C, 28, 28, 1] in [0, 255].
+      averages: f[C, H, W, channels] in [0, 255].
       class_names: C names.
       counts: i[C].
     """
-    columns = min(5, len(class_names))
+    columns = min(_AVERAGES if len(class_names) <= _AVERAGES**2 else 2 * _AVERAGES, len(class_names))
     rows = -(-len(class_names) // columns)
     figure = new_figure(1.7 * columns, 2.15 * rows, padding=0.06)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -68,7 +71,7 @@ def prediction_grid(
     """Draws images with what each was taken for and how surely; framed and marked by whether that is right.
 
     Args:
-      images: u8[N, 28, 28, 1], those that were assessed.
+      images: u8[N, H, W, C], those that were assessed.
       assessment: of the N images.
       indices: i[M]: the images to draw, in this order.
       class_names: by label.

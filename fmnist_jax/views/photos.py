@@ -25,7 +25,7 @@ def photo_sheet(
     Args:
       thumbnails: N pictures u8[h, w, 3].
       boxes: of the objects: left, top, right, bottom as shares of width and height.
-      images: u8[N, 28, 28, 1].
+      images: u8[N, H, W, C].
       probabilities: f[N, C].
       class_names: C names.
     """
@@ -36,7 +36,8 @@ def photo_sheet(
     shown = zip(places, thumbnails, boxes, images, probabilities, strict=False)
     for (photo, seen, bars), thumbnail, box, image, shares in shown:
         _draw_photo(photo, thumbnail, box)
-        seen.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        shape = image.shape[:2] if image.shape[-1] == 1 else image.shape
+        seen.imshow(image.reshape(shape), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         without_ticks(seen)
         _draw_bars(bars, shares, class_names)
     for photo, seen, bars in places[:abreast]:

@@ -23,6 +23,7 @@ from fmnist_jax.views import scores
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
+_EMBEDDED = 1_200  # images behind all of them, or one for each that has any
 _MISTAKES = 24  # images in the gallery
 
 # The page sets these, for light and dark; what a figure draws in black is the text's colour.
@@ -76,6 +77,7 @@ def render(contents: Contents) -> str:
         scores=assessment,
         total_steps=contents.config.total_steps,
         names=test.class_names,
+        shape=test.image_shape,
         weakest_first=np.argsort(np.nan_to_num(assessment.classes.f1, nan=2.0), kind="stable").tolist(),
         portraits=portraits,
         images=images,
@@ -93,9 +95,11 @@ def render(contents: Contents) -> str:
 def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
     """Finds images for each cell (true, predicted) of the confusion matrix that has any, surest first."""
     cells: dict[tuple[int, int], list[int]] = {}
+    filled = max(int(np.count_nonzero(assessment.confusion)), 1)
+    examples = min(_EXAMPLES, max(1, _EMBEDDED // filled))
     for index in np.argsort(-assessment.probabilities.max(-1), kind="stable"):
         found = cells.setdefault((int(assessment.labels[index]), int(assessment.predictions[index])), [])
-        if len(found) < _EXAMPLES:
+        if len(found) < examples:
             found.append(int(index))
     return cells
 
@@ -131,7 +135,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 def _data_uri(image: np.ndarray) -> str:
     file = io.BytesIO()
-    Image.fromarray(image[..., 0]).save(file, "PNG", optimize=True)
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

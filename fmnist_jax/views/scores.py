@@ -8,8 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from fmnist_jax.analysis.calibration import Reliability, expected_calibration_error
+from fmnist_jax.analysis.calibration import Reliability
 from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, new_figure
+
+_COUNTED = 25  # classes whose counts can be read
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -99,21 +101,27 @@ def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
     """Draws how often each true class was taken for each class: counts, and under them the share of the true class.
 
+    Of more than 25 classes the shares alone, as colours.
+
     Args:
       confusion: i[C, C], true class by row, predicted class by column.
       class_names: C names.
     """
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    figure = new_figure(8.6, 7.6)
+    classes, few = len(class_names), len(class_names) <= _COUNTED
+    side = max(7.6, (0.7 if few else 0.16) * classes)  # inches, of 0.16 for a name in small print
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(100 * shares, cmap=SHARES, vmin=0, vmax=100)
     for row, column in np.ndindex(confusion.shape):
         count, share = confusion[row, column], shares[row, column]
-        if count:
+        if count and few:
             label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
             axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(class_names)), class_names)
+    turned: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
+    size = 10 if few else 7
+    axes.set_xticks(range(classes), class_names, fontsize=size, **turned)
+    axes.set_yticks(range(classes), class_names, fontsize=size)
     # Between the cells, so that an eye can follow a row through the empty ones.
     axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)
@@ -123,7 +131,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_ylabel("true class")
     total, correct = confusion.sum(), np.trace(confusion)
     axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
-    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85)
+    bar: dict[str, Any] = {} if few else {"fraction": 0.04, "pad": 0.02}
+    figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85, **bar)
     return figure
 
 
@@ -154,7 +163,7 @@ def _reliability(axes: Axes, bins: Reliability) -> None:
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="upper left")
-    error = expected_calibration_error(bins)
+    error = bins.calibration_error
     describe(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
     _over_confidence(axes)
 

@@ -1,5 +1,7 @@
 """The look that all figures share: colours that colour-blind readers and grey print tell apart, and plain axes."""
 
+import io
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,10 +25,19 @@ DIVERGING = "PuOr"
 """Colour map of what has two signs."""
 
 
+class _Shown(Figure):
+    """A figure that a notebook shows where it is the last expression of a cell, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
 def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
     """Makes a figure, in inches, that keeps its parts from overlapping, and so far apart."""
     layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
-    return Figure(figsize=(width, height), layout=layout, facecolor="white")
+    return _Shown(figsize=(width, height), layout=layout, facecolor="white")
 
 
 def describe(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
@@ -40,9 +51,16 @@ def describe(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Draws an image u8[H, W] or u8[H, W, 1] dark on light, as it is printed, without axes."""
-    axes.imshow(255 - image.reshape(image.shape[:2]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    """Draws an image in [0, 255] without axes: [H, W] or [H, W, 1] dark on light, as printed, [H, W, 3] as it is."""
+    axes.imshow(printed(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     without_ticks(axes)
+
+
+def printed(image: np.ndarray) -> np.ndarray:
+    """What `imshow` takes of an image in [0, 255]: grey ones as [H, W] and negated, colours as u8[H, W, 3]."""
+    if image.ndim == 3 and image.shape[-1] == 3:
+        return np.rint(image).astype(np.uint8)
+    return 255 - image.reshape(image.shape[:2])
 
 
 def without_ticks(axes: Axes) -> None:

@@ -8,8 +8,9 @@ from sklearn.decomposition import PCA
 
 from fmnist_jax import Batch, Model
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
+from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.functional.augment import normalize
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.model import BatchStats, Params, make_model
 
 
 def test_saliency_is_the_slope_of_the_highest_logit(
@@ -73,3 +74,17 @@ def test_a_plane_does_not_flip_with_the_order_of_the_points() -> None:
     np.testing.assert_allclose(
         principal_plane(features).points[::-1], principal_plane(features[::-1]).points, atol=1e-9
     )
+
+
+def test_of_colour_images_saliency_is_of_the_strongest_channel_and_filters_keep_theirs() -> None:
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,)), image_shape=(8, 9, 3), num_classes=3)
+    params, stats = jax.jit(model.init)(jax.random.key(0))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), dtype=np.uint8)
+
+    def highest(pixels: jax.Array) -> jax.Array:
+        return model.apply(params, stats, pixels, train=False)[0].max(-1).sum()
+
+    slopes = jax.jit(jax.grad(highest))(normalize(jnp.asarray(images)))
+    saliency = jax.jit(make_saliency(model))(params, stats, images)
+    np.testing.assert_allclose(saliency, np.abs(slopes).max(-1), rtol=1e-5)
+    np.testing.assert_array_equal(first_filters(params)[1], params["Conv_0"]["kernel"][..., 1])

@@ -64,7 +64,7 @@ def test_nine_of_ten_photos_of_garments_are_told_apart(
     assert {picture.prepared.background.kind for picture in report.pictures} == {"light" if on_white else "dark"}
     right = report.probabilities.argmax(-1) == labels
     # The network itself takes some coats for shirts; what it gets right must not get lost on the way from a photo.
-    known = trained.predict(trained.load(run), images).argmax(-1) == labels
+    known = trained.load_trained(run).predict(images).argmax(-1) == labels
     assert right[known].mean() >= 0.9
     first_of_each = [int(np.flatnonzero((labels == label) & known)[0]) for label in range(10)]
     assert right[first_of_each].sum() >= 9

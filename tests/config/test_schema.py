@@ -102,6 +102,12 @@ def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_not
         from_dict(values)
 
 
+def test_what_earlier_versions_had_not_takes_its_default() -> None:
+    values = to_dict(Config())
+    del values["data"]["file"], values["data"]["total"]
+    assert from_dict(values) == Config()
+
+
 def test_configurations_are_frozen_and_hashable() -> None:
     config = Config()
     assert hash(config) == hash(Config())

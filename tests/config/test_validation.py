@@ -1,13 +1,14 @@
 import math
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
-from fmnist_jax.config.validation import validate
+from fmnist_jax.config.validation import validate, validate_data
 from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 
@@ -198,3 +199,29 @@ def test_a_switch_is_true_or_false() -> None:
     config = Config(run=replace(Config().run, tensorboard="yes"))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"^--run\.tensorboard is 'yes' \(str\): choose true or false$"):
         validate(config)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (DataConfig(name="idx"), "--data.name is idx, but --data.raw-dir is not given"),
+        (DataConfig(name="npz"), "--data.name is npz, but --data.file is not given"),
+        (DataConfig(name="idx", raw_dir=Path("a"), file=Path("b")), "--data.file is b, but --data.name is idx"),
+        (DataConfig(file=Path("b")), "--data.file is b, but --data.name is fashion_mnist: choose npz for it"),
+        (DataConfig(name="npz", file=Path("a"), total=9, validation_size=9), "leaves no training image of 9"),
+    ],
+)
+def test_a_source_without_its_files_is_refused_before_anything_is_read(data: DataConfig, words: str) -> None:
+    for check in (lambda: validate(Config(data=data)), lambda: validate_data(data)):
+        with pytest.raises(ConfigError) as caught:
+            check()
+        assert words in str(caught.value)
+
+
+def test_what_only_loading_can_tell_is_not_held_against_a_configuration() -> None:
+    unread = DataConfig(name="npz", file=Path("a.npz"))
+    validate(Config(data=unread))
+    read = replace(unread, total=5_100)
+    validate(Config(data=read, train=TrainConfig(batch_size=100)))
+    with pytest.raises(ConfigError, match=r"more than the 100 training images"):
+        validate(Config(data=read, train=TrainConfig(batch_size=101)))

@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from fmnist_jax.config.schema import DataConfig, ModelConfig, OptimConfig
 from fmnist_jax.data import dataset, synthetic
 from fmnist_jax.data.dataset import Dataset, Splits
-from fmnist_jax.errors import DataError
+from fmnist_jax.errors import ConfigError, DataError
 from fmnist_jax.functional.augment import random_flip
 from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
@@ -42,12 +44,13 @@ IMAGES, LABELS = np.zeros((3, 28, 28, 1), np.uint8), np.array([0, 9, 5], np.int3
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (IMAGES[..., 0], LABELS, ["uint8[3, 28, 28]", "expected uint8[3, 28, 28, 1]"]),
-        (IMAGES[:2], LABELS, ["uint8[2, 28, 28, 1]", "expected uint8[3, 28, 28, 1]"]),
-        (IMAGES[:, :27], LABELS, ["uint8[3, 27, 28, 1]", "expected uint8[3, 28, 28, 1]"]),
+        (IMAGES[0, ..., 0], LABELS, ["uint8[28, 28]", "expected uint8[3, H, W]"]),
+        (IMAGES[:2], LABELS, ["uint8[2, 28, 28, 1]", "expected uint8[3, H, W]"]),
+        (IMAGES[:, :7], LABELS, ["uint8[3, 7, 28, 1]", "H and W from 8 on"]),
+        (np.repeat(IMAGES, 2, -1), LABELS, ["uint8[3, 28, 28, 2]", "C 1 or 3"]),
         (IMAGES.astype(np.float32), LABELS, ["float32[3, 28, 28, 1]", "expected uint8"]),
-        (IMAGES, LABELS.astype(np.int64), ["int64[3]", "expected int32[3]"]),
-        (IMAGES, LABELS[:, None], ["int32[3, 1]", "expected int32[3]"]),
+        (IMAGES, LABELS.astype(np.float32), ["float32[3]", "expected whole numbers [3]"]),
+        (IMAGES, LABELS[:, None], ["int32[3, 1]", "expected whole numbers [3]"]),
         (IMAGES, np.array([0, 10, 5], np.int32), ["10", "0..9"]),
         (IMAGES, np.array([0, -1, 5], np.int32), ["-1", "0..9"]),
     ],
@@ -68,6 +71,51 @@ def test_dataset_allows_as_many_labels_as_it_names_classes() -> None:
     assert len(Dataset(IMAGES, np.array([0, 1, 1], np.int32), ("cat", "dog"))) == 3
     with pytest.raises(DataError, match=r"0\.\.1"):
         Dataset(IMAGES, np.array([0, 1, 2], np.int32), ("cat", "dog"))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.uint64, np.int32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_data_set_takes_labels_of_any_type_and_says_its_shape_and_classes(dtype: type, channels: int) -> None:
+    images = np.zeros((3, 8, 11, channels), np.uint8)
+    found = Dataset(images, LABELS.astype(dtype), [f"class {number}" for number in range(12)])  # type: ignore[arg-type]
+    assert (found.image_shape, found.num_classes, found.labels.dtype.name) == ((8, 11, channels), 12, "int32")
+    assert isinstance(found.class_names, tuple)
+    assert found.images is images
+
+
+def test_grey_images_are_given_an_axis_of_channels_without_a_copy() -> None:
+    found = Dataset(IMAGES[..., 0], LABELS)
+    assert found.images.shape == (3, 28, 28, 1)
+    assert np.shares_memory(found.images, IMAGES)
+
+
+def test_names_that_repeat_are_refused() -> None:
+    with pytest.raises(DataError, match=r"class names repeat 'a': give each class a name of its own"):
+        Dataset(IMAGES[:0], LABELS[:0], ("a", "b", "a"))
+
+
+def test_own_files_are_split_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 9, 3), dtype=np.uint8)
+    labels = np.arange(20) % 2 * 3  # the classes between have no image
+    names = np.array(["a", "b", "c", "d"])
+    arrays: dict[str, Any] = {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images[5:8],
+        "test_labels": labels[5:8],
+    }
+    np.savez(tmp_path / "a.npz", **arrays, class_names=names)
+    config = DataConfig(name="npz", file=tmp_path / "a.npz", validation_size=4)
+    splits = dataset.load(config)
+    assert [len(part) for part in splits] == [16, 4, 3]
+    assert splits.validation.labels.tolist().count(3) == 2
+    assert splits.train.class_names == ("a", "b", "c", "d")
+    assert capsys.readouterr().err.startswith("warning: 3 of the 3 test images of")
+    with pytest.raises(ConfigError, match=r"validation-size is 20, which leaves no training image of 20"):
+        dataset.load(replace(config, validation_size=20))
+    np.savez(tmp_path / "a.npz", **{**arrays, "test_labels": labels[:2]})
+    with pytest.raises(DataError, match=r"a\.npz: test images are uint8\[3, 8, 9, 3\]: expected uint8\[2, H, W\]"):
+        dataset.load(config)
 
 
 def test_take_keeps_images_with_their_labels() -> None:

@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 import urllib3.util.connection
-from hypothesis import given, settings
-from hypothesis.extra import numpy as st_numpy
 from tensorflow_datasets.core.download import resource
 from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import dataset, fashion_mnist
 from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.data.idx import read_idx
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import lock
 
@@ -47,52 +46,6 @@ def refused(directory: Path, raw_dir: Path | None) -> str:
     assert not list(directory.rglob("dataset_info.json"))
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
-
-
-@settings(deadline=None, max_examples=25)
-@given(array=st_numpy.arrays(np.uint8, st_numpy.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5)))
-def test_idx_files_are_read_as_they_were_written(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray) -> None:
-    path = tmp_path_factory.mktemp("idx") / "array.gz"
-    path.write_bytes(gzip.compress(idx(array)))
-    np.testing.assert_array_equal(fashion_mnist.read_idx(path), array, strict=True)
-
-
-IDX = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
-HTML = b"<!DOCTYPE html><html><body>404 Not Found</body></html>"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        pytest.param(HTML, id="a page"),
-        pytest.param(gzip.compress(HTML), id="a compressed page"),
-        pytest.param(IDX, id="not compressed"),
-        pytest.param(b"", id="empty"),
-        pytest.param(gzip.compress(b""), id="nothing compressed"),
-        pytest.param(gzip.compress(IDX) + b"more", id="something after it"),
-        pytest.param(gzip.compress(IDX[:-1]), id="a byte too few"),
-        pytest.param(gzip.compress(IDX + b"\0"), id="a byte too many"),
-        pytest.param(gzip.compress(IDX[:10]), id="half a header"),
-        pytest.param(gzip.compress(b"\0\0\x08\0"), id="no dimension"),
-        pytest.param(gzip.compress(b"\0\0\x0d" + IDX[3:]), id="floats"),
-        pytest.param(gzip.compress(b"\1" + IDX[1:]), id="wrong magic"),
-    ],
-)
-def test_other_content_is_refused(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "images.gz"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match="download it again") as caught:
-        fashion_mnist.read_idx(path)
-    assert str(path) in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_download_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
-    path, whole = tmp_path / "images.gz", gzip.compress(IDX)
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(DataError):
-            fashion_mnist.read_idx(path)
 
 
 def write_other_files(directory: Path) -> Path:
@@ -288,7 +241,7 @@ def test_each_original_file_is_missed(name: str, raw_dir: Path, tmp_path: Path) 
 def test_a_preparation_that_stops_half_way_is_not_believed(
     error: BaseException, raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = fashion_mnist.read_idx
+    read = read_idx
 
     def stop_at_the_test_images(path: Path) -> np.ndarray:
         array = read(path)

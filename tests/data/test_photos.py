@@ -227,3 +227,27 @@ def test_a_thumbnail_keeps_the_proportions(shape: tuple[int, int]) -> None:
     assert small.shape == (max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale)), 3)
     assert small.dtype == np.uint8
     assert (small == 255).all()
+
+
+def test_the_middle_of_a_picture_becomes_an_image_of_another_shape_with_its_colours() -> None:
+    pixels = np.zeros((40, 100, 3), np.uint8)
+    pixels[:, 30:50], pixels[:, 50:70], pixels[:, :30] = (200, 10, 0), (0, 60, 250), 255
+    prepared = photos.to_shape(pixels, (8, 8, 3))
+    assert prepared.box == (30, 0, 70, 40)
+    np.testing.assert_array_equal(prepared.image[:, :4], np.broadcast_to([200, 10, 0], (8, 4, 3)))
+    np.testing.assert_array_equal(prepared.image[:, 4:], np.broadcast_to([0, 60, 250], (8, 4, 3)))
+    grey = photos.to_shape(pixels, (4, 10, 1))
+    assert grey.box == (0, 0, 100, 40)
+    np.testing.assert_array_equal(grey.image[0, [0, 4, 5, 9], 0], [255, 66, 64, 0])
+    assert photos.to_shape(np.zeros((1, 1), np.uint16), (9, 8, 3)).image.shape == (9, 8, 3)
+
+
+@given(SHAPES, st.sampled_from([1, 3]), st.integers(8, 40), st.integers(8, 40))
+def test_any_picture_has_a_middle(shape: tuple[int, int], channels: int, height: int, width: int) -> None:
+    prepared = photos.to_shape(np.full((*shape, 4), 255, np.uint8), (height, width, channels))
+    assert prepared.image.shape == (height, width, channels)
+    assert (prepared.image == 255).all()
+    assert prepared.box is not None
+    left, top, right, bottom = prepared.box
+    assert 0 <= left < right <= shape[1]
+    assert 0 <= top < bottom <= shape[0]

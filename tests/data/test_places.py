@@ -47,6 +47,16 @@ def test_without_a_home_directory_the_default_is_refused_with_the_way_round_it(m
         data_dir(DataConfig())
 
 
+def test_the_files_of_ones_own_data_lie_where_they_lay_unless_that_is_said(tmp_path: Path) -> None:
+    recorded = DataConfig(name="npz", file=tmp_path / "gone.npz")
+    assert located(recorded) == recorded
+    assert located(recorded, Places(file=Path("a.npz"))) == DataConfig(name="npz", file=Path("a.npz"))
+    recorded = DataConfig(name="idx", raw_dir=tmp_path / "gone")
+    assert located(recorded) == recorded
+    assert located(recorded, Places(raw_dir=tmp_path)) == DataConfig(name="idx", raw_dir=tmp_path)
+    assert located(DataConfig(), Places(file=Path("a.npz"))).file == Path("a.npz"), "to be refused"
+
+
 def test_a_recorded_place_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, gone = tmp_path / "there", tmp_path / "gone"
     (there / "fashion_mnist").mkdir(parents=True)

@@ -4,9 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import to_dict
+from tests.data.test_idx import write
 from tests.faults.invocations import Case
 
 _DEMO = json.dumps(to_dict(PRESETS["demo"]))
@@ -116,4 +120,62 @@ def _networks() -> list[Case]:
     return [replace(case, kind=kind) for case in cases]
 
 
-SURROUNDINGS = [*_paths(), *_folders(), *_devices(), *_networks()]
+def _npz(**changed: Any) -> Callable[[Path], None]:
+    """A file of 40 training and 4 test images of two classes with such arrays in it, or without those that are None."""
+
+    def write(here: Path) -> None:
+        images, labels = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2
+        images[:, 0, 0] = np.arange(40)
+        arrays = {
+            "train_images": images,
+            "train_labels": labels,
+            "test_images": images[:4] + 99,
+            "test_labels": labels[:4],
+        }
+        kept = {name: array for name, array in {**arrays, **changed}.items() if array is not None}
+        np.savez(here / "a.npz", **kept)
+
+    return write
+
+
+def _text(here: Path) -> None:
+    (here / "a.npz").write_text("text")
+
+
+def _no_test_labels(here: Path) -> None:
+    write(here / "raw", compressed=True)
+    (here / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
+
+
+def _own_run(here: Path) -> None:
+    config = PRESETS["demo"]
+    values = to_dict(replace(config, data=replace(config.data, name="own", total=3_000)))
+    (here / "run").mkdir()
+    (here / "run" / "config.json").write_text(json.dumps(values))
+
+
+def _own_data() -> list[Case]:
+    kind = "data of one's own that are none"
+    named, read = "--data.name npz --data.file {here}/a.npz", "--data.validation-size 0"
+    floats = np.zeros((4, 8, 8), np.float32)
+    cases = [
+        Case("--data.name npz", "--data.file is not given"),
+        Case("--data.name idx", "--data.raw-dir is not given"),
+        Case("--data.file {here}/a.npz", "choose npz for it"),
+        Case("--data.name npz --data.file s3://bucket/a.npz", "address (s3)"),
+        Case(named, "where no file is: name the .npz file"),
+        Case(named, "is no .npz file", _text),
+        Case(named, "has no test_labels", _npz(test_labels=None)),
+        Case(named, "Object arrays cannot be loaded", _npz(class_names=np.array(["a", None]))),
+        Case(f"{named} {read}", "test images are float32[4, 8, 8]: expected uint8", _npz(test_images=floats)),
+        Case(f"{named} {read}", "expected uint8[3, H, W]", _npz(test_labels=np.zeros(3, int))),
+        Case(f"{named} {read}", "labels hold -1: expected 0..1", _npz(test_labels=np.array([0, 1, 0, -1]))),
+        Case(named, "leaves no training image of 40", _npz()),
+        Case("--data.name idx --data.raw-dir {here}/raw", "t10k-labels-idx1-ubyte is missing", _no_test_labels),
+        Case("--data.name own", "is own: its images are given in Python"),
+        Case("--run.dir {here}/run", "is own: its images are given in Python", _own_run),
+    ]
+    return [replace(case, kind=kind) for case in cases]
+
+
+SURROUNDINGS = [*_paths(), *_folders(), *_devices(), *_networks(), *_own_data()]

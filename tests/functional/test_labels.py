@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from fmnist_jax import CLASS_NAMES, class_names, class_weights, make_cross_entropy, one_hot, smoothed
+from fmnist_jax import CLASS_NAMES, class_names, make_cross_entropy, one_hot, smoothed, soft_labels
 
 
 def test_the_ten_names_are_those_of_the_authors_in_order() -> None:
@@ -51,11 +51,11 @@ def test_class_names_refuses_a_label_outside_the_classes(label: int) -> None:
         class_names([0, label])
 
 
-def test_class_weights_of_labels_are_one_hot_and_those_given_stay() -> None:
+def test_soft_labels_of_labels_are_one_hot_and_those_given_stay() -> None:
     labels, soft = jnp.array([3, -1]), jnp.array([[0.25, 0.75], [1.0, 0.0]])
-    np.testing.assert_array_equal(class_weights(labels), one_hot(labels))
-    np.testing.assert_array_equal(class_weights(labels, 4), one_hot(labels, 4))
-    assert class_weights(soft, 2) is soft
+    np.testing.assert_array_equal(soft_labels(labels), one_hot(labels))
+    np.testing.assert_array_equal(soft_labels(labels, 4), one_hot(labels, 4))
+    assert soft_labels(soft, 2) is soft
 
 
 def test_soft_labels_are_smoothed_as_the_mean_of_their_classes() -> None:

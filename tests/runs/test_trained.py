@@ -51,13 +51,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_may_be_named_from_where_one_stands(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)
-    assert trained.load(Path("run"), "best").step == 9
+    assert trained.load_trained(Path("run"), "best").step == 9
     assert checkpoint.read_manifest(Path("run/checkpoints"), 9)["val_accuracy"] == 0.75
 
 
 @pytest.mark.parametrize(("which", "step"), [("latest", 15), ("best", 9), ("12", 12), ("9", 9)])
 def test_the_checkpoint_that_is_asked_for_is_loaded(run: Path, which: str, step: int) -> None:
-    loaded = trained.load(run, which)
+    loaded = trained.load_trained(run, which)
     assert (loaded.step, loaded.config) == (step, _CONFIG)
     averages = _state(step).averages
     assert averages is not None
@@ -67,24 +67,24 @@ def test_the_checkpoint_that_is_asked_for_is_loaded(run: Path, which: str, step:
 @pytest.mark.parametrize("which", ["3", "10", "-9", "newest", "", "9.0"])
 def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(run: Path, which: str) -> None:
     with pytest.raises(CheckpointError, match=f"is '{which}': choose best, latest, or a step of .*: 9, 12, 15$"):
-        trained.load(run, which)
+        trained.load_trained(run, which)
 
 
 def test_none_is_best_where_none_was_scored(tmp_path: Path) -> None:
     run = _write(tmp_path / "run", dict.fromkeys((1, 2), checkpoint.UNSCORED))
     with pytest.raises(CheckpointError, match=r"scored on validation images: choose latest, or a step: 1, 2$"):
-        trained.load(run, "best")
-    assert trained.load(run).step == 2
+        trained.load_trained(run, "best")
+    assert trained.load_trained(run).step == 2
 
 
 def test_a_directory_without_a_run_or_a_checkpoint_says_so(tmp_path: Path, run: Path) -> None:
     with pytest.raises(FmnistError, match=r"has no config\.json: name a run directory"):
-        trained.load(tmp_path / "nowhere")
+        trained.load_trained(tmp_path / "nowhere")
     bare = tmp_path / "bare"
     bare.mkdir()
     shutil.copy(run / "config.json", bare)
     with pytest.raises(CheckpointError, match=r"checkpoints has no checkpoint"):
-        trained.load(bare)
+        trained.load_trained(bare)
     assert [path.name for path in bare.iterdir()] == ["config.json"]
 
 
@@ -92,7 +92,7 @@ def test_an_impossible_configuration_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_json("config.json", to_dict(replace(_CONFIG, train=replace(_CONFIG.train, epochs=-1))))
     with pytest.raises(ConfigError, match=r"--train\.epochs is -1"):
-        trained.load(tmp_path)
+        trained.load_trained(tmp_path)
 
 
 @pytest.mark.parametrize("item", ["state", "manifest"])
@@ -102,33 +102,33 @@ def test_a_damaged_checkpoint_is_named_beside_those_at_hand(run: Path, tmp_path:
     for path in (path for path in (copy / "checkpoints" / "12" / item).rglob("*") if path.is_file()):
         path.write_bytes(path.read_bytes()[::2])
     with pytest.raises(CheckpointError, match=r"checkpoint 12 in .* is damaged .*; others at hand: 9, 15$"):
-        trained.load(copy, "12")
-    assert trained.load(copy, "latest").step == 15
+        trained.load_trained(copy, "12")
+    assert trained.load_trained(copy, "latest").step == 15
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9])
 def test_predictions_are_those_of_the_model_on_each_image(run: Path, count: int) -> None:
-    loaded = trained.load(run)
+    loaded = trained.load_trained(run)
     images = np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
 
     def by_hand(pixels: jnp.ndarray) -> np.ndarray:
         return np.asarray(loaded.model.apply(*loaded.weights, normalize(pixels), train=False)[0])
 
-    logits = trained.predict(loaded, images)
+    logits = loaded.predict(images)
     assert logits.shape == (count, 10)
     assert logits.dtype == np.float32
     if not count:
         return
     plain, flipped = by_hand(jnp.asarray(images)), by_hand(jnp.asarray(images[:, :, ::-1]))
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(trained.predict(loaded, images, tta="mirror"), (plain + flipped) / 2, 1e-4, 1e-4)
+    np.testing.assert_allclose(loaded.predict(images, tta="mirror"), (plain + flipped) / 2, 1e-4, 1e-4)
     assert np.abs(plain - flipped).max() > 1e-3
 
 
 def test_a_model_is_compiled_once_for_all_its_batches_of_a_size(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    loaded = trained.load(run)
+    loaded = trained.load_trained(run)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         for count in (8, 9, 4):
-            trained.predict(loaded, np.zeros((count, 28, 28, 1), np.uint8))
+            loaded.predict(np.zeros((count, 28, 28, 1), np.uint8))
     compiled = [line for line in caplog.messages if line.startswith("Compiling jit(predict)")]
     assert len(compiled) == 1, caplog.messages

@@ -94,3 +94,22 @@ def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Pat
     assert [axes.get_title() for axes in figure.axes[:3]] == ["Coat", "Bag", "Shirt"]
     assert figure.axes[-1].get_ylabel() == "share of the largest gradient"
     figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_kernels_of_colour_images_are_drawn_as_colours_around_grey(tmp_path: Path) -> None:
+    kernels = np.zeros((2, 3, 3, 3))
+    kernels[0, 0, 0] = (1.0, -1.0, 0.5)
+    figure = features.filters(kernels)
+    first, second = pictures(figure)
+    np.testing.assert_allclose(first[0, 0], (1.0, 0.0, 0.75))
+    assert (second == 0.5).all()
+    assert not any(axes.get_ylabel() == "weight" for axes in figure.axes)
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_a_hundred_classes_are_told_in_small_print_beside_their_points(tmp_path: Path) -> None:
+    names = [f"class {label}" for label in range(100)]
+    figure = features.embedding_map(Projection(_RNG.normal(size=(200, 2)), np.ones(2)), np.arange(200) % 100, names)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    assert not figure.axes[0].texts
+    figure.savefig(tmp_path / "figure.png", dpi=40)

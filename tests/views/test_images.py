@@ -69,3 +69,18 @@ def test_averages_are_drawn_with_names_and_counts(classes: int, tmp_path: Path) 
     path = tmp_path / "figure.png"
     figure.savefig(path, dpi=40)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_green_is_drawn_green() -> None:
+    green = np.zeros((2, 8, 9, 3), np.uint8)
+    green[..., 1] = 200
+    (axes,) = images.labelled_rows({"green": green}).axes
+    np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), np.concatenate(list(green), 1))
+    (axes,) = images.average_images(green[:1] + 0.3, ["green"], np.array([2])).axes
+    np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), green[0])
+
+
+def test_of_many_classes_the_first_forty_have_a_row() -> None:
+    labels = np.arange(50)
+    figure = images.sample_grid(np.zeros((50, 8, 8, 1), np.uint8), labels, [str(label) for label in labels])
+    assert [axes.get_ylabel() for axes in figure.axes] == [str(label) for label in range(40)]

@@ -38,3 +38,9 @@ def test_a_sheet_shows_picture_object_what_was_seen_and_the_likeliest(count: int
         lengths = [bar.get_width() for bar in bars.patches if isinstance(bar, Rectangle)]
         assert lengths == pytest.approx([0.7, 0.2, 0.1])
     save(figure, tmp_path)
+
+
+def test_colours_that_the_network_saw_are_drawn_as_they_are() -> None:
+    seen = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), dtype=np.uint8)
+    figure = photo_sheet([seen[0]], [(0, 0, 1, 1)], seen, np.ones((1, 1)), ["one"])
+    np.testing.assert_array_equal(np.asarray(figure.axes[1].images[0].get_array()), seen[0])

@@ -207,3 +207,20 @@ def test_drawings_take_the_colours_of_the_page(html: str) -> None:
         assert not re.search(r"#(?:0072b2|d55e00|000000|ffffff)", drawing)
         assert "<text" in drawing
         assert not re.match(r"<svg[^>]* (?:width|height)=", drawing)
+
+
+def test_colour_images_of_many_classes_are_embedded_in_colour_and_in_bounds() -> None:
+    labels, classes = np.arange(3_000) % 50, 50
+    rng = np.random.default_rng(0)
+    images = np.broadcast_to(rng.integers(0, 256, (3_000, 1, 1, 3), dtype=np.uint8), (3_000, 8, 12, 3))
+    names = tuple(f"class {label}" for label in range(classes))
+    logits = rng.normal(size=(3_000, classes)).astype(np.float32)
+    html = report_page.render(contents(test=Dataset(images, labels, names), logits=logits))
+    assert '<body class="colour many" style="--aspect: 12 / 8">' in html
+    first = re.search(r'<img src="data:image/png;base64,([^"]+)" width="12" height="8"', html)
+    assert first is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(first[1])))
+    assert (picture.mode, picture.size) == ("RGB", (12, 8))
+    assert picture.getpixel((0, 0)) in {tuple(pixel) for pixel in images[:, 0, 0].tolist()}
+    embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', html)[0])
+    assert all(len(indices) == 1 for indices in embedded["cells"].values())

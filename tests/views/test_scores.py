@@ -207,3 +207,13 @@ def test_figures_use_no_pyplot() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_confusion_matrix_of_a_hundred_classes_names_them_and_tells_shares_by_colour(tmp_path: Path) -> None:
+    names = [f"class {label}" for label in range(100)]
+    figure = scores.confusion_matrix(np.eye(100, dtype=np.int32), names)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert not axes.texts
+    assert figure.get_size_inches()[1] * 72 / 100 > 10, "points of height for each name"
+    save(figure, tmp_path)

@@ -1,12 +1,23 @@
 """Colours that can be told apart, with full sight, without red or green, and in grey."""
 
+import io
 from itertools import combinations
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
-from fmnist_jax.views.style import BLUE, CLASS_COLOURS, CLASS_MARKERS, VERMILLION, describe, new_figure, show_image
+from fmnist_jax.views.style import (
+    BLUE,
+    CLASS_COLOURS,
+    CLASS_MARKERS,
+    VERMILLION,
+    describe,
+    new_figure,
+    printed,
+    show_image,
+)
 
 # Viénot, Brettel & Mollon 1999 (Color Research and Application 24): linear RGB as seen without red or green cones.
 _PROTANOPIA = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
@@ -40,3 +51,17 @@ def test_an_image_is_drawn_dark_on_light_without_ticks() -> None:
     show_image(axes, np.array([[0, 255]], np.uint8))
     assert np.array_equal(np.asarray(axes.images[0].get_array()), [[255, 0]])
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+
+
+def test_colours_are_drawn_as_they_are_and_grey_dark_on_light() -> None:
+    green = np.zeros((2, 2, 3), np.uint8)
+    green[..., 1] = 200
+    np.testing.assert_array_equal(printed(green), green)
+    np.testing.assert_array_equal(printed(green[..., :1]), np.full((2, 2), 255))
+    np.testing.assert_array_equal(printed(green + 0.4), green)
+
+
+def test_a_figure_hands_a_notebook_its_picture() -> None:
+    figure = new_figure(2, 1)
+    image = Image.open(io.BytesIO(figure._repr_png_()))  # type: ignore[attr-defined]
+    assert (image.format, image.size) == ("PNG", (200, 100))

@@ -10,7 +10,7 @@
 
   function picture(index, words) {
     const figure = document.createElement("figure");
-    const image = new Image(28, 28);
+    const image = new Image();
     image.src = images[index];
     image.alt = `${words}, image ${index}`;
     const caption = document.createElement("figcaption");

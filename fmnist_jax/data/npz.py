@@ -1,0 +1,47 @@
+"""A data set of one's own as one `.npz` file, which `numpy.savez` writes."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from fmnist_jax.errors import DataError
+from fmnist_jax.system.storage import reason, remedy
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""What the file must hold; it may hold `class_names`, too."""
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a data set; whatever would need pickle is refused, because a pickle can run any code.
+
+    Returns:
+      Arrays by the names in `ARRAYS`, and `class_names` if there are any, of whatever shape and type they are.
+
+    Raises:
+      DataError: the file is missing or none of this kind, or an array is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise DataError(f"{path} is no .npz file: write one by numpy.savez(file, {_arguments(ARRAYS)})")
+        with np.load(path, allow_pickle=False) as arrays:
+            if missing := [name for name in ARRAYS if name not in arrays]:
+                raise DataError(
+                    f"{path} has no {', '.join(missing)}: add by numpy.savez(file, {_arguments(missing)}, ...)"
+                )
+            return {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
+    except FileNotFoundError as error:
+        raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
+    except OSError as error:
+        raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"{path} cannot be read ({problem}): write it by numpy.savez, with numbers for images and labels"
+        ) from error
+
+
+def _arguments(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(f"{name}=..." for name in names)

@@ -1,0 +1,32 @@
+"""Another dense head on trained features, for other classes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from fmnist_jax.functional.model import Params
+
+_HEAD = "Dense_0"
+
+
+def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]:
+    """Replaces the dense head of a network of `make_model` by a fresh one, initialised as Flax initialises it.
+
+    Args:
+      params: of a trained network; they stay as they are.
+      key: draws the new kernel.
+      num_classes: C of the new head, for `make_model(config, num_classes=C)`.
+
+    Returns:
+      The same parameters but for those of the head.
+
+    Raises:
+      ValueError: they have no head that this package has made.
+    """
+    if _HEAD not in params:
+        raise ValueError(f"params have {', '.join(params)} and no {_HEAD}: expected those of a network of make_model")
+    features, _ = params[_HEAD]["kernel"].shape
+    kernel = jax.nn.initializers.lecun_normal()(key, (features, num_classes), jnp.float32)
+    return {**params, _HEAD: {"kernel": kernel, "bias": jnp.zeros(num_classes)}}

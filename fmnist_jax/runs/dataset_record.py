@@ -1,0 +1,76 @@
+"""What a run directory says of its data set, for whoever reads the run before the images, or without them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fmnist_jax.config.schema import Config
+from fmnist_jax.data.dataset import Dataset
+from fmnist_jax.errors import CheckpointError, FmnistError
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.functional.model import IMAGE_SHAPE
+from fmnist_jax.runs.directory import read_json
+
+FILE = "dataset.json"
+
+
+class DatasetRecord(NamedTuple):
+    """What a network needs to know of the images that it was trained on."""
+
+    image_shape: tuple[int, int, int]
+    """Height, width and channels."""
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+
+def describe(dataset: Dataset) -> DatasetRecord:
+    """Describes a data set."""
+    return DatasetRecord(dataset.image_shape, dataset.class_names)
+
+
+def read(directory: Path, config: Config) -> DatasetRecord:
+    """Reads what the run in a directory has recorded; runs of 0.1 recorded nothing and had garments alone.
+
+    Raises:
+      FmnistError: the record is missing where it cannot be done without, or damaged.
+    """
+    path = directory / FILE
+    values = read_json(path)
+    if values is None and config.data.name in ("fashion_mnist", "synthetic"):
+        return DatasetRecord(IMAGE_SHAPE, CLASS_NAMES)
+    if values is None:
+        raise FmnistError(f"{path} is missing: restore it, or name a whole run directory")
+    try:
+        height, width, channels = map(int, values["image_shape"])
+        return DatasetRecord((height, width, channels), tuple(map(str, values["class_names"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FmnistError(f"{path} is damaged ({error!r}): restore it, or name a whole run directory") from error
+
+
+def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
+    """Checks that a data set has the shape and the classes of the run that it is to go on with.
+
+    Raises:
+      CheckpointError: it has not.
+    """
+    recorded = read(directory, config)
+    if recorded != found:
+        raise CheckpointError(
+            f"the run in {directory} has images of {_words(recorded)}, and those at hand are of {_words(found)}: "
+            f"bring back the data set, or start anew with another --run.dir"
+        )
+
+
+def to_dict(record: DatasetRecord) -> Mapping[str, Any]:
+    """Converts a record to values that JSON can hold."""
+    return {"image_shape": list(record.image_shape), "class_names": list(record.class_names)}
+
+
+def _words(record: DatasetRecord) -> str:
+    names = record.class_names
+    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
+    return f"{'x'.join(map(str, record.image_shape))} and {len(names)} classes ({shown})"

@@ -1,0 +1,63 @@
+"""How many images a run trains on, once that is known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist_jax.config.schema import Config, DataConfig
+from fmnist_jax.data.dataset import Dataset, Splits, load
+from fmnist_jax.data.resolution import resolved, with_splits
+from fmnist_jax.errors import ConfigError, DataError
+
+
+def _dataset(size: int, names: tuple[str, ...] = ("a", "b"), edge: int = 8) -> Dataset:
+    return Dataset(np.zeros((size, edge, edge), np.uint8), np.arange(size) % 2, names)
+
+
+_SPLITS = Splits(_dataset(30), _dataset(6), _dataset(4))
+
+
+def test_own_splits_say_their_number_and_what_of_them_is_held_out() -> None:
+    config = with_splits(Config(data=DataConfig(dir=Path("elsewhere"), seed=3)), _SPLITS)
+    assert config.data == DataConfig(name="own", total=36, validation_size=6, seed=3)
+    assert (config.data.train_size, config.steps(1)) == (30, 1)
+
+
+def test_a_number_that_is_not_known_is_asked_for_in_vain() -> None:
+    config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
+    with pytest.raises(ConfigError, match=r"data\.total is 0, and how many images npz has is not known"):
+        _ = config.total_steps
+
+
+def test_files_are_counted_once_they_are_read_and_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
+    found = resolved(config, _SPLITS)
+    assert found.data == replace(config.data, total=36, file=tmp_path / "a.npz")
+    assert resolved(found, _SPLITS) == found
+    with pytest.raises(DataError, match=r"data\.total is 36, but there are 30 images"):
+        resolved(found, _SPLITS._replace(validation=_dataset(0)))
+    assert resolved(Config(), _SPLITS) == Config()
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        (_SPLITS._replace(train=_dataset(0)), "there is no train image"),
+        (_SPLITS._replace(test=_dataset(0)), "there is no test image"),
+        (_SPLITS._replace(test=_dataset(4, edge=9)), "test images are 9x9x1 of 2 classes, and training images 8x8x1"),
+        (_SPLITS._replace(validation=_dataset(2, ("a", "c"))), "validation images are 8x8x1 of 2 classes"),
+    ],
+)
+def test_splits_that_do_not_belong_together_are_refused(splits: Splits, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        with_splits(Config(), splits)
+
+
+def test_data_that_were_given_in_python_cannot_be_loaded() -> None:
+    with pytest.raises(DataError, match=r"is own: its images are given in Python .* fmnist_jax\.run\(config, splits\)"):
+        load(DataConfig(name="own", total=36, validation_size=6))

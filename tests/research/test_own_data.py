@@ -1,0 +1,148 @@
+"""One's own data, as a researcher would bring them: from Python, as a file, as the four files of MNIST."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import fmnist_jax as fj
+from fmnist_jax.commands import evaluation, prediction, reporting
+from tests.data.test_idx import write
+
+_NAMES = ("red", "green", "blue")
+_CONFIG = fj.Config(
+    model=fj.ModelConfig(family="plain", widths=(4,), depths=(1,)),
+    data=fj.DataConfig(validation_size=6),
+    augment=fj.AugmentConfig(crop_padding=1, cutmix_alpha=1.0),
+    train=fj.TrainConfig(epochs=4, batch_size=16, eval_batch_size=16),
+    run=fj.RunConfig(progress="plain"),
+)
+
+
+def _colours(size: int, seed: int) -> fj.Dataset:
+    """Noise, in which the colour that a class is called by is stronger."""
+    labels = np.arange(size) % 3
+    images = np.random.default_rng(seed).integers(0, 128, (size, 8, 10, 3), dtype=np.uint8)
+    images[np.arange(size), :, :, labels] += 127
+    return fj.Dataset(images, labels, _NAMES)
+
+
+_SPLITS = fj.Splits(_colours(96, 0), _colours(6, 1), _colours(24, 2))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[fj.Config, Path]:
+    path = tmp_path_factory.mktemp("runs") / "own"
+    config = replace(_CONFIG, run=fj.RunConfig(dir=str(path), progress="plain"))  # type: ignore[arg-type]
+    summary = fj.run(config, _SPLITS)
+    assert (summary["test_accuracy"], summary["steps"]) == (1.0, 24)
+    return config, path
+
+
+def test_a_run_on_ones_own_splits_is_whole(run: tuple[fj.Config, Path]) -> None:
+    _, path = run
+    trained = fj.load_trained(str(path), "best")
+    assert (trained.image_shape, trained.class_names) == ((8, 10, 3), _NAMES)
+    assert trained.predict(_SPLITS.test.images).argmax(-1).tolist() == _SPLITS.test.labels.tolist()
+    assert trained.config.data == fj.DataConfig(name="own", total=102, validation_size=6)
+    recorded = {"image_shape": [8, 10, 3], "class_names": list(_NAMES)}
+    assert json.loads((path / "dataset.json").read_text()) == recorded
+    assert "red" in (path / "report.html").read_text()
+
+
+def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    config, path = run
+    before = (path / "summary.json").read_text()
+    assert fj.run(config, _SPLITS) == json.loads(before)
+    others = _SPLITS._replace(test=_colours(24, 3))
+    with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: bring back the data set"):
+        fj.run(config, others)
+    (path / "summary.json").unlink()
+    try:
+        with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: bring back the data set"):
+            fj.run(config, others)
+        with pytest.raises(fj.CheckpointError, match=r"data\.total: 102 -> 96"):
+            fj.run(config, _SPLITS._replace(validation=_SPLITS.train.take(np.array([], int))))
+        with pytest.raises(fj.DataError, match=r"given in Python and are not at hand here: .* fmnist_jax\.run\(config"):
+            fj.run(replace(config, data=fj.load_trained(path).config.data))
+        renamed = fj.Splits(*(replace(part, class_names=("a", "b", "c")) for part in _SPLITS))
+        with pytest.raises(fj.CheckpointError, match=r"\(red, green, blue\), and those at hand are of .*\(a, b, c\)"):
+            fj.run(config, renamed)
+        capsys.readouterr()
+        assert fj.run(config, _SPLITS)["state_digest"] == json.loads(before)["state_digest"]
+        assert "going on from step 24 of 24" in capsys.readouterr().out
+    finally:
+        (path / "summary.json").write_text(before)
+
+
+def test_it_is_evaluated_and_reported_with_the_splits_at_hand(run: tuple[fj.Config, Path]) -> None:
+    _, path = run
+    for work in (evaluation.run, reporting.run):
+        with pytest.raises(
+            fj.DataError, match=r"or as splits=\.\.\. to fmnist_jax\.commands\.evaluation\.run or report"
+        ):
+            work(path)
+    found = evaluation.run(str(path), split="validation", tta="mirror", splits=_SPLITS)
+    assert found.assessment.accuracy == 1.0
+    assert len(list((path / "evaluation" / "validation").glob("*.png"))) == 9
+    assert reporting.run(str(path), splits=_SPLITS) == path / "report.html"
+
+
+def test_pictures_are_told_by_their_classes(run: tuple[fj.Config, Path], tmp_path: Path) -> None:
+    _, path = run
+    from PIL import Image
+
+    for number, name in enumerate(_NAMES):
+        Image.fromarray(np.repeat(np.repeat(_SPLITS.test.images[number], 9, 0), 9, 1)).save(tmp_path / f"{name}.png")
+    report = prediction.run(path, [str(tmp_path)], "latest", "none", tmp_path / "sheet" / "seen.png")
+    told = json.loads(prediction.to_json(report))["predictions"]
+    assert {Path(each["file"]).stem: each["top"][0]["name"] for each in told} == {name: name for name in _NAMES}
+
+
+def test_a_file_of_ones_own_is_trained_on_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train, test = _colours(60, 0), _colours(9, 1)
+    np.savez("own.npz", train_images=train.images, train_labels=train.labels, test_images=test.images,
+             test_labels=test.labels, class_names=np.array(_NAMES))  # fmt: skip
+    data = fj.DataConfig(name="npz", file="own.npz", validation_size=6)  # type: ignore[arg-type]
+    config = replace(_CONFIG, data=data, run=replace(_CONFIG.run, dir=Path("run")))
+    assert fj.run(config)["steps"] == 14
+    assert fj.run(config)["steps"] == 14
+    assert json.loads(Path("run/config.json").read_text())["data"]["total"] == 60
+    monkeypatch.chdir("/")
+    found = evaluation.run(tmp_path / "run")
+    assert found.dataset.class_names == _NAMES
+
+
+def test_four_files_are_trained_on(tmp_path: Path) -> None:
+    write(tmp_path / "raw", compressed=True)
+    data = fj.DataConfig(name="idx", raw_dir=tmp_path / "raw", validation_size=0)
+    train: dict[str, Any] = {"train": replace(_CONFIG.train, batch_size=2), "augment": fj.AugmentConfig()}
+    summary = fj.run(replace(_CONFIG, data=data, run=replace(_CONFIG.run, dir=tmp_path / "run"), **train))
+    assert (summary["dataset"], summary["test_examples"], summary["steps"]) == ("idx", 3, 6)
+    assert fj.load_trained(tmp_path / "run").class_names == ("0", "1", "2")
+
+
+def test_what_only_the_files_tell_is_refused_before_anything_is_compiled(tmp_path: Path) -> None:
+    write(tmp_path / "raw", compressed=False)
+    data = fj.DataConfig(name="idx", raw_dir=tmp_path / "raw", validation_size=0)
+    config = replace(_CONFIG, data=data, run=replace(_CONFIG.run, dir=tmp_path / "run"))
+    with jax.log_compiles(), pytest.raises(fj.ConfigError, match=r"more than the 3 training images"):
+        fj.run(config)
+    deep = fj.ModelConfig(widths=(4,) * 4, depths=(1,) * 4)
+    with pytest.raises(fj.ConfigError, match=r"4 stages, which halve 9x8 to nothing"):
+        fj.run(replace(config, model=deep, train=replace(config.train, batch_size=2)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_gzipped_files_may_lack_their_ending(tmp_path: Path) -> None:
+    written = write(tmp_path / "raw", compressed=False)
+    for path in (tmp_path / "raw").iterdir():
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    splits = fj.load(fj.DataConfig(name="idx", raw_dir=tmp_path / "raw", validation_size=0))
+    np.testing.assert_array_equal(splits.test.images[..., 0], written["test_images"])
