@@ -113,6 +113,8 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     dataset_record.refuse_other(directory.path, config, record)
     origin = {"config": settings, "dataset_digest": dataset_digest, "environment": described}
     resumption.warn_of_damage(directory, (stop.step for stop in _stops(config, 0) if stop.save))
+    for step in checkpoint.steps(directory.checkpoints)[-1:]:  # before anything is compiled for other images
+        resumption.refuse_other_data(directory.checkpoints, step, dataset_digest)
     with _blaming_memory(
         f"choose less than --train.batch-size {config.train.batch_size}, or smaller --model.widths, with another "
         f"--run.dir; earlier checkpoints are whole"
