@@ -63,6 +63,7 @@ from .functional.averaging import (
     start_average as start_average,
     weights_to_score as weights_to_score,
 )
+from .functional.descent import ExtraArgs as ExtraArgs, Slope as Slope, make_descent as make_descent
 from .functional.eval_step import (
     evaluate_batches as evaluate_batches,
     make_eval_step as make_eval_step,
@@ -98,6 +99,7 @@ from .functional.mixing import (
     unmixed as unmixed,
 )
 from .functional.model import Model as Model, make_activations as make_activations, make_model as make_model
+from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
@@ -109,7 +111,6 @@ from .functional.state import (
     param_count as param_count,
 )
 from .functional.train_step import (
-    Batch as Batch,
     Sample as Sample,
     make_train_chunk as make_train_chunk,
     make_train_step as make_train_step,

@@ -18,8 +18,8 @@ from fmnist_jax.data import decoded, places, synthetic
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.sampling import batch_indices
-from fmnist_jax.functional.train_step import Batch
 
 
 @dataclass(frozen=True)
