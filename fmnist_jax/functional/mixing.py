@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import inside_boxes
 from fmnist_jax.functional.labels import class_weights
 
@@ -80,8 +81,8 @@ def _mix_labels(labels: Array, shares: Array, partners: Array) -> Array:
 
 def make_mix(config: AugmentConfig) -> Mix:
     """Makes the one mixture that a configuration names, or none."""
-    if config.mixup_alpha:
+    if not switched_off(config.mixup_alpha):
         return make_mixup(config.mixup_alpha, config.mix_probability)
-    if config.cutmix_alpha:
+    if not switched_off(config.cutmix_alpha):
         return make_cutmix(config.cutmix_alpha, config.mix_probability)
     return unmixed

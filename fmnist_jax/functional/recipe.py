@@ -7,6 +7,7 @@ import optax
 from jax import Array
 
 from fmnist_jax.config.schema import Config
+from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.descent import TrainStep
@@ -45,7 +46,7 @@ def make_recipe(config: Config) -> Recipe:
         mix=make_mix(config.augment),
     )
     sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
-    if not config.train.average_decay:
+    if switched_off(config.train.average_decay):
         return Recipe(model, schedule, lambda key: init_state(model, optimizer, key), sample, step)
     return Recipe(
         model,
