@@ -46,6 +46,7 @@ from .errors import (
     FmnistError as FmnistError,
     RunInUseError as RunInUseError,
 )
+from .functional.activations import Activations as Activations, make_activations as make_activations
 from .functional.augment import (
     Augment as Augment,
     chain as chain,
@@ -64,6 +65,12 @@ from .functional.averaging import (
     make_averaging_step as make_averaging_step,
     start_average as start_average,
     weights_to_score as weights_to_score,
+)
+from .functional.descent import (
+    ExtraArgs as ExtraArgs,
+    Slope as Slope,
+    TrainStep as TrainStep,
+    make_descent as make_descent,
 )
 from .functional.eval_step import (
     EvalStep as EvalStep,
@@ -107,13 +114,13 @@ from .functional.mixing import (
     unmixed as unmixed,
 )
 from .functional.model import (
-    Activations as Activations,
     Apply as Apply,
+    Frozen as Frozen,
     Init as Init,
     Model as Model,
-    make_activations as make_activations,
     make_model as make_model,
 )
+from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
@@ -125,10 +132,8 @@ from .functional.state import (
     param_count as param_count,
 )
 from .functional.train_step import (
-    Batch as Batch,
     Sample as Sample,
     TrainChunk as TrainChunk,
-    TrainStep as TrainStep,
     make_train_chunk as make_train_chunk,
     make_train_step as make_train_step,
     sample_batch as sample_batch,

@@ -20,8 +20,8 @@ from fmnist_jax.config import paths
 from fmnist_jax.data.dataset import Dataset, Splits, digest, load
 from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.functional.activations import make_activations
 from fmnist_jax.functional.augment import normalize
-from fmnist_jax.functional.model import make_activations
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained

@@ -53,3 +53,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return tuple(map(plain, value))
     return value
+
+
+def switched_off(value: Any) -> bool:
+    """Whether a field says by a zero that its part is to be left out.
+
+    A number does; an array is always on, whatever it holds, because JAX may be tracing it.
+    """
+    return isinstance(value, int | float) and not value

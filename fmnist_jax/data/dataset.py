@@ -19,8 +19,8 @@ from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.sampling import batch_indices
-from fmnist_jax.functional.train_step import Batch
 from fmnist_jax.system import output
 
 _SMALLEST = 8  # pixels that an edge of an image has

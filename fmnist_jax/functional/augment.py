@@ -8,6 +8,7 @@ from jax import Array, lax
 from jax.scipy.ndimage import map_coordinates
 
 from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.config.values import switched_off
 
 Augment = Callable[[Array, Array], Array]
 """`(key, images [B, H, W, C]) -> images` of the same shape and dtype."""
@@ -50,20 +51,31 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
 
-def make_random_crop(padding: int) -> Augment:
+def make_random_crop(padding: int | Array) -> Augment:
     """Shifts each image by a uniform whole number of pixels in [-padding, padding], both ways.
 
     A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. What moves in from outside is 0,
     which in Fashion-MNIST is the background.
+
+    Args:
+      padding: in pixels; i32[] where it is traced.
     """
 
     def random_crop(key: Array, images: Array) -> Array:
         batch, *shape = images.shape
-        corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1)
+        corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1, jnp.int32)
+        if not isinstance(padding, int):
+            return jax.vmap(_shift)(images, corners - padding)
         padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), shape))(padded, corners)
 
     return random_crop
+
+
+def _shift(image: Array, offset: Array) -> Array:
+    """The pixels [H, W, C] that lie `offset` i32[2] further down and right, 0 where the image has none."""
+    rows, columns = (offset[axis] + jnp.arange(image.shape[axis], dtype=jnp.int32) for axis in (0, 1))
+    return image.at[rows[:, None], columns[None]].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
 
 def rotate(images: Array, degrees: Array) -> Array:
@@ -180,13 +192,13 @@ def make_augment(config: AugmentConfig) -> Augment:
     chosen: list[Augment] = []
     if config.flip == "random":
         chosen.append(random_flip)
-    if config.crop_padding:
+    if not switched_off(config.crop_padding):
         chosen.append(make_random_crop(config.crop_padding))
-    if config.rotation:
+    if not switched_off(config.rotation):
         chosen.append(make_random_rotation(config.rotation))
-    if config.erase_probability:
+    if not switched_off(config.erase_probability):
         chosen.append(make_random_erasing(config.erase_probability))
-    if config.cutout:
+    if not switched_off(config.cutout):
         chosen.append(make_cutout(config.cutout))
     return chain(*chosen)
 

@@ -1,14 +1,15 @@
 """An exponential average of the weights, which evaluation uses in their place."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from fmnist_jax.functional.metrics import Metrics
+from fmnist_jax.functional.descent import TrainStep
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState, Weights
-from fmnist_jax.functional.train_step import Batch, TrainStep
 
 
 def start_average(state: TrainState) -> TrainState:
@@ -25,14 +26,14 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
     that the first weights are soon forgotten.
 
     Args:
-      step_fn: what `make_train_step` returns.
+      step_fn: what `make_train_step` or `make_descent` returns.
       decay: share of the average that a step keeps in the long run, in [0, 1).
 
     Raises (the step):
       ValueError: the state has no average.
     """
 
-    def averaging_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def averaging_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         if state.averages is None:
             raise ValueError("the state keeps no average of its weights: give it one by start_average")
         after, metrics = step_fn(state, batch)

@@ -1,18 +1,20 @@
 """Evaluation, as pure functions apart from training."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from fmnist_jax.functional.augment import normalize
-from fmnist_jax.functional.metrics import LossFn, Metrics, batch_metrics, cross_entropy, total
+from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy, total
 from fmnist_jax.functional.model import BatchStats, Model, Params
-from fmnist_jax.functional.train_step import Batch
+from fmnist_jax.functional.objective import Batch
 
 Predict = Callable[[Params, BatchStats, Array | np.ndarray], Array]
-EvalStep = Callable[[Params, BatchStats, Batch], Metrics]
+EvalStep = Callable[[Params, BatchStats, Batch], Any]
 
 
 def make_predict(model: Model) -> Predict:
@@ -38,17 +40,25 @@ def make_mirrored_predict(predict: Predict) -> Predict:
     return mirrored_predict
 
 
-def make_eval_step(predict: Predict, *, loss_fn: LossFn = cross_entropy) -> EvalStep:
-    """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 count nowhere."""
+def make_eval_step(
+    predict: Predict, *, loss_fn: LossFn = cross_entropy, metrics_fn: MetricsFn = batch_metrics
+) -> EvalStep:
+    """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 count nowhere.
 
-    def eval_step(params: Params, batch_stats: BatchStats, batch: Batch) -> Metrics:
-        labels = jnp.asarray(batch.labels)
+    Args:
+      predict: what `make_predict` returns.
+      loss_fn: `(logits f32[B, K], labels) -> f32[B]`; the labels are those of the batch, any pytree.
+      metrics_fn: `(logits, labels, losses) -> pytree of sums`.
+    """
+
+    def eval_step(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+        labels = jax.tree.map(jnp.asarray, batch.labels)
         logits = predict(params, batch_stats, batch.images)
-        return batch_metrics(logits, labels, loss_fn(logits, labels))
+        return metrics_fn(logits, labels, loss_fn(logits, labels))
 
     return eval_step
 
 
-def evaluate_batches(eval_step: EvalStep, params: Params, batch_stats: BatchStats, batches: Iterable[Batch]) -> Metrics:
+def evaluate_batches(eval_step: EvalStep, params: Params, batch_stats: BatchStats, batches: Iterable[Batch]) -> Any:
     """Adds up the metrics of all batches."""
     return total(eval_step(params, batch_stats, batch) for batch in batches)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,11 @@ from jax import Array
 from fmnist_jax.functional.labels import smoothed, soft_labels
 from fmnist_jax.functional.sharding import automatic
 
-LossFn = Callable[[Array, Array], Array]
-"""`(logits f32[B, C], labels i32[B] or f32[B, C]) -> f32[B]`."""
+LossFn = Callable[[Array, Any], Array]
+"""`(logits f32[B, C], targets) -> f32[B]`; the targets are i32[B], f32[B, C], or any pytree that the loss takes."""
+
+MetricsFn = Callable[[Array, Any, Array], Any]
+"""`(logits f32[B, C], targets, losses f32[B]) -> sums`, a pytree of arrays that add up across batches."""
 
 PADDING_LABEL = -1
 """Label of the rows that fill up a last batch: they count nowhere."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import inside_boxes
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 
@@ -82,8 +83,8 @@ def _mix_labels(labels: Array, num_classes: int, shares: Array, partners: Array)
 
 def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
     """Makes the one mixture that a configuration names, or none, of labels of so many classes."""
-    if config.mixup_alpha:
+    if not switched_off(config.mixup_alpha):
         return make_mixup(config.mixup_alpha, config.mix_probability, num_classes=num_classes)
-    if config.cutmix_alpha:
+    if not switched_off(config.cutmix_alpha):
         return make_cutmix(config.cutmix_alpha, config.mix_probability, num_classes=num_classes)
     return unmixed

@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
+from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers
 
@@ -31,7 +32,8 @@ class Apply(Protocol):
         """Returns logits f32[B, C] for float images [B, H, W, channels], and the batch statistics to keep.
 
         With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
-        without it, normalises by `batch_stats`, needs no key, and returns `batch_stats` as they came.
+        without it, normalises by `batch_stats` and returns them as they came. There it needs no key; given one, it
+        drops units by it all the same (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout).
         """
         ...
 
@@ -44,20 +46,15 @@ class Init(Protocol):
         ...
 
 
+Frozen = Callable[[str], bool]
+"""Tells by the path of a norm among the modules, such as `ResidualBlock_2/BatchNorm_0`, whether it is frozen."""
+
+
 class Model(NamedTuple):
     """A network as two pure functions, like an optax transformation: any such pair can be trained."""
 
     init: Init
     apply: Apply
-
-
-class Activations(NamedTuple):
-    """What the layers of a network make of a batch of images."""
-
-    layers: list[Array]
-    """[B, H, W, C] each, first layer first: a convolution with its norm and activation in plain, a block in resnet."""
-    hidden: Array
-    """[B, F]: the features that the dense head reads."""
 
 
 class Conv(nn.Module):
@@ -77,20 +74,41 @@ class Conv(nn.Module):
         return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
+class Dropout(nn.Module):
+    """Drops values, or what shares their place in all but the `broadcast_dims`, and scales up what is kept.
+
+    As `flax.linen.Dropout`, whose bits these are; `rate` may be traced, and the draws are the same under x64.
+    """
+
+    rate: float | Array
+    broadcast_dims: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Drops with `train`, and without it where `Model.apply` has been given a key."""
+        if switched_off(self.rate) or not (train or self.has_rng("dropout")):
+            return x
+        kept = jnp.asarray(1.0 - self.rate, jnp.float32)
+        shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)]
+        mask = jax.random.bernoulli(self.make_rng("dropout"), kept, shape)
+        return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with running statistics in float32, for [B, H, W, C]."""
 
     momentum: float
+    frozen: Frozen | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Normalises by the batch with `train`, else by the running statistics."""
+        """Normalises by the batch with `train`, else, and where it is frozen, by the running statistics."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-        if not train:
+        if not train or (self.frozen is not None and self.frozen("/".join(self.path))):
             factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
             shift = bias - running_mean.value * factor
             y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
@@ -111,6 +129,7 @@ class ConvNet(nn.Module):
 
     config: ModelConfig
     num_classes: int
+    frozen: Frozen | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
@@ -120,9 +139,9 @@ class ConvNet(nn.Module):
         for width, depth in zip(self.config.widths, self.config.depths, strict=True):
             for layer in range(depth):
                 x = Conv(width, dtype, layers.conv if layer else layers.conv_max_pool)(x)
-                x = nn.relu(BatchNorm(self.config.batch_norm_momentum)(x, train))
+                x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
         x = x.reshape(x.shape[0], -1)
-        x = nn.Dropout(self.config.dropout, deterministic=not train)(x)
+        x = Dropout(self.config.dropout)(x, train)
         return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
 
 
@@ -135,9 +154,10 @@ class ResidualBlock(nn.Module):
 
     features: int
     halve: bool
-    skipped: float
+    skipped: float | Array
     momentum: float
     dtype: jnp.dtype
+    frozen: Frozen | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -148,14 +168,14 @@ class ResidualBlock(nn.Module):
         """
         pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2)) if self.halve else lambda x: x
         first_conv = layers.conv_avg_pool if self.halve else layers.conv
-        normal = nn.relu(BatchNorm(self.momentum)(x, train))
+        normal = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
         # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
         same = x.shape[-1] == self.features
         shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
         y = Conv(self.features, self.dtype, first_conv)(normal)
-        y = nn.relu(BatchNorm(self.momentum)(y, train))
+        y = nn.relu(BatchNorm(self.momentum, self.frozen)(y, train))
         y = Conv(self.features, self.dtype, initializer=nn.initializers.zeros)(y)
-        y = nn.Dropout(self.skipped, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
+        y = Dropout(self.skipped, broadcast_dims=(1, 2, 3))(y, train)
         return shortcut + y
 
 
@@ -167,6 +187,7 @@ class ResNet(nn.Module):
 
     config: ModelConfig
     num_classes: int
+    frozen: Frozen | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
@@ -180,30 +201,50 @@ class ResNet(nn.Module):
                 number += 1
                 skipped = config.stochastic_depth * number / blocks
                 halve = stage > 0 and layer == 0
-                x = ResidualBlock(width, halve, skipped, config.batch_norm_momentum, dtype)(x, train)
-        x = nn.relu(BatchNorm(config.batch_norm_momentum)(x, train))
+                x = ResidualBlock(width, halve, skipped, config.batch_norm_momentum, dtype, self.frozen)(x, train)
+        x = nn.relu(BatchNorm(config.batch_norm_momentum, self.frozen)(x, train))
         x = x.astype(jnp.float32).mean((1, 2))
-        x = nn.Dropout(config.dropout, deterministic=not train)(x)
+        x = Dropout(config.dropout)(x, train)
         return nn.Dense(self.num_classes)(x)
 
 
 _FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
 
-def _network(config: ModelConfig, image_shape: Shape, num_classes: int) -> nn.Module:
+def make_network(
+    config: ModelConfig, *, image_shape: Shape, num_classes: int, frozen: Frozen | None = None
+) -> nn.Module:
+    """Makes the Linen module behind `make_model`, with the same arguments and errors."""
+    if config.family not in _FAMILIES:
+        raise ConfigError(
+            f"the family is {config.family!r}: choose {' or '.join(_FAMILIES)}, or make a Model of your own"
+        )
     stages, (height, width, _) = len(config.widths), image_shape
     if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
         raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
-    return _FAMILIES[config.family](config, num_classes)
+    return _FAMILIES[config.family](config, num_classes, frozen)
 
 
-def make_model(config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Model:
+def make_model(
+    config: ModelConfig,
+    *,
+    image_shape: Shape = IMAGE_SHAPE,
+    num_classes: int = NUM_CLASSES,
+    frozen: Frozen | None = None,
+) -> Model:
     """Builds the network that `config` describes, for images and classes as a `Dataset` says them.
 
+    Args:
+      config: of the network; its `dropout` and `stochastic_depth` may be traced.
+      image_shape: H, W and channels.
+      num_classes: C.
+      frozen: which norms keep their running statistics, and normalise by them in training too. Together with an
+        optimiser that keeps the parameters (`optax.set_to_zero`), that freezes a layer.
+
     Raises:
-      ConfigError: the stages halve images of that shape to nothing.
+      ConfigError: the family has another name than `ModelConfig` lists, or the stages halve such images to nothing.
     """
-    network = _network(config, image_shape, num_classes)
+    network = make_network(config, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
 
     def init(key: Array) -> tuple[Params, BatchStats]:
         variables = network.init(key, jnp.zeros((1, *image_shape)), train=False)
@@ -213,40 +254,11 @@ def make_model(config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_cla
         params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
         variables = {"params": params, "batch_stats": batch_stats}
-        if not train:
-            logits: Array = network.apply(variables, images, train=False)  # type: ignore[assignment]
-            return logits, batch_stats
         rngs = {} if key is None else {"dropout": key}
+        if not train:
+            logits: Array = network.apply(variables, images, train=False, rngs=rngs)  # type: ignore[assignment]
+            return logits, batch_stats
         logits, updates = network.apply(variables, images, train=True, rngs=rngs, mutable=["batch_stats"])
         return logits, updates["batch_stats"]
 
     return Model(init, apply)
-
-
-def make_activations(
-    config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
-) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates what `make_model` makes and keeps what passes.
-
-    The images are floats in [0, 1], as `apply` takes them.
-    """
-    network = _network(config, image_shape, num_classes)
-
-    def captured(module: nn.Module, method: str) -> bool:
-        layer = isinstance(module, BatchNorm | ResidualBlock | nn.Dropout)
-        return method == "__call__" and layer and len(module.path) == 1
-
-    def activations(params: Params, batch_stats: BatchStats, images: Array) -> Activations:
-        variables = {"params": params, "batch_stats": batch_stats}
-        _, captures = network.apply(
-            variables, images, train=False, capture_intermediates=captured, mutable=["intermediates"]
-        )
-        found = {name: outputs["__call__"][0] for name, outputs in captures["intermediates"].items()}
-        hidden = found.pop("Dropout_0")
-        # Sorted, because Flax promises no order: blocks, and after them the norm that ends a resnet.
-        names = sorted(found, key=lambda name: (name.startswith("BatchNorm"), int(name.rpartition("_")[2])))
-        return Activations(
-            [nn.relu(found[name]) if name.startswith("BatchNorm") else found[name] for name in names], hidden
-        )
-
-    return activations

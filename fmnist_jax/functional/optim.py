@@ -1,18 +1,30 @@
-"""The learning-rate schedule and the optimiser, composed of optax parts."""
+"""The learning-rate schedule and the optimiser, composed of optax parts.
+
+Every number of the configuration may be traced, so that a sweep is one `jax.vmap`: a part is left out where its number
+is a plain 0, and stays, doing nothing, where a traced one is.
+"""
 
 import jax
+import jax.numpy as jnp
 import optax
+from jax import Array
 
 from fmnist_jax.config.schema import OptimConfig
+from fmnist_jax.config.values import switched_off
+from fmnist_jax.errors import ConfigError
 
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Maps a step in [0, total_steps] to a learning rate.
 
-    The one-cycle schedule is the triangle of Smith 2018 (arXiv:1803.09820) without its momentum cycle.
+    The one-cycle schedule is the triangle of Smith 2018 (arXiv:1803.09820) without its momentum cycle. A traced warm-up
+    is rounded to whole steps in float32.
+
+    Raises:
+      ConfigError: the schedule has another name than `OptimConfig` lists.
     """
     peak, final = config.peak_lr, config.peak_lr * config.final_lr
-    warmup_steps = round(config.warmup * total_steps)
+    warmup_steps = _whole(config.warmup * total_steps)
     match config.schedule:
         case "constant":
             return optax.constant_schedule(peak)
@@ -20,12 +32,17 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
             stairs = [optax.constant_schedule(peak * factor) for factor in (1.0, 0.1, 0.01)]
             return optax.join_schedules(stairs, [total_steps // 2, total_steps * 3 // 4])
         case "one_cycle":
-            fall = optax.linear_schedule(peak, final, total_steps - warmup_steps)
+            fall = _linear(peak, final, total_steps - warmup_steps)
         case "cosine":
-            fall = optax.cosine_decay_schedule(peak, max(total_steps - warmup_steps, 1), alpha=config.final_lr)
-    if not warmup_steps:
+            fall = _half_cosine(peak, config.final_lr, total_steps - warmup_steps)
+        case _:
+            raise ConfigError(
+                f"the schedule is {config.schedule!r}: choose one_cycle, cosine, constant or step, or give "
+                "make_optimizer an optax schedule"
+            )
+    if switched_off(warmup_steps):
         return fall
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup_steps), fall], [warmup_steps])
+    return optax.join_schedules([_linear(0.0, peak, warmup_steps), fall], [warmup_steps])
 
 
 def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
@@ -33,18 +50,48 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
 
     Weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on kernels alone: norms and biases keep
     their scale.
+
+    Raises:
+      ConfigError: the optimiser has another name than `OptimConfig` lists.
     """
     parts = []
-    if config.clip_norm:
+    if not switched_off(config.clip_norm):
         parts.append(optax.clip_by_global_norm(config.clip_norm))
-    if config.name == "sgd":
-        parts.append(optax.trace(decay=config.momentum, nesterov=True))
-    else:
-        parts.append(optax.scale_by_adam(b1=config.momentum))
-    if config.weight_decay and config.name != "adam":
+    match config.name:
+        case "sgd":
+            parts.append(optax.trace(decay=config.momentum, nesterov=True))
+        case "adam" | "adamw":
+            parts.append(optax.scale_by_adam(b1=config.momentum))
+        case _:
+            raise ConfigError(
+                f"the optimiser is {config.name!r}: choose sgd, adam or adamw, or give make_train_step one of optax"
+            )
+    if not switched_off(config.weight_decay) and config.name != "adam":
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_kernel))
     parts.append(optax.scale_by_learning_rate(schedule))
     return optax.chain(*parts)
+
+
+def _whole(steps: float | Array) -> int | Array:
+    return jnp.round(steps).astype(jnp.int32) if isinstance(steps, Array) else round(steps)
+
+
+def _linear(start: float, end: float, steps: int | Array) -> optax.Schedule:
+    """`optax.linear_schedule`, for a traced number of steps too, which that one compares to 0."""
+    if isinstance(steps, int):
+        return optax.linear_schedule(start, end, steps)
+    return lambda count: start + (end - start) * jnp.where(steps > 0, _share(count, steps), 0.0)
+
+
+def _half_cosine(peak: float, final_share: float, steps: int | Array) -> optax.Schedule:
+    """`optax.cosine_decay_schedule`, for a traced number of steps too."""
+    if isinstance(steps, int):
+        return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_share)
+    return lambda count: peak * (final_share + (1 - final_share) * (1 + jnp.cos(jnp.pi * _share(count, steps))) / 2)
+
+
+def _share(count: Array | int, steps: Array) -> Array:
+    return jnp.clip(count / jnp.maximum(steps, 1), 0.0, 1.0)
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:

@@ -7,14 +7,16 @@ import optax
 from jax import Array
 
 from fmnist_jax.config.schema import Config
+from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
+from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Model, Shape, make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, init_state
-from fmnist_jax.functional.train_step import Sample, TrainStep, make_train_step, sample_batch, sample_mirrored_batch
+from fmnist_jax.functional.train_step import Sample, make_train_step, sample_batch, sample_mirrored_batch
 
 
 class Recipe(NamedTuple):
@@ -52,7 +54,7 @@ def make_recipe(config: Config, *, image_shape: Shape = IMAGE_SHAPE, num_classes
         mix=make_mix(config.augment, num_classes),
     )
     sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
-    if not config.train.average_decay:
+    if switched_off(config.train.average_decay):
         return Recipe(model, schedule, lambda key: init_state(model, optimizer, key), sample, step)
     return Recipe(
         model,

@@ -18,9 +18,9 @@ from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import evaluate_batches, make_mirrored_predict
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
-from fmnist_jax.functional.train_step import Batch
 from fmnist_jax.runs import (
     checkpoint,
     dataset_record,

@@ -6,8 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.functional.train_step import Batch, TrainChunk
+from fmnist_jax.functional.train_step import TrainChunk
 from fmnist_jax.system import output
 
 

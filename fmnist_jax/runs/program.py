@@ -11,9 +11,10 @@ from fmnist_jax.config.schema import TrainConfig
 from fmnist_jax.data.dataset import Dataset, padded_batches
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.functional.train_step import Batch, TrainChunk, make_train_chunk
+from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
 from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
 
 

@@ -18,9 +18,10 @@ from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import ConfigError, DataError
 from fmnist_jax.functional.augment import random_flip
 from fmnist_jax.functional.model import make_model
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import init_state
-from fmnist_jax.functional.train_step import Batch, make_train_chunk, make_train_step, sample_batch
+from fmnist_jax.functional.train_step import make_train_chunk, make_train_step, sample_batch
 
 
 def draw(size: int, seed: int = 0) -> Dataset:

@@ -302,3 +302,10 @@ def test_random_rotation_turns_by_uniform_angles_both_ways(key: Array) -> None:
     angles = np.rad2deg(np.arctan2(-(turned * y).sum((1, 2)) / weight, (turned * x).sum((1, 2)) / weight))
     assert np.abs(angles).max() < 31
     assert np.quantile(angles, [0.1, 0.5, 0.9]) == pytest.approx([-24, 0, 24], abs=2.5)
+
+
+def test_a_traced_padding_crops_as_a_plain_one(key: Array) -> None:
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (20, 9, 7, 2), np.uint8))
+    found = jax.jit(jax.vmap(lambda padding: make_random_crop(padding)(key, images)))(jnp.array([0, 3, 9]))
+    for i, padding in enumerate([0, 3, 9]):
+        np.testing.assert_array_equal(found[i], make_random_crop(padding)(key, images))

@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import Model, ModelConfig, cross_entropy, make_model
-from fmnist_jax.functional.model import BatchStats, Params, make_activations
+from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, normalize
+from fmnist_jax.functional.model import BatchStats, Dropout, Params
 
 Tree = dict[str, dict[str, np.ndarray]]
 
@@ -156,7 +157,7 @@ def test_evaluation_returns_the_statistics_as_they_came_and_training_changes_eac
     assert all(jax.tree.leaves(jax.tree.map(lambda old, new: (old != new).all(), variables[1], updated)))
 
 
-def test_dropout_follows_its_key_in_training_and_is_off_in_evaluation(
+def test_dropout_follows_its_key_and_is_off_in_evaluation_without_one(
     model: Model, variables: tuple[Params, BatchStats], key: Array
 ) -> None:
     images, other = draw_images(), jax.random.key(1)
@@ -166,8 +167,8 @@ def test_dropout_follows_its_key_in_training_and_is_off_in_evaluation(
 
     np.testing.assert_array_equal(logits(True, key), logits(True, key))
     assert np.all(np.any(logits(True, key) != logits(True, other), axis=-1))
-    np.testing.assert_array_equal(logits(False, key), logits(False, other))
-    np.testing.assert_array_equal(logits(False, key), logits(False, None))
+    never = make_model(ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0))
+    np.testing.assert_array_equal(logits(False, None), apply(never, *variables, images, train=False)[0])
 
 
 def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
@@ -236,50 +237,66 @@ def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that
         jax.tree.map(np.testing.assert_array_equal, (params["BatchNorm_0"], batch_stats["BatchNorm_0"]), start)
 
 
-@pytest.mark.parametrize(
-    ("config", "shapes"),
-    [
-        (
-            ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
-            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (294,)],
-        ),
-        (
-            ModelConfig(family="resnet", stem="full", widths=(4, 6), depths=(1, 2)),
-            [(28, 28, 4), (14, 14, 6), (14, 14, 6), (14, 14, 6), (6,)],
-        ),
-        (
-            ModelConfig(family="resnet", stem="pooled", widths=(4, 6), depths=(1, 2)),
-            [(14, 14, 4), (7, 7, 6), (7, 7, 6), (7, 7, 6), (6,)],
-        ),
-    ],
-    ids=["plain", "resnet", "pooled resnet"],
-)
-def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
-    config: ModelConfig, shapes: list[tuple[int, ...]], key: Array
+@pytest.mark.parametrize("dims", [(), (1, 2, 3)])
+def test_dropout_draws_the_bits_of_flax(dims: tuple[int, ...], key: Array) -> None:
+    x, rngs = jax.random.normal(key, (5, 3, 3, 4)), {"dropout": jax.random.key(1)}
+    expected: Any = nn.Dropout(0.3, broadcast_dims=dims, deterministic=False).apply({}, x, rngs=rngs)
+    np.testing.assert_array_equal(Dropout(0.3, dims).apply({}, x, True, rngs=rngs), expected)
+    traced = jax.jit(lambda rate: Dropout(rate, dims).apply({}, x, True, rngs=rngs))(0.3)
+    np.testing.assert_allclose(traced, expected, rtol=1e-6)
+    np.testing.assert_array_equal(Dropout(jnp.float32(0.0), dims).apply({}, x, True, rngs=rngs), x)
+
+
+def test_a_traced_dropout_keeps_the_dtype_of_what_it_drops(key: Array) -> None:
+    x = jnp.ones((4, 4), jnp.bfloat16)
+    dropped: Any = Dropout(jnp.float32(0.5)).apply({}, x, True, rngs={"dropout": key})
+    assert dropped.dtype == jnp.bfloat16
+
+
+def test_a_key_drops_units_in_evaluation_and_leaves_the_statistics(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
-    params, batch_stats = jax.jit(make_model(config).init)(key)
-    images = jax.random.uniform(key, (3, 28, 28, 1))
-    layers, hidden = jax.jit(make_activations(config))(params, batch_stats, images)
-    assert [layer.shape[1:] for layer in [*layers, hidden]] == shapes
-    logits, _ = jax.jit(partial(make_model(config).apply, train=False))(params, batch_stats, images)
-    head = params["Dense_0"]
-    np.testing.assert_allclose(
-        np.asarray(hidden) @ np.asarray(head["kernel"]) + np.asarray(head["bias"]), logits, rtol=1e-4, atol=1e-4
-    )
-    # What the last layer passes on is what is flattened, or averaged over its pixels.
-    flat = layers[-1].reshape(3, -1) if config.family == "plain" else layers[-1].mean((1, 2))
-    np.testing.assert_allclose(flat, hidden, rtol=1e-4, atol=1e-5)
+    images = normalize(jnp.asarray(batch.images))
+    still, _ = apply(model, *variables, images, train=False)
+    first, batch_stats = apply(model, *variables, images, train=False, key=jax.random.key(1))
+    again, _ = apply(model, *variables, images, train=False, key=jax.random.key(1))
+    other, _ = apply(model, *variables, images, train=False, key=jax.random.key(2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != still).any()
+    assert (first != other).any()
+    jax.tree.map(np.testing.assert_array_equal, batch_stats, variables[1])
 
 
-def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
-    config = ModelConfig(family="plain", widths=(2,), depths=(11,), dropout=0.3)
+@pytest.mark.parametrize("family", ["plain", "resnet"])
+def test_frozen_norms_keep_and_use_their_running_statistics(
+    family: Literal["plain", "resnet"], batch: Batch, key: Array
+) -> None:
+    config = ModelConfig(family=family, widths=(4, 6), depths=(1, 1))
     params, batch_stats = jax.jit(make_model(config).init)(key)
-    # Without kernels, a layer passes on its bias alone, which here is its number.
-    marked = {
-        name: jax.tree.map(lambda leaf, name=name: jnp.full_like(leaf, int(name.rpartition("_")[2])), leaves)
-        if name.startswith("BatchNorm")
-        else jax.tree.map(jnp.zeros_like, leaves)
-        for name, leaves in params.items()
-    }
-    layers, _ = jax.jit(make_activations(config))(marked, batch_stats, jnp.zeros((1, 28, 28, 1)))
-    assert [float(layer.max()) for layer in layers] == list(range(11))
+    batch_stats = jax.tree.map(lambda leaf: leaf + 0.5, batch_stats)
+    images = normalize(jnp.asarray(batch.images))
+    paths: list[str] = []
+
+    def some(path: str) -> bool:
+        paths.append(path)
+        return path.endswith("BatchNorm_0")
+
+    _, kept = apply(make_model(config, frozen=some), params, batch_stats, images, train=True)
+    jax.tree.map(np.testing.assert_array_equal, kept["BatchNorm_0"], batch_stats["BatchNorm_0"])
+    if family == "resnet":
+        assert set(paths) == {"BatchNorm_0"} | {f"ResidualBlock_{i}/BatchNorm_{j}" for i in (0, 1) for j in (0, 1)}
+        block, before = kept["ResidualBlock_1"], batch_stats["ResidualBlock_1"]
+        jax.tree.map(np.testing.assert_array_equal, block["BatchNorm_0"], before["BatchNorm_0"])
+        assert (block["BatchNorm_1"]["mean"] != before["BatchNorm_1"]["mean"]).any()
+    else:
+        assert (kept["BatchNorm_1"]["mean"] != batch_stats["BatchNorm_1"]["mean"]).any()
+    frozen = make_model(config, frozen=lambda _: True)
+    trained, kept = apply(frozen, params, batch_stats, images, train=True)
+    jax.tree.map(np.testing.assert_array_equal, kept, batch_stats)
+    np.testing.assert_array_equal(trained, apply(frozen, params, batch_stats, images, train=False)[0])
+
+
+def test_a_family_that_nobody_knows_is_refused() -> None:
+    unknown: Any = ModelConfig(family="vit")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the family is 'vit': choose plain or resnet"):
+        make_model(unknown)

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from fmnist_jax import OptimConfig, make_optimizer, make_schedule
+from fmnist_jax import ConfigError, OptimConfig, make_optimizer, make_schedule
 
 Tree = dict[str, np.ndarray]
 
@@ -189,3 +189,51 @@ def test_clipping_acts_on_the_gradient_before_momentum_and_decay() -> None:
 def test_the_step_schedule_keeps_both_drops_in_the_shortest_runs(total_steps: int, rates: list[float]) -> None:
     schedule = make_schedule(OptimConfig(schedule="step", peak_lr=1.0), total_steps)
     assert [float(schedule(step)) for step in range(total_steps)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_traced_warmup_gives_the_rates_of_a_plain_one(name: Literal["one_cycle", "cosine"]) -> None:
+    def plain(warmup: float) -> np.ndarray:
+        return rates(OptimConfig(schedule=name, peak_lr=0.4, warmup=warmup, final_lr=0.1), 10)
+
+    def traced(warmup: Any) -> Any:
+        schedule = make_schedule(OptimConfig(schedule=name, peak_lr=0.4, warmup=warmup, final_lr=0.1), 10)
+        return jax.vmap(schedule)(jnp.arange(12))
+
+    values = [0.0, 0.04, 0.2, 0.3, 1.0]
+    found = jax.jit(jax.vmap(traced))(jnp.array(values))
+    for row, warmup in zip(found, values, strict=True):
+        np.testing.assert_allclose(row, plain(warmup), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_traced_numbers_give_the_updates_of_plain_ones(name: Literal["sgd", "adamw"]) -> None:
+    def updates(clip_norm: Any, weight_decay: Any, momentum: Any) -> Any:
+        config = OptimConfig(name=name, clip_norm=clip_norm, weight_decay=weight_decay, momentum=momentum)
+        optimizer = make_optimizer(config, optax.constant_schedule(0.1))
+        params: Any = draw(0)
+        return optimizer.update(GRADIENTS[0], optimizer.init(params), params)[0]
+
+    many = (jnp.array([1.0, 100.0]), jnp.array([0.0, 0.1]), jnp.array([0.9, 0.5]))
+    found = jax.jit(jax.vmap(updates))(*many)
+    for i, plain in enumerate([(1.0, 0.0, 0.9), (100.0, 0.1, 0.5)]):
+        for leaf_name, leaf in updates(*plain).items():
+            np.testing.assert_allclose(found[leaf_name][i], leaf, rtol=1e-5, atol=1e-6)
+
+
+def test_a_plain_zero_leaves_a_part_out_and_a_traced_one_keeps_it() -> None:
+    def parts(weight_decay: Any, clip_norm: Any) -> int:
+        config = OptimConfig(weight_decay=weight_decay, clip_norm=clip_norm)
+        return len(make_optimizer(config, optax.constant_schedule(0.1)).init({"kernel": jnp.ones((2, 2))}))
+
+    assert (parts(0.0, 0.0), parts(0.1, 0.0), parts(0.1, 1.0)) == (2, 3, 4)
+    assert parts(jnp.float32(0.0), jnp.float32(0.0)) == 4
+
+
+def test_names_that_nobody_knows_are_refused() -> None:
+    lion: Any = OptimConfig(name="lion")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the optimiser is 'lion': choose sgd, adam or adamw"):
+        make_optimizer(lion, optax.constant_schedule(0.1))
+    triangle: Any = OptimConfig(schedule="triangle")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the schedule is 'triangle': choose one_cycle"):
+        make_schedule(triangle, 10)

@@ -13,9 +13,10 @@ from hypothesis import given, settings, strategies as st
 
 from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
 from fmnist_jax.data.synthetic import draw
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.functional.train_step import Batch, make_train_chunk
+from fmnist_jax.functional.train_step import make_train_chunk
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.leaves import state_digest
 

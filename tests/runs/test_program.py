@@ -10,9 +10,9 @@ import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from fmnist_jax.data.dataset import load
+from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.functional.train_step import Batch
 from fmnist_jax.runs.program import prepare
 
 _TINY = Config(

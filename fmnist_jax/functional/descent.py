@@ -1,0 +1,116 @@
+"""A step down any objective, with any optax optimiser and whatever beyond the gradient that one asks for."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax import Array
+
+from fmnist_jax.functional.model import Params
+from fmnist_jax.functional.objective import Aux, Batch, Objective
+from fmnist_jax.functional.state import TrainState
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
+"""`(state, batch) -> (state, metrics)`, the metrics being a pytree of sums, by default `Metrics`."""
+
+
+class Slope(NamedTuple):
+    """The objective of one batch at the parameters that an optimiser is to move."""
+
+    params: Params
+    value: Array
+    """f32[]: the loss."""
+    grad: Params
+    value_fn: Callable[[Params], Array]
+    """The loss of the same batch, with the same random draws, at other parameters."""
+    grad_fn: Callable[..., Params]
+    """Its gradient; what is given after the parameters, as `optax.contrib.sam` does, is not looked at."""
+    aux: Aux
+
+
+ExtraArgs = Callable[[Slope], Mapping[str, Any]]
+"""Chooses the arguments of an optimiser's `update` that follow the gradient, its state and the parameters."""
+
+
+def _everything(slope: Slope) -> Mapping[str, Any]:
+    return {**_line_search(slope), "obj_fn": slope.value_fn, "grad_fn": slope.grad_fn}
+
+
+def _line_search(slope: Slope) -> Mapping[str, Any]:
+    return {"value": slope.value, "grad": slope.grad, "value_fn": slope.value_fn}
+
+
+def _adversarial(slope: Slope) -> Mapping[str, Any]:
+    return {"grad_fn": slope.grad_fn}
+
+
+def _nothing(slope: Slope) -> Mapping[str, Any]:
+    del slope
+    return {}
+
+
+# Most of optax takes what it is given and uses what it knows. Line searches (lbfgs) refuse arguments that they do not
+# know, SAM all but its own, and what no wrapper of optax has touched any at all.
+_OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _nothing)
+
+
+def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: optax.OptState) -> Any:
+    """Calls `optimizer.update` with the first offer that it does not refuse; refusals happen while tracing."""
+    for offer in _OFFERS:
+        try:
+            return optimizer.update(slope.grad, opt_state, slope.params, **offer(slope))
+        except TypeError as error:
+            if "unexpected keyword" not in str(error).lower():
+                raise
+            refusal = error
+    raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args")
+
+
+def make_descent(
+    objective: Objective, optimizer: optax.GradientTransformation, *, extra_args: ExtraArgs | None = None
+) -> TrainStep:
+    """Makes a training step that moves the parameters down an objective.
+
+    The step is pure and not compiled. Optimisers get what they ask for: the loss (`optax.polyak_sgd`, `contrib.momo`,
+    `contrib.reduce_on_plateau`), the loss as a function (`optax.lbfgs`, `contrib.sophia`) or its gradient
+    (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `multi_transform`).
+
+    Args:
+      objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`.
+      optimizer: what turns gradients into updates.
+      extra_args: names those arguments itself, for an optimiser that wants others, such as
+        `lambda slope: {"loss": slope.value}`.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update.
+
+    Raises (the step):
+      TypeError: the optimiser needs an argument that is not offered.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+        (value, aux), grad = jax.value_and_grad(objective, has_aux=True)(state.params, state, batch)
+
+        def value_fn(params: Params) -> Array:
+            return objective(params, state, batch)[0]
+
+        def grad_fn(params: Params, *_: Any) -> Params:
+            return jax.grad(value_fn)(params)
+
+        slope = Slope(state.params, value, grad, value_fn, grad_fn, aux)
+        if extra_args is None:
+            updates, opt_state = _update(optimizer, slope, state.opt_state)
+        else:
+            updates, opt_state = optimizer.update(grad, state.opt_state, state.params, **extra_args(slope))
+        after = dataclasses.replace(
+            state,
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=aux.batch_stats,
+            opt_state=opt_state,
+        )
+        return after, aux.metrics
+
+    return step

@@ -1,0 +1,74 @@
+"""What training minimises, as a pure function of the parameters: to be differentiated, searched along or replaced."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fmnist_jax.functional.augment import Augment, identity, normalize
+from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
+from fmnist_jax.functional.mixing import Mix, unmixed
+from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.state import TrainState
+
+
+class Batch(NamedTuple):
+    """Images with their labels."""
+
+    images: Array | np.ndarray
+    """u8[B, H, W, C] in [0, 255], or floats that are in [0, 1] already."""
+    labels: Any
+    """i32[B], or f32[B, K]: the weight of each class; or any pytree of arrays [B, ...] that the loss takes."""
+
+
+class Aux(NamedTuple):
+    """What an objective gives beside its value."""
+
+    batch_stats: BatchStats
+    metrics: Any
+    """Sums over the batch, a pytree: what `metrics_fn` returns."""
+
+
+Objective = Callable[[Params, TrainState, Batch], tuple[Array, Aux]]
+"""`(params, state, batch) -> (loss f32[], Aux)`, differentiable in `params`; those in the state are not looked at."""
+
+
+def make_objective(
+    model: Model,
+    *,
+    loss_fn: LossFn = cross_entropy,
+    augment: Augment = identity,
+    mix: Mix = unmixed,
+    metrics_fn: MetricsFn = batch_metrics,
+) -> Objective:
+    """Makes the mean loss of a training batch.
+
+    It is pure: its randomness comes from `state.key` and `state.step` alone, so that the same step on the same batch
+    draws the same images and units however often it is evaluated, as a line search or a Hessian-vector product does.
+
+    Args:
+      model: the network.
+      loss_fn: `(logits f32[B, K], targets) -> f32[B]`; the targets are the labels that `mix` returns, any pytree.
+      augment: `(key, images) -> images`, on the images as they came, usually u8[B, H, W, C].
+      mix: `(key, f32[B, H, W, C] in [0, 1], labels) -> (images, labels)`, on the normalised images.
+      metrics_fn: `(logits, targets, losses f32[B]) -> pytree of sums`; no gradient flows through it.
+
+    Returns:
+      `objective(params, state, batch) -> (loss f32[], Aux(batch_stats, metrics))`. Every row counts: padded batches
+      are for evaluation.
+    """
+
+    def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
+        step_key = jax.random.fold_in(state.key, state.step)
+        augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
+        images = normalize(augment(augment_key, jnp.asarray(batch.images)))
+        images, targets = mix(mix_key, images, jax.tree.map(jnp.asarray, batch.labels))
+        logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
+        losses = loss_fn(logits, targets)
+        metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))
+        return losses.mean(), Aux(batch_stats, metrics)
+
+    return objective

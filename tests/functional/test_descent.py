@@ -1,0 +1,117 @@
+"""What an optimiser is given: against the loops that optax's documentation writes, on a linear model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+from optax import contrib
+
+from fmnist_jax import Batch, TrainState, cross_entropy, init_state, make_descent, make_objective, make_train_step
+from tests.functional.test_objective import LINEAR
+
+OBJECTIVE = make_objective(LINEAR)
+
+
+def sam() -> Any:
+    return contrib.sam(optax.sgd(0.05), optax.chain(contrib.normalize(), optax.sgd(0.1)), opaque_mode=True)
+
+
+# The arguments beyond the gradient, as the documentation of each gives them.
+TAKES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
+    "sgd": (lambda: optax.sgd(0.05, momentum=0.9), ()),
+    "a plain transformation": (lambda: optax.GradientTransformation(optax.sgd(0.05).init, plain_update), ()),
+    "lbfgs": (optax.lbfgs, ("value", "grad", "value_fn")),
+    "backtracking": (lambda: optax.chain(optax.sgd(1.0), backtracking()), ("value", "grad", "value_fn")),
+    "polyak_sgd": (optax.polyak_sgd, ("value",)),
+    "momo": (lambda: contrib.momo(learning_rate=0.1), ("value",)),
+    "momo_adam": (lambda: contrib.momo_adam(learning_rate=0.1), ("value",)),
+    "reduce_on_plateau": (lambda: optax.chain(optax.sgd(0.05), contrib.reduce_on_plateau(patience=1)), ("value",)),
+    "sophia": (lambda: contrib.sophia(0.01, update_interval=2), ("obj_fn",)),
+    "sam": (sam, ("grad_fn",)),
+    "finite lbfgs": (lambda: optax.apply_if_finite(optax.lbfgs(), 2), ("value", "grad", "value_fn")),
+    "accumulated sam": (lambda: optax.MultiSteps(sam(), 2), ("grad_fn",)),
+    "accumulated momo": (lambda: optax.MultiSteps(contrib.momo(0.1), 2), ("value",)),
+    "injected": (lambda: optax.inject_hyperparams(optax.polyak_sgd)(max_learning_rate=0.1), ("value",)),
+}
+
+
+def plain_update(updates: Any, state: Any, params: Any = None) -> Any:
+    return optax.sgd(0.05).update(updates, state, params)
+
+
+def backtracking() -> Any:
+    return optax.scale_by_backtracking_linesearch(max_backtracking_steps=5)
+
+
+@pytest.mark.parametrize("name", TAKES)
+def test_a_step_equals_the_documented_loop(name: str, batch: Batch, key: Array) -> None:
+    make, names = TAKES[name]
+    optimizer = make()
+    images, labels = jnp.asarray(batch.images).reshape(8, -1) / 255.0, jnp.asarray(batch.labels)
+
+    def loss(params: Any, *_: Any) -> Array:
+        return cross_entropy(images @ params["kernel"], labels).mean()
+
+    @jax.jit
+    def by_hand(params: Any, opt_state: Any) -> Any:
+        value, grad = jax.value_and_grad(loss)(params)
+        offered = {"value": value, "grad": grad, "value_fn": loss, "obj_fn": loss, "grad_fn": jax.grad(loss)}
+        updates, opt_state = optimizer.update(grad, opt_state, params, **{each: offered[each] for each in names})
+        return optax.apply_updates(params, updates), opt_state
+
+    state = init_state(LINEAR, optimizer, key)
+    params, opt_state = state.params, state.opt_state
+    step = jax.jit(make_train_step(LINEAR, optimizer))
+    for _ in range(3):
+        state, _ = step(state, batch)
+        params, opt_state = by_hand(params, opt_state)
+        np.testing.assert_allclose(state.params["kernel"], params["kernel"], rtol=1e-4, atol=1e-6)
+    assert (state.params["kernel"] != init_state(LINEAR, optimizer, key).params["kernel"]).any()
+
+
+def test_a_refusal_is_told_from_an_error(batch: Batch, key: Array) -> None:
+    def broken(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        raise TypeError("a mistake of the optimiser's own")
+
+    optimizer = optax.GradientTransformation(lambda _: (), broken)
+    with pytest.raises(TypeError, match="a mistake of the optimiser's own"):
+        make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
+
+
+def test_an_argument_that_nobody_offers_is_named(batch: Batch, key: Array) -> None:
+    def needy(updates: Any, state: Any, params: Any = None, *, temperature: Array) -> Any:
+        return updates, state
+
+    optimizer = optax.GradientTransformation(lambda _: (), needy)
+    state = init_state(LINEAR, optimizer, key)
+    with pytest.raises(TypeError, match="temperature"):
+        make_train_step(LINEAR, optimizer)(state, batch)
+    after, _ = make_descent(OBJECTIVE, optimizer, extra_args=lambda slope: {"temperature": slope.value})(state, batch)
+    assert int(after.step) == 1
+
+
+def test_an_optimizer_that_refuses_every_offer_is_told_of_the_remedy(batch: Batch, key: Array) -> None:
+    def refusing(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        raise TypeError("unexpected keyword arguments: all of them")
+
+    optimizer = optax.GradientTransformation(lambda _: (), refusing)
+    with pytest.raises(TypeError, match="choose them by extra_args"):
+        make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
+
+
+def test_a_descent_keeps_what_the_objective_gives_beside_its_value(batch: Batch, key: Array) -> None:
+    def objective(params: Any, state: TrainState, batch: Batch) -> Any:
+        loss, aux = OBJECTIVE(params, state, batch)
+        return 2 * loss, aux._replace(metrics={"twice": 2 * loss})
+
+    state = init_state(LINEAR, optax.sgd(0.1), key)
+    once, _ = make_descent(OBJECTIVE, optax.sgd(0.2))(state, batch)
+    twice, metrics = make_descent(objective, optax.sgd(0.1))(state, batch)
+    np.testing.assert_allclose(twice.params["kernel"], once.params["kernel"], rtol=1e-6)
+    assert set(metrics) == {"twice"}
+    assert float(twice.batch_stats["calls"]) == 1

@@ -1,0 +1,84 @@
+"""Optimisers of optax, each as its documentation has it, through the same training step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from jax import Array
+from optax import contrib
+
+import fmnist_jax as fj
+
+
+def losses(step: Any, state: fj.TrainState, batch: fj.Batch, steps: int = 4) -> list[float]:
+    """The mean loss before each of a few compiled steps on one batch."""
+    step, found = jax.jit(step), []
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+        found.append(fj.summarize(metrics).loss)
+    return found
+
+
+@pytest.fixture(scope="module")
+def small() -> fj.Model:
+    return fj.make_model(fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1)))
+
+
+OPTIMIZERS = {
+    "polyak_sgd": lambda: optax.polyak_sgd(max_learning_rate=0.1),
+    "momo": lambda: contrib.momo(learning_rate=0.1),
+    "reduce_on_plateau": lambda: optax.chain(optax.adam(0.01), contrib.reduce_on_plateau(patience=1)),
+    "opaque sam": lambda: contrib.sam(
+        optax.sgd(0.05), optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
+    ),
+    "apply_if_finite": lambda: optax.apply_if_finite(optax.adam(0.01), 3),
+    "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=lambda count: 0.01 / (1 + count)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_descends_with_what_it_asks_for(name: str, small: fj.Model, batch: fj.Batch, key: Array) -> None:
+    optimizer = OPTIMIZERS[name]()
+    found = losses(fj.make_train_step(small, optimizer), fj.init_state(small, optimizer, key), batch)
+    assert found[-1] < found[0]
+
+
+def test_gradients_accumulate_over_steps(small: fj.Model, batch: fj.Batch, key: Array) -> None:
+    optimizer = optax.MultiSteps(optax.adam(0.01), every_k_schedule=2)
+    found = losses(fj.make_train_step(small, optimizer), fj.init_state(small, optimizer, key), batch)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[2] < found[1]
+
+
+def test_layers_take_optimizers_of_their_own(small: fj.Model, batch: fj.Batch, key: Array) -> None:
+    optimizer = optax.multi_transform(
+        {"head": optax.adam(0.01), "rest": optax.set_to_zero()},
+        lambda params: {name: "head" if name == "Dense_0" else "rest" for name in params},
+    )
+    before = fj.init_state(small, optimizer, key)
+    after, _ = jax.jit(fj.make_train_step(small, optimizer))(before, batch)
+    assert (before.params["Conv_0"]["kernel"] == after.params["Conv_0"]["kernel"]).all()
+    assert (before.params["Dense_0"]["kernel"] != after.params["Dense_0"]["kernel"]).any()
+
+
+def test_sophia_takes_the_curvature_of_the_same_batch(batch: fj.Batch, key: Array) -> None:
+    def init(key: Array) -> tuple[Any, Any]:
+        return {"kernel": 0.01 * jax.random.normal(key, (784, 10))}, {}
+
+    def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+        return images.reshape(len(images), -1) @ params["kernel"], batch_stats
+
+    model, optimizer = fj.Model(init, apply), contrib.sophia(0.01)
+    state = fj.init_state(model, optimizer, key)
+    found = losses(fj.make_train_step(model, optimizer), state, batch)
+    assert found[-1] < found[0]
+
+
+def test_lbfgs_searches_along_its_line_in_the_compiled_loop(small: fj.Model, batch: fj.Batch, key: Array) -> None:
+    optimizer, data = optax.lbfgs(memory_size=3), jax.tree.map(jnp.asarray, batch)
+    chunk = fj.make_train_chunk(fj.make_train_step(small, optimizer), batch_size=8, max_steps=3)
+    state, metrics = jax.jit(chunk)(fj.init_state(small, optimizer, key), data, jnp.int32(3))
+    assert int(state.step) == 3
+    assert metrics.loss_sum[2] < 0.9 * metrics.loss_sum[0]

@@ -1,0 +1,50 @@
+"""Sweeps over hyper-parameters in one `jax.vmap`, against single runs of the same values."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import fmnist_jax as fj
+
+
+def losses(config: fj.Config, batch: fj.Batch) -> Array:
+    """The summed losses of four steps."""
+    recipe = fj.make_recipe(config)
+    chunk = fj.make_train_chunk(recipe.step, batch_size=8, max_steps=4, sample=recipe.sample)
+    return chunk(recipe.init(jax.random.key(0)), jax.tree.map(jnp.asarray, batch), jnp.int32(4))[1].loss_sum
+
+
+SMALL = fj.Config(
+    data=fj.DataConfig(name="synthetic", synthetic_train_size=32, validation_size=0),
+    model=fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1)),
+    optim=fj.OptimConfig(peak_lr=0.1, warmup=0.0),
+    train=fj.TrainConfig(epochs=1, batch_size=8),
+)
+
+
+def test_weight_decay_is_swept_in_one_vmap(batch: fj.Batch) -> None:
+    def run(weight_decay: Any) -> Array:
+        return losses(replace(SMALL, optim=replace(SMALL.optim, weight_decay=weight_decay)), batch)
+
+    swept = jax.jit(jax.vmap(run))(jnp.array([0.0, 1e-3, 2.0]))
+    assert swept.shape == (3, 4)
+    assert abs(swept[0, -1] - swept[2, -1]) > 1e-3
+
+
+def test_many_hyper_parameters_are_swept_together(batch: fj.Batch) -> None:
+    def run(chosen: Any) -> Array:
+        optim = replace(SMALL.optim, **{name: chosen[name] for name in ("clip_norm", "warmup", "momentum", "peak_lr")})
+        model = replace(SMALL.model, dropout=chosen["dropout"])
+        augment = replace(SMALL.augment, crop_padding=chosen["padding"], rotation=chosen["rotation"])
+        return losses(replace(SMALL, optim=optim, model=model, augment=augment), batch)
+
+    many = {"clip_norm": [1.0, 0.2], "warmup": [0.5, 0.0], "momentum": [0.9, 0.5], "peak_lr": [0.05, 0.1]}
+    many |= {"dropout": [0.2, 0.5], "padding": [0, 3], "rotation": [15.0, 5.0]}
+    swept = jax.jit(jax.vmap(run))({name: jnp.array(values) for name, values in many.items()})
+    single = jax.jit(lambda: run({name: values[1] for name, values in many.items()}))()
+    np.testing.assert_allclose(swept[1], single, rtol=2e-3)
+    assert abs(swept[0] - swept[1]).min() > 1e-3
