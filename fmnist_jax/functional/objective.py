@@ -12,6 +12,7 @@ from fmnist_jax.functional.augment import Augment, identity, normalize
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
 from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.sharding import automatic, batch_axes
 from fmnist_jax.functional.state import TrainState
 
 
@@ -64,11 +65,16 @@ def make_objective(
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
-        images = normalize(augment(augment_key, jnp.asarray(batch.images)))
-        images, targets = mix(mix_key, images, jax.tree.map(jnp.asarray, batch.labels))
+        images, labels = jax.tree.map(jnp.asarray, batch)
+        images = automatic(lambda images, key: normalize(augment(key, images)), rows=True)(images, augment_key)
+        images, targets = automatic(lambda images, labels, key: mix(key, images, labels), rows=True)(
+            images, labels, mix_key
+        )
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
         losses = loss_fn(logits, targets)
         metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))
-        return losses.mean(), Aux(batch_stats, metrics)
+        # Under `shard_map` the batch is that of all shards: so are its mean, and the sums over it.
+        shards = batch_axes(batch, params)
+        return lax.pmean(losses.mean(), shards), Aux(batch_stats, lax.psum(metrics, shards))
 
     return objective
