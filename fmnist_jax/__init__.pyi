@@ -99,7 +99,7 @@ from .functional.mixing import (
     make_mixup as make_mixup,
     unmixed as unmixed,
 )
-from .functional.model import Frozen as Frozen, Model as Model, make_model as make_model
+from .functional.model import Model as Model, make_model as make_model
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe

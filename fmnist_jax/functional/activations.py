@@ -8,6 +8,7 @@ from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.functional.model import BatchNorm, BatchStats, Dropout, Params, ResidualBlock, make_network
+from fmnist_jax.functional.pixels import check_floats
 
 
 class Activations(NamedTuple):
@@ -20,7 +21,13 @@ class Activations(NamedTuple):
 
 
 def make_activations(config: ModelConfig) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates `make_model(config)` and keeps what passes."""
+    """Makes `activations(params, batch_stats, images)`, which evaluates `make_model(config)` and keeps what passes.
+
+    The images are floats [B, H, W, C] in [0, 1], as `normalize` makes them of bytes.
+
+    Raises (the activations):
+      ValueError: the images are not floats.
+    """
     network = make_network(config)
 
     def captured(module: Any, method: str) -> bool:
@@ -28,6 +35,7 @@ def make_activations(config: ModelConfig) -> Callable[[Params, BatchStats, Array
         return method == "__call__" and layer and len(module.path) == 1
 
     def activations(params: Params, batch_stats: BatchStats, images: Array) -> Activations:
+        check_floats(images)
         variables = {"params": params, "batch_stats": batch_stats}
         _, captures = network.apply(
             variables, images, train=False, capture_intermediates=captured, mutable=["intermediates"]

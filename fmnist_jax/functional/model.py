@@ -13,6 +13,7 @@ from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers
+from fmnist_jax.functional.pixels import check_floats
 
 Params = Mapping[str, Any]
 BatchStats = Mapping[str, Any]
@@ -27,11 +28,12 @@ class Apply(Protocol):
     def __call__(
         self, params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
-        """Returns logits f32[B, 10] for float images [B, 28, 28, 1], and the batch statistics to keep.
+        """Returns logits f32[B, 10] for float images [B, 28, 28, 1] in [0, 1], and the batch statistics to keep.
 
         With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
         without it, normalises by `batch_stats` and returns them as they came. There it needs no key; given one, it
-        drops units by it all the same (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout).
+        drops units by it all the same (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout). The networks here
+        refuse images that are not floats with a ValueError.
         """
         ...
 
@@ -42,10 +44,6 @@ class Init(Protocol):
     def __call__(self, key: Array) -> tuple[Params, BatchStats]:
         """Returns fresh `params` and `batch_stats`, all float32."""
         ...
-
-
-Frozen = Callable[[str], bool]
-"""Tells by the path of a norm among the modules, such as `ResidualBlock_2/BatchNorm_0`, whether it is frozen."""
 
 
 class Model(NamedTuple):
@@ -96,7 +94,7 @@ class BatchNorm(nn.Module):
     """Batch normalisation with running statistics in float32, for [B, H, W, C]."""
 
     momentum: float
-    frozen: Frozen | None = None
+    frozen: Callable[[str], bool] | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -126,7 +124,7 @@ class ConvNet(nn.Module):
     """
 
     config: ModelConfig
-    frozen: Frozen | None = None
+    frozen: Callable[[str], bool] | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
@@ -154,7 +152,7 @@ class ResidualBlock(nn.Module):
     skipped: float | Array
     momentum: float
     dtype: jnp.dtype
-    frozen: Frozen | None = None
+    frozen: Callable[[str], bool] | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -183,7 +181,7 @@ class ResNet(nn.Module):
     """
 
     config: ModelConfig
-    frozen: Frozen | None = None
+    frozen: Callable[[str], bool] | None = None
 
     @nn.compact
     def __call__(self, images: Array, train: bool) -> Array:
@@ -207,22 +205,20 @@ class ResNet(nn.Module):
 _FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
 
-def make_network(config: ModelConfig, frozen: Frozen | None = None) -> nn.Module:
+def make_network(config: ModelConfig, frozen: Callable[[str], bool] | None = None) -> nn.Module:
     """Makes the Linen module behind `make_model`."""
     if config.family not in _FAMILIES:
-        raise ConfigError(
-            f"the family is {config.family!r}: choose {' or '.join(_FAMILIES)}, or make a Model of your own"
-        )
+        raise ConfigError(f"the family is {config.family!r}: choose one of {', '.join(_FAMILIES)}")
     return _FAMILIES[config.family](config, frozen)
 
 
-def make_model(config: ModelConfig, *, frozen: Frozen | None = None) -> Model:
+def make_model(config: ModelConfig, *, frozen: Callable[[str], bool] | None = None) -> Model:
     """Builds the network that `config` describes.
 
     Args:
       config: of the network; its `dropout` and `stochastic_depth` may be traced.
-      frozen: which norms keep their running statistics, and normalise by them in training too. Together with an
-        optimiser that keeps the parameters (`optax.set_to_zero`), that freezes a layer.
+      frozen: tells by its path, such as "BatchNorm_0" or "ResidualBlock_2/BatchNorm_0", whether a norm keeps its
+        running statistics and normalises by them in training too; with `optax.set_to_zero`, that freezes a layer.
 
     Raises:
       ConfigError: the family has another name than `ModelConfig` lists.
@@ -236,6 +232,7 @@ def make_model(config: ModelConfig, *, frozen: Frozen | None = None) -> Model:
     def apply(
         params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
+        check_floats(images)
         variables = {"params": params, "batch_stats": batch_stats}
         rngs = {} if key is None else {"dropout": key}
         if not train:

@@ -181,9 +181,9 @@ def test_later_blocks_are_skipped_more_often(monkeypatch: pytest.MonkeyPatch) ->
     seen = []
     original = module.ResidualBlock
 
-    def spy(features: int, halve: bool, skipped: float, momentum: float, dtype: Any) -> Any:
+    def spy(features: int, halve: bool, skipped: float, *others: Any) -> Any:
         seen.append((features, halve, skipped))
-        return original(features, halve, skipped, momentum, dtype)
+        return original(features, halve, skipped, *others)
 
     monkeypatch.setattr(module, "ResidualBlock", spy)
     config = replace(CONFIG, widths=(3, 4), depths=(2, 2), stochastic_depth=0.2)
