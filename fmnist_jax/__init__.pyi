@@ -115,7 +115,6 @@ from .functional.mixing import (
 )
 from .functional.model import (
     Apply as Apply,
-    Frozen as Frozen,
     Init as Init,
     Model as Model,
     make_model as make_model,

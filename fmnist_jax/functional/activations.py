@@ -7,17 +7,17 @@ import jax
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
-from fmnist_jax.functional.model import (
+from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.networks import (
     IMAGE_SHAPE,
     NUM_CLASSES,
     BatchNorm,
-    BatchStats,
     Dropout,
-    Params,
     ResidualBlock,
     Shape,
     make_network,
 )
+from fmnist_jax.functional.pixels import check_floats
 
 
 class Activations(NamedTuple):
@@ -34,7 +34,10 @@ def make_activations(
 ) -> Callable[[Params, BatchStats, Array], Activations]:
     """Makes `activations(params, batch_stats, images)`, which evaluates what `make_model` makes and keeps what passes.
 
-    The images are floats in [0, 1], as `apply` takes them.
+    The images are floats [B, H, W, C] in [0, 1], as `normalize` makes them of bytes.
+
+    Raises (the activations):
+      ValueError: the images are not floats.
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes)
 
@@ -43,6 +46,7 @@ def make_activations(
         return method == "__call__" and layer and len(module.path) == 1
 
     def activations(params: Params, batch_stats: BatchStats, images: Array) -> Activations:
+        check_floats(images)
         variables = {"params": params, "batch_stats": batch_stats}
         _, captures = network.apply(
             variables, images, train=False, capture_intermediates=captured, mutable=["intermediates"]

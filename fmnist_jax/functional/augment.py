@@ -1,17 +1,23 @@
-"""Random variations of training images: pure functions `(key, images) -> images`, run on the device."""
+"""Random variations of training images: pure functions `(key, images) -> images`, run on the device.
+
+Images are [B, H, W, C], bytes u8 in [0, 255] or floats in [0, 1], and come back in the dtype that they had. The draws
+name their dtype, so that they are the same under `jax_enable_x64`.
+"""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.scipy.ndimage import map_coordinates
 
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
+from fmnist_jax.functional.pixels import are_bytes
 
 Augment = Callable[[Array, Array], Array]
-"""`(key, images [B, H, W, C]) -> images` of the same shape and dtype."""
+"""`(key, images [B, H, W, C]) -> images` of the same shape and dtype: u8 in [0, 255], or floats in [0, 1]."""
 
 # Folded into the root key of a run, so that the first mirrorings share no stream with the order of the images
 # (2**32 - 1) and the steps, which fold in their number.
@@ -26,7 +32,7 @@ def identity(key: Array, images: Array) -> Array:
 
 def random_flip(key: Array, images: Array) -> Array:
     """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
-    mirrored = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    mirrored = jax.random.bernoulli(key, jnp.float32(0.5), (images.shape[0], 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
@@ -38,7 +44,7 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
 
     Args:
       key: throws the coins; the same one in every epoch of a run.
-      images: [B, H, W, C].
+      images: [B, H, W, C], of any dtype.
       indices: i32[B], which example each image is.
       epochs: i32[B], counted from 0.
 
@@ -46,7 +52,7 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
       [B, H, W, C].
     """
     coins = jax.random.fold_in(key, _MIRROR_STREAM)
-    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(coins, index)))(indices)
+    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(coins, index), jnp.float32(0.5)))(indices)
     mirrored = first ^ (epochs % 2 == 1)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
@@ -67,7 +73,8 @@ def make_random_crop(padding: int | Array) -> Augment:
         if not isinstance(padding, int):
             return jax.vmap(_shift)(images, corners - padding)
         padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), shape))(padded, corners)
+        first = jnp.int32(0)
+        return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, first), shape))(padded, corners)
 
     return random_crop
 
@@ -82,12 +89,16 @@ def rotate(images: Array, degrees: Array) -> Array:
     """Turns each image anticlockwise about its centre, interpolating between four pixels; 0 moves in from outside.
 
     Args:
-      images: [B, H, W, C].
+      images: [B, H, W, C], u8 in [0, 255] or floats in [0, 1].
       degrees: f32[B].
 
     Returns:
-      [B, H, W, C] in the dtype of `images`, rounded to whole numbers.
+      [B, H, W, C] in the dtype of `images`; bytes are rounded to whole numbers.
+
+    Raises:
+      ValueError: the images are neither bytes nor floats.
     """
+    whole = are_bytes(images)
     height, width = images.shape[1:3]
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
     rows, columns = jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32)
@@ -98,14 +109,16 @@ def rotate(images: Array, degrees: Array) -> Array:
         source = [cos * y + sin * x + centre_y, cos * x - sin * y + centre_x]
         return jax.vmap(lambda channel: map_coordinates(channel, source, order=1), -1, -1)(image)
 
-    return jnp.round(jax.vmap(turn)(images.astype(jnp.float32), jnp.deg2rad(degrees))).astype(images.dtype)
+    wide = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
+    turned = jax.vmap(turn)(images.astype(wide), jnp.deg2rad(degrees))
+    return (jnp.round(turned) if whole else turned).astype(images.dtype)
 
 
 def make_random_rotation(degrees: float) -> Augment:
     """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
 
     def random_rotation(key: Array, images: Array) -> Array:
-        angles = jax.random.uniform(key, images.shape[:1], minval=-degrees, maxval=degrees)
+        angles = jax.random.uniform(key, images.shape[:1], jnp.float32, minval=-degrees, maxval=degrees)
         return rotate(images, angles)
 
     return random_rotation
@@ -133,26 +146,31 @@ def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array
 def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02, 0.4), aspect: float = 0.3) -> Augment:
     """Overwrites a random rectangle of some images with random pixels (Zhong et al. 2017, arXiv:1708.04896).
 
-    Where the paper draws rectangles until one fits, this draws the aspect among those at which the area fits.
+    Where the paper draws rectangles until one fits, this draws the aspect among those at which the area fits. Noise is
+    uniform over the 256 bytes, or over those divided by 255 for images of floats.
 
     Args:
       probability: with which an image is chosen.
       area: bounds of the rectangle's share of the image, uniform between them.
       aspect: the least height of a rectangle relative to its width, and width relative to height; log-uniform.
+
+    Raises (the augmentation):
+      ValueError: the images are neither bytes nor floats.
     """
 
     def random_erasing(key: Array, images: Array) -> Array:
         batch, height, width, _ = images.shape
         chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
-        chosen = jax.random.bernoulli(chosen_key, probability, (batch, 1, 1, 1))
-        share = jax.random.uniform(share_key, (batch,), minval=area[0], maxval=area[1])
+        chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (batch, 1, 1, 1))
+        share = jax.random.uniform(share_key, (batch,), jnp.float32, minval=area[0], maxval=area[1])
         widest = -jnp.log(jnp.maximum(share, aspect))
-        ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (batch,), minval=-1.0))
+        ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (batch,), jnp.float32, minval=-1.0))
         sides = [height * jnp.sqrt(share * ratio), width * jnp.sqrt(share / ratio)]
         sizes = jnp.round(jnp.stack(sides, -1)).astype(jnp.int32)
-        room = jnp.array([[height, width]]) - sizes
-        corners = jax.random.randint(corner_key, (batch, 2), 0, room + 1)
-        noise = jax.random.bits(pixel_key, images.shape, jnp.uint8).astype(images.dtype)
+        room = jnp.array([[height, width]], jnp.int32) - sizes
+        corners = jax.random.randint(corner_key, (batch, 2), 0, room + 1, jnp.int32)
+        noise = jax.random.bits(pixel_key, images.shape, jnp.uint8)
+        noise = noise if are_bytes(images) else noise.astype(images.dtype) / 255
         return jnp.where(chosen & inside_boxes(corners, sizes, height, width), noise, images)
 
     return random_erasing
@@ -169,8 +187,8 @@ def make_cutout(size: int) -> Augment:
 
     def cutout(key: Array, images: Array) -> Array:
         batch, height, width, _ = images.shape
-        centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]]))
-        erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size), height, width)
+        centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]], jnp.int32), jnp.int32)
+        erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size, jnp.int32), height, width)
         return jnp.where(erased, jnp.zeros_like(images), images)
 
     return cutout
@@ -203,10 +221,13 @@ def make_augment(config: AugmentConfig) -> Augment:
     return chain(*chosen)
 
 
-def normalize(images: Array) -> Array:
-    """Scales uint8 images to float32 in [0, 1].
+def normalize(images: Array | np.ndarray) -> Array:
+    """Scales u8 images in [0, 255] to float32 in [0, 1]; passes on floating ones, which are in [0, 1] already.
 
     The background stays exactly 0, which is what the convolutions pad with; centring is left to the
     first batch normalisation, which makes the data set's mean and deviation immaterial.
+
+    Raises:
+      ValueError: the images are neither bytes nor floats.
     """
-    return images.astype(jnp.float32) / 255.0
+    return jnp.asarray(images, jnp.float32) / 255.0 if are_bytes(images) else jnp.asarray(images)

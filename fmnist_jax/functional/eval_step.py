@@ -18,7 +18,13 @@ EvalStep = Callable[[Params, BatchStats, Batch], Any]
 
 
 def make_predict(model: Model) -> Predict:
-    """Makes `predict(params, batch_stats, images u8[B, 28, 28, 1]) -> logits f32[B, 10]`."""
+    """Makes `predict(params, batch_stats, images [B, H, W, C]) -> logits f32[B, K]`.
+
+    The images are u8 in [0, 255], or floats that are in [0, 1] already, and are passed on as they are.
+
+    Raises (the prediction):
+      ValueError: the images are neither bytes nor floats.
+    """
 
     def predict(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
         logits, _ = model.apply(params, batch_stats, normalize(jnp.asarray(images)), train=False)

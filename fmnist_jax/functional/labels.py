@@ -26,7 +26,7 @@ CLASS_NAMES: tuple[str, ...] = (
 
 def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
     """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros."""
-    return jax.nn.one_hot(labels, num_classes)
+    return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
 
 
 def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:

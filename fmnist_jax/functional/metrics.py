@@ -1,6 +1,6 @@
 """Losses per example, and metrics as sums that add up across batches and devices."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from jax import Array
 from fmnist_jax.functional.labels import smoothed, soft_labels
 from fmnist_jax.functional.sharding import automatic
 
+PADDING_LABEL = -1
+"""Label of the rows that fill up a last batch: they count nowhere."""
+
 LossFn = Callable[[Array, Any], Array]
 """`(logits f32[B, C], targets) -> f32[B]`; the targets are i32[B], f32[B, C], or any pytree that the loss takes."""
 
 MetricsFn = Callable[[Array, Any, Array], Any]
 """`(logits f32[B, C], targets, losses f32[B]) -> sums`, a pytree of arrays that add up across batches."""
-
-PADDING_LABEL = -1
-"""Label of the rows that fill up a last batch: they count nowhere."""
 
 
 class Metrics(NamedTuple):
@@ -40,6 +40,36 @@ class Summary(NamedTuple):
     examples: int
 
 
+def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: int | None = None) -> None:
+    """Checks that labels are whole numbers [*batch], or floating weights [*batch, num_classes].
+
+    Labels of NumPy, whose values cost nothing to see, must be in range, too.
+
+    Args:
+      labels: of one class an example, or weights of all of them.
+      batch: the shape that the logits have before their last axis.
+      num_classes: C, where it is known.
+
+    Raises:
+      ValueError: they are not, such as one-hot rows of integers, or a column [B, 1].
+    """
+    whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    classes = labels.shape[-1:] if num_classes is None else (num_classes,)
+    wanted = tuple(batch) if whole else (*batch, *classes)
+    if labels.shape != wanted or not (whole or jnp.issubdtype(labels.dtype, jnp.floating)):
+        raise ValueError(
+            f"labels are {labels.dtype}{list(labels.shape)}: expected integers {list(batch)} or floating weights "
+            f"{[*batch, num_classes or 'C']}; one-hot rows become weights by .astype(jnp.float32)"
+        )
+    if whole and num_classes is not None and isinstance(labels, np.ndarray):
+        outside = labels[(labels < PADDING_LABEL) | (labels >= num_classes)]
+        if outside.size:
+            raise ValueError(
+                f"a label is {outside[0]}: expected 0..{num_classes - 1}, or {PADDING_LABEL} for padding; "
+                "check the labels, or give the model as many classes"
+            )
+
+
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Computes -log softmax(logits)[label] in nats, of soft labels the weighted mean; 0 for padding.
 
@@ -48,7 +78,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
       labels: i32[B], in [0, C) or `PADDING_LABEL`; or the weights f32[B, C] of the classes, all zero for padding.
 
     Returns:
-      f32[B].
+      f32[B], or f64[B] for logits that are.
+
+    Raises:
+      ValueError: the labels have another shape or dtype, or are of NumPy and out of range.
     """
     return make_cross_entropy(0.0)(logits, labels)
 
@@ -57,7 +90,10 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
     """Makes the cross-entropy with labels smoothed as in Szegedy et al. 2016 (arXiv:1512.00567, section 7)."""
 
     def loss_fn(logits: Array, labels: Array) -> Array:
-        targets = smoothed(labels, label_smoothing, logits.shape[-1])
+        check_labels(labels, logits.shape[:-1], logits.shape[-1])
+        wide = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
+        weights = soft_labels(labels, logits.shape[-1]).astype(wide)
+        targets = smoothed(weights, label_smoothing, logits.shape[-1])
         losses = optax.softmax_cross_entropy(logits, targets)
         return jnp.where(_counted(labels, logits.shape[-1]), losses, 0.0)
 
@@ -71,14 +107,20 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
       logits: f32[B, C].
       labels: as for `cross_entropy`.
       losses: f32[B].
+
+    Raises:
+      ValueError: the labels or the losses have another shape, or the labels another dtype.
     """
     classes = logits.shape[-1]
+    check_labels(labels, logits.shape[:-1], classes)
+    if losses.shape not in ((), logits.shape[:-1]):
+        raise ValueError(f"losses are {list(losses.shape)}: expected {list(logits.shape[:-1])}, one for each example")
     counted = _counted(labels, classes)
     heaviest = soft_labels(labels, classes).argmax(-1)
     true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
     confusion = automatic(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
-    return Metrics(jnp.where(counted, losses, 0.0).sum(), confusion)
+    return Metrics(jnp.where(counted, losses, 0.0).sum().astype(jnp.float32), confusion)
 
 
 def _counted(labels: Array, classes: int) -> Array:

@@ -10,11 +10,15 @@ from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import inside_boxes
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
+from fmnist_jax.functional.metrics import check_labels
+from fmnist_jax.functional.pixels import check_floats
 
 Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
-"""`(key, images f32[B, H, W, C], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
+"""`(key, images f32[B, H, W, C] in [0, 1], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
 
-The labels that come back are i32[B] as they came, or the weights f32[B, K] of the classes in each image.
+The labels that come back are i32[B] as they came, or the weights f32[B, K] of the classes in each image. A mixture of
+your own takes and returns whatever the loss understands. The ones here refuse images that are not floats and labels of
+other shapes with a ValueError.
 """
 
 
@@ -34,8 +38,9 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
     """
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        check_floats(images)
         shares, partners = _draw_pairs(key, len(images), alpha, probability)
-        own = shares.reshape(-1, 1, 1, 1)
+        own = shares.reshape(-1, 1, 1, 1).astype(images.dtype)
         return own * images + (1 - own) * images[partners], _mix_labels(labels, num_classes, shares, partners)
 
     return mixup
@@ -54,12 +59,13 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
     """
 
     def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        check_floats(images)
         batch, height, width, _ = images.shape
         pair_key, centre_key = jax.random.split(key)
         shares, partners = _draw_pairs(pair_key, batch, alpha, probability)
-        shape = jnp.array([[height, width]])
+        shape = jnp.array([[height, width]], jnp.int32)
         sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
-        centres = jax.random.randint(centre_key, (batch, 2), 0, shape)
+        centres = jax.random.randint(centre_key, (batch, 2), 0, shape, jnp.int32)
         pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
         kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
         return jnp.where(pasted, images[partners], images), _mix_labels(labels, num_classes, kept, partners)
@@ -70,12 +76,13 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
     """Draws the share f32[B] of each image in its mixture, and the other one's place i32[B] in the batch."""
     share_key, chosen_key, partner_key = jax.random.split(key, 3)
-    shares = jax.random.beta(share_key, alpha, alpha, (batch,))
-    chosen = jax.random.bernoulli(chosen_key, probability, (batch,))
-    return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, batch)
+    shares = jax.random.beta(share_key, alpha, alpha, (batch,), jnp.float32)
+    chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (batch,))
+    return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, jnp.arange(batch, dtype=jnp.int32))
 
 
 def _mix_labels(labels: Array, num_classes: int, shares: Array, partners: Array) -> Array:
+    check_labels(labels, shares.shape)
     weights = soft_labels(labels, num_classes)
     own = shares[:, None]
     return own * weights + (1 - own) * weights[partners]

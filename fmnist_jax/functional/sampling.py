@@ -31,7 +31,7 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
     """
     epoch, place = jnp.divmod(_positions(step, batch_size), n)
     order = jax.random.fold_in(key, _ORDER_STREAM)
-    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,)))(epoch)
+    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,), jnp.uint32))(epoch)
     return _permute(keys, place, n)
 
 

@@ -58,3 +58,11 @@ def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
     }
     layers, _ = jax.jit(make_activations(config))(marked, batch_stats, jnp.zeros((1, 28, 28, 1)))
     assert [float(layer.max()) for layer in layers] == list(range(11))
+
+
+def test_bytes_are_refused() -> None:
+    config = ModelConfig(family="plain", widths=(2,), depths=(1,))
+    params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.uint8)
+    with pytest.raises(ValueError, match="images are uint8: expected floats"):
+        jax.eval_shape(make_activations(config), params, batch_stats, images)

@@ -1,4 +1,6 @@
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -309,3 +311,37 @@ def test_a_traced_padding_crops_as_a_plain_one(key: Array) -> None:
     found = jax.jit(jax.vmap(lambda padding: make_random_crop(padding)(key, images)))(jnp.array([0, 3, 9]))
     for i, padding in enumerate([0, 3, 9]):
         np.testing.assert_array_equal(found[i], make_random_crop(padding)(key, images))
+
+
+@pytest.mark.parametrize("make", [make_random_rotation, make_random_erasing], ids=["rotation", "erasing"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_images_of_floats_are_varied_as_their_bytes_are(
+    make: Callable[[float], Augment], dtype: Any, key: Array
+) -> None:
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
+    expected = np.asarray(make(1.0)(key, images)).astype(np.float64) / 255
+    found = make(1.0)(key, normalize(images).astype(dtype))
+    assert found.dtype == dtype
+    # A byte is rounded to half of one 255th, a bfloat16 to 8 bits.
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.51 / 255 + (dtype != jnp.float32) / 128)
+    assert float(found.max()) <= 1
+
+
+def test_a_rotation_of_floats_is_not_rounded() -> None:
+    images = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4].set(1.0)
+    turned = np.asarray(rotate(images, jnp.array([10.0])))
+    assert np.any((turned > 0.01) & (turned < 0.99))
+
+
+def test_images_of_floats_are_in_the_unit_range_already() -> None:
+    images = jnp.linspace(0, 1, 8).reshape(1, 2, 4, 1)
+    assert normalize(images) is images
+    assert normalize(images.astype(jnp.float16)).dtype == jnp.float16
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.bool_])
+def test_images_of_other_numbers_are_refused(dtype: type, key: Array) -> None:
+    images = jnp.zeros((2, 9, 9, 1), dtype)
+    for vary in (normalize, partial(make_random_rotation(10.0), key), partial(make_random_erasing(1.0), key)):
+        with pytest.raises(ValueError, match=f"images are {np.dtype(dtype).name}: expected uint8"):
+            vary(images)

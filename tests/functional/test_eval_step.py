@@ -129,3 +129,23 @@ def test_mirrored_predictions_average_the_logits_of_both_ways_round(
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(mirrored_predict(*variables, mirrored), found, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(jax.jit(mirrored_predict)(*variables, dataset.images), found, rtol=1e-4, atol=1e-5)
+
+
+def test_floats_are_not_divided_twice_and_other_numbers_are_refused(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
+    predict = jax.jit(make_predict(model))
+    scaled = np.asarray(batch.images, np.float32) / 255
+    np.testing.assert_allclose(predict(*variables, scaled), predict(*variables, batch.images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="images are int32: expected uint8"):
+        predict(*variables, np.asarray(batch.images, np.int32))
+
+
+def test_metrics_of_ones_own_add_up(model: Model, variables: tuple[Params, BatchStats], batch: Batch) -> None:
+    def metrics_fn(logits: Array, labels: Array, losses: Array) -> dict[str, Array]:
+        return {"count": jnp.int32(len(labels)), "loss": losses.sum()}
+
+    step = jax.jit(make_eval_step(make_predict(model), metrics_fn=metrics_fn))
+    once, twice = (evaluate_batches(step, *variables, [batch] * times) for times in (1, 2))
+    assert (int(once["count"]), int(twice["count"])) == (8, 16)
+    np.testing.assert_allclose(twice["loss"], 2 * once["loss"], rtol=1e-6)

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -177,3 +178,44 @@ def test_a_soft_label_counts_as_its_heaviest_class() -> None:
     expected = confusion_matrix(weights.argmax(-1), logits.argmax(-1), labels=CLASSES)
     np.testing.assert_array_equal(found.confusion, expected)
     assert found.loss_sum == BATCH
+
+
+Z = jnp.zeros((10, 10))
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (jnp.eye(10, dtype=jnp.int32), "int32[10, 10]"),
+        (jnp.zeros((10, 1), jnp.int32), "int32[10, 1]"),
+        (jnp.zeros((10, 1)), "float32[10, 1]"),
+        (jnp.zeros((10,)), "float32[10]"),
+        (jnp.zeros((9,), jnp.int32), "int32[9]"),
+        (jnp.zeros((), jnp.int32), "int32[]"),
+        (jnp.zeros((10, 9)), "float32[10, 9]"),
+        (jnp.zeros((10,), jnp.bool_), "bool[10]"),
+    ],
+)
+def test_labels_that_another_loss_would_be_of_are_refused_while_tracing(labels: Array, named: str) -> None:
+    message = re.escape(f"labels are {named}: expected integers [10] or floating weights [10, 10]; one-hot rows become")
+    for refuse in (cross_entropy, make_cross_entropy(0.1), lambda z, labels: batch_metrics(z, labels, z[:, 0])):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(refuse, Z, labels)
+
+
+def test_unsigned_labels_are_labels() -> None:
+    labels = jnp.arange(10, dtype=jnp.uint8)
+    np.testing.assert_array_equal(cross_entropy(Z, labels), cross_entropy(Z, labels.astype(jnp.int32)))
+
+
+@pytest.mark.parametrize("label", [10, -2, 255])
+def test_labels_out_of_range_are_refused_where_their_values_can_be_seen(label: int) -> None:
+    labels = np.where(np.arange(10) == 4, label, PADDING_LABEL)
+    with pytest.raises(ValueError, match=rf"a label is {label}: expected 0\.\.9, or -1 for padding"):
+        jax.jit(lambda z: cross_entropy(z, labels))(Z)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(10, 1), (1,), (10, 10)])
+def test_losses_that_are_not_one_an_example_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"losses are {list(shape)}: expected [10], one for each example")):
+        batch_metrics(Z, jnp.arange(10), jnp.zeros(shape))

@@ -148,3 +148,19 @@ def test_the_configuration_names_one_mixture_or_none(key: Array) -> None:
     ):
         found = make_mix(config)(key, images, labels)
         jax.tree.map(np.testing.assert_array_equal, found, expected(key, images, labels))
+
+
+@pytest.mark.parametrize("mix", MIXTURES[:2], ids=["mixup", "cutmix"])
+def test_bytes_and_labels_of_other_shapes_are_refused(mix: Mix, key: Array) -> None:
+    images = jnp.zeros((4, 6, 6, 1))
+    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]"):
+        mix(key, images.astype(jnp.uint8), labels_of_places(4))
+    for labels in (jnp.eye(10, dtype=jnp.int32)[:4], jnp.zeros((4, 1), jnp.int32), jnp.zeros(3, jnp.int32)):
+        with pytest.raises(ValueError, match=r"expected integers \[4\] or floating weights \[4, 'C'\]"):
+            mix(key, images, labels)
+
+
+@pytest.mark.parametrize("mix", MIXTURES[:2], ids=["mixup", "cutmix"])
+def test_mixed_images_keep_their_dtype(mix: Mix, key: Array) -> None:
+    mixed, weights = mix(key, jnp.zeros((4, 6, 6, 1), jnp.bfloat16), labels_of_places(4))
+    assert (mixed.dtype, weights.dtype) == (jnp.bfloat16, jnp.float32)

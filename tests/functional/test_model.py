@@ -13,7 +13,8 @@ from jax import Array
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, normalize
-from fmnist_jax.functional.model import BatchStats, Dropout, Params
+from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.networks import Dropout
 
 Tree = dict[str, dict[str, np.ndarray]]
 
@@ -298,5 +299,13 @@ def test_frozen_norms_keep_and_use_their_running_statistics(
 
 def test_a_family_that_nobody_knows_is_refused() -> None:
     unknown: Any = ModelConfig(family="vit")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="the family is 'vit': choose plain or resnet"):
+    with pytest.raises(ConfigError, match="the family is 'vit': choose one of plain, resnet"):
         make_model(unknown)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_bytes_are_refused_by_the_network(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch, train: bool
+) -> None:
+    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; normalize them"):
+        model.apply(*variables, jnp.asarray(batch.images), train=train, key=jax.random.key(0))

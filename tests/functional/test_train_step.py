@@ -316,3 +316,25 @@ def test_images_are_mixed_once_normalised_and_the_loss_sees_the_mixed_labels(bat
     targets = (np.eye(10)[batch.labels] + np.eye(10)[batch.labels + 1]) / 2
     expected = -(targets * (logits - np.log(np.exp(logits).sum(-1, keepdims=True)))).sum()
     np.testing.assert_allclose(metrics.loss_sum, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_steps", [MAX_STEPS + 1, np.int32(9), jnp.int32(9)])
+def test_a_chunk_of_too_many_steps_says_so(num_steps: Any, data: Batch, key: Array) -> None:
+    state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
+    with pytest.raises(ValueError, match=f"num_steps is {int(num_steps)}: expected at most max_steps, which is 4"):
+        make_train_chunk(step, 8, MAX_STEPS)(state, data, num_steps)
+
+
+def test_a_step_takes_floats_that_are_in_the_unit_range_already(batch: Batch, key: Array) -> None:
+    state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
+    scaled = Batch((batch.images / 255).astype(np.float32), batch.labels)
+    assert_close(step(state, scaled), step(state, batch))
+    with pytest.raises(ValueError, match="images are int32: expected uint8"):
+        step(state, Batch(batch.images.astype(np.int32), batch.labels))
+
+
+def test_samples_of_any_targets_are_gathered_together(data: Batch, key: Array) -> None:
+    targets = {"hard": data.labels, "soft": jnp.arange(40.0).reshape(20, 2)}
+    for sample in (sample_batch, sample_mirrored_batch):
+        found, indices = sample(Batch(data.images, targets), key, 3, 8), batch_indices(key, 3, 8, 20)
+        assert_equal(found.labels, {name: leaf[indices] for name, leaf in targets.items()})

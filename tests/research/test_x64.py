@@ -1,0 +1,91 @@
+"""What double precision leaves as it is, and what it makes double."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import fmnist_jax as fj
+
+AUGMENTS: dict[str, fj.Augment] = {
+    "flip": fj.random_flip,
+    "crop": fj.make_random_crop(3),
+    "rotation": fj.make_random_rotation(15.0),
+    "erasing": fj.make_random_erasing(0.5),
+    "cutout": fj.make_cutout(7),
+}
+MIXTURES = {"mixup": fj.make_mixup(0.4, 0.5), "cutmix": fj.make_cutmix(0.4, 0.5)}
+
+
+def in_both(draw: Callable[[], Any]) -> tuple[Any, Any]:
+    """What is drawn in single precision and in double."""
+    single = jax.jit(draw)()
+    with jax.enable_x64(True):
+        return single, jax.jit(draw)()
+
+
+def assert_same(single: Any, double: Any) -> None:
+    assert jax.tree.map(lambda leaf: leaf.dtype, double) == jax.tree.map(lambda leaf: leaf.dtype, single)
+    jax.tree.map(np.testing.assert_array_equal, double, single)
+
+
+def test_the_order_of_the_images_is_the_same_bits(key: Array, batch: fj.Batch) -> None:
+    data = jax.tree.map(jnp.asarray, batch)
+    assert_same(*in_both(lambda: fj.batch_indices(key, 3, 8, 23)))
+    assert_same(*in_both(lambda: fj.sample_mirrored_batch(data, key, 3, 8)))
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_augmentations_are_the_same_bits(name: str, batch: fj.Batch, key: Array) -> None:
+    assert_same(*in_both(lambda: AUGMENTS[name](key, jnp.asarray(batch.images))))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_mixtures_and_targets_are_the_same_bits(name: str, batch: fj.Batch, key: Array) -> None:
+    def mix() -> Any:
+        images, weights = MIXTURES[name](key, fj.normalize(jnp.asarray(batch.images)), jnp.asarray(batch.labels))
+        return images, fj.smoothed(weights, 0.1)
+
+    assert_same(*in_both(mix))
+
+
+def test_a_recipe_of_float32_trains_the_same(batch: fj.Batch, key: Array) -> None:
+    recipe = fj.make_recipe(
+        fj.Config(
+            model=fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.5),
+            augment=fj.AugmentConfig(crop_padding=2, cutmix_alpha=1.0),
+            train=fj.TrainConfig(average_decay=0.9),
+        )
+    )
+    chunk = fj.make_train_chunk(recipe.step, batch_size=4, max_steps=3, sample=recipe.sample)
+    (state, sums), (wide_state, wide_sums) = in_both(
+        lambda: chunk(recipe.init(key), jax.tree.map(jnp.asarray, batch), jnp.int32(3))
+    )
+    assert (wide_sums.loss_sum.dtype, wide_sums.confusion.dtype) == (jnp.float32, jnp.int32)
+    np.testing.assert_allclose(wide_sums.loss_sum, sums.loss_sum, rtol=1e-4)
+    for now, then in zip(jax.tree.leaves(wide_state.params), jax.tree.leaves(state.params), strict=True):
+        assert now.dtype == jnp.float32
+        np.testing.assert_allclose(now, then, rtol=1e-3, atol=1e-4)
+
+
+def test_a_float64_model_descends_in_float64(batch: fj.Batch) -> None:
+    def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+        return images.reshape(len(images), -1) @ params, batch_stats
+
+    def init(key: Array) -> Any:
+        return jnp.zeros((784, 10), jnp.float64), {}
+
+    pixels = np.asarray(batch.images) / 255.0
+    with jax.enable_x64(True):
+        model = fj.Model(init, apply)
+        state = fj.init_state(model, optax.sgd(1.0), jax.random.key(0))
+        step = fj.make_train_step(model, optax.sgd(1.0), loss_fn=fj.make_cross_entropy(0.1))
+        state, metrics = jax.jit(step)(state, fj.Batch(pixels, batch.labels))
+    slope = 0.1 - (0.9 * np.eye(10)[batch.labels] + 0.01)
+    np.testing.assert_allclose(state.params, -pixels.reshape(8, -1).T @ slope / 8, rtol=1e-12, atol=1e-14)
+    assert (state.params.dtype, metrics.loss_sum.dtype) == (jnp.float64, jnp.float32)
