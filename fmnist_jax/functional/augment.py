@@ -15,6 +15,7 @@ from jax.scipy.ndimage import map_coordinates
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.pixels import are_bytes
+from fmnist_jax.functional.sharding import for_rows
 
 Augment = Callable[[Array, Array], Array]
 """`(key, images [B, H, W, C]) -> images` of the same shape and dtype: u8 in [0, 255], or floats in [0, 1]."""
@@ -32,7 +33,7 @@ def identity(key: Array, images: Array) -> Array:
 
 def random_flip(key: Array, images: Array) -> Array:
     """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
-    mirrored = jax.random.bernoulli(key, jnp.float32(0.5), (images.shape[0], 1, 1, 1))
+    mirrored = for_rows(lambda rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows, 1, 1, 1)), images)
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
@@ -68,8 +69,8 @@ def make_random_crop(padding: int | Array) -> Augment:
     """
 
     def random_crop(key: Array, images: Array) -> Array:
-        batch, *shape = images.shape
-        corners = jax.random.randint(key, (batch, 2), 0, 2 * padding + 1, jnp.int32)
+        shape = images.shape[1:]
+        corners = for_rows(lambda rows: jax.random.randint(key, (rows, 2), 0, 2 * padding + 1, jnp.int32), images)
         if not isinstance(padding, int):
             return jax.vmap(_shift)(images, corners - padding)
         padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -118,8 +119,10 @@ def make_random_rotation(degrees: float) -> Augment:
     """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
 
     def random_rotation(key: Array, images: Array) -> Array:
-        angles = jax.random.uniform(key, images.shape[:1], jnp.float32, minval=-degrees, maxval=degrees)
-        return rotate(images, angles)
+        def draw(rows: int) -> Array:
+            return jax.random.uniform(key, (rows,), jnp.float32, minval=-degrees, maxval=degrees)
+
+        return rotate(images, for_rows(draw, images))
 
     return random_rotation
 
@@ -159,17 +162,21 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
     """
 
     def random_erasing(key: Array, images: Array) -> Array:
-        batch, height, width, _ = images.shape
+        _, height, width, channels = images.shape
         chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
-        chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (batch, 1, 1, 1))
-        share = jax.random.uniform(share_key, (batch,), jnp.float32, minval=area[0], maxval=area[1])
-        widest = -jnp.log(jnp.maximum(share, aspect))
-        ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (batch,), jnp.float32, minval=-1.0))
-        sides = [height * jnp.sqrt(share * ratio), width * jnp.sqrt(share / ratio)]
-        sizes = jnp.round(jnp.stack(sides, -1)).astype(jnp.int32)
-        room = jnp.array([[height, width]], jnp.int32) - sizes
-        corners = jax.random.randint(corner_key, (batch, 2), 0, room + 1, jnp.int32)
-        noise = jax.random.bits(pixel_key, images.shape, jnp.uint8)
+
+        def draw(rows: int) -> tuple[Array, Array, Array, Array]:
+            chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (rows, 1, 1, 1))
+            share = jax.random.uniform(share_key, (rows,), jnp.float32, minval=area[0], maxval=area[1])
+            widest = -jnp.log(jnp.maximum(share, aspect))
+            ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (rows,), jnp.float32, minval=-1.0))
+            sides = [height * jnp.sqrt(share * ratio), width * jnp.sqrt(share / ratio)]
+            sizes = jnp.round(jnp.stack(sides, -1)).astype(jnp.int32)
+            room = jnp.array([[height, width]], jnp.int32) - sizes
+            corners = jax.random.randint(corner_key, (rows, 2), 0, room + 1, jnp.int32)
+            return chosen, corners, sizes, jax.random.bits(pixel_key, (rows, height, width, channels), jnp.uint8)
+
+        chosen, corners, sizes, noise = for_rows(draw, images)
         noise = noise if are_bytes(images) else noise.astype(images.dtype) / 255
         return jnp.where(chosen & inside_boxes(corners, sizes, height, width), noise, images)
 
@@ -187,7 +194,8 @@ def make_cutout(size: int) -> Augment:
 
     def cutout(key: Array, images: Array) -> Array:
         batch, height, width, _ = images.shape
-        centres = jax.random.randint(key, (batch, 2), 0, jnp.array([[height, width]], jnp.int32), jnp.int32)
+        shape = jnp.array([[height, width]], jnp.int32)
+        centres = for_rows(lambda rows: jax.random.randint(key, (rows, 2), 0, shape, jnp.int32), images)
         erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size, jnp.int32), height, width)
         return jnp.where(erased, jnp.zeros_like(images), images)
 

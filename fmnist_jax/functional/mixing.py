@@ -12,6 +12,7 @@ from fmnist_jax.functional.augment import inside_boxes
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 from fmnist_jax.functional.metrics import check_labels
 from fmnist_jax.functional.pixels import check_floats
+from fmnist_jax.functional.sharding import for_rows, gathered
 
 Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`(key, images f32[B, H, W, C] in [0, 1], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
@@ -39,9 +40,9 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         check_floats(images)
-        shares, partners = _draw_pairs(key, len(images), alpha, probability)
+        shares, partners = for_rows(lambda rows: _draw_pairs(key, rows, alpha, probability), images)
         own = shares.reshape(-1, 1, 1, 1).astype(images.dtype)
-        return own * images + (1 - own) * images[partners], _mix_labels(labels, num_classes, shares, partners)
+        return own * images + (1 - own) * gathered(images)[partners], _mix_labels(labels, num_classes, shares, partners)
 
     return mixup
 
@@ -60,15 +61,19 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 
     def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         check_floats(images)
-        batch, height, width, _ = images.shape
-        pair_key, centre_key = jax.random.split(key)
-        shares, partners = _draw_pairs(pair_key, batch, alpha, probability)
+        _, height, width, _ = images.shape
         shape = jnp.array([[height, width]], jnp.int32)
+        pair_key, centre_key = jax.random.split(key)
+
+        def draw(rows: int) -> tuple[Array, Array, Array]:
+            centres = jax.random.randint(centre_key, (rows, 2), 0, shape, jnp.int32)
+            return *_draw_pairs(pair_key, rows, alpha, probability), centres
+
+        shares, partners, centres = for_rows(draw, images)
         sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
-        centres = jax.random.randint(centre_key, (batch, 2), 0, shape, jnp.int32)
         pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
         kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
-        return jnp.where(pasted, images[partners], images), _mix_labels(labels, num_classes, kept, partners)
+        return jnp.where(pasted, gathered(images)[partners], images), _mix_labels(labels, num_classes, kept, partners)
 
     return cutmix
 
@@ -85,7 +90,7 @@ def _mix_labels(labels: Array, num_classes: int, shares: Array, partners: Array)
     check_labels(labels, shares.shape)
     weights = soft_labels(labels, num_classes)
     own = shares[:, None]
-    return own * weights + (1 - own) * weights[partners]
+    return own * weights + (1 - own) * gathered(weights)[partners]
 
 
 def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:

@@ -56,22 +56,23 @@ def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
     return laid_out
 
 
-def for_rows(draw: Callable[[int], Array], batch: Array) -> Array:
+def for_rows(draw: Callable[[int], T], batch: Array) -> T:
     """Draws for the rows of a batch; under `shard_map` for those of all shards, of which each takes its own.
 
     So the draws are those of one device, wherever the rows lie.
 
     Args:
-      draw: gives n rows [n, ...], the same on every shard.
+      draw: gives a pytree of n rows [n, ...], the same on every shard.
       batch: whose rows they are for, [B, ...].
 
     Returns:
-      [B, ...].
+      The pytree, of B rows.
     """
     axes, rows = tuple(sorted(varying(batch))), batch.shape[0]
     if not axes:
         return draw(rows)
-    return lax.dynamic_slice_in_dim(draw(rows * lax.axis_size(axes)), lax.axis_index(axes) * rows, rows)
+    drawn, first = draw(rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
+    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), drawn)
 
 
 def gathered(batch: Array) -> Array:

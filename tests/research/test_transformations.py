@@ -145,3 +145,19 @@ def test_a_step_mapped_over_models_is_that_of_each(model: fj.Model, batch: fj.Ba
         alone, of_one = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
         np.testing.assert_allclose(metrics.loss_sum[i], of_one.loss_sum, rtol=1e-5)
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together.params), alone.params, 1e-4)
+
+
+@pytest.mark.parametrize("mixture", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=str)
+@pytest.mark.parametrize("manual", [False, True], ids=["explicit axes", "shard_map"])
+def test_every_random_draw_is_that_of_one_device(manual: bool, mixture: dict[str, float], batch: fj.Batch) -> None:
+    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6, **mixture)
+    model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1), dropout=0.3))
+    optimizer = optax.sgd(0.1)
+    step = fj.make_train_step(model, optimizer, augment=fj.make_augment(chosen), mix=fj.make_mix(chosen))
+    state = fj.init_state(model, optimizer, jax.random.key(0))
+    mesh = jax.make_mesh((2,), ("data",))
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        mapped = jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()) if manual else step
+        got = jax.jit(mapped)(jax.device_put(state, NamedSharding(mesh, P())), spread)
+    assert_like_one_device(got, jax.jit(step)(state, batch))
