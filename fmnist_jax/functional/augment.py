@@ -140,7 +140,7 @@ def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array
       bool[B, H, W, 1].
     """
     ends = corners + sizes
-    rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
+    rows, columns = (jnp.arange(size, dtype=jnp.int32)[None] for size in (height, width))
     down = (rows >= corners[:, :1]) & (rows < ends[:, :1])
     across = (columns >= corners[:, 1:]) & (columns < ends[:, 1:])
     return down[:, :, None, None] & across[:, None, :, None]

@@ -11,7 +11,7 @@ import fmnist_jax as fj
 
 def test_monte_carlo_dropout_gives_a_spread_of_predictions(batch: fj.Batch, key: Array) -> None:
     model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.5))
-    params, batch_stats = model.init(key)
+    params, batch_stats = jax.jit(model.init)(key)
     images = fj.normalize(jnp.asarray(batch.images))
 
     def draw(key: Array) -> Array:

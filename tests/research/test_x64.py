@@ -23,9 +23,9 @@ MIXTURES = {"mixup": fj.make_mixup(0.4, 0.5), "cutmix": fj.make_cutmix(0.4, 0.5)
 
 
 def in_both(draw: Callable[[], Any]) -> tuple[Any, Any]:
-    """What is drawn in single precision and in double."""
+    """What is drawn in single precision and in double, where nothing may widen unasked."""
     single = jax.jit(draw)()
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         return single, jax.jit(draw)()
 
 
