@@ -99,6 +99,7 @@ from .functional.metrics import (
     PADDING_LABEL as PADDING_LABEL,
     LossFn as LossFn,
     Metrics as Metrics,
+    MetricsFn as MetricsFn,
     Summary as Summary,
     batch_metrics as batch_metrics,
     cross_entropy as cross_entropy,

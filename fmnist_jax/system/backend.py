@@ -1,6 +1,7 @@
 """The start of JAX: imported, on the platform that it is told, with a device."""
 
 import os
+from typing import Any, cast
 
 from fmnist_jax.errors import FmnistError
 
@@ -29,7 +30,7 @@ def refuse_without_compilation() -> None:
     """
     import jax
 
-    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]  # made as JAX is imported
+    if cast(Any, jax.config).jax_disable_jit:  # an attribute that JAX makes as it is imported
         raise FmnistError(
             "JAX_DISABLE_JIT is set, and training is one compiled loop: unset it; to look into a step, call the "
             "function of make_train_step without jax.jit"
