@@ -89,6 +89,7 @@ from .functional.labels import (
     soft_labels as soft_labels,
 )
 from .functional.layers import (
+    avg_pool as avg_pool,
     batch_norm as batch_norm,
     conv as conv,
     conv_avg_pool as conv_avg_pool,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
 from fmnist_jax.config.presets import PRESETS
@@ -13,9 +14,12 @@ _README = (Path(__file__).parents[1] / "README.md").read_text()
 _BLOCKS = re.findall(r"```python\n(.*?)```", _README, re.DOTALL)
 
 
-def test_the_research_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    experiment, eight_models = _BLOCKS
-    assert len([line for line in experiment.splitlines() if line.strip()]) < 25
+def test_the_research_code_runs_and_learns(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment, eight_models, *others = _BLOCKS
+    assert len([line for line in experiment.splitlines() if line.strip()]) < 28
     names: dict[str, Any] = {}
     exec(experiment, names)
     accuracy = re.search(r"accuracy=([\d.]+)", capsys.readouterr().out)
@@ -26,6 +30,16 @@ def test_the_research_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -
     assert {leaf.shape[0] for leaf in jax.tree.leaves(names["states"])} == {8}
     kernels = names["states"].params["Conv_0"]["kernel"]
     assert len({kernel.tobytes() for kernel in jax.device_get(kernels)}) == 8
+
+    assert len(others) == 6
+    for block in others:
+        exec(block, names)
+    assert np.isfinite(names["state"].params["kernel"]).all()
+    assert names["curvature"]["Conv_0"]["kernel"].shape == kernels.shape[1:]
+    assert names["losses"].shape == (3,)
+    assert names["spread"].images.sharding.spec == jax.P("data")
+    assert names["logits"].shape == (24, 3)
+    assert names["params"]["Dense_0"]["kernel"].shape[1] == 3
 
 
 def test_every_preset_and_picture_that_is_named_exists() -> None:

@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.functional import convolution, winograd
@@ -143,6 +144,19 @@ def _window_kernels(kernel: Array) -> list[Array]:
 def _mean_window_kernel(kernel: Array) -> Array:
     """The mean of the kernel at its four places, as one kernel: [K + 1, K + 1, C_in, C_out]."""
     return jnp.stack(_window_kernels(kernel)).mean(0)
+
+
+def avg_pool(x: Array) -> Array:
+    """Takes the mean of each 2x2 window with stride 2, dropping an odd last row or column.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, H // 2, W // 2, C], in the dtype of `x`.
+    """
+    windows = (1, 2, 2, 1)
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, windows, "VALID") / 4
 
 
 def max_pool(x: Array) -> Array:

@@ -1,7 +1,6 @@
 """The convolutional networks, as Flax modules; research code takes them as a pair of functions from `make_model`."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +132,7 @@ class ResidualBlock(nn.Module):
         In training, `skipped` of the images take the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and the
         others a residual that makes up for it, so that evaluation needs no factor.
         """
-        pool = partial(nn.avg_pool, window_shape=(2, 2), strides=(2, 2)) if self.halve else lambda x: x
+        pool = layers.avg_pool if self.halve else lambda x: x
         first_conv = layers.conv_avg_pool if self.halve else layers.conv
         normal = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
         # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).

@@ -77,7 +77,7 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
       [B, H, W, C_out], in the dtype of `x`.
     """
     batch, height, width, channels = x.shape
-    features, dtype = kernel.shape[3], jnp.promote_types(x.dtype, jnp.float32)
+    features, dtype = kernel.shape[3], jnp.float64 if x.dtype == jnp.float64 else jnp.float32
     images, kernels, outputs = (jnp.asarray(transform, dtype) for transform in _transforms(height, width))
     points, tiles, pixels = images.shape
     # Pixels first, so that a transform is one product and its result is already grouped by point.

@@ -161,3 +161,18 @@ def test_every_random_draw_is_that_of_one_device(manual: bool, mixture: dict[str
         mapped = jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()) if manual else step
         got = jax.jit(mapped)(jax.device_put(state, NamedSharding(mesh, P())), spread)
     assert_like_one_device(got, jax.jit(step)(state, batch))
+
+
+@pytest.mark.parametrize("family", ["plain", "resnet"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_type_is_promoted_silently(family: Any, dtype: Any, batch: fj.Batch) -> None:
+    model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 64), depths=(1, 1), dropout=0.2, dtype=dtype))
+    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, cutmix_alpha=1.0)
+    config = fj.OptimConfig(clip_norm=1.0)
+    optimizer = fj.make_optimizer(config, fj.make_schedule(config, 10))
+    step = fj.make_train_step(model, optimizer, augment=fj.make_augment(chosen), mix=fj.make_mix(chosen))
+    averaging = fj.make_averaging_step(step, 0.9)
+    with jax.numpy_dtype_promotion("strict"):  # optax's adam promotes the count of its steps
+        state = jax.eval_shape(lambda key: fj.start_average(fj.init_state(model, optimizer, key)), jax.random.key(0))
+        jax.eval_shape(averaging, state, batch)
+        jax.eval_shape(fj.make_eval_step(fj.make_predict(model)), state.params, state.batch_stats, batch)
