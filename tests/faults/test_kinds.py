@@ -10,6 +10,10 @@ from tests.faults.kinds import TRIALS, Trial, UnavailableError
 _SLOW = {
     "standard output on a full disk",
     "a bar on a full disk",
+    "both streams on a full disk",
+    "the run saves and goes on later",
+    "writing in a block that fails",
+    "force color",
     "under nohup",
     "writing",
     "training interrupted",

@@ -147,8 +147,11 @@ def test_a_step_mapped_over_models_is_that_of_each(model: fj.Model, batch: fj.Ba
         assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together.params), alone.params, 1e-4)
 
 
-@pytest.mark.parametrize("mixture", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}], ids=str)
-@pytest.mark.parametrize("manual", [False, True], ids=["explicit axes", "shard_map"])
+@pytest.mark.parametrize(
+    ("manual", "mixture"),
+    [(False, {"mixup_alpha": 1.0}), (True, {"cutmix_alpha": 1.0})],
+    ids=["explicit axes", "shard_map"],
+)
 def test_every_random_draw_is_that_of_one_device(manual: bool, mixture: dict[str, float], batch: fj.Batch) -> None:
     chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6, **mixture)
     model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1), dropout=0.3))
