@@ -125,6 +125,7 @@ from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objec
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
+from .functional.sharding import for_rows as for_rows, gathered as gathered
 from .functional.state import (
     TrainState as TrainState,
     Weights as Weights,
