@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,17 +110,24 @@ def test_a_damaged_preparation_is_one_line_that_has_nothing_deleted(tmp_path: Pa
 
 
 def test_beside_what_tensorflow_has_prepared_another_is_prepared_from_the_same_downloads(
-    raw_dir: Path, tmp_path: Path
+    raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = tmp_path / "fashion_mnist" / "3.0.1"
     version.mkdir(parents=True)
     (version / "dataset_info.json").write_text('{"fileFormat": "tfrecord"}')
     _as_tfds_downloads(raw_dir, tmp_path / "downloads")
-    before = {path: path.stat().st_mtime_ns for path in version.rglob("*")}
-    splits = dataset.load(DataConfig(dir=tmp_path))  # from the downloads alone: no raw_dir is named
-    assert [len(split) for split in splits] == [55_000, 5_000, 10_000]
-    assert {path: path.stat().st_mtime_ns for path in version.rglob("*")} == before
-    assert (tmp_path / "fmnist_jax" / "fashion_mnist" / "3.0.1" / "dataset_info.json").is_file()
+    prepared: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        fashion_mnist.FashionMNIST,
+        "download_and_prepare",
+        lambda self, **given: prepared.append({**given, "self": self}),
+    )
+    fashion_mnist.prepare(tmp_path, None)  # from the downloads alone: no network is asked for
+    (given,) = prepared
+    assert given["download_dir"] == tmp_path / "downloads"
+    assert given["download_config"].manual_dir is None
+    assert str(given["self"].data_dir) == str(tmp_path / "fmnist_jax" / "fashion_mnist" / "3.0.1")
+    assert [path.name for path in (tmp_path / "fashion_mnist").rglob("*")] == ["3.0.1", "dataset_info.json"]
 
 
 def _as_tfds_downloads(raw_dir: Path, downloads: Path) -> None:

@@ -51,16 +51,7 @@ def refuse(case: Case, here: Path) -> Refusal:
     """Runs an invocation in a folder, which is made."""
     here.mkdir()
     case.prepare(here)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
-    environment |= {name: value.format(here=here) for name, value in case.environment.items()}
-    environment |= {
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(here),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "MPLCONFIGDIR": str(here.parent / "matplotlib"),
-        # What takes long to compile is kept, which a slow machine would show in the listing.
-        "XDG_CACHE_HOME": str(here.parent / "cache"),
-    }
+    environment = _environment(case, here)
     before = _listing(here)
     done = subprocess.run(
         [sys.executable, "-m", f"fmnist_jax.{case.command}", *case.arguments.format(here=here).split()],
@@ -74,15 +65,30 @@ def refuse(case: Case, here: Path) -> Refusal:
     return Refusal(done.returncode, done.stderr, before, _listing(here))
 
 
+def _environment(case: Case, here: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
+    named = {name: value.format(here=here) for name, value in case.environment.items()}
+    return (
+        kept
+        | named
+        | {
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(here),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MPLCONFIGDIR": str(here.parent / "matplotlib"),
+            # What takes long to compile is kept, which a slow machine would show in the listing.
+            "XDG_CACHE_HOME": str(here.parent / "cache"),
+        }
+    )
+
+
 def refuse_here(case: Case, here: Path) -> Refusal:
     """Makes an invocation in this process, which takes a hundredth of the time, as `run_command` would make it."""
     here.mkdir()
     case.prepare(here)
-    named = {name: value.format(here=here) for name, value in case.environment.items()}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_UNSET)}
     before = _listing(here)
     module = importlib.import_module(f"fmnist_jax.{case.command}")
-    with patch.dict(os.environ, kept | {"HOME": str(here)} | named, clear=True), contextlib.chdir(here):
+    with patch.dict(os.environ, _environment(case, here), clear=True), contextlib.chdir(here):
         try:
             module.main(case.arguments.format(here=here).split())
         except FmnistError as error:

@@ -42,12 +42,12 @@ def _assert_same_in_the_end(lab: Lab, run: Path) -> None:
 
 
 def test_a_run_killed_at_random_moments_ends_in_the_same_bits(lab: Lab) -> None:
-    assert kill_at_random(lab, "random", 3, random.Random(7)) == 3
+    assert kill_at_random(lab, "random", 2, random.Random(7)) == 2
     _assert_same_in_the_end(lab, lab.folder / "random")
 
 
 def test_a_run_killed_during_saves_ends_in_the_same_bits(lab: Lab) -> None:
-    assert kill_while_saving(lab, "saving", 3, random.Random(7)) == 3
+    assert kill_while_saving(lab, "saving", 2, random.Random(7)) == 2
     _assert_same_in_the_end(lab, lab.folder / "saving")
 
 

@@ -85,8 +85,8 @@ def everything(conv: Conv, x: Array, kernel: Array) -> Any:
 MANY_X, MANY_KERNELS = draw((2, 3, 4, 5, 5, 3), 5), draw((2, 3, 3, 3, 3, 2), 6)
 
 
-@pytest.mark.parametrize("inner", [(0, 0), (0, None), (None, 0), (1, 0), (0, 2), (3, 3)], ids=str)
-@pytest.mark.parametrize("outer", [None, (0, 0), (0, None), (None, 0)], ids=str)
+@pytest.mark.parametrize("inner", [(0, 0), (0, None), (None, 0), (3, 2)], ids=str)
+@pytest.mark.parametrize("outer", [None, (0, 0), (None, 0)], ids=str)
 def test_mapped_over_models_in_any_way(inner: tuple[Any, Any], outer: tuple[Any, Any] | None) -> None:
     arrays = []
     for many, inside, outside in zip((MANY_X, MANY_KERNELS), inner, outer or (None, None), strict=True):
