@@ -71,10 +71,10 @@ def test_a_signal_saves_and_the_run_goes_on_from_there(lab: Lab, number: signal.
 
 def test_a_second_interrupt_stops_at_once_and_damages_nothing(lab: Lab) -> None:
     run = lab.folder / "twice"
-    process = lab.start(run, log_delay=0.02, save_delay=2.5)
+    process = lab.start(run, log_delay=0.02, save_delay=1.5)
     assert wait_for_step(run, process, 5)
     process.send_signal(signal.SIGINT)
-    # The first interrupt's save takes five seconds here, so the second one falls into it.
+    # The first interrupt's save takes three seconds here, so the second one falls into it.
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(timeout=1.0)
     process.send_signal(signal.SIGINT)
