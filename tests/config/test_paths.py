@@ -25,7 +25,7 @@ def test_a_tilde_is_a_home_directory() -> None:
     [
         ("gs://bucket/run", "--here is gs:/bucket/run, an address (gs), not a folder"),
         ("s3:/bucket", "an address (s3)"),
-        ("file:///tmp/run", "an address (file)"),
+        ("file:///data/run", "an address (file)"),
         ("HTTPS://host/x", "an address (HTTPS)"),
         ("~nobody_of_that_name/x", "no home directory of that name is known"),
         ("a\nb", "--here is a\\nb, which has a control character in it"),

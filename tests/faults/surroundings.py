@@ -50,7 +50,7 @@ def _paths() -> list[Case]:
     kind = "a path that is none on this machine"
     cases = [
         Case("--run.dir s3://bucket/runs/a", "address (s3)"),
-        Case("--run.dir=file:///tmp/a", "address (file)"),
+        Case("--run.dir=file:///data/a", "address (file)"),
         Case("--preset fast --data.dir hdfs://node/data", "address (hdfs)"),
         Case("--data.raw-dir http://host/files --preset fast", "address (http)"),
         Case("--preset fast", "TFDS_DATA_DIR is az:/", environment={"TFDS_DATA_DIR": "az://container/data"}),
