@@ -81,6 +81,7 @@ from .functional.eval_step import (
     make_predict as make_predict,
 )
 from .functional.head import replace_head as replace_head
+from .functional.interface import Apply as Apply, Init as Init, Model as Model
 from .functional.labels import (
     CLASS_NAMES as CLASS_NAMES,
     class_names as class_names,
@@ -115,12 +116,7 @@ from .functional.mixing import (
     make_mixup as make_mixup,
     unmixed as unmixed,
 )
-from .functional.model import (
-    Apply as Apply,
-    Init as Init,
-    Model as Model,
-    make_model as make_model,
-)
+from .functional.model import make_model as make_model
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe

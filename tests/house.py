@@ -51,7 +51,7 @@ HOUSE: Mapping[str, Room] = {
 """Every room by its name. The doors are the modules at the top of the package, but for `errors`."""
 
 PLACES: Mapping[str, str] = {
-    "flax.linen": "functional.networks",
+    "flax.linen": "functional.model",
     "tensorflow_datasets": "data.fashion_mnist",
     "orbax": "runs",
     "tensorflow": "nowhere",

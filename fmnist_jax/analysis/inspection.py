@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from fmnist_jax.functional.augment import normalize
-from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 
 Saliency = Callable[[Params, BatchStats, Array | np.ndarray], Array]
 

@@ -30,6 +30,12 @@ def local(path: Path, flag: str) -> Path:
     return path
 
 
+def scheme(path: str | os.PathLike[str]) -> str | None:
+    """The scheme of what is an address, such as `gs`, and no path; else None."""
+    found = _ADDRESS.match(str(path))
+    return found[1] if found else None
+
+
 def problem(path: Path, flag: str) -> str | None:
     """What makes a path unusable on any machine, with the value and the remedy; None if nothing does.
 
@@ -38,9 +44,9 @@ def problem(path: Path, flag: str) -> str | None:
       flag: that names it, for the message.
     """
     shown = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
-    if address := _ADDRESS.match(str(path)):
+    if (found := scheme(path)) is not None:
         return (
-            f"{flag} is {shown}, an address ({address[1]}), not a folder on this machine: "
+            f"{flag} is {shown}, an address ({found}), not a folder on this machine: "
             f"mount or copy it, and name that folder"
         )
     if path.parts and path.parts[0].startswith("~") and path == expanded(path):

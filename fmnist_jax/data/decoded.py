@@ -55,7 +55,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
 
 def _is_prepared(home: Path) -> bool:
     try:
-        return (home / "fashion_mnist" / "3.0.1" / "dataset_info.json").is_file()
+        return (home / places.DESCRIPTION).is_file()
     except OSError:
         return False
 

@@ -3,7 +3,6 @@
 import glob
 import io
 import os
-import re
 import stat
 import sys
 import warnings
@@ -22,7 +21,6 @@ MOST_PIXELS = 64_000_000  # above any phone's usual photo of 48 to 50 million; d
 
 # Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-_ADDRESS = re.compile("[A-Za-z]{2,}:/")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
 
 
@@ -54,7 +52,7 @@ def _named_by(name: str) -> list[str] | DataError:
     if name == STANDARD_INPUT:
         return [name]
     name = str(paths.expanded(name))  # in quotes, as a pattern stands, no shell has done so
-    if _ADDRESS.match(name):
+    if paths.scheme(name) is not None:
         return DataError(f"{shown(name)} is an address: download it, and name the file")
     try:
         path = Path(name)

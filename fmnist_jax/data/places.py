@@ -11,6 +11,8 @@ from fmnist_jax.errors import DataError
 
 _DATA_VARIABLES = ("FMNIST_DATA_DIR", "TFDS_DATA_DIR")
 _RAW_VARIABLE = "FMNIST_RAW_DIR"
+DESCRIPTION = Path("fashion_mnist", "3.0.1", "dataset_info.json")
+"""What TFDS writes last, in its directory, of a data set that it has prepared."""
 _OURS = "array_record"  # which can be read without TensorFlow
 
 
@@ -62,9 +64,8 @@ def tfds_dir(data_dir: Path) -> Path:
     That is so where TensorFlow's TFDS has prepared `fashion_mnist` already, in a format that only TensorFlow reads, or
     where what lies there cannot be understood: nothing in it is changed.
     """
-    described = data_dir / "fashion_mnist" / "3.0.1" / "dataset_info.json"
     try:
-        theirs = json.loads(described.read_text()).get("fileFormat") != _OURS
+        theirs = json.loads((data_dir / DESCRIPTION).read_text()).get("fileFormat") != _OURS
     except FileNotFoundError:
         theirs = False
     except (OSError, ValueError, AttributeError):

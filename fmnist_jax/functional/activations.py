@@ -7,8 +7,8 @@ import jax
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
-from fmnist_jax.functional.model import BatchStats, Params
-from fmnist_jax.functional.networks import (
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.model import (
     IMAGE_SHAPE,
     NUM_CLASSES,
     BatchNorm,

@@ -8,7 +8,7 @@ import jax
 import optax
 from jax import Array
 
-from fmnist_jax.functional.model import Params
+from fmnist_jax.functional.interface import Params
 from fmnist_jax.functional.objective import Aux, Batch, Objective
 from fmnist_jax.functional.state import TrainState
 

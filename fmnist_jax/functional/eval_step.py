@@ -9,8 +9,8 @@ import numpy as np
 from jax import Array
 
 from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy, total
-from fmnist_jax.functional.model import BatchStats, Model, Params
 from fmnist_jax.functional.objective import Batch
 
 Predict = Callable[[Params, BatchStats, Array | np.ndarray], Array]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fmnist_jax.functional.model import Params
+from fmnist_jax.functional.interface import Params
 
 _HEAD = "Dense_0"
 

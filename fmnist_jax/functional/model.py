@@ -1,48 +1,194 @@
-"""A network as a pair of pure functions."""
+"""The convolutional networks: Flax modules inside, to everybody else a pair of pure functions."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
-from fmnist_jax.functional.networks import IMAGE_SHAPE, NUM_CLASSES, Shape, make_network
+from fmnist_jax.config.values import switched_off
+from fmnist_jax.errors import ConfigError
+from fmnist_jax.functional import layers
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
+from fmnist_jax.functional.sharding import automatic, for_rows
 
-Params = Mapping[str, Any]
-BatchStats = Mapping[str, Any]
+Shape = tuple[int, int, int]
+"""Height, width and channels."""
+
+IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
 
 
-class Apply(Protocol):
-    """The forward pass of a `Model`."""
+class Conv(nn.Module):
+    """A convolution without bias, computing in `dtype` with float32 parameters."""
 
-    def __call__(
-        self, params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
-    ) -> tuple[Array, BatchStats]:
-        """Returns logits f32[B, C] for floats [B, H, W, channels] in [0, 1], and the batch statistics to keep.
+    features: int
+    dtype: jnp.dtype
+    operation: Callable[[Array, Array], Array] = layers.conv
+    size: int = 3
+    initializer: nn.initializers.Initializer = nn.initializers.he_normal()
 
-        With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
-        without it, normalises by `batch_stats` and returns them as they came. There it needs no key; given one, it
-        drops units by it all the same (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout). The networks here
-        refuse images that are not floats with a ValueError.
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to what `operation` makes of it and a kernel [size, size, C, features]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.initializer, shape, jnp.float32)
+        return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Dropout(nn.Module):
+    """Drops values, or what shares their place in all but the `broadcast_dims`, and scales up what is kept.
+
+    As `flax.linen.Dropout`, whose bits these are; `rate` may be traced, and the draws are the same under x64.
+    """
+
+    rate: float | Array
+    broadcast_dims: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Drops with `train`, and without it where `Model.apply` has been given a key."""
+        if switched_off(self.rate) or not (train or self.has_rng("dropout")):
+            return x
+        kept = jnp.asarray(1.0 - self.rate, jnp.float32)
+        shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)][1:]
+
+        def drop(x: Array, key: Array, kept: Array) -> Array:
+            mask = for_rows(lambda rows: jax.random.bernoulli(key, kept, (rows, *shape)), x)
+            return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
+
+        return automatic(drop, rows=True)(x, self.make_rng("dropout"), kept)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with running statistics in float32, for [B, H, W, C]."""
+
+    momentum: float
+    frozen: Callable[[str], bool] | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Normalises by the batch with `train`, else, and where it is frozen, by the running statistics."""
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        if not train or (self.frozen is not None and self.frozen("/".join(self.path))):
+            factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
+            shift = bias - running_mean.value * factor
+            y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+            return y.astype(x.dtype)
+        y, mean, variance = layers.batch_norm(x, scale, bias)
+        if not self.is_initializing():
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
+        return y
+
+
+class ConvNet(nn.Module):
+    """Stages of convolutions, each halving the image after its first one, then a dense head.
+
+    Pooling before the normalisation gives every later operation of the stage a quarter of the pixels; the
+    order convolution, pooling, normalisation, activation is that of Jordan 2024 (arXiv:2404.00498).
+    """
+
+    config: ModelConfig
+    num_classes: int
+    frozen: Callable[[str], bool] | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
+        dtype = jnp.dtype(self.config.dtype)
+        x = images.astype(dtype)
+        for width, depth in zip(self.config.widths, self.config.depths, strict=True):
+            for layer in range(depth):
+                x = Conv(width, dtype, layers.conv if layer else layers.conv_max_pool)(x)
+                x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
+        x = x.reshape(x.shape[0], -1)
+        x = Dropout(self.config.dropout)(x, train)
+        return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
+
+
+class ResidualBlock(nn.Module):
+    """Normalisation, activation and convolution, twice, added to the input (He et al. 2016, arXiv:1603.05027).
+
+    The last kernel starts at 0, so that the block starts as its shortcut, as in Zhang et al. 2019 (arXiv:1901.09321).
+    The scale of the last norm cannot do that here: the activation after it would pass no gradient back.
+    """
+
+    features: int
+    halve: bool
+    skipped: float | Array
+    momentum: float
+    dtype: jnp.dtype
+    frozen: Callable[[str], bool] | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """Maps [B, H, W, C] to [B, H, W, features], or to half the height and width with `halve`.
+
+        In training, `skipped` of the images take the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and the
+        others a residual that makes up for it, so that evaluation needs no factor.
         """
-        ...
+        pool = layers.avg_pool if self.halve else lambda x: x
+        first_conv = layers.conv_avg_pool if self.halve else layers.conv
+        normal = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
+        # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
+        same = x.shape[-1] == self.features
+        shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
+        y = Conv(self.features, self.dtype, first_conv)(normal)
+        y = nn.relu(BatchNorm(self.momentum, self.frozen)(y, train))
+        y = Conv(self.features, self.dtype, initializer=nn.initializers.zeros)(y)
+        y = Dropout(self.skipped, broadcast_dims=(1, 2, 3))(y, train)
+        return shortcut + y
 
 
-class Init(Protocol):
-    """The initialiser of a `Model`."""
+class ResNet(nn.Module):
+    """A convolution, stages of residual blocks, the mean of all pixels, and a dense head.
 
-    def __call__(self, key: Array) -> tuple[Params, BatchStats]:
-        """Returns fresh `params` and `batch_stats`, all float32."""
-        ...
+    A pooled stem halves the image by maxima, each stage but the first by means.
+    """
+
+    config: ModelConfig
+    num_classes: int
+    frozen: Callable[[str], bool] | None = None
+
+    @nn.compact
+    def __call__(self, images: Array, train: bool) -> Array:
+        """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
+        config, dtype, blocks = self.config, jnp.dtype(self.config.dtype), sum(self.config.depths)
+        stem = layers.conv_max_pool if config.stem == "pooled" else layers.conv
+        x = Conv(config.widths[0], dtype, stem)(images)
+        number = 0
+        for stage, (width, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
+            for layer in range(depth):
+                number += 1
+                skipped = config.stochastic_depth * number / blocks
+                halve = stage > 0 and layer == 0
+                x = ResidualBlock(width, halve, skipped, config.batch_norm_momentum, dtype, self.frozen)(x, train)
+        x = nn.relu(BatchNorm(config.batch_norm_momentum, self.frozen)(x, train))
+        x = x.astype(jnp.float32).mean((1, 2))
+        x = Dropout(config.dropout)(x, train)
+        return nn.Dense(self.num_classes)(x)
 
 
-class Model(NamedTuple):
-    """A network as two pure functions, like an optax transformation: any such pair can be trained."""
+_FAMILIES = {"plain": ConvNet, "resnet": ResNet}
 
-    init: Init
-    apply: Apply
+
+def make_network(
+    config: ModelConfig, *, image_shape: Shape, num_classes: int, frozen: Callable[[str], bool] | None = None
+) -> nn.Module:
+    """Makes the Linen module behind `make_model`, with the same arguments and errors."""
+    if config.family not in _FAMILIES:
+        raise ConfigError(f"the family is {config.family!r}: choose one of {', '.join(_FAMILIES)}")
+    stages, (height, width, _) = len(config.widths), image_shape
+    if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
+        raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
+    return _FAMILIES[config.family](config, num_classes, frozen)
 
 
 def make_model(

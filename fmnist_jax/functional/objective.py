@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.functional.augment import Augment, identity, normalize
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
-from fmnist_jax.functional.model import BatchStats, Model, Params
 from fmnist_jax.functional.sharding import automatic, batch_axes
 from fmnist_jax.functional.state import TrainState
 

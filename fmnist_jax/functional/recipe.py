@@ -11,10 +11,10 @@ from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.descent import TrainStep
+from fmnist_jax.functional.interface import Model
 from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
-from fmnist_jax.functional.model import Model, make_model
-from fmnist_jax.functional.networks import IMAGE_SHAPE, NUM_CLASSES, Shape
+from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape, make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, init_state
 from fmnist_jax.functional.train_step import Sample, make_train_step, sample_batch, sample_mirrored_batch

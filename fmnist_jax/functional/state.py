@@ -8,7 +8,7 @@ import optax
 from flax import struct
 from jax import Array
 
-from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 
 
 class Weights(NamedTuple):

@@ -10,9 +10,9 @@ from jax import Array, lax
 
 from fmnist_jax.functional.augment import Augment, identity, mirror_alternately
 from fmnist_jax.functional.descent import TrainStep, make_descent
+from fmnist_jax.functional.interface import Model
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
-from fmnist_jax.functional.model import Model
 from fmnist_jax.functional.objective import Batch, make_objective
 from fmnist_jax.functional.sampling import batch_epochs, batch_indices
 from fmnist_jax.functional.state import TrainState

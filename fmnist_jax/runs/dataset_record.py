@@ -8,7 +8,7 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.errors import CheckpointError, FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.functional.networks import IMAGE_SHAPE
+from fmnist_jax.functional.model import IMAGE_SHAPE
 from fmnist_jax.runs.directory import read_json
 
 FILE = "dataset.json"

@@ -15,7 +15,7 @@ from fmnist_jax.data import dataset
 from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
-from fmnist_jax.functional.model import BatchStats, Model, Params
+from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.runs import checkpoint, dataset_record

@@ -10,7 +10,8 @@ from fmnist_jax import Batch, Model
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.functional.augment import normalize
-from fmnist_jax.functional.model import BatchStats, Params, make_model
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.model import make_model
 
 
 def test_saliency_is_the_slope_of_the_highest_logit(

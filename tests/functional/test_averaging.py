@@ -19,7 +19,7 @@ from fmnist_jax import (
     start_average,
     weights_to_score,
 )
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.interface import BatchStats, Params
 
 
 def init(key: Array) -> tuple[Params, BatchStats]:

@@ -74,12 +74,20 @@ def test_a_step_equals_the_documented_loop(name: str, batch: Batch, key: Array) 
     assert (state.params["kernel"] != init_state(LINEAR, optimizer, key).params["kernel"]).any()
 
 
-def test_a_refusal_is_told_from_an_error(batch: Batch, key: Array) -> None:
-    def broken(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
-        raise TypeError("a mistake of the optimiser's own")
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("a mistake of the optimiser's own", "a mistake of the optimiser's own"),
+        ("unexpected keyword arguments: all of them", "choose them by extra_args"),
+    ],
+    ids=["an error", "a refusal"],
+)
+def test_a_refusal_is_told_from_an_error(raised: str, told: str, batch: Batch, key: Array) -> None:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        raise TypeError(raised)
 
-    optimizer = optax.GradientTransformation(lambda _: (), broken)
-    with pytest.raises(TypeError, match="a mistake of the optimiser's own"):
+    optimizer = optax.GradientTransformation(lambda _: (), update)
+    with pytest.raises(TypeError, match=told):
         make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
 
 
@@ -93,15 +101,6 @@ def test_an_argument_that_nobody_offers_is_named(batch: Batch, key: Array) -> No
         make_train_step(LINEAR, optimizer)(state, batch)
     after, _ = make_descent(OBJECTIVE, optimizer, extra_args=lambda slope: {"temperature": slope.value})(state, batch)
     assert int(after.step) == 1
-
-
-def test_an_optimizer_that_refuses_every_offer_is_told_of_the_remedy(batch: Batch, key: Array) -> None:
-    def refusing(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
-        raise TypeError("unexpected keyword arguments: all of them")
-
-    optimizer = optax.GradientTransformation(lambda _: (), refusing)
-    with pytest.raises(TypeError, match="choose them by extra_args"):
-        make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
 
 
 def test_a_descent_keeps_what_the_objective_gives_beside_its_value(batch: Batch, key: Array) -> None:

@@ -15,8 +15,8 @@ from fmnist_jax import (
     padded_batches,
     summarize,
 )
+from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.metrics import PADDING_LABEL
-from fmnist_jax.functional.model import BatchStats, Params
 
 COUNT = 23
 

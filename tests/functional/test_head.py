@@ -6,7 +6,8 @@ import pytest
 
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.functional.head import replace_head
-from fmnist_jax.functional.model import BatchStats, Params, make_model
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.model import make_model
 
 
 @pytest.mark.parametrize("family", ["plain", "resnet"])

@@ -13,8 +13,8 @@ from jax import Array
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, normalize
-from fmnist_jax.functional.model import BatchStats, Params
-from fmnist_jax.functional.networks import Dropout
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.model import Dropout
 
 Tree = dict[str, dict[str, np.ndarray]]
 

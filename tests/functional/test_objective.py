@@ -11,7 +11,7 @@ import pytest
 from jax import Array
 
 from fmnist_jax import Batch, Metrics, Model, ModelConfig, TrainState, init_state, make_model, make_objective
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.interface import BatchStats, Params
 
 
 def linear_apply(

@@ -14,7 +14,7 @@ from fmnist_jax import (
     make_optimizer,
     param_count,
 )
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.state import TrainState
 
 ADAMW = make_optimizer(OptimConfig(name="adamw", clip_norm=1.0), optax.linear_schedule(0.1, 0.0, 10))

@@ -33,7 +33,7 @@ from fmnist_jax import (
     sample_mirrored_batch,
 )
 from fmnist_jax.functional.descent import TrainStep
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.train_step import TrainChunk
 
 MAX_STEPS = 4

@@ -12,7 +12,7 @@ from fmnist_jax.config.schema import TrainConfig
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import make_mirrored_predict
-from fmnist_jax.functional.model import BatchStats, Params
+from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import results
 from fmnist_jax.runs.directory import RunDirectory

@@ -151,7 +151,7 @@ def test_stochastic_depth_skips_its_share_of_the_images() -> None:
 
 
 def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
-    from fmnist_jax.functional import networks as module
+    from fmnist_jax.functional import model as module
 
     block = module.ResidualBlock(3, halve=False, skipped=0.4, momentum=0.9, dtype=jnp.dtype("float32"))
     whole = replace(block, skipped=0.0)
@@ -176,7 +176,7 @@ def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
 
 
 def test_later_blocks_are_skipped_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fmnist_jax.functional import networks as module
+    from fmnist_jax.functional import model as module
 
     seen = []
     original = module.ResidualBlock
