@@ -39,7 +39,7 @@ def test_the_research_code_runs_and_learns(
     assert names["losses"].shape == (3,)
     assert names["spread"].images.sharding.spec == jax.P("data")
     assert names["logits"].shape == (24, 3)
-    assert names["params"]["Dense_0"]["kernel"].shape[1] == 3
+    assert names["params"]["Dense_0"]["kernel"].shape[1] == 5
 
 
 def test_every_preset_and_picture_that_is_named_exists() -> None:
