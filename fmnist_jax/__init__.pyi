@@ -16,6 +16,7 @@ from .analysis.inspection import (
     principal_plane as principal_plane,
 )
 from .config.presets import PRESETS as PRESETS
+from .config.record import from_dict as from_dict, to_dict as to_dict
 from .config.schema import (
     AugmentConfig as AugmentConfig,
     Config as Config,
@@ -24,8 +25,6 @@ from .config.schema import (
     OptimConfig as OptimConfig,
     RunConfig as RunConfig,
     TrainConfig as TrainConfig,
-    from_dict as from_dict,
-    to_dict as to_dict,
 )
 from .config.validation import validate as validate
 from .data.dataset import (
@@ -119,6 +118,21 @@ from .functional.mixing import (
 from .functional.model import make_model as make_model
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
+from .functional.parallel import (
+    make_parallel_chunk as make_parallel_chunk,
+    make_parallel_eval_step as make_parallel_eval_step,
+    make_parallel_predict as make_parallel_predict,
+    over_mesh as over_mesh,
+    sample_own_rows as sample_own_rows,
+)
+from .functional.population import (
+    Population as Population,
+    in_turn as in_turn,
+    make_ensemble_predict as make_ensemble_predict,
+    make_population as make_population,
+    mean_log_probabilities as mean_log_probabilities,
+    members_map as members_map,
+)
 from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
 from .functional.sharding import for_rows as for_rows, gathered as gathered

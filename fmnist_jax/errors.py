@@ -6,6 +6,8 @@ class FmnistError(Exception):
 
     exit_code = 2
     label = "error"
+    agreed = False
+    """Whether every process of the run raises it at the same point, so that all can end in order."""
 
 
 class ConfigError(FmnistError):
@@ -28,6 +30,7 @@ class DivergenceError(FmnistError):
     """Training that produced a loss or a gradient that is not finite."""
 
     exit_code = 1
+    agreed = True
 
 
 class DeviceMemoryError(FmnistError):

@@ -11,7 +11,8 @@ import tyro
 from fmnist_jax.commands import cli
 from fmnist_jax.config import paths
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, to_dict
+from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.schema import Config, ParallelConfig
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data import places
 from fmnist_jax.errors import ConfigError
@@ -51,10 +52,17 @@ def run(config: Config, splits: "Splits | None" = None) -> dict[str, Any]:
     if config.run.tensorboard:
         tensorboard_log.refuse_without_writer()
     # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
-    backend.start()
+    backend.start(lambda: _join_processes(config.parallel))
     from fmnist_jax.runs import loop
 
     return loop.run(config, splits)
+
+
+def _join_processes(parallel: ParallelConfig) -> None:
+    if parallel.distributed:
+        from fmnist_jax.runs import processes  # with JAX
+
+        processes.join(parallel)
 
 
 def parse(argv: Sequence[str], prog: str) -> Arguments:
@@ -73,7 +81,8 @@ def _starting_point(argv: Sequence[str]) -> Config:
     preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
     started = None if preset or directory is None else read_config(paths.local(Path(directory), "--run.dir"))
     if started is not None:
-        return replace(started, data=places.located(started.data))
+        # Over how many devices and processes it went says nothing of how many there are now.
+        return replace(started, data=places.located(started.data), parallel=ParallelConfig())
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[preset or "standard"]

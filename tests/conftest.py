@@ -21,7 +21,7 @@ import pytest
 from jax import Array
 
 from fmnist_jax import Batch, Config, DataConfig, Model, ModelConfig, TrainConfig, load, make_model, make_recipe
-from fmnist_jax.config.schema import to_dict
+from fmnist_jax.config.record import to_dict
 from fmnist_jax.data.dataset import digest
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.runs import checkpoint

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import fmnist_jax
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig, to_dict
+from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory

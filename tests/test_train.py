@@ -16,7 +16,8 @@ from hypothesis import given, settings, strategies as st
 import fmnist_jax
 from fmnist_jax import train
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, TrainConfig, from_dict, to_dict
+from fmnist_jax.config.record import from_dict, to_dict
+from fmnist_jax.config.schema import Config, TrainConfig
 from fmnist_jax.errors import ConfigError
 
 TRAIN = "python -m fmnist_jax.train"

@@ -103,7 +103,8 @@ def _one_line(box: str) -> str:
         return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
     suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
-    return f"{' '.join(body)}{hint}"
+    # Of a value that may be of several types tyro goes on with what each of them says.
+    return f"{' '.join(body).partition('.  Got errors:')[0]}{hint}"
 
 
 class _Screen(Console):

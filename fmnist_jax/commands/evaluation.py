@@ -79,7 +79,8 @@ def run(
     assessment = assess(model.predict(dataset.images, tta=tta), dataset.labels)
     evaluation = Evaluation(model, split, tta, dataset, assessment)
     _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
-    cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}"))
+    of_all = f", ensemble of {model.members} members" if model.members > 1 else ""
+    cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{of_all}"))
     if tta == "mirror" and model.config.augment.flip == "none":
         cli.tell("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
     cli.tell(f"written: {target}/metrics.json, predictions.csv, *.png")
@@ -127,7 +128,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
 
 def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     """Yields a name and a figure for each picture of what the network does inside."""
-    loaded, dataset = evaluation.model, evaluation.dataset
+    loaded, dataset = evaluation.model.member(0), evaluation.dataset
     config, weights, saliency_of = loaded.config, loaded.weights, make_saliency(loaded.model)
     layers_of = make_activations(config.model, image_shape=loaded.image_shape, num_classes=len(loaded.class_names))
     yield "filters", filters(first_filters(weights.params))

@@ -12,7 +12,7 @@ from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.directory import read_json
-from fmnist_jax.runs.results import write_report
+from fmnist_jax.runs.results import Predictions, write_report
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.system.storage import check_writable
 
@@ -34,22 +34,23 @@ def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits
     splits = load(located(model.config.data, data)) if splits is None else splits
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     summary = read_json(directory / "summary.json") or {}
-    logits = _logits(directory, model, splits.test)
-    return write_report(directory, model.config, model.step, splits.test, logits, summary=summary)
+    predicted = _predicted(directory, model, splits.test)
+    return write_report(directory, model.config, model.step, splits.test, predicted, summary=summary)
 
 
-def _logits(directory: Path, model: trained.Trained, test: Dataset) -> np.ndarray:
-    """The test logits that the run has written at its end, or else those of the checkpoint."""
+def _predicted(directory: Path, model: trained.Trained, test: Dataset) -> Predictions:
+    """What the run has written of the test images at its end, or else what the checkpoint says of them."""
     saved = directory / "predictions.npz"
     if not (directory / "summary.json").exists() or not saved.exists():
-        return model.predict(test.images)
+        members = [model.member(number).predict(test.images) for number in range(model.members)]
+        return Predictions(model.predict(test.images), np.stack(members) if len(members) > 1 else None)
     try:
         with saved.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            logits, labels = arrays["logits"], arrays["labels"]
+            logits, labels, members = arrays["logits"], arrays["labels"], arrays.get("member_logits")
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise FmnistError(
             f"{saved} is damaged ({error}): restore it, or delete it to have it predicted anew"
         ) from error
     if not np.array_equal(labels, test.labels):
         raise FmnistError(f"{saved} is of other images than those at hand: delete it to have them predicted anew")
-    return np.asarray(logits)
+    return Predictions(np.asarray(logits), members)

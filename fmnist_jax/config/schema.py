@@ -3,12 +3,11 @@
 Nothing here imports JAX, so that a bad configuration is refused before a backend starts.
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fmnist_jax.config.values import Range, Section
 from fmnist_jax.errors import ConfigError
@@ -173,8 +172,37 @@ class RunConfig(Section):
     """Also write what is logged, and figures at the end, into <run>/tensorboard; needs fmnist_jax[tensorboard]."""
 
 
-_ADDED: Mapping[str, frozenset[str]] = {"data": frozenset({"file", "total"})}
-"""Fields that runs of earlier versions have not recorded, by section."""
+@dataclass(frozen=True)
+class PopulationConfig(Section):
+    """How many models are trained as one run."""
+
+    seeds: Annotated[int, Range(1, 1024)] = 1
+    """Members, of the seeds train.seed, train.seed + 1, …; scored one by one and as an ensemble. In [1, 1024]."""
+
+
+@dataclass(frozen=True)
+class ParallelConfig(Section):
+    """Over which devices and processes a run is spread: nothing here changes what is trained, but for rounding."""
+
+    devices: Literal["all"] | Annotated[int, Range(1, 65_536)] = "all"
+    """Devices to use, of all processes together: all, or so many. In [1, 65536]."""
+    axis: Literal["data", "member"] = "data"
+    """data: each device takes its rows of every batch. member: each takes its members of the population."""
+    distributed: bool = False
+    """Be one of several processes that start the same command: on a TPU slice, under SLURM, Open MPI or Kubernetes they
+    find one another; elsewhere coordinator, processes and process-id say who they are."""
+    coordinator: str | None = None
+    """Address of the first process, host:port."""
+    processes: Annotated[int, Range(0, 65_536)] = 0
+    """How many processes there are; 0: as the cluster says. In [0, 65536]."""
+    process_id: Annotated[int, Range(-1, 65_535)] = -1
+    """Which of them this one is, counted from 0; -1: as the cluster says. In [-1, 65535]."""
+    heartbeat: Annotated[int, Range(5, 3_600)] = 30
+    """Seconds without a sign of life after which a process counts as dead, and ends the others. In [5, 3600]."""
+
+
+UNTRAINED = frozenset({"run", "parallel"})
+"""Sections that change nothing in what is trained, so that they may change when a run goes on."""
 
 SECTIONS: Mapping[str, type] = {
     "data": DataConfig,
@@ -182,6 +210,8 @@ SECTIONS: Mapping[str, type] = {
     "optim": OptimConfig,
     "augment": AugmentConfig,
     "train": TrainConfig,
+    "population": PopulationConfig,
+    "parallel": ParallelConfig,
     "run": RunConfig,
 }
 """The parts of a `Config`, by the name of its field."""
@@ -198,6 +228,8 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    population: PopulationConfig = field(default_factory=PopulationConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def steps(self, epochs: int) -> int:
@@ -208,51 +240,3 @@ class Config:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps(self.train.epochs)
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """Converts a configuration to values that JSON can hold."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return list(value)
-        return str(value) if isinstance(value, Path) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def from_dict(values: Mapping[str, Any]) -> Config:
-    """Inverts `to_dict`.
-
-    Raises:
-      ConfigError: a section or field that this version does not know, or one that is missing. In `run`, which changes
-        nothing in what is trained, a missing field takes its default; so does one that earlier versions had not.
-    """
-    if not isinstance(values, Mapping) or values.keys() != {"preset", *SECTIONS}:
-        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
-        raise ConfigError(f"the configuration has other sections than this version: {sections}")
-    built: dict[str, Any] = {"preset": values["preset"]}
-    for section, kind in SECTIONS.items():
-        if not isinstance(values[section], Mapping):
-            raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
-        given = dict(values[section])
-        known = {item.name for item in dataclasses.fields(kind)}
-        required = set() if section == "run" else known - _ADDED.get(section, frozenset())
-        if others := sorted((given.keys() - known) | (required - given.keys())):
-            names = ", ".join(others)
-            raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
-        built[section] = kind(**given)
-    return Config(**built)
-
-
-def diff(old: Config, new: Config) -> list[str]:
-    """Lists the fields that differ, each as `section.field: old -> new`."""
-    before, after = to_dict(old), to_dict(new)
-    lines = [] if old.preset == new.preset else [f"preset: {old.preset} -> {new.preset}"]
-    for section in SECTIONS:
-        for name, value in before[section].items():
-            if value != after[section][name]:
-                lines.append(f"{section}.{name}: {value} -> {after[section][name]}")
-    return lines

@@ -1,12 +1,19 @@
 """What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from fmnist_jax.config import paths
+from fmnist_jax.config import parallelism, paths
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import SECTIONS, AugmentConfig, Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.config.schema import (
+    SECTIONS,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 
@@ -32,6 +39,8 @@ def validate(config: Config) -> None:
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
     messages.extend(_mixing_problems(config.augment, config.train.batch_size))
+    if not any(flag.startswith(("--population.", "--parallel.", "--train.")) for flag in problems):
+        messages.extend(parallelism.problems(config))
     if messages:
         raise ConfigError("; ".join(messages))
 
@@ -73,6 +82,7 @@ class _Kind(NamedTuple):
 
 _KINDS: Mapping[Any, _Kind] = {
     bool: _Kind((bool,), "true or false"),
+    str | None: _Kind((str, type(None)), "a text"),
     Path | None: _Kind((Path, type(None)), "a path"),
 }
 
@@ -85,6 +95,8 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     elif (kind := _KINDS.get(hint)) is not None:
         if not isinstance(value, kind.types):
             yield kind.name, _typed(value)
+    elif get_origin(hint) is Union:
+        yield from _refused_by_each(get_args(hint), value)
     elif hasattr(hint, "__metadata__"):
         limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -94,11 +106,18 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
         elif hint.__origin__ is int and not isinstance(value, int):
             yield f"a whole number in {limits}", value
     elif get_origin(hint) is tuple:
+        items = value if isinstance(value, tuple) else ()
         if not isinstance(value, tuple):
             yield "whole numbers, one for each stage", _typed(value)
-            return
-        for item in value:
+        for item in items:
             yield from _expectations(get_args(hint)[0], item)
+
+
+def _refused_by_each(hints: Iterable[Any], value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields what a union of types expects, if none of them takes the value."""
+    refusals = [[expected for expected, _ in _expectations(hint, value)] for hint in hints]
+    if all(refusals):
+        yield " or ".join(refusal[0].removeprefix("one of ") for refusal in refusals), _typed(value)
 
 
 def _typed(value: Any) -> str:

@@ -147,6 +147,16 @@ def summarize(metrics: Metrics) -> Summary:
     return Summary(float(metrics.loss_sum) / examples, float(np.trace(confusion)) / examples, examples)
 
 
+def summarize_members(metrics: Metrics) -> list[Summary]:
+    """Summarises each member of metrics that have an axis of members before all others, or that of one model."""
+    confusions = np.asarray(metrics.confusion)
+    classes, losses = confusions.shape[-1], np.atleast_1d(np.asarray(metrics.loss_sum))
+    return [
+        summarize(Metrics(loss, confusion))
+        for loss, confusion in zip(losses, confusions.reshape(-1, classes, classes), strict=True)
+    ]
+
+
 def recall_per_class(confusion: Array | np.ndarray) -> Array:
     """Computes the share of each true class that was recognised, f32[C]; NaN for a class without examples."""
     return jnp.diagonal(confusion) / confusion.sum(-1)

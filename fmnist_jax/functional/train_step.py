@@ -17,7 +17,9 @@ from fmnist_jax.functional.objective import Batch, make_objective
 from fmnist_jax.functional.sampling import batch_epochs, batch_indices
 from fmnist_jax.functional.state import TrainState
 
-TrainChunk = Callable[[TrainState, Batch, Array], tuple[TrainState, Any]]
+TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
+"""`(state, data, num_steps i32[]) -> (state, metrics)`: what `make_train_chunk` returns."""
+
 Sample = Callable[[Batch, Array, Array, int], Batch]
 """`(data, key, step, batch_size) -> batch`: the batch of a step out of a whole data set."""
 

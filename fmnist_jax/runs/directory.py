@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist_jax.config.schema import Config, from_dict
+from fmnist_jax.config.record import from_dict
+from fmnist_jax.config.schema import Config
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.system.storage import (
     check_writable,

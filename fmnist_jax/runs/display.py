@@ -19,6 +19,13 @@ class Display(Protocol):
         ...
 
 
+class Unseen:
+    """Shows nothing, where another process does."""
+
+    def update(self, record: Mapping[str, Any]) -> None:
+        """Takes a metrics line."""
+
+
 class _Plain:
     def __init__(self, screen: Unfailing) -> None:
         self._screen = screen

@@ -16,6 +16,7 @@ class InterruptionError(FmnistError):
     """A run that was asked to stop, and has saved where it was."""
 
     label = "stopped"
+    agreed = True
 
     def __init__(self, number: signal.Signals, message: str) -> None:
         """Takes the signal, whose number the exit code follows as a shell's does (128 + number)."""

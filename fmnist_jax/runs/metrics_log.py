@@ -1,6 +1,7 @@
 """Metrics lines out of the numbers of a run, in the file and on the screen."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,18 +19,23 @@ class MetricsLog:
     """Writes and shows a line for each chunk of training and each evaluation."""
 
     def __init__(
-        self, directory: RunDirectory, shown: Display, learning_rates: np.ndarray, epochs_per_step: float, start: int
+        self,
+        directory: RunDirectory | None,
+        shown: Display,
+        learning_rates: np.ndarray,
+        epochs_per_step: float,
+        start: int,
     ) -> None:
         """Starts a log, dropping the lines of later steps that an earlier session wrote.
 
         Args:
-          directory: of the run.
+          directory: of the run; None where another process writes it.
           shown: takes each line, too.
           learning_rates: f32[total_steps] of each step.
           epochs_per_step: share of the training images in one batch.
           start: steps already taken.
         """
-        records = directory.forget_after(start)
+        records = directory.forget_after(start) if directory is not None else []
         self._directory = directory
         self._shown = shown
         self._learning_rates = learning_rates
@@ -44,7 +50,8 @@ class MetricsLog:
         Args:
           start: its first step.
           end: one past its last step.
-          rows: its metrics, each leaf with a leading axis of at least `end - start` steps.
+          rows: its metrics, each leaf with a leading axis of at least `end - start` steps; of a population, with an
+            axis of members before it.
 
         Raises:
           DivergenceError: a loss of the chunk before is not finite.
@@ -65,27 +72,26 @@ class MetricsLog:
         while not all(leaf.is_ready() for leaf in jax.tree.leaves(rows)):
             time.sleep(_POLL)
         rows = jax.device_get(rows)
-        losses = rows.loss_sum[: end - start]
+        losses = np.atleast_2d(rows.loss_sum)[:, : end - start]
         if not np.isfinite(losses).all():
-            step = start + int(np.flatnonzero(~np.isfinite(losses))[0])
+            step = start + int(np.flatnonzero(~np.isfinite(losses).all(0))[0])
             raise DivergenceError(
                 f"the training loss is not finite at step {step}, where the learning rate is "
                 f"{self._learning_rates[step]:.3g}: lower --optim.peak-lr or set --optim.clip-norm; "
                 f"earlier checkpoints are whole"
             )
-        result = metrics.summarize(metrics.Metrics(losses.sum(), rows.confusion.sum(0)))
+        members = metrics.summarize_members(metrics.Metrics(losses.sum(-1), rows.confusion.sum(-3)))
         self._write(
             end,
-            train_loss=result.loss,
-            train_accuracy=result.accuracy,
+            **_values("train", members),
             learning_rate=float(self._learning_rates[end - 1]),
-            images_per_second=result.examples / self._lap(),
+            images_per_second=sum(result.examples for result in members) / self._lap(),
         )
 
-    def evaluated(self, step: int, result: metrics.Summary) -> None:
-        """Logs an evaluation on the validation images."""
+    def evaluated(self, step: int, members: Sequence[metrics.Summary]) -> None:
+        """Logs an evaluation on the validation images, of one model or of each member of a population."""
         self._lap()
-        self._write(step, val_loss=result.loss, val_accuracy=result.accuracy)
+        self._write(step, **_values("val", members))
 
     def _lap(self) -> float:
         now = time.perf_counter()
@@ -93,12 +99,23 @@ class MetricsLog:
         self._elapsed += seconds
         return seconds
 
-    def _write(self, step: int, **values: float) -> None:
+    def _write(self, step: int, **values: Any) -> None:
         record: dict[str, Any] = {
             "step": step,
             "epoch": round(step * self._epochs_per_step, 4),
             **values,
             "elapsed_seconds": round(self._elapsed, 3),
         }
-        self._directory.append(record)
+        if self._directory is not None:
+            self._directory.append(record)
         self._shown.update(record)
+
+
+def _values(images: str, members: Sequence[metrics.Summary]) -> dict[str, Any]:
+    """Loss and accuracy on some images: of one model, or the mean over members beside those of each."""
+    own = {
+        f"{images}_loss": [result.loss for result in members],
+        f"{images}_accuracy": [result.accuracy for result in members],
+    }
+    mean = {name: float(np.mean(values)) for name, values in own.items()}
+    return mean if len(members) == 1 else {**mean, "members": own}

@@ -1,21 +1,43 @@
-"""The compiled functions of a run, and what they work on."""
+"""The compiled functions of a run, of one model or of many, on one device or on many."""
 
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+from jax.sharding import Mesh, PartitionSpec
 
-from fmnist_jax.config.schema import TrainConfig
+from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, padded_batches
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
+from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.parallel import (
+    make_parallel_chunk,
+    make_parallel_eval_step,
+    make_parallel_predict,
+    over_mesh,
+)
+from fmnist_jax.functional.population import members_map
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
+from fmnist_jax.runs.parallel import Layout, place
 from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Parts(NamedTuple):
+    """What is compiled: of one model, or with an axis of members before all others."""
+
+    chunk: TrainChunk
+    eval_step: EvalStep
+    predict: Predict
 
 
 class Program(NamedTuple):
@@ -26,37 +48,95 @@ class Program(NamedTuple):
     chunk: TrainChunk
     eval_step: EvalStep
     predict: Predict
+    """Logits, on every process."""
     compile_seconds: float
 
 
+def make_parts(recipe: Recipe, config: Config, mesh: Mesh) -> Parts:
+    """Composes the functions of a run, not compiled.
+
+    Args:
+      recipe: of one model.
+      config: how many members there are, the batch size, and the longest chunk.
+      mesh: of one axis: `data`, over which the rows of each batch are spread, or `member`.
+    """
+    batch_size, max_steps = config.train.batch_size, config.run.log_every
+    predict = make_predict(recipe.model)
+    eval_step = make_eval_step(predict)
+    if config.parallel.axis == "data":
+        chunk = make_parallel_chunk(recipe.step, batch_size, max_steps, mesh, sample=recipe.sample)
+        parts = Parts(chunk, make_parallel_eval_step(eval_step, mesh), make_parallel_predict(predict, mesh))
+        return parts if config.population.seeds == 1 else _of_members(parts)
+    chunk = make_train_chunk(recipe.step, batch_size, max_steps, sample=recipe.sample)
+    parts = _of_members(Parts(chunk, eval_step, predict))
+    own, shared = PartitionSpec("member"), PartitionSpec()
+    return Parts(
+        over_mesh(parts.chunk, mesh, (own, shared, shared), own),
+        over_mesh(parts.eval_step, mesh, (own, own, shared), own),
+        over_mesh(parts.predict, mesh, (own, own, shared), own),
+    )
+
+
+def _of_members(one: Parts) -> Parts:
+    """Maps the functions of one model over members."""
+    over_members = members_map(jax.default_backend())
+    return Parts(
+        over_members(one.chunk, (0, None, None)),
+        over_members(one.eval_step, (0, 0, None)),
+        over_members(one.predict, (0, 0, None)),
+    )
+
+
 def prepare(
-    recipe: Recipe, train_data: Batch, test: Dataset, train: TrainConfig, *, max_steps: int, total_steps: int
+    recipe: Recipe, config: Config, layout: Layout, train_data: Batch, test: Dataset
 ) -> tuple[TrainState, Program]:
     """Initialises the state, and compiles.
 
     Args:
       recipe: what to train.
-      train_data: all training images, on the device.
+      config: of the run.
+      layout: the devices.
+      train_data: all training images, on every device.
       test: what is evaluated.
-      train: batch sizes and seed.
-      max_steps: the longest chunk.
-      total_steps: of the run.
     """
-    chunk = make_train_chunk(recipe.step, train.batch_size, max_steps, sample=recipe.sample)
-    predict = make_predict(recipe.model)
+    parts = make_parts(recipe, config, layout.mesh)
     start = time.perf_counter()
-    key = jax.random.key(train.seed)
-    eval_batch = next(padded_batches(test, train.eval_batch_size))
-    init = jax.jit(recipe.init).lower(key)
-    state = init.compile(compiler_options={**FOR_ONE_CALL})(key)
+    eval_batch = place(next(padded_batches(test, layout.filled_up(config.train.eval_batch_size))), layout.of_rows)
+    state = place(_initial(recipe, config), layout.of_members)
     weights = weights_to_score(state)
     for_training, for_evaluation = compiler_options("training"), compiler_options("evaluation")
+    chunk = jax.jit(parts.chunk, donate_argnums=0, out_shardings=(layout.of_members, layout.everywhere))
+    eval_step = jax.jit(parts.eval_step, out_shardings=layout.everywhere)
+    predict = jax.jit(parts.predict, out_shardings=layout.everywhere)
+    steps = place(np.int32(0), layout.everywhere)
     program = Program(
         # All of them now, because a computation in the loop would wait for the chunk that is running.
-        learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(total_steps))),
-        chunk=jax.jit(chunk, donate_argnums=0).lower(state, train_data, jnp.int32(0)).compile(for_training),
-        eval_step=jax.jit(make_eval_step(predict)).lower(*weights, eval_batch).compile(for_evaluation),
-        predict=jax.jit(predict).lower(*weights, eval_batch.images).compile(for_evaluation),
+        learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
+        chunk=_counted(chunk.lower(state, train_data, steps).compile(for_training), layout),
+        eval_step=eval_step.lower(*weights, eval_batch).compile(for_evaluation),
+        predict=_from_host(predict.lower(*weights, eval_batch.images).compile(for_evaluation), layout),
         compile_seconds=0.0,
     )
     return state, program._replace(compile_seconds=time.perf_counter() - start)
+
+
+def _initial(recipe: Recipe, config: Config) -> TrainState:
+    """The state before the first step; of members one after another, so that each is that of the same run alone."""
+    keys = [jax.random.key(config.train.seed + member) for member in range(config.population.seeds)]
+    init = jax.jit(recipe.init).lower(keys[0]).compile(compiler_options={**FOR_ONE_CALL})
+    states = [init(key) for key in keys]
+    return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _counted(chunk: TrainChunk, layout: Layout) -> TrainChunk:
+    def placed(state: TrainState, data: Batch, num_steps: Array | np.integer[Any]) -> tuple[TrainState, Any]:
+        return chunk(state, data, place(num_steps, layout.everywhere))
+
+    return placed
+
+
+def _from_host(predict: Predict, layout: Layout) -> Predict:
+    def placed(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        return predict(params, batch_stats, place(images, layout.of_rows))
+
+    return placed

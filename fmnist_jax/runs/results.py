@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fmnist_jax.config.schema import Config, TrainConfig
+from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.eval_step import Predict
+from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
@@ -22,14 +24,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class Predictions(NamedTuple):
+    """What a report shows of the test images."""
+
+    logits: np.ndarray
+    """f32[N, 10]."""
+    member_logits: np.ndarray | None
+    """f32[M, N, 10] of each member of a population."""
+
+
 class Scores(NamedTuple):
-    """The final weights on the test images."""
+    """The final weights on the test images; those of a population as an ensemble."""
 
     metrics: metrics.Metrics
     logits: np.ndarray
-    """f32[N, 10]."""
+    """f32[N, 10]; of an ensemble the logarithm of the mean probabilities."""
     labels: np.ndarray
     """i32[N]."""
+    member_logits: np.ndarray | None
+    """f32[M, N, 10] of each member of a population."""
     mirrored_logits: np.ndarray | None
     """f32[N, 10], with mirror images averaged in, where that was asked for."""
     mirrored_val_accuracy: float | None
@@ -40,25 +53,53 @@ def score(
     predict: Predict, weights: Weights, splits: Splits, batch_size: int, *, mirrored_predict: Predict | None = None
 ) -> Scores:
     """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
-    logits, labels = predict_all(predict, weights, splits.test.images, batch_size), splits.test.labels
+    predicted, labels = predict_all(predict, weights, splits.test.images, batch_size), splits.test.labels
+    logits = _of_all(predicted)
     on_device = jnp.asarray(logits), jnp.asarray(labels)
     total = metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device))
+    members = predicted if predicted.ndim > logits.ndim else None
     if mirrored_predict is None:
-        return Scores(total, logits, labels, None, None)
-    of_test = predict_all(mirrored_predict, weights, splits.test.images, batch_size)
+        return Scores(total, logits, labels, members, None, None)
+    of_test = _of_all(predict_all(mirrored_predict, weights, splits.test.images, batch_size))
     held_out = splits.validation
-    of_validation = predict_all(mirrored_predict, weights, held_out.images, batch_size) if len(held_out) else None
-    return Scores(total, logits, labels, of_test, _accuracy(of_validation, held_out.labels))
+    of_validation = (
+        _of_all(predict_all(mirrored_predict, weights, held_out.images, batch_size)) if len(held_out) else None
+    )
+    return Scores(total, logits, labels, members, of_test, _accuracy(of_validation, held_out.labels))
+
+
+def _of_all(logits: np.ndarray) -> np.ndarray:
+    """The logits of the ensemble, where there are those of several members."""
+    return logits if logits.ndim < 3 else np.asarray(mean_log_probabilities(jnp.asarray(logits)))
 
 
 def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
     return float(np.mean(logits.argmax(-1) == labels)) if logits is not None and len(labels) else None
 
 
+def _members(records: Sequence[Mapping[str, Any]], scores: Scores, seed: int) -> dict[str, Any]:
+    """What each member of a population came to, where there is one."""
+    if scores.member_logits is None:
+        return {}
+    assessed = [assess(logits, scores.labels) for logits in scores.member_logits]
+    accuracies = [float(member.accuracy) for member in assessed]
+    validated = (record["members"]["val_accuracy"] for record in reversed(records) if "val_accuracy" in record)
+    described = {
+        "seeds": [seed + member for member in range(len(assessed))],
+        "test_accuracy": accuracies,
+        "test_loss": [float(member.loss) for member in assessed],
+        "calibration_error": [float(member.calibration_error) for member in assessed],
+        "val_accuracy": next(validated, None),
+        "test_accuracy_mean": float(np.mean(accuracies)),
+        "test_accuracy_std": float(np.std(accuracies, ddof=1)),
+    }
+    return {"population": described}
+
+
 def save_predictions(directory: RunDirectory, scores: Scores) -> None:
-    """Writes `predictions.npz`: `logits`, `labels` and any `mirrored_logits`."""
-    mirrored = {} if scores.mirrored_logits is None else {"mirrored_logits": scores.mirrored_logits}
-    directory.save_arrays("predictions.npz", {"logits": scores.logits, "labels": scores.labels, **mirrored})
+    """Writes `predictions.npz`: `logits`, `labels` and any `mirrored_logits` and `member_logits`."""
+    arrays = {name: getattr(scores, name) for name in ("logits", "labels", "mirrored_logits", "member_logits")}
+    directory.save_arrays("predictions.npz", {name: array for name, array in arrays.items() if array is not None})
 
 
 def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequence[str]) -> dict[str, "Figure"]:
@@ -71,7 +112,7 @@ def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequ
 
 
 def write_report(
-    directory: Path, config: Config, step: int, test: Dataset, logits: np.ndarray, *, summary: Mapping[str, Any]
+    directory: Path, config: Config, step: int, test: Dataset, predicted: Predictions, *, summary: Mapping[str, Any]
 ) -> Path:
     """Writes `<directory>/report.html` out of what a run has left there.
 
@@ -80,7 +121,7 @@ def write_report(
       config: of the run.
       step: of the weights.
       test: the test images.
-      logits: f32[N, 10] of them.
+      predicted: of them.
       summary: as in `summary.json`; empty before the end of the run.
 
     Returns:
@@ -99,7 +140,8 @@ def write_report(
         environment=read_json(directory / "environment.json") or {},
         summary=summary,
         test=test,
-        logits=logits,
+        logits=predicted.logits,
+        # member_logits=predicted.member_logits,
     )
     path = directory / "report.html"
     write_text(path, report_page.render(contents))
@@ -110,13 +152,14 @@ def summarize(
     records: Sequence[Mapping[str, Any]],
     state: TrainState,
     scores: Scores,
-    train: TrainConfig,
+    config: Config,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
     """What a run came to, as values that JSON can hold."""
     recalls = np.asarray(metrics.recall_per_class(scores.metrics.confusion))
     result = metrics.summarize(scores.metrics)
-    steps, seconds = int(state.step), records[-1]["elapsed_seconds"]
+    train, members = config.train, config.population.seeds
+    steps, seconds = config.total_steps, records[-1]["elapsed_seconds"]
     return {
         "seed": train.seed,
         "test_accuracy": result.accuracy,
@@ -126,12 +169,13 @@ def summarize(
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
         "val_accuracy_mirrored": scores.mirrored_val_accuracy,
         "weakest_classes": {class_names[i]: float(recalls[i]) for i in np.argsort(recalls)[:3]},
-        "parameters": param_count(state.params),
+        "parameters": param_count(state.params) // members,
         "steps": steps,
         "epochs": train.epochs,
         "train_seconds": seconds,
-        "images_per_second": round(steps * train.batch_size / seconds, 1),
+        "images_per_second": round(members * steps * train.batch_size / seconds, 1),
         "state_digest": state_digest(state),
+        **_members(records, scores, train.seed),
     }
 
 
@@ -141,7 +185,13 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     following = {"demo": "--preset fast", "fast": "--preset standard"}.get(
         summary["preset"], f"--preset {summary['preset']} --train.seed {summary['seed'] + 1}"
     )
-    mirrored = summary["test_accuracy_mirrored"]
+    mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
+    if population is not None:
+        output.say(
+            f"test accuracy of one member {population['test_accuracy_mean']:.2%} ± "
+            f"{100 * population['test_accuracy_std']:.2f} (mean and standard deviation of "
+            f"{len(population['seeds'])}); of their ensemble:"
+        )
     output.say(
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
         f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s"

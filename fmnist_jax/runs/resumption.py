@@ -5,11 +5,16 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from fmnist_jax.config.schema import Config, diff
+import jax
+
+from fmnist_jax.config.record import diff
+from fmnist_jax.config.schema import UNTRAINED, Config
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs import checkpoint, parallel, processes
 from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.leaves import rebuild, snapshot
+from fmnist_jax.runs.parallel import Layout
 from fmnist_jax.system import output
 
 
@@ -29,7 +34,8 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     # How many images there are is recorded once they have been counted.
     total = data.total or before.total
     data_config = replace(data, dir=before.dir, raw_dir=before.raw_dir, file=before.file, total=total)
-    changed = diff(started, replace(config, preset=started.preset, data=data_config, run=started.run))
+    untrained = {section: getattr(started, section) for section in UNTRAINED}
+    changed = diff(started, replace(config, preset=started.preset, data=data_config, **untrained))
     if changed:
         raise CheckpointError(
             f"{directory.path} holds a run of another configuration ({'; '.join(changed)}): "
@@ -60,18 +66,30 @@ def warn_of_damage(directory: RunDirectory, saves: Iterable[int]) -> None:
         )
 
 
-def restore_latest(directory: Path, state: TrainState, total_steps: int, dataset_digest: str) -> TrainState:
+def restore_latest(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
     """Restores the newest checkpoint in a directory, or returns the state as it is if there is none.
 
+    The first process alone reads it; the others are given its bytes.
+
+    Args:
+      directory: of the checkpoints.
+      state: what a run begins with.
+      layout: of the state.
+      total_steps: of the run.
+
     Raises:
-      CheckpointError: it belongs to other data, another model or another optimiser.
+      CheckpointError: it belongs to another model or another optimiser.
     """
-    saved = checkpoint.steps(directory)
-    if not saved:
+    like = jax.eval_shape(lambda: state)
+    latest = processes.first_alone(lambda: checkpoint.steps(directory)[-1:])
+    if not latest:
         return state
-    refuse_other_data(directory, saved[-1], dataset_digest)
-    output.say(f"going on from step {saved[-1]} of {total_steps}")
-    return checkpoint.restore(directory, saved[-1], like=state)
+    output.say(f"going on from step {latest[0]} of {total_steps}")
+    restored = processes.together(
+        lambda: checkpoint.restore(directory, latest[0], like) if processes.is_first() else None
+    )
+    saved = processes.hand_on(None if restored is None else snapshot(restored))
+    return parallel.place(rebuild(saved, like), layout.of_members)
 
 
 def refuse_other_data(directory: Path, step: int, dataset_digest: str) -> None:

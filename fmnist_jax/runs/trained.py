@@ -2,6 +2,7 @@
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -9,15 +10,16 @@ import jax
 import numpy as np
 
 from fmnist_jax.config import paths
-from fmnist_jax.config.schema import Config
+from fmnist_jax.config.schema import Config, PopulationConfig
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data import dataset
 from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
-from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.functional.state import Weights
+from fmnist_jax.functional.population import make_ensemble_predict, members_map
+from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.runs import checkpoint, dataset_record
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import compilation
@@ -32,7 +34,7 @@ class Trained(NamedTuple):
     config: Config
     model: Model
     weights: Weights
-    """The average of the weights where the run keeps one."""
+    """The average of the weights where the run keeps one; those of a population have an axis of members first."""
     step: int
     """Training steps behind the weights."""
     image_shape: tuple[int, int, int]
@@ -49,6 +51,22 @@ class Trained(NamedTuple):
         """The running statistics of the normalisations."""
         return self.weights.batch_stats
 
+    @property
+    def members(self) -> int:
+        """How many models there are, of which `predict` asks all."""
+        return self.config.population.seeds
+
+    def member(self, number: int) -> "Trained":
+        """One member of a population, as the same run alone would have come to it."""
+        if self.members == 1:
+            return self
+        config = replace(
+            self.config,
+            population=PopulationConfig(),
+            train=replace(self.config.train, seed=self.config.train.seed + number),
+        )
+        return self._replace(config=config, weights=jax.tree.map(lambda leaf: leaf[number], self.weights))
+
     def predict(self, images: np.ndarray, *, tta: TestTimeAugmentation = "none") -> np.ndarray:
         """Predicts images in batches; compiles at the first call with a model.
 
@@ -57,7 +75,7 @@ class Trained(NamedTuple):
           tta: `mirror` averages the logits of each image and its mirror image.
 
         Returns:
-          Logits f32[N, number of classes].
+          Logits f32[N, number of classes]; those of a population are the logarithm of its members' mean probabilities.
 
         Raises:
           DataError: the images are of another shape or type.
@@ -68,7 +86,7 @@ class Trained(NamedTuple):
                 f"images are {list(np.shape(images))}: expected [N, {', '.join(map(str, self.image_shape))}]"
             )
         batch_size = min(self.config.train.eval_batch_size, max(len(images), 1))
-        return predict_all(_compiled(self.model, tta), self.weights, images, batch_size)
+        return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
 
 def load_trained(run: str | os.PathLike[str], which: str = "latest") -> Trained:
@@ -88,13 +106,20 @@ def load_trained(run: str | os.PathLike[str], which: str = "latest") -> Trained:
     step = choose(run / "checkpoints", which)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
-    like = jax.eval_shape(recipe.init, jax.random.key(0))
+    like = abstract_run_state(recipe, config.population.seeds)
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
     return Trained(config, recipe.model, weights_to_score(state), step, *record)
+
+
+def abstract_run_state(recipe: Recipe, members: int) -> TrainState:
+    """Describes the state of a run by shapes and dtypes, with an axis of members first if there are several."""
+    if members == 1:
+        return jax.eval_shape(recipe.init, jax.random.key(0))
+    return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(jax.random.key(0), members)))
 
 
 def choose(directory: Path, which: str) -> int:
@@ -133,15 +158,22 @@ def _best(directory: Path, steps: list[int]) -> int:
 
 
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Calls `predict` on images u8[N, H, W, C] in batches, the last one filled up; returns N rows of what it does."""
+    """Calls `predict` on images u8[N, H, W, C] in batches, the last one filled up.
+
+    Returns:
+      N rows of what it does, [N, K] or, if it predicts for each of M members, [M, N, K].
+    """
     # Without an image, a batch of padding says how long a row is.
     shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
     batches = dataset.padded_batches(dataset.Dataset(shown, np.zeros(len(shown), np.int32)), batch_size)
-    return np.concatenate([np.asarray(predict(*weights, batch.images)) for batch in batches])[: len(images)]
+    rows = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    return np.concatenate(rows, axis=-2)[..., : len(images), :]
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: Model, tta: TestTimeAugmentation) -> Predict:
+def _compiled(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
     plain = make_predict(model)
     chosen = make_mirrored_predict(plain) if tta == "mirror" else plain
+    if members > 1:
+        chosen = make_ensemble_predict(chosen, members_map(jax.default_backend()))
     return jax.jit(chosen, compiler_options=compilation.compiler_options("evaluation"))

@@ -1,13 +1,17 @@
 """The start of JAX: imported, on the platform that it is told, with a device."""
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 from fmnist_jax.errors import FmnistError
 
 
-def start() -> None:
+def start(join: Callable[[], None] = lambda: None) -> None:
     """Imports JAX and has it find its devices.
+
+    Args:
+      join: makes this process one of several, which has to happen between the two.
 
     Raises:
       FmnistError: it cannot, because of the machine or of what the environment asks for; the message has JAX's reason.
@@ -15,8 +19,9 @@ def start() -> None:
     try:
         import jax  # here, because it fails of what the environment says
 
+        join()
         jax.devices()
-    except ImportError:
+    except (ImportError, FmnistError):
         raise
     except Exception as error:  # of many types, an AssertionError without a word among them
         raise FmnistError(f"JAX cannot start ({_reason(error)}): {_remedy(error)}") from error

@@ -17,7 +17,8 @@ from PIL import Image
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, diff, to_dict
+from fmnist_jax.config.record import diff, to_dict
+from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import scores
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION

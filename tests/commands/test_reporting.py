@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.commands import reporting
-from fmnist_jax.config.schema import from_dict
+from fmnist_jax.config.record import from_dict
 from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import FmnistError
 

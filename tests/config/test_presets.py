@@ -5,7 +5,8 @@ import pytest
 
 from fmnist_jax import make_model, param_count
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, DataConfig, from_dict, to_dict
+from fmnist_jax.config.record import from_dict, to_dict
+from fmnist_jax.config.schema import Config, DataConfig
 from fmnist_jax.config.validation import validate
 
 

@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings, strategies as st
 
 from fmnist_jax.config import schema as config_module
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, DataConfig, RunConfig, TrainConfig, diff, from_dict, to_dict
+from fmnist_jax.config.record import diff, from_dict, to_dict
+from fmnist_jax.config.schema import Config, DataConfig, RunConfig, TrainConfig
 from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 

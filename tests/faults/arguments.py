@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import to_dict
+from fmnist_jax.config.record import to_dict
 from tests.faults.invocations import Case
 
 _FILES = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import to_dict
+from fmnist_jax.config.record import to_dict
 from tests.data.test_idx import write
 from tests.faults.invocations import Case
 

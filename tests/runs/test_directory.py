@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import to_dict
+from fmnist_jax.config.record import to_dict
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.views import scores

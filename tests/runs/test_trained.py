@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig, to_dict
+from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.recipe import make_recipe

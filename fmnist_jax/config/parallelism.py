@@ -1,0 +1,77 @@
+"""What makes it impossible to spread a run over devices and processes."""
+
+from collections.abc import Iterator
+
+from fmnist_jax.config.schema import Config, ParallelConfig
+
+
+def problems(config: Config) -> Iterator[str]:
+    """Yields what can be known before the devices are."""
+    yield from _process_problems(config.parallel)
+    yield from _member_problems(config)
+    if isinstance(config.parallel.devices, int):
+        yield from sharing_problems(config, config.parallel.devices)
+
+
+def _process_problems(parallel: ParallelConfig) -> Iterator[str]:
+    given = [
+        f"--parallel.{name} {value}"
+        for name, value, unset in (
+            ("coordinator", parallel.coordinator, None),
+            ("processes", parallel.processes, 0),
+            ("process-id", parallel.process_id, -1),
+        )
+        if value != unset
+    ]
+    if given and not parallel.distributed:
+        yield f"{' and '.join(given)} is of one of several processes: add --parallel.distributed, or leave it out"
+        return
+    if given and len(given) < 3:
+        yield (
+            f"of several processes only {' and '.join(given)} is given: give --parallel.coordinator, "
+            f"--parallel.processes and --parallel.process-id, or none of them where the cluster says them"
+        )
+    elif given and parallel.process_id >= parallel.processes:
+        yield (
+            f"--parallel.process-id is {parallel.process_id}, but there are {parallel.processes} processes: "
+            f"choose a value in [0, {parallel.processes - 1}]"
+        )
+    if parallel.coordinator is not None and not _is_address(parallel.coordinator):
+        yield f"--parallel.coordinator is {parallel.coordinator!r}: give the first process's host:port"
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
+
+
+def _member_problems(config: Config) -> Iterator[str]:
+    last = config.train.seed + config.population.seeds - 1
+    if last >= 2**32:
+        yield (
+            f"--train.seed is {config.train.seed} and --population.seeds {config.population.seeds}, which makes {last} "
+            f"the last seed: choose values with a sum of at most {2**32}"
+        )
+    if config.parallel.axis == "member" and config.population.seeds == 1:
+        yield "--parallel.axis is member, but --population.seeds is 1: choose data, or several members"
+
+
+def sharing_problems(config: Config, devices: int) -> Iterator[str]:
+    """What devices cannot share evenly: the images of a batch, or the members of a population.
+
+    Args:
+      config: of the run.
+      devices: how many there are to be used.
+    """
+    if config.parallel.axis == "member":
+        flag, whole = "--population.seeds", config.population.seeds
+    else:
+        flag, whole = "--train.batch-size", config.train.batch_size
+    if whole % devices:
+        below = whole // devices * devices
+        nearest = " or ".join(str(size) for size in (below, below + devices) if size)
+        fitting = max(number for number in range(1, devices) if whole % number == 0)
+        yield (
+            f"{flag} is {whole}, which {devices} devices cannot share evenly: choose {nearest}, "
+            f"or --parallel.devices {fitting}"
+        )

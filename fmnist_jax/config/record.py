@@ -1,0 +1,65 @@
+"""A configuration as values that JSON can hold, and back; and what differs between two."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config
+from fmnist_jax.errors import ConfigError
+
+_ADDED: Mapping[str, frozenset[str]] = {"data": frozenset({"file", "total"})}
+"""Fields that runs of earlier versions have not recorded, by section."""
+
+_ADDED_SECTIONS = frozenset({"population", "parallel"})
+"""Sections that runs of earlier versions have not recorded."""
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Converts a configuration to values that JSON can hold."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Inverts `to_dict`.
+
+    Raises:
+      ConfigError: a section or field that this version does not know, or one that is missing. In a section that changes
+        nothing in what is trained, a missing field takes its default; so does what earlier versions had not.
+    """
+    if not isinstance(values, Mapping) or {*values, *_ADDED_SECTIONS} != {"preset", *SECTIONS}:
+        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
+        raise ConfigError(f"the configuration has other sections than this version: {sections}")
+    built: dict[str, Any] = {"preset": values["preset"]}
+    for section, kind in SECTIONS.items():
+        if section not in values:
+            continue
+        if not isinstance(values[section], Mapping):
+            raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
+        given = dict(values[section])
+        known = {item.name for item in dataclasses.fields(kind)}
+        required = set() if section in UNTRAINED else known - _ADDED.get(section, frozenset())
+        if others := sorted((given.keys() - known) | (required - given.keys())):
+            names = ", ".join(others)
+            raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
+        built[section] = kind(**given)
+    return Config(**built)
+
+
+def diff(old: Config, new: Config) -> list[str]:
+    """Lists the fields that differ, each as `section.field: old -> new`."""
+    before, after = to_dict(old), to_dict(new)
+    lines = [] if old.preset == new.preset else [f"preset: {old.preset} -> {new.preset}"]
+    for section in SECTIONS:
+        for name, value in before[section].items():
+            if value != after[section][name]:
+                lines.append(f"{section}.{name}: {value} -> {after[section][name]}")
+    return lines

@@ -1,0 +1,108 @@
+"""The same step over many devices: each takes its rows of every batch, and all take the same step.
+
+A mesh of one axis, `data`, is mapped by `jax.shard_map`: state and data set lie on every device, which draws the whole
+order of the images but gathers its own rows alone; statistics, loss and gradients are of the whole batch, because the
+layers and the objective sum over the axes that the batch differs along (`functional.sharding`). The step knows nothing
+of it. Draws are the same bits on any number of devices; sums are, to rounding.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
+
+from fmnist_jax.functional.descent import TrainStep
+from fmnist_jax.functional.eval_step import EvalStep, Predict
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.train_step import Sample, TrainChunk, make_train_chunk, sample_batch
+
+DATA_AXIS = "data"
+"""The axis of the mesh that the rows of a batch are spread along."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_EVERYWHERE, _ROWS = PartitionSpec(), PartitionSpec(DATA_AXIS)
+
+
+def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> Function:
+    """Maps a function over the shards of its arguments by `jax.shard_map`; on one device it stays as it is.
+
+    Args:
+      function: of arrays, as each device is to compute it.
+      mesh: of the devices.
+      in_specs: how each argument lies.
+      out_specs: how the results lie.
+    """
+    if mesh.size == 1:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+
+
+def sample_own_rows(sample: Sample, axis: str) -> Sample:
+    """Makes a `sample` that gathers, on each shard of an axis, its rows of the batch alone.
+
+    Batches follow one another without a gap, so the s-th of N parts of batch t is batch t N + s of a size N times less.
+
+    Args:
+      sample: gathers the examples of `step * batch_size` and after, as `sample_batch` does.
+      axis: of the `jax.shard_map` that it is called in; the batch size is that of all shards.
+    """
+
+    def sample_rows(data: Batch, key: Array, step: Array, batch_size: int) -> Batch:
+        shards = lax.axis_size(axis)
+        return sample(data, key, step * shards + lax.axis_index(axis), batch_size // shards)
+
+    return sample_rows
+
+
+def make_parallel_chunk(
+    step_fn: TrainStep, batch_size: int, max_steps: int, mesh: Mesh, *, sample: Sample = sample_batch
+) -> TrainChunk:
+    """Makes many steps in one compiled loop, each on a batch that is spread over the devices of a mesh.
+
+    Args:
+      step_fn: what `make_train_step` returns.
+      batch_size: B of all devices together.
+      max_steps: the longest chunk, in steps.
+      mesh: of one axis, `data`.
+      sample: gathers the examples of a batch, as for `sample_own_rows`.
+
+    Returns:
+      `chunk(state, data, num_steps) -> (state, metrics)`, as `make_train_chunk` does, with every argument and result on
+      every device.
+
+    Raises:
+      ValueError: the devices cannot share the batch evenly.
+    """
+    if batch_size % mesh.size:
+        raise ValueError(f"batch_size is {batch_size}: expected a multiple of the {mesh.size} devices")
+    own = sample if mesh.size == 1 else sample_own_rows(sample, DATA_AXIS)
+    chunk = make_train_chunk(step_fn, batch_size, max_steps, sample=own)
+    return over_mesh(chunk, mesh, (_EVERYWHERE, _EVERYWHERE, _EVERYWHERE), _EVERYWHERE)
+
+
+def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:
+    """Makes an evaluation step whose batch is spread over the devices of a mesh, and whose sums are on each of them.
+
+    Args:
+      eval_step: what `make_eval_step` returns.
+      mesh: of one axis, `data`, whose size divides the rows of a batch.
+    """
+
+    def own_rows(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+        return lax.psum(eval_step(params, batch_stats, batch), DATA_AXIS)
+
+    return over_mesh(own_rows if mesh.size > 1 else eval_step, mesh, (_EVERYWHERE, _EVERYWHERE, _ROWS), _EVERYWHERE)
+
+
+def make_parallel_predict(predict: Predict, mesh: Mesh) -> Predict:
+    """Makes a prediction whose images, and then its rows, are spread over the devices of a mesh.
+
+    Args:
+      predict: what `make_predict` returns.
+      mesh: of one axis, `data`, whose size divides the number of images.
+    """
+    return over_mesh(predict, mesh, (_EVERYWHERE, _EVERYWHERE, _ROWS), _ROWS)

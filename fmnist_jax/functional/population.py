@@ -1,0 +1,184 @@
+"""Many models trained as one program: members that differ in their seed, and in any number of the configuration.
+
+Nothing here knows what a step does: the functions of one model are mapped over an axis of members before all others.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from fmnist_jax.config.schema import SECTIONS, Config
+from fmnist_jax.errors import ConfigError
+from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
+from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape
+from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Map = Callable[..., Callable[..., Any]]
+"""`map(function, in_axes) -> function` of arrays with an axis of members: `jax.vmap`, or `in_turn`."""
+
+
+def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
+    """`jax.vmap` that computes one member after another, each as it is computed alone: the same bits.
+
+    Args:
+      function: of one member.
+      in_axes: of each argument, 0 where it has an axis of members before all others, None where all share it.
+    """
+
+    def mapped(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        own = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
+
+        def one(own: list[Any]) -> Any:
+            left = iter(own)
+            return function(*(arg if axis is None else next(left) for arg, axis in zip(args, axes, strict=True)))
+
+        return lax.map(one, own)
+
+    return mapped
+
+
+def members_map(platform: str) -> Map:
+    """How members are mapped fastest: side by side, but on a CPU, which one member keeps busy, in turn.
+
+    Args:
+      platform: as `jax.default_backend()` names it.
+    """
+    return in_turn if platform == "cpu" else jax.vmap
+
+
+def make_ensemble_predict(predict: Predict, over_members: Map) -> Predict:
+    """Makes a `predict` out of the weights of many members: the logarithm of the mean of their probabilities.
+
+    That is a deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474). The logarithm serves as logits, whose
+    softmax is the mean itself.
+
+    Args:
+      predict: of one member.
+      over_members: `members_map` of the platform.
+
+    Returns:
+      `predict(params [M, ...], batch_stats [M, ...], images [B, H, W, C]) -> f32[B, K]`.
+    """
+
+    def ensemble_predict(params: Params, batch_stats: BatchStats, images: Any) -> Array:
+        return mean_log_probabilities(over_members(predict, (0, 0, None))(params, batch_stats, images))
+
+    return ensemble_predict
+
+
+def mean_log_probabilities(logits: Array) -> Array:
+    """The logarithm of the mean over members of their probabilities.
+
+    Args:
+      logits: f32[M, B, K].
+
+    Returns:
+      f32[B, K].
+    """
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(jnp.float32(len(logits)))
+
+
+class Population(NamedTuple):
+    """Functions of states, weights and metrics that have an axis of M members before all others."""
+
+    init: Callable[[Array], TrainState]
+    """`keys [M] -> states`, before the first step."""
+    step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
+    """`(states, batch) -> (states, metrics)`, all members on the same batch."""
+    chunk: TrainChunk
+    """`(states, data, num_steps) -> (states, metrics)`, each member on batches of its own."""
+    eval_step: EvalStep
+    """`(params, batch_stats, batch) -> metrics` of each member."""
+    predict: Predict
+    """`(params, batch_stats, images) -> f32[M, B, K]`."""
+    ensemble_predict: Predict
+    """`(params, batch_stats, images) -> f32[B, K]`, the logarithm of the members' mean probabilities."""
+
+
+def make_population(
+    config: Config,
+    varied: Mapping[str, Array] | None = None,
+    *,
+    over_members: Map = jax.vmap,
+    max_steps: int = 100,
+    image_shape: Shape = IMAGE_SHAPE,
+    num_classes: int = NUM_CLASSES,
+) -> Population:
+    """Makes the parts of a training of many members as one program.
+
+    A member equals the same run alone: bit for bit where `over_members` is `in_turn` and only seeds differ, else to
+    rounding. A number that is varied is on for every member, a 0 included, which then changes nothing.
+
+    Args:
+      config: what the members have in common.
+      varied: numbers of the configuration, such as `{"optim.peak_lr": f32[M]}`, one for each member.
+      over_members: `members_map` of the platform.
+      max_steps: the longest chunk.
+      image_shape: as for `make_recipe`.
+      num_classes: as for `make_recipe`.
+
+    Raises:
+      ConfigError: a field is not one of floating numbers, or the fields have different numbers of members.
+    """
+    values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
+    _check_varied(values)
+
+    def recipe(own: Mapping[str, Array]) -> Recipe:
+        return make_recipe(_with_values(config, own), image_shape=image_shape, num_classes=num_classes)
+
+    def chunk(own: Mapping[str, Array], state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
+        parts = recipe(own)
+        one = make_train_chunk(parts.step, config.train.batch_size, max_steps, sample=parts.sample)
+        return one(state, data, num_steps)
+
+    def of_members(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+        """Maps a function whose first argument is what a member has of its own."""
+        mapped = over_members(function, (0 if values else None, *in_axes))
+        return lambda *args: mapped(values, *args)
+
+    predict = make_predict(recipe({name: value[0] for name, value in values.items()}).model)
+    return Population(
+        init=of_members(lambda own, key: recipe(own).init(key), (0,)),
+        step=of_members(lambda own, state, batch: recipe(own).step(state, batch), (0, None)),
+        chunk=of_members(chunk, (0, None, None)),
+        eval_step=over_members(make_eval_step(predict), (0, 0, None)),
+        predict=over_members(predict, (0, 0, None)),
+        ensemble_predict=make_ensemble_predict(predict, over_members),
+    )
+
+
+def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """The configuration with other values, each by the name of its section and field."""
+    for name, value in values.items():
+        section, _, field = name.partition(".")
+        config = replace(config, **{section: replace(getattr(config, section), **{field: value})})
+    return config
+
+
+def _check_varied(values: Mapping[str, Array]) -> None:
+    floats = [
+        f"{section}.{field.name}"
+        for section, kind in SECTIONS.items()
+        for field in dataclasses.fields(kind)
+        if getattr(field.type, "__origin__", None) is float
+    ]
+    for name, value in values.items():
+        if name not in floats:
+            raise ConfigError(f"{name!r} cannot be varied: choose one of {', '.join(floats)}")
+        if value.ndim != 1:
+            raise ConfigError(f"{name} is {list(value.shape)}: expected one number for each member")
+    if len({len(value) for value in values.values()}) > 1:
+        sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
+        raise ConfigError(f"the numbers of members differ ({sizes}): give each field as many values")

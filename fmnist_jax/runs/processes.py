@@ -1,0 +1,215 @@
+"""Several processes of one run: who they are, what they decide together, and that none outlives the others.
+
+All of them take part in every compiled program; the first one alone locks, prints and writes. Decisions and refusals
+are exchanged before anything is compiled for training. An error that one process alone has met ends it at once, because
+JAX's orderly shutdown would wait for processes that wait for it.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from fmnist_jax.config.schema import ParallelConfig
+from fmnist_jax.errors import FmnistError
+from fmnist_jax.runs.leaves import Snapshot
+from fmnist_jax.system import output
+from fmnist_jax.system.heartbeat import Heartbeat
+
+T = TypeVar("T")
+
+_PATIENCE = 2  # times the heartbeat, after which JAX itself would end a process, with an abort and a stack trace
+_ARRIVAL = 10  # times the heartbeat, within which all processes must have started
+
+_NAMING = 2.0  # seconds
+
+_leaving = threading.Lock()
+
+
+class PeerError(FmnistError):
+    """Another process of the run has met an error that ends them all."""
+
+    agreed = True
+
+    def __init__(self, label: str, message: str, exit_code: int) -> None:
+        """Takes over what the error says of itself."""
+        super().__init__(message)
+        self.label, self.exit_code = label, exit_code
+
+
+def join(parallel: ParallelConfig) -> None:
+    """Makes this process one of those of the run, if there are several; before JAX looks for devices.
+
+    Raises:
+      FmnistError: the others cannot be found.
+    """
+    if not parallel.distributed or jax.distributed.is_initialized():
+        return
+    # JAX's own notifier of preemption would take SIGTERM, which a run listens to itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            parallel.coordinator,
+            parallel.processes or None,
+            None if parallel.process_id < 0 else parallel.process_id,
+            heartbeat_timeout_seconds=_PATIENCE * parallel.heartbeat,
+            initialization_timeout=_ARRIVAL * parallel.heartbeat,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise FmnistError(
+            f"the processes of the run cannot be joined ({' '.join(str(error).split())[:300]}): start all of them with "
+            f"the same --parallel.coordinator and --parallel.processes, each with a --parallel.process-id of its own"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that locks, prints and writes: the only one, or the first of several."""
+    return jax.process_index() == 0
+
+
+@contextmanager
+def bound(parallel: ParallelConfig) -> Iterator[None]:
+    """Binds the processes of a run together: an end that has not been agreed upon is the end of all of them.
+
+    Around what one process does alone this does nothing.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    if not is_first():
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
+    heartbeat = _watch_others(parallel.heartbeat)
+    try:
+        yield
+    except Exception as error:
+        if not (isinstance(error, FmnistError) and error.agreed):
+            _leave(error, heartbeat)
+        raise
+    finally:
+        heartbeat.say_goodbye()
+
+
+def _watch_others(seconds: float) -> Heartbeat:
+    heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}; start all processes again to go on", 2))
+    port = heartbeat.listen() if is_first() else 0
+    host = socket.gethostbyname(socket.gethostname()) if is_first() else ""
+    address = exchange([host, port])[0]
+
+    def meet() -> None:
+        if is_first():
+            heartbeat.accept(jax.process_count() - 1)
+        else:
+            heartbeat.connect(str(address[0]), int(address[1]), jax.process_index())
+
+    try:
+        meet()
+    except OSError as error:
+        output.warn(
+            f"warning: process {jax.process_index()} cannot watch the others ({error}): one that falls silent will be "
+            f"noticed by JAX, in {_PATIENCE * seconds:g} s"
+        )
+    return heartbeat
+
+
+def _leave(error: Exception, heartbeat: Heartbeat) -> None:
+    """Ends the process with what an error says, which the others are told."""
+    if isinstance(error, FmnistError):
+        line, code = f"{error.label}: {error}", error.exit_code
+    elif isinstance(error, jax.errors.JaxRuntimeError):
+        time.sleep(_NAMING)  # in which the heartbeat may end this process with the other one's name
+        line, code = f"error: another process has gone ({' '.join(str(error).split())[:200]})", 2
+    else:
+        traceback.print_exception(error)
+        line, code = f"error: {type(error).__name__}: {error}", 1
+    heartbeat.say_goodbye(line.partition(": ")[2])
+    _end(line, code)
+
+
+def _end(line: str, code: int) -> None:
+    """Ends the process with a line on standard error: the first that has one to say ends it."""
+    _leaving.acquire()
+    output.warn(line)
+    os._exit(code)
+
+
+def exchange(value: Any) -> list[Any]:
+    """Gives every process the JSON values of all of them, in their order; all have to call this."""
+    if jax.process_count() == 1:
+        return [value]
+    text = json.dumps(value).encode()
+    size = int(np.max(multihost_utils.process_allgather(np.int32(len(text)))))
+    texts = multihost_utils.process_allgather(np.frombuffer(text.ljust(size), np.uint8))
+    return [json.loads(bytes(row)) for row in np.asarray(texts)]
+
+
+def together(work: Callable[[], T]) -> T:
+    """Does work on every process; what the user can mend of one of them ends all of them.
+
+    Raises:
+      FmnistError: that of this process.
+      PeerError: that of another one.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, problem = _attempted(work)
+    problems = exchange(None if problem is None else _described(problem))
+    if problem is not None:
+        problem.agreed = True
+        raise problem
+    for number, found in enumerate(problems):
+        if found is not None:
+            raise PeerError(found["label"], f"process {number}: {found['message']}", found["exit_code"])
+    return result  # type: ignore[return-value]  # there is one where there is no problem
+
+
+def first_alone(work: Callable[[], T]) -> T:
+    """Does work on the first process alone, and tells all of them the JSON value that comes of it.
+
+    Raises:
+      FmnistError: of the first process.
+      PeerError: the same, on another one.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result = together(lambda: work() if is_first() else None)
+    return exchange(result)[0]
+
+
+def hand_on(saved: Snapshot | None) -> Snapshot:
+    """Gives every process the arrays of the first one, bit for bit; the others have None to give."""
+    if jax.process_count() == 1:
+        assert saved is not None
+        return saved
+    described = saved and [{name: (leaf.dtype.name, leaf.shape) for name, leaf in saved.leaves.items()}, saved.keys]
+    shapes, keys = exchange(described)[0]
+    like = {name: np.empty(shape, dtype) for name, (dtype, shape) in shapes.items()}
+    # As bytes, because the broadcast is a sum, which makes a 0 of a -0.
+    sent = {name: np.frombuffer((saved.leaves if saved else like)[name].tobytes(), np.uint8) for name in like}
+    received = multihost_utils.broadcast_one_to_all(sent)
+    leaves = {
+        name: np.frombuffer(np.asarray(received[name]).tobytes(), leaf.dtype).reshape(leaf.shape)
+        for name, leaf in like.items()
+    }
+    return Snapshot(leaves, keys)
+
+
+def _attempted(work: Callable[[], T]) -> tuple[T | None, FmnistError | None]:
+    try:
+        return work(), None
+    except FmnistError as error:
+        return None, error
+
+
+def _described(error: FmnistError) -> Mapping[str, Any]:
+    return {"label": error.label, "message": str(error), "exit_code": error.exit_code}

@@ -1,0 +1,135 @@
+"""The training loop: compiled chunks, one after another, and at their ends logging, evaluation and saving."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from fmnist_jax.config.schema import Config
+from fmnist_jax.data.dataset import Splits, padded_batches
+from fmnist_jax.functional import metrics
+from fmnist_jax.functional.averaging import weights_to_score
+from fmnist_jax.functional.eval_step import evaluate_batches
+from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.recipe import Recipe
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs import checkpoint, display, interruption, parallel, processes, tensorboard_log
+from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.metrics_log import MetricsLog
+from fmnist_jax.runs.program import Program
+from fmnist_jax.runs.stops import Stop, stops
+from fmnist_jax.runs.voting import Vote
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one start of a run has at hand, besides the state."""
+
+    config: Config
+    splits: Splits
+    train_data: Batch
+    """All training images, on each device."""
+    directory: RunDirectory
+    recipe: Recipe
+    layout: parallel.Layout
+    requests: interruption.Requests
+
+
+def planned_stops(config: Config, start: int) -> Iterator[Stop]:
+    """Where the chunks of a run end, from a step on."""
+    train, run = config.train, config.run
+    scored = range(train.eval_every, train.epochs + 1, train.eval_every)
+    return stops(
+        start,
+        config.total_steps,
+        [config.steps(epoch) for epoch in scored],
+        log_every=run.log_every,
+        save_every=run.checkpoint_every,
+    )
+
+
+def steps_taken(state: TrainState, layout: parallel.Layout) -> int:
+    """The steps that a model, or each member of a population, has taken."""
+    return int(np.max(jax.device_get(parallel.gathered(state.step, layout))))
+
+
+def train(
+    session: Session,
+    program: Program,
+    state: TrainState,
+    writer: checkpoint.Writer | None,
+    origin: Mapping[str, Any],
+) -> TrainState:
+    """Runs the chunks; logs, evaluates and saves at their ends.
+
+    Args:
+      session: of the run.
+      program: compiled.
+      state: where to begin.
+      writer: of checkpoints, on the first process; None on the others, which log nothing either.
+      origin: JSON values that say where the state comes from, kept with each checkpoint.
+
+    Raises:
+      InterruptionError: a signal asked the run to stop, and the state has been saved.
+    """
+    config, layout = session.config, session.layout
+    step = steps_taken(state, layout)
+    vote = Vote(layout, session.requests)
+    # What crosses between host and device in the loop does so by name (device_put, device_get), or not at all.
+    with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
+        for stop in planned_stops(config, step):
+            state, rows = program.chunk(state, session.train_data, np.int32(stop.step - step))
+            # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
+            log.dispatched(step, stop.step, rows)
+            step = stop.step
+            received = vote.answer()
+            if not stop.save and not received:
+                continue
+            log.flush()
+            accuracy = checkpoint.UNSCORED
+            if stop.evaluate and len(session.splits.validation):
+                results = _validate(session, program, state)
+                log.evaluated(step, results)
+                accuracy = float(np.mean([result.accuracy for result in results]))
+            whole = parallel.gathered(state, layout)
+            checkpoint.check_finite(replace(whole, opt_state=()), step)  # which may start at infinity
+            if writer is not None:
+                writer.save(whole, accuracy, step=step, origin=origin)
+            if received:
+                if writer is not None:
+                    writer.wait()
+                processes.together(lambda: None)  # the others wait until it is on the disk
+                raise interruption.InterruptionError(
+                    received,
+                    f"{received.name} at step {step} of {config.total_steps}, which is saved; "
+                    f"go on with: python -m fmnist_jax.train --run.dir {config.run.dir}",
+                )
+    return state
+
+
+@contextmanager
+def _log(session: Session, program: Program, step: int, writer: checkpoint.Writer | None) -> Iterator[MetricsLog]:
+    """Opens what the metrics lines are written to and shown on, from a step on."""
+    config = session.config
+    epochs_per_step = config.train.batch_size / len(session.splits.train)
+    if writer is None:
+        yield MetricsLog(None, display.Unseen(), program.learning_rates, epochs_per_step, step)
+        return
+    with display.display(config.run.progress, config.total_steps, step) as screen:
+        if not config.run.tensorboard:
+            yield MetricsLog(session.directory, screen, program.learning_rates, epochs_per_step, step)
+            return
+        with tensorboard_log.beside(screen, session.directory.path, step) as both:
+            yield MetricsLog(session.directory, both, program.learning_rates, epochs_per_step, step)
+
+
+def _validate(session: Session, program: Program, state: TrainState) -> list[metrics.Summary]:
+    """Evaluates every member on the validation images."""
+    layout = session.layout
+    batches = padded_batches(session.splits.validation, layout.filled_up(session.config.train.eval_batch_size))
+    placed = (parallel.place(batch, layout.of_rows) for batch in batches)
+    total = jax.device_get(evaluate_batches(program.eval_step, *weights_to_score(state), placed))
+    return metrics.summarize_members(total)
