@@ -27,6 +27,13 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
     )
 
 
+def varying_like(shape: jax.ShapeDtypeStruct, x: Array) -> Array:
+    """An array as one that may differ along the axes that a result of `jax.eval_shape` differs along."""
+    of_shape = shape.manual_axis_type
+    axes = () if of_shape is None else tuple(sorted(of_shape.varying - varying(x)))
+    return lax.pcast(x, axes, to="varying") if axes else x
+
+
 def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
     """The axes of a `shard_map` over which one batch is spread: along them the batch differs, and the weights do not.
 

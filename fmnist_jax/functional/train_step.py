@@ -15,6 +15,7 @@ from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cros
 from fmnist_jax.functional.mixing import Mix, unmixed
 from fmnist_jax.functional.objective import Batch, make_objective
 from fmnist_jax.functional.sampling import batch_epochs, batch_indices
+from fmnist_jax.functional.sharding import varying_like
 from fmnist_jax.functional.state import TrainState
 
 TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
@@ -105,7 +106,7 @@ def make_train_chunk(
             return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
 
         shapes = jax.eval_shape(take_step, state)[1]
-        rows = jax.tree.map(lambda leaf: jnp.zeros((max_steps, *leaf.shape), leaf.dtype), shapes)
+        rows = jax.tree.map(lambda leaf: varying_like(leaf, jnp.zeros((max_steps, *leaf.shape), leaf.dtype)), shapes)
         return lax.fori_loop(0, num_steps, body, (state, rows))
 
     return chunk

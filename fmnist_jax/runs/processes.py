@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs.leaves import Snapshot
-from fmnist_jax.system import output
+from fmnist_jax.system import native_output, output
 from fmnist_jax.system.heartbeat import Heartbeat
 
 T = TypeVar("T")
@@ -33,6 +33,10 @@ _PATIENCE = 2  # times the heartbeat, after which JAX itself would end a process
 _ARRIVAL = 10  # times the heartbeat, within which all processes must have started
 
 _NAMING = 2.0  # seconds
+_TELLING = 1.0  # seconds in which the others can say why they end, before they find this one gone
+_GO_ON = ": start all processes again with the same --run.dir to go on"
+_OF_PEERS = ("UNKNOWN", "UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL")  # what collectives fail with
+_SEE = ", says JAX ({}): start all processes again with the same --run.dir to go on"
 
 _leaving = threading.Lock()
 
@@ -87,6 +91,8 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
     if jax.process_count() == 1:
         yield
         return
+    printed = native_output.set_aside(f"fmnist_jax-process-{jax.process_index()}")
+    native_output.on_abort(lambda: _end(f"error: another process of the run has gone{_SEE.format(printed)}", 2))
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
     heartbeat = _watch_others(parallel.heartbeat)
@@ -98,10 +104,11 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
         raise
     finally:
         heartbeat.say_goodbye()
+        printed.unlink(missing_ok=True)
 
 
 def _watch_others(seconds: float) -> Heartbeat:
-    heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}; start all processes again to go on", 2))
+    heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}{_GO_ON}", 2, heartbeat))
     port = heartbeat.listen() if is_first() else 0
     host = socket.gethostbyname(socket.gethostname()) if is_first() else ""
     address = exchange([host, port])[0]
@@ -124,22 +131,25 @@ def _watch_others(seconds: float) -> Heartbeat:
 
 def _leave(error: Exception, heartbeat: Heartbeat) -> None:
     """Ends the process with what an error says, which the others are told."""
+    said = " ".join(str(error).split())
     if isinstance(error, FmnistError):
         line, code = f"{error.label}: {error}", error.exit_code
-    elif isinstance(error, jax.errors.JaxRuntimeError):
+    elif isinstance(error, jax.errors.JaxRuntimeError) and said.startswith(_OF_PEERS):
         time.sleep(_NAMING)  # in which the heartbeat may end this process with the other one's name
-        line, code = f"error: another process has gone ({' '.join(str(error).split())[:200]})", 2
+        line, code = f"error: another process has gone ({said[:200]}){_GO_ON}", 2
     else:
         traceback.print_exception(error)
-        line, code = f"error: {type(error).__name__}: {error}", 1
-    heartbeat.say_goodbye(line.partition(": ")[2])
-    _end(line, code)
+        line, code = f"error: {type(error).__name__}: {said[:200]}", 1
+    _end(line, code, heartbeat)
 
 
-def _end(line: str, code: int) -> None:
-    """Ends the process with a line on standard error: the first that has one to say ends it."""
+def _end(line: str, code: int, heartbeat: Heartbeat | None = None) -> None:
+    """Ends the process with a line on standard error, and passes it on: the first that has one to say ends it."""
     _leaving.acquire()
     output.warn(line)
+    if heartbeat is not None:
+        heartbeat.say_goodbye(line.partition(": ")[2].removesuffix(_GO_ON))
+        time.sleep(_TELLING)
     os._exit(code)
 
 

@@ -141,7 +141,7 @@ def write_report(
         summary=summary,
         test=test,
         logits=predicted.logits,
-        # member_logits=predicted.member_logits,
+        member_logits=predicted.member_logits,
     )
     path = directory / "report.html"
     write_text(path, report_page.render(contents))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
@@ -34,16 +35,32 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
       CheckpointError: the directory cannot be made.
     """
     best = policies.BestN(get_metric_fn=_accuracy, n=1)
+    alone = _alone()
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
         best_fn=_accuracy,
         cleanup_tmp_directories=True,
+        create=False,
+        multiprocessing_options=alone,
     )
-    handlers = {"state": ocp.StandardCheckpointHandler(), "manifest": ocp.JsonCheckpointHandler()}
+    handlers = {
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        "manifest": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot use {directory} ({reason(error)}): choose another --run.dir") from error
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Has Orbax wait for no other process: where there are several, the first one reads and writes for all."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="first_process"
+    )
 
 
 def _accuracy(metrics: Mapping[str, float]) -> float:
@@ -58,7 +75,9 @@ def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, des
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads the manifest of one checkpoint."""
-    return ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path.absolute() / "manifest")
+    alone = _alone()
+    handler = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path.absolute() / "manifest")
 
 
 def read(path: Path) -> Snapshot:
@@ -107,7 +126,9 @@ def _one_by_one(path: Path, like: Leaves) -> Leaves:
 def _all_at_once(path: Path, like: Leaves) -> Leaves:
     as_numpy = dict.fromkeys(like, ocp.RestoreArgs(restore_type=np.ndarray))
     args = ocp.args.PyTreeRestore(dict(like), restore_args=as_numpy, partial_restore=True)
-    return ocp.PyTreeCheckpointer().restore(path, args=args)
+    alone = _alone()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path, args=args)
 
 
 def reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
 from fmnist_jax.runs.interruption import Requests
-from fmnist_jax.runs.parallel import Layout
+from fmnist_jax.runs.parallel import Layout, place
 
 
 class Vote:
@@ -33,9 +33,6 @@ class Vote:
         if self._alone:
             return self._requests.received
         before, received = self._asked, int(self._requests.received or 0)
-        votes = jax.make_array_from_callback(
-            (self._size,), self._sharding, lambda index: np.full(self._size, received, np.int32)[index]
-        )
-        self._asked = self._largest(votes)
+        self._asked = self._largest(place(np.full(self._size, received, np.int32), self._sharding))
         number = 0 if before is None else int(jax.device_get(before))
         return signal.Signals(number) if number else None

@@ -1,0 +1,54 @@
+"""What native code prints, and its abort: put aside, so that a process says one line of ours instead.
+
+JAX's coordination ends a process whose peers have gone by `abort`, with a page of stack trace; its collectives greet
+one another on standard output.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_handlers: list[Any] = []  # the C library holds no reference to what it calls
+
+
+def set_aside(name: str) -> Path:
+    """Lets what native code prints go into a temporary file, and what Python prints go on to where it went.
+
+    Args:
+      name: begins that of the file.
+
+    Returns:
+      The file, which is for the caller to remove.
+    """
+    descriptor, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log")
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is not None and _writes_to(stream, number):
+            stream.flush()
+            python = os.fdopen(os.dup(number), "w", buffering=1, errors="backslashreplace")
+            setattr(sys, ("stdout", "stderr")[number - 1], python)
+        os.dup2(descriptor, number)
+    os.close(descriptor)
+    return Path(path)
+
+
+def _writes_to(stream: object, number: int) -> bool:
+    try:
+        return stream.fileno() == number  # type: ignore[attr-defined]
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def on_abort(end: Callable[[], None]) -> None:
+    """Calls a function when native code aborts the process, where the C library can be told; it must not return."""
+    try:
+        library = ctypes.CDLL(None)
+        handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: end())
+        library.signal(int(signal.SIGABRT), handler)
+    except (OSError, AttributeError, TypeError):  # Windows
+        return
+    _handlers.append(handler)

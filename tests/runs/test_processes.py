@@ -1,0 +1,178 @@
+"""Two real processes over loopback: a run of both, and what becomes of one when the other ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.runs.processes import exchange, first_alone, together
+
+HEARTBEAT = 5  # seconds
+CONFIG = Config(
+    preset="demo",
+    data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
+    model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.3),
+    train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=33),
+    run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
+    parallel=ParallelConfig(devices=2),
+)
+ARGUMENTS = (
+    *("--preset", "demo", "--data.synthetic-train-size", "200", "--data.synthetic-test-size", "70"),
+    *("--data.validation-size", "40", "--model.widths", "4", "4", "--model.depths", "1", "1", "--model.dropout", "0.3"),
+    *("--optim.weight-decay", "0.005", "--augment.erase-probability", "0.25", "--train.batch-size", "32"),
+    *("--train.eval-batch-size", "33", "--run.log-every", "3", "--run.checkpoint-every", "4", "--run.progress", "plain"),
+)
+LONG = ("--train.epochs", "2000")
+
+
+class Pair:
+    """Two processes of one run."""
+
+    def __init__(self, directory: Path, cache: Path, *arguments: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        flags = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": flags,
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        command = [sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)]
+        command += ["--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"]
+        command += ["--parallel.heartbeat", str(HEARTBEAT)]
+        self.directory = directory
+        self.both = [
+            subprocess.Popen(
+                [*command, "--parallel.process-id", str(number)],
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for number in (0, 1)
+        ]
+
+    def train_until(self, step: int) -> None:
+        """Waits until a step has been logged."""
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            metrics = self.directory / "metrics.jsonl"
+            lines = metrics.read_text().splitlines() if metrics.exists() else []
+            if lines and json.loads(lines[-1])["step"] >= step:
+                return
+            assert all(process.poll() is None for process in self.both), self.ended(0)
+            time.sleep(0.1)
+        raise AssertionError(f"no step {step} within 180 s")
+
+    def ended(self, number: int, timeout: float = 180) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of one of them."""
+        out, err = self.both[number].communicate(timeout=timeout)
+        return self.both[number].returncode, out, err
+
+    def kill(self) -> None:
+        for process in self.both:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("executables")
+
+
+@pytest.fixture
+def long_run(tmp_path: Path, cache: Path) -> Iterator[Pair]:
+    pair = Pair(tmp_path / "run", cache, *LONG)
+    pair.train_until(9)
+    yield pair
+    pair.kill()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary of the same run by one process with two devices."""
+    return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
+
+
+def test_two_processes_train_what_one_with_two_devices_does(
+    tmp_path: Path, cache: Path, alone: dict[str, Any]
+) -> None:
+    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
+    first, second = pair.ended(0), pair.ended(1)
+    assert (first[0], second[0]) == (0, 0), (first[2], second[2])
+    assert second[1] == second[2] == ""  # the first one alone prints
+    assert first[2] == ""
+    assert "on 2 of 2 cpu devices in 2 processes" in first[1]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    same = ("state_digest", "test_accuracy", "test_loss", "test_examples", "val_accuracy", "steps")
+    assert {name: summary[name] for name in same} == {name: alone[name] for name in same}
+    assert summary["processes"] == 2
+    assert summary["devices"] == ["cpu", "cpu"]
+    sessions = (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()
+    assert len(sessions) == 1  # the first one alone writes
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_signal_to_either_stops_both_at_the_same_step_saved(long_run: Pair, number: int) -> None:
+    long_run.both[number].send_signal(signal.SIGTERM)
+    (code, _, error), (other_code, _, other_error) = long_run.ended(0), long_run.ended(1)
+    assert (code, other_code) == (143, 143), (error, other_error)
+    step = checkpoint.steps(long_run.directory / "checkpoints")[-1]
+    line = f"stopped: SIGTERM at step {step} of 10000, which is saved; go on with: python -m fmnist_jax.train "
+    for said in (error, other_error):
+        assert said.startswith(line)
+        assert said.count("\n") == 1
+
+
+def test_a_stopped_run_goes_on_with_one_process_to_where_it_would_have_come(
+    tmp_path: Path, cache: Path, alone: dict[str, Any]
+) -> None:
+    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
+    while pair.both[1].poll() is None and not checkpoint.steps(tmp_path / "run" / "checkpoints"):
+        time.sleep(0.01)
+    pair.both[1].send_signal(signal.SIGTERM)
+    assert pair.ended(0)[0] == pair.ended(1)[0] != 2
+    (tmp_path / "run" / "summary.json").unlink(missing_ok=True)  # where the signal came too late
+    summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path / "run")))
+    assert summary["state_digest"] == alone["state_digest"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, HEARTBEAT), (signal.SIGSTOP, 2 * HEARTBEAT + 5)])
+def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
+    long_run: Pair, number: int, how: signal.Signals, seconds: float
+) -> None:
+    long_run.both[number].send_signal(how)
+    start = time.monotonic()
+    code, _, error = long_run.ended(1 - number, timeout=60)
+    assert code == 2
+    assert time.monotonic() - start < seconds
+    assert error.count("\n") == 1, error
+    assert error.startswith("error: ")
+    assert "start all processes again" in error
+    assert checkpoint.steps(long_run.directory / "checkpoints")
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_what_one_process_refuses_all_refuse(tmp_path: Path, cache: Path, number: int) -> None:
+    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
+    pair.kill()
+    del number
+
+
+def test_one_process_alone_decides_for_itself() -> None:
+    assert exchange({"a": 1}) == [{"a": 1}]
+    assert first_alone(lambda: 3) == together(lambda: 3) == 3
