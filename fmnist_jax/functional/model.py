@@ -56,7 +56,7 @@ class Dropout(nn.Module):
         shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)][1:]
 
         def drop(x: Array, key: Array, kept: Array) -> Array:
-            mask = for_rows(lambda rows: jax.random.bernoulli(key, kept, (rows, *shape)), x)
+            mask = for_rows(lambda key, rows: jax.random.bernoulli(key, kept, (rows, *shape)), key, x)
             return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
 
         return automatic(drop, rows=True)(x, self.make_rng("dropout"), kept)
