@@ -10,7 +10,7 @@ from jax import Array
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.functional import layers
+from fmnist_jax.functional import layers, normalization
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
 from fmnist_jax.functional.sharding import automatic, for_rows
@@ -77,11 +77,11 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if not train or (self.frozen is not None and self.frozen("/".join(self.path))):
-            factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
+            factor = scale * jax.lax.rsqrt(running_var.value + normalization.EPSILON)
             shift = bias - running_mean.value * factor
             y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
             return y.astype(x.dtype)
-        y, mean, variance = layers.batch_norm(x, scale, bias)
+        y, mean, variance = normalization.batch_norm(x, scale, bias, shift=running_mean.value)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
