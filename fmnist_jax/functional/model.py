@@ -1,10 +1,12 @@
 """The convolutional networks: Flax modules inside, to everybody else a pair of pure functions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
@@ -13,12 +15,21 @@ from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers, normalization
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
-from fmnist_jax.functional.sharding import automatic, for_rows
+from fmnist_jax.functional.sharding import alike, automatic, for_rows
 
 Shape = tuple[int, int, int]
 """Height, width and channels."""
 
 IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
+
+
+def _promoted(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    """The arrays in one dtype, spread over the shards of a batch first, so that gradients are summed as they are kept.
+
+    A kernel cast before it meets the batch of a `shard_map` would have its gradient summed over the shards in `dtype`,
+    and cast to float32 after that.
+    """
+    return promote_dtype(*alike(*arrays), dtype=dtype, inexact=inexact)
 
 
 class Conv(nn.Module):
@@ -34,8 +45,8 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [B, H, W, C] to what `operation` makes of it and a kernel [size, size, C, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.initializer, shape, jnp.float32)
-        return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
+        x, kernel = _promoted(x, self.param("kernel", self.initializer, shape, jnp.float32), dtype=self.dtype)
+        return self.operation(x, kernel)
 
 
 class Dropout(nn.Module):
@@ -110,7 +121,7 @@ class ConvNet(nn.Module):
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = Dropout(self.config.dropout)(x, train)
-        return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promoted)(x).astype(jnp.float32)
 
 
 class ResidualBlock(nn.Module):

@@ -1,5 +1,6 @@
 """Derivatives, meshes and maps, as research code asks for them."""
 
+import re
 from typing import Any
 
 import jax
@@ -119,6 +120,20 @@ def test_a_step_under_shard_map(model: fj.Model, batch: fj.Batch) -> None:
         sharded = jax.jit(jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()))
         got = sharded(state, jax.device_put(batch, NamedSharding(mesh, P("data"))))
     assert_like_one_device(got, jax.jit(step)(state, batch))
+
+
+@pytest.mark.parametrize("family", ["plain", "resnet"])
+def test_half_precision_sums_its_gradients_over_the_shards_in_float32(family: Any, batch: fj.Batch) -> None:
+    model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 6), depths=(1, 1), dtype="bfloat16"))
+    step, _ = setup(model)
+    state = jax.eval_shape(lambda: setup(model)[1])
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    text = jax.jit(sharded).trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
+    summed = re.findall(r"all_reduce.*?\}\) : \((.*?)\) ->", text, re.DOTALL)
+    assert len(summed) > len(jax.tree.leaves(state.params)) / 2
+    assert {re.split("[x<]", operand)[-1] for operand in summed} == {"f32>", "i32>"}
+    assert "xbf16>" in text
 
 
 def test_models_of_their_own_on_each_shard(batch: fj.Batch) -> None:
