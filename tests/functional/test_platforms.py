@@ -43,7 +43,7 @@ def programs(name: str) -> dict[str, jax.stages.Traced]:
     }
 
 
-LONGEST_CONSTANT = 1_000  # characters; Winograd's transforms take 5,000 and more each
+LONGEST_CONSTANT = 1_000  # characters; those of Winograd's form are longer
 NHWC = "dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"
 
 
