@@ -90,7 +90,6 @@ from .functional.labels import (
 )
 from .functional.layers import (
     avg_pool as avg_pool,
-    batch_norm as batch_norm,
     conv as conv,
     conv_avg_pool as conv_avg_pool,
     conv_max_pool as conv_max_pool,
@@ -116,6 +115,7 @@ from .functional.mixing import (
     unmixed as unmixed,
 )
 from .functional.model import make_model as make_model
+from .functional.normalization import batch_norm as batch_norm
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
 from .functional.parallel import (

@@ -33,7 +33,7 @@ def identity(key: Array, images: Array) -> Array:
 
 def random_flip(key: Array, images: Array) -> Array:
     """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
-    mirrored = for_rows(lambda rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows, 1, 1, 1)), images)
+    mirrored = for_rows(lambda key, rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows, 1, 1, 1)), key, images)
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
@@ -70,7 +70,11 @@ def make_random_crop(padding: int | Array) -> Augment:
 
     def random_crop(key: Array, images: Array) -> Array:
         shape = images.shape[1:]
-        corners = for_rows(lambda rows: jax.random.randint(key, (rows, 2), 0, 2 * padding + 1, jnp.int32), images)
+
+        def draw(key: Array, rows: int) -> Array:
+            return jax.random.randint(key, (rows, 2), 0, 2 * padding + 1, jnp.int32)
+
+        corners = for_rows(draw, key, images)
         if not isinstance(padding, int):
             return jax.vmap(_shift)(images, corners - padding)
         padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
@@ -119,10 +123,10 @@ def make_random_rotation(degrees: float) -> Augment:
     """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
 
     def random_rotation(key: Array, images: Array) -> Array:
-        def draw(rows: int) -> Array:
+        def draw(key: Array, rows: int) -> Array:
             return jax.random.uniform(key, (rows,), jnp.float32, minval=-degrees, maxval=degrees)
 
-        return rotate(images, for_rows(draw, images))
+        return rotate(images, for_rows(draw, key, images))
 
     return random_rotation
 
@@ -163,9 +167,9 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
 
     def random_erasing(key: Array, images: Array) -> Array:
         _, height, width, channels = images.shape
-        chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
 
-        def draw(rows: int) -> tuple[Array, Array, Array, Array]:
+        def draw(key: Array, rows: int) -> tuple[Array, Array, Array, Array]:
+            chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
             chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (rows, 1, 1, 1))
             share = jax.random.uniform(share_key, (rows,), jnp.float32, minval=area[0], maxval=area[1])
             widest = -jnp.log(jnp.maximum(share, aspect))
@@ -176,7 +180,7 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
             corners = jax.random.randint(corner_key, (rows, 2), 0, room + 1, jnp.int32)
             return chosen, corners, sizes, jax.random.bits(pixel_key, (rows, height, width, channels), jnp.uint8)
 
-        chosen, corners, sizes, noise = for_rows(draw, images)
+        chosen, corners, sizes, noise = for_rows(draw, key, images)
         noise = noise if are_bytes(images) else noise.astype(images.dtype) / 255
         return jnp.where(chosen & inside_boxes(corners, sizes, height, width), noise, images)
 
@@ -195,7 +199,7 @@ def make_cutout(size: int) -> Augment:
     def cutout(key: Array, images: Array) -> Array:
         batch, height, width, _ = images.shape
         shape = jnp.array([[height, width]], jnp.int32)
-        centres = for_rows(lambda rows: jax.random.randint(key, (rows, 2), 0, shape, jnp.int32), images)
+        centres = for_rows(lambda key, rows: jax.random.randint(key, (rows, 2), 0, shape, jnp.int32), key, images)
         erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size, jnp.int32), height, width)
         return jnp.where(erased, jnp.zeros_like(images), images)
 

@@ -1,28 +1,17 @@
-"""A convolution that knows its own derivatives of every order and kind, spelled so that XLA:CPU computes them fast.
+"""Convolutions of images, alone and with the pooling after them, spelled so that XLA:CPU computes them fast, too."""
 
-One trilinear form, the sum over all pixels of `convolve(x, kernel) * g`, has three faces: the convolution of images by
-a kernel, the gradient of the images, and the gradient of the kernel. Each is bilinear, and the transpose of each in one
-argument is another of the three: so these three primitives are closed under `jvp`, `vjp` and all that is built of them.
-What is batched over models is mapped over them on a CPU, whose compiler is slow at grouped convolutions.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
-from jax.sharding import PartitionSpec
 
-from fmnist_jax.functional.sharding import alike
+from fmnist_jax.functional import winograd
+from fmnist_jax.functional.bilinear import Faces, bilinear, faces_of
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
-_Bilinear = Callable[[Array, Array], Array]
+# Where `experiments.benchmark.layer_times` finds Winograd's form to be the faster one.
+_WINOGRAD_PIXELS = 8  # at most, on a side
+_WINOGRAD_CHANNELS = 64  # at least, in and out
 
 
 def convolve(x: Array, kernel: Array) -> Array:
@@ -38,14 +27,15 @@ def convolve(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=NHWC)
 
 
-def _image_gradient(g: Array, kernel: Array) -> Array:
+def _image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
     """An ordinary convolution of `g` by the turned kernel."""
+    del sides  # those of `g`
     # The barriers keep XLA from folding the turned and swapped operands back into the spelling that it is slow at.
     g, kernel = lax.optimization_barrier((g, kernel))
     return convolve(g, lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3)))
 
 
-def _kernel_gradient(x: Array, g: Array, size: int) -> Array:
+def _kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
     """An ordinary convolution of the images by `g`."""
     x, g = lax.optimization_barrier((x, g))
     # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
@@ -59,127 +49,89 @@ def _row_major(x: Array) -> Array:
     return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
-def _plain_image_gradient(g: Array, kernel: Array) -> Array:
-    x = _like(g, (*g.shape[:3], kernel.shape[2]))
-    return jax.linear_transpose(lambda x: convolve(x, kernel), x)(g)[0]
+_WINOGRAD, _ORDINARY = faces_of(winograd.winograd_conv), Faces(convolve, _image_gradient, _kernel_gradient)
 
 
-def _plain_kernel_gradient(x: Array, g: Array, size: int) -> Array:
-    kernel = _like(x, (size, size, x.shape[3], g.shape[3]))
-    return jax.linear_transpose(lambda kernel: convolve(x, kernel), kernel)(g)[0]
+def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...]) -> Faces:
+    """Winograd's form for small images with many channels, where the sides and the kernel's shape are known."""
+    small = kernel[0] == winograd.KERNEL and max(sides) <= _WINOGRAD_PIXELS
+    return _WINOGRAD if small and min(kernel[2:]) >= _WINOGRAD_CHANNELS else _ORDINARY
 
 
-def _like(x: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-    """An array of a shape and of the dtype of `x` that differs along the same axes of a `shard_map`."""
-    return jax.ShapeDtypeStruct(shape, x.dtype, manual_axis_type=jax.typeof(x).manual_axis_type)
+def _conv_on_cpu(x: Array, kernel: Array) -> Array:
+    return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)
 
 
-def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
-    """A bilinear primitive: `mapped` says whether both operands have an axis of models before all others."""
-
-    def over_models(a: Array, b: Array, *, mapped: bool, **static: int) -> Array:
-        one: _Bilinear = partial(on_cpu, **static)
-        return lax.map(lambda pair: one(*pair), (a, b)) if mapped else one(a, b)
-
-    def of_models(a: Array, b: Array, *, mapped: bool, **static: int) -> Array:
-        one: _Bilinear = partial(elsewhere, **static)
-        return jax.vmap(one)(a, b) if mapped else one(a, b)
-
-    def abstract(a: Any, b: Any, **static: Any) -> Any:
-        plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (a, b)]
-        shape = jax.eval_shape(partial(of_models, **static), *plain).shape
-        return a.update(shape=shape, sharding=a.sharding.update(spec=PartitionSpec(*[None] * len(shape))))
-
-    primitive = Primitive(name)
-    primitive.def_impl(over_models)
-    primitive.def_abstract_eval(abstract)
-    mlir.register_lowering(primitive, mlir.lower_fun(of_models, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(over_models, multiple_results=False), platform="cpu")
-    return primitive
+def _image_gradient_on_cpu(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
+    return _fastest(sides, kernel.shape).image_gradient(g, kernel, sides=sides)
 
 
-_conv_p = _primitive("convolution", convolve, convolve)
-_image_gradient_p = _primitive("convolution_image_gradient", _image_gradient, _plain_image_gradient)
-_kernel_gradient_p = _primitive("convolution_kernel_gradient", _kernel_gradient, _plain_kernel_gradient)
+def _kernel_gradient_on_cpu(x: Array, g: Array, *, size: int) -> Array:
+    return _fastest(x.shape[1:3], (size, size, x.shape[3], g.shape[3])).kernel_gradient(x, g, size=size)
 
 
-def conv(x: Array, kernel: Array) -> Array:
-    """Convolves as `convolve` does."""
-    return _conv_p.bind(*alike(x, kernel), mapped=False)
+def _conv_strided(x: Array, kernel: Array) -> Array:
+    padding = [((len(kernel) - 1) // 2,) * 2] * 2
+    return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=NHWC)
 
 
-def _size(kernel: Any, mapped: bool) -> int:
-    return kernel.aval.shape[1] if mapped else kernel.aval.shape[0]
+def _conv_strided_of_patches(x: Array, kernel: Array) -> Array:
+    patches = _window_patches(x, len(kernel))
+    matrix = kernel.reshape(-1, kernel.shape[3])
+    return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(*patches.shape[:3], kernel.shape[3])
 
 
-# With <a, b> for the sum of all products: <conv(x, k), g> = <x, image_gradient(g, k)> = <k, kernel_gradient(x, g)>.
-# Each rule takes the cotangent first, then both operands, of which its own is unknown but for its shape.
-ad.defbilinear(
-    _conv_p,
-    lambda g, _, kernel, mapped: _image_gradient_p.bind(g, kernel, mapped=mapped),
-    lambda g, x, kernel, mapped: _kernel_gradient_p.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+def _conv_windows(x: Array, kernel: Array) -> Array:
+    (batch, height, width), features = (len(x), x.shape[1] // 2, x.shape[2] // 2), kernel.shape[3]
+    y = convolve(x, kernel)[:, : 2 * height, : 2 * width]
+    windows = y.reshape(batch, height, 2, width, 2, features).transpose(0, 1, 3, 2, 4, 5)
+    return windows.reshape(batch, height, 4 * width, features)
+
+
+def _conv_windows_of_patches(x: Array, kernel: Array) -> Array:
+    features, patches = kernel.shape[3], _window_patches(x, len(kernel) + 1)
+    matrix = jnp.stack(_window_kernels(kernel), 3).reshape(-1, 4 * features)
+    batch, height, width = patches.shape[:3]
+    return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(batch, height, 4 * width, features)
+
+
+def _window_patches(x: Array, size: int) -> Array:
+    """The zero-padded pixels behind each 2x2 window of outputs: [B, H // 2, W // 2, size, size, C_in]."""
+    height, width, pad = x.shape[1] // 2, x.shape[2] // 2, (size - 1) // 2
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    corners = [[padded[:, i : i + 2 * height : 2, j : j + 2 * width : 2] for j in range(size)] for i in range(size)]
+    return lax.optimization_barrier(jnp.stack([jnp.stack(row, 3) for row in corners], 3))
+
+
+def _window_kernels(kernel: Array) -> list[Array]:
+    """The kernel at each of its four places in a patch: [K + 1, K + 1, C_in, C_out] each."""
+    return [jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in range(2) for j in range(2)]
+
+
+def mean_window_kernel(kernel: Array) -> Array:
+    """The mean of the kernel at its four places in a patch, as one kernel: [K + 1, K + 1, C_in, C_out]."""
+    return jnp.stack(_window_kernels(kernel)).mean(0)
+
+
+conv = bilinear(
+    "convolution",
+    on_cpu=Faces(_conv_on_cpu, _image_gradient_on_cpu, _kernel_gradient_on_cpu),
+    elsewhere=faces_of(convolve),
 )
-ad.defbilinear(
-    _image_gradient_p,
-    lambda x, _, kernel, mapped: _conv_p.bind(x, kernel, mapped=mapped),
-    lambda x, g, kernel, mapped: _kernel_gradient_p.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+"""Convolves as `convolve` does."""
+
+conv_strided = bilinear(
+    "strided_convolution", on_cpu=faces_of(_conv_strided_of_patches), elsewhere=faces_of(_conv_strided)
 )
-ad.defbilinear(
-    _kernel_gradient_p,
-    lambda kernel, _, g, mapped, **__: _image_gradient_p.bind(g, kernel, mapped=mapped),
-    lambda kernel, x, _, mapped, **__: _conv_p.bind(x, kernel, mapped=mapped),
+"""Convolves with a kernel [P, P, C_in, C_out] of even side at every other pixel: [B, H // 2, W // 2, C_out].
+
+With `mean_window_kernel`, that is the mean of each 2x2 window of `conv`.
+"""
+
+conv_windows = bilinear(
+    "windowed_convolution", on_cpu=faces_of(_conv_windows_of_patches), elsewhere=faces_of(_conv_windows)
 )
+"""Convolves as `convolve` does, with the outputs of each 2x2 window side by side: [B, H // 2, W // 2 * 4, C_out].
 
-
-class _Stacking(NamedTuple):
-    """Where one convolution takes in many that share an operand, and where their results then lie."""
-
-    operand: int
-    """The axis of the operand that the models are stacked along."""
-    result: int
-    """The axis of the result that they are found along."""
-
-
-# By whether the first or the second operand is that of many models: their images make one batch, their kernels one
-# kernel of many features.
-_STACKED: Mapping[Primitive, tuple[_Stacking, _Stacking]] = {
-    _conv_p: (_Stacking(0, 0), _Stacking(3, 3)),
-    _image_gradient_p: (_Stacking(0, 0), _Stacking(2, 3)),
-    _kernel_gradient_p: (_Stacking(3, 2), _Stacking(3, 3)),
-}
-
-
-def _batch(
-    primitive: Primitive, operands: Sequence[Array], axes: Sequence[Any], *, mapped: bool, **static: int
-) -> tuple[Array, int]:
-    """Takes the axis of models of one or both operands into the operation."""
-    (a, b), (of_a, of_b) = operands, axes
-    if not mapped and (of_a is None or of_b is None):
-        which = 0 if of_b is None else 1
-        stacking, many = _STACKED[primitive][which], operands[which]
-        models = many.shape[axes[which]]
-        pair = [a, b]
-        pair[which] = _merged(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
-        return _split(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
-    models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    first = [
-        jnp.moveaxis(x, axis, 0) if axis is not None else jnp.broadcast_to(x, (models, *x.shape))
-        for x, axis in zip(operands, axes, strict=True)
-    ]
-    if not mapped:
-        return primitive.bind(*first, mapped=True, **static), 0
-    return _split(primitive.bind(*(_merged(x, 0) for x in first), mapped=True, **static), 0, models), 0
-
-
-def _merged(x: Array, axis: int) -> Array:
-    """The array with an axis and the one after it as one."""
-    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
-
-
-def _split(x: Array, axis: int, size: int) -> Array:
-    """The array with an axis as one of so many and another after it."""
-    return x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :])
-
-
-for _p in _STACKED:
-    batching.primitive_batchers[_p] = partial(_batch, _p)
+On a CPU they come from the patch of pixels behind the window.
+"""

@@ -40,9 +40,11 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         check_floats(images)
-        shares, partners = for_rows(lambda rows: _draw_pairs(key, rows, alpha, probability), images)
+        shares, partners = for_rows(lambda key, rows: _draw_pairs(key, rows, alpha, probability), key, images)
         own = shares.reshape(-1, 1, 1, 1).astype(images.dtype)
-        return own * images + (1 - own) * gathered(images)[partners], _mix_labels(labels, num_classes, shares, partners)
+        weights = _class_weights(labels, num_classes, shares)
+        partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
+        return own * images + (1 - own) * partner, _mix_weights(weights, partner_weights, shares)
 
     return mixup
 
@@ -63,17 +65,19 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
         check_floats(images)
         _, height, width, _ = images.shape
         shape = jnp.array([[height, width]], jnp.int32)
-        pair_key, centre_key = jax.random.split(key)
 
-        def draw(rows: int) -> tuple[Array, Array, Array]:
+        def draw(key: Array, rows: int) -> tuple[Array, Array, Array]:
+            pair_key, centre_key = jax.random.split(key)
             centres = jax.random.randint(centre_key, (rows, 2), 0, shape, jnp.int32)
             return *_draw_pairs(pair_key, rows, alpha, probability), centres
 
-        shares, partners, centres = for_rows(draw, images)
+        shares, partners, centres = for_rows(draw, key, images)
         sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
         pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
         kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
-        return jnp.where(pasted, gathered(images)[partners], images), _mix_labels(labels, num_classes, kept, partners)
+        weights = _class_weights(labels, num_classes, kept)
+        partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
+        return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, kept)
 
     return cutmix
 
@@ -86,11 +90,13 @@ def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tup
     return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, jnp.arange(batch, dtype=jnp.int32))
 
 
-def _mix_labels(labels: Array, num_classes: int, shares: Array, partners: Array) -> Array:
+def _class_weights(labels: Array, num_classes: int, shares: Array) -> Array:
     check_labels(labels, shares.shape)
-    weights = soft_labels(labels, num_classes)
-    own = shares[:, None]
-    return own * weights + (1 - own) * gathered(weights)[partners]
+    return soft_labels(labels, num_classes)
+
+
+def _mix_weights(own: Array, partner: Array, shares: Array) -> Array:
+    return shares[:, None] * own + (1 - shares[:, None]) * partner
 
 
 def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:

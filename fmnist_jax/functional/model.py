@@ -1,24 +1,35 @@
 """The convolutional networks: Flax modules inside, to everybody else a pair of pure functions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.functional import layers
+from fmnist_jax.functional import layers, normalization
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
-from fmnist_jax.functional.sharding import automatic, for_rows
+from fmnist_jax.functional.sharding import alike, automatic, for_rows
 
 Shape = tuple[int, int, int]
 """Height, width and channels."""
 
 IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
+
+
+def _promoted(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+    """The arrays in one dtype, spread over the shards of a batch first, so that gradients are summed as they are kept.
+
+    A kernel cast before it meets the batch of a `shard_map` would have its gradient summed over the shards in `dtype`,
+    and cast to float32 after that.
+    """
+    return promote_dtype(*alike(*arrays), dtype=dtype, inexact=inexact)
 
 
 class Conv(nn.Module):
@@ -34,8 +45,8 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Maps [B, H, W, C] to what `operation` makes of it and a kernel [size, size, C, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.initializer, shape, jnp.float32)
-        return self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
+        x, kernel = _promoted(x, self.param("kernel", self.initializer, shape, jnp.float32), dtype=self.dtype)
+        return self.operation(x, kernel)
 
 
 class Dropout(nn.Module):
@@ -56,7 +67,7 @@ class Dropout(nn.Module):
         shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)][1:]
 
         def drop(x: Array, key: Array, kept: Array) -> Array:
-            mask = for_rows(lambda rows: jax.random.bernoulli(key, kept, (rows, *shape)), x)
+            mask = for_rows(lambda key, rows: jax.random.bernoulli(key, kept, (rows, *shape)), key, x)
             return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
 
         return automatic(drop, rows=True)(x, self.make_rng("dropout"), kept)
@@ -77,11 +88,11 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         if not train or (self.frozen is not None and self.frozen("/".join(self.path))):
-            factor = scale * jax.lax.rsqrt(running_var.value + layers.EPSILON)
+            factor = scale * jax.lax.rsqrt(running_var.value + normalization.EPSILON)
             shift = bias - running_mean.value * factor
             y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
             return y.astype(x.dtype)
-        y, mean, variance = layers.batch_norm(x, scale, bias)
+        y, mean, variance = normalization.batch_norm(x, scale, bias, shift=running_mean.value)
         if not self.is_initializing():
             running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
             running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
@@ -110,7 +121,7 @@ class ConvNet(nn.Module):
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = Dropout(self.config.dropout)(x, train)
-        return nn.Dense(self.num_classes, dtype=dtype)(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promoted)(x).astype(jnp.float32)
 
 
 class ResidualBlock(nn.Module):

@@ -39,7 +39,7 @@ def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
 
     Args:
       batch: a pytree of arrays.
-      weights: a pytree of arrays, which differ where each shard trains a model of its own.
+      weights: a pytree of arrays, or keys, which differ where each shard trains a model of its own.
     """
     spread, own = ({axis for leaf in jax.tree.leaves(tree) for axis in varying(leaf)} for tree in (batch, weights))
     return tuple(sorted(spread - own))
@@ -63,26 +63,28 @@ def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
     return laid_out
 
 
-def for_rows(draw: Callable[[int], T], batch: Array) -> T:
-    """Draws for the rows of a batch; under `shard_map` for those of all shards, of which each takes its own.
+def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
+    """Draws for the rows of a batch; under `shard_map` for those of all its shards, of which each takes its own.
 
-    So the draws are those of one device, wherever the rows lie.
+    So the draws are those of one device, wherever the rows lie. Along an axis along which the keys differ, each shard
+    has a batch of its own: the draws of a model among others are those of the same model alone.
 
     Args:
-      draw: gives a pytree of n rows [n, ...], the same on every shard.
+      draw: `(key, n) -> pytree of n rows [n, ...]`.
+      key: what to draw by, the same on every shard of one batch.
       batch: whose rows they are for, [B, ...].
 
     Returns:
       The pytree, of B rows.
     """
-    axes, rows = tuple(sorted(varying(batch))), batch.shape[0]
+    axes, rows = batch_axes(batch, key), batch.shape[0]
     if not axes:
-        return draw(rows)
-    drawn, first = draw(rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
+        return draw(key, rows)
+    drawn, first = draw(key, rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
     return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), drawn)
 
 
-def gathered(batch: Array) -> Array:
-    """The rows of a batch from all shards of a `shard_map`; without one, the batch."""
-    axes = tuple(sorted(varying(batch)))
+def gathered(batch: Array, key: Array) -> Array:
+    """The rows of a batch from all its shards of a `shard_map`, as `for_rows` counts them; without one, the batch."""
+    axes = batch_axes(batch, key)
     return lax.all_gather(batch, axes, tiled=True) if axes else batch

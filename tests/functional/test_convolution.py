@@ -1,104 +1,14 @@
-"""The convolution's derivatives of every order and kind, under every mapping, against those of JAX's own."""
+"""How convolutions are spelled on each platform; what they compute is tested with `layers` and `bilinear`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import Array
-from jax.sharding import PartitionSpec as P
 
-from fmnist_jax.functional.convolution import conv, convolve
-
-Conv = Callable[[Array, Array], Array]
-
-
-def draw(shape: tuple[int, ...], seed: int) -> Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-X, KERNEL = draw((4, 9, 7, 3), 0), draw((3, 3, 3, 5), 1)
-D_X, D_KERNEL = draw(X.shape, 2), draw(KERNEL.shape, 3)
-
-
-def loss(conv: Conv, x: Array, kernel: Array) -> Array:
-    return jnp.sin(conv(x, kernel)).sum()
-
-
-def gradient(conv: Conv, x: Array, kernel: Array) -> Any:
-    return jax.grad(lambda *both: loss(conv, *both), (0, 1))(x, kernel)
-
-
-def along(conv: Conv, x: Array, kernel: Array) -> Any:
-    return jax.jvp(conv, (x, kernel), (D_X, D_KERNEL))
-
-
-DERIVATIVES: dict[str, Callable[[Conv, Array, Array], Any]] = {
-    "reverse": gradient,
-    "forward": along,
-    "forward over reverse": lambda conv, *both: jax.jvp(lambda *b: gradient(conv, *b), both, (D_X, D_KERNEL)),
-    "reverse over forward": lambda conv, *both: jax.grad(lambda *b: (along(conv, *b)[1] ** 2).sum(), (0, 1))(*both),
-    "reverse over reverse": lambda conv, *both: jax.grad(
-        lambda *b: sum((g * d).sum() for g, d in zip(gradient(conv, *b), (D_X, D_KERNEL), strict=True)), (0, 1)
-    )(*both),
-    "third": lambda conv, *both: jax.jvp(
-        lambda *b: jax.jvp(lambda *c: gradient(conv, *c), b, (D_X, D_KERNEL)), both, (D_X, D_KERNEL)
-    ),
-    "a linear map": lambda conv, x, kernel: jax.linearize(lambda k: loss(conv, x, k), kernel)[1](D_KERNEL),
-    "transposed twice": lambda conv, x, kernel: jax.linear_transpose(
-        jax.linear_transpose(lambda k: conv(x, k), kernel), convolve(x, kernel)
-    )((D_KERNEL,)),
-}
-
-
-def assert_close(got: Any, expected: Any) -> None:
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), got, expected)
-
-
-@pytest.mark.parametrize("derivative", DERIVATIVES.values(), ids=DERIVATIVES)
-def test_each_derivative_is_that_of_the_plain_convolution(derivative: Callable[..., Any]) -> None:
-    expected = jax.jit(lambda *both: derivative(convolve, *both))(X, KERNEL)
-    assert_close(jax.jit(lambda *both: derivative(conv, *both))(X, KERNEL), expected)
-    assert_close(derivative(conv, X, KERNEL), expected)
-
-
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_kernels_of_each_odd_size(size: int) -> None:
-    kernel = draw((size, size, 3, 2), 4)
-    assert_close(gradient(conv, X, kernel), gradient(convolve, X, kernel))
-
-
-def test_half_precision_stays_half_precision() -> None:
-    x, kernel = X.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16)
-    for got, expected in zip(gradient(conv, x, kernel), gradient(convolve, x, kernel), strict=True):
-        assert got.dtype == jnp.bfloat16
-        np.testing.assert_allclose(got.astype(jnp.float32), expected.astype(jnp.float32), rtol=0.05, atol=0.5)
-
-
-def everything(conv: Conv, x: Array, kernel: Array) -> Any:
-    along = jax.jvp(conv, (x, kernel), (x, kernel))
-    return gradient(conv, x, kernel), along
-
-
-MANY_X, MANY_KERNELS = draw((2, 3, 4, 5, 5, 3), 5), draw((2, 3, 3, 3, 3, 2), 6)
-
-
-@pytest.mark.parametrize("inner", [(0, 0), (0, None), (None, 0), (3, 2)], ids=str)
-@pytest.mark.parametrize("outer", [None, (0, 0), (None, 0)], ids=str)
-def test_mapped_over_models_in_any_way(inner: tuple[Any, Any], outer: tuple[Any, Any] | None) -> None:
-    arrays = []
-    for many, inside, outside in zip((MANY_X, MANY_KERNELS), inner, outer or (None, None), strict=True):
-        lead = 0 if outside is None else 1
-        kept = many[0] if outside is None else many
-        arrays.append(jnp.take(kept, 0, lead) if inside is None else jnp.moveaxis(kept, lead, lead + inside))
-
-    def mapped(conv: Conv) -> Any:
-        once = jax.vmap(lambda *both: everything(conv, *both), in_axes=inner)
-        return jax.jit(jax.vmap(once, in_axes=outer) if outer else once)(*arrays)
-
-    assert_close(mapped(conv), mapped(convolve))
+from fmnist_jax.functional.convolution import conv, conv_strided, conv_windows, convolve
+from tests.functional.test_bilinear import KERNEL, MANY_KERNELS, MANY_X, Conv, X, draw, gradient
 
 
 def test_no_grouped_convolution_is_left_on_a_cpu_which_is_slow_at_them() -> None:
@@ -120,13 +30,26 @@ def test_other_platforms_get_the_spelling_that_they_know(platform: str) -> None:
     assert "optimization_barrier" not in lowered(conv)
 
 
-def test_under_shard_map_the_kernel_s_gradient_is_that_of_the_whole_batch() -> None:
-    mesh = jax.make_mesh((2,), ("data",))
-    with jax.set_mesh(mesh):
-        sharded = jax.shard_map(
-            lambda x, kernel: jax.grad(lambda k: jax.lax.psum(loss(conv, x, k), "data"))(kernel),
-            in_specs=(P("data"), P()),
-            out_specs=P(),
-        )
-        got = jax.jit(sharded)(jax.device_put(X, jax.NamedSharding(mesh, P("data"))), KERNEL)
-    assert_close(got, gradient(convolve, X, KERNEL)[1])
+# Kernels of 3x3x64x64 at 7x7 pixels take Winograd's form, patches take one matrix product.
+@pytest.mark.parametrize(
+    ("operation", "shapes"),
+    [
+        (conv, ((2, 7, 7, 64), (3, 3, 64, 64))),
+        (conv_strided, ((2, 14, 14, 3), (4, 4, 3, 5))),
+        (conv_windows, ((2, 28, 28, 1), (3, 3, 1, 4))),
+    ],
+    ids=["winograd", "strided", "windows"],
+)
+def test_matrix_products_are_for_a_cpu_alone(operation: Conv, shapes: Any) -> None:
+    traced = jax.jit(lambda *both: gradient(operation, *both)).trace(*(draw(shape, 0) for shape in shapes))
+    convolutions = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+        for platform in ("cpu", "tpu", "cuda", "rocm")
+    }
+    assert convolutions == {"cpu": 0, "tpu": 3, "cuda": 3, "rocm": 3}
+
+
+def test_the_spelling_of_a_cpu_does_not_hang_on_what_the_default_platform_is() -> None:
+    both: tuple[Array, Array] = (jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
+    several = jax.jit(conv).trace(*both).lower(lowering_platforms=("cpu", "tpu")).as_text()
+    assert several.count("stablehlo.convolution") == 2

@@ -1,4 +1,4 @@
-"""Convolutions, pooling and `batch_norm` against NumPy, and against autodiff of their plain spellings in float64."""
+"""Convolutions and pooling against NumPy, and against autodiff of their plain spellings in float64."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -12,8 +12,8 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
-from fmnist_jax.functional import layers
+from fmnist_jax import conv, conv_avg_pool, conv_max_pool, max_pool
+from fmnist_jax.functional import convolution
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
 CONV_SHAPES = [
@@ -129,15 +129,29 @@ def assert_equals_two_steps(
     assert_all_close(ours, expected, 1e-12)
 
 
+def of_windows(x: Array, kernel: Array) -> Array:
+    """`conv_max_pool` as other platforms than a CPU spell it."""
+    y = convolution._conv_windows(x, kernel)
+    return y.reshape(*y.shape[:2], -1, 4, y.shape[3]).max(3)
+
+
 # Patches of 16 and 36 values, too many values for patches, odd sides.
+@pytest.mark.parametrize("spelling", [conv_max_pool, of_windows])
 @pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
-def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(shape: tuple[int, ...]) -> None:
-    assert_equals_two_steps(conv_max_pool, max_pool, shape)
+def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(
+    spelling: Callable[..., Array], shape: tuple[int, ...]
+) -> None:
+    assert_equals_two_steps(spelling, max_pool, shape)
 
 
-# The second spelling is the one of other platforms than a CPU. The shapes have even and odd sides, one row, none left
+def strided(x: Array, kernel: Array) -> Array:
+    """The spelling of other platforms than a CPU."""
+    return convolution._conv_strided(x, convolution.mean_window_kernel(kernel))
+
+
+# The shapes have even and odd sides, one row, none left
 # after pooling, and a kernel of 5x5.
-@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+@pytest.mark.parametrize("spelling", [conv_avg_pool, strided])
 @pytest.mark.parametrize(
     "shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3)]
 )
@@ -147,7 +161,7 @@ def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
     assert_equals_two_steps(spelling, plain_avg_pool, shape)
 
 
-@pytest.mark.parametrize("spelling", [conv_avg_pool, layers._conv_avg_pool_strided])
+@pytest.mark.parametrize("spelling", [conv_avg_pool, strided])
 def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array]) -> None:
     x, kernel, _ = draw_conv((2, 6, 6, 4, 3, 3))
     g = np.random.default_rng(1).normal(size=(2, 3, 3, 3))
@@ -259,91 +273,6 @@ def test_max_pool_shares_the_gradient_between_equal_elements() -> None:
     x = jnp.array([[3.0, 3.0, 1.0, 2.0], [3.0, 3.0, 2.0, 0.0]]).reshape(1, 2, 4, 1)
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[0.25, 0.25, 0.0, 0.5], [0.25, 0.25, 0.5, 0.0]])
-
-
-def draw_norm(shape: tuple[int, ...] = (3, 4, 5, 2)) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    x, g = 3 * rng.normal(size=shape) + 2, rng.normal(size=shape)
-    return x, rng.uniform(0.5, 2, shape[-1]), rng.normal(size=shape[-1]), g
-
-
-def plain_norm(x: Array, scale: Array, bias: Array) -> Array:
-    mean, variance = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
-    return (x - mean) / jnp.sqrt(variance + 1e-5) * scale[None, None, None] + bias[None, None, None]
-
-
-def our_norm(x: Array, scale: Array, bias: Array) -> Array:
-    return batch_norm(x, scale, bias)[0]
-
-
-def test_batch_norm_equals_numpy_and_flax() -> None:
-    x, scale, bias, _ = draw_norm()
-    x32, scale32, bias32 = as_float32(x, scale, bias)
-    ours = batch_norm(x32, scale32, bias32, epsilon=0.1)
-    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
-    assert_all_close(ours, ((x - mean) / np.sqrt(variance + 0.1) * scale + bias, mean, variance), 1e-5)
-
-    flax_norm = nn.BatchNorm(use_running_average=False, epsilon=0.1, momentum=0.0)
-    variables = {"params": {"scale": scale32, "bias": bias32}}
-    y, updated = flax_norm.apply(variables, x32, mutable=["batch_stats"])
-    assert_all_close(ours, (y, updated["batch_stats"]["mean"], updated["batch_stats"]["var"]), 1e-5)
-
-
-def test_batch_norm_gradients_equal_autodiff_of_the_plain_formula_in_float64() -> None:
-    x, scale, bias, g = draw_norm()
-    tangents = [np.cos(np.arange(a.size, dtype=np.float64)).reshape(a.shape) for a in (x, scale, bias)]
-    narrow = as_float32(g, x, scale, bias, *tangents)
-    ours, ours_twice = gradients(our_norm, *narrow[:4]), hessian_product(our_norm, *narrow)
-    with jax.enable_x64(True):
-        wide = [jnp.asarray(a) for a in (g, x, scale, bias, *tangents)]
-        plain, plain_twice = gradients(plain_norm, *wide[:4]), hessian_product(plain_norm, *wide)
-    assert_all_close(ours, plain, 1e-5)
-    assert_all_close(ours_twice, plain_twice, 1e-4)
-
-
-def test_batch_norm_passes_no_gradient_through_its_statistics() -> None:
-    def of_statistics(x: Array, scale: Array, bias: Array) -> Array:
-        _, mean, variance = batch_norm(x, scale, bias)
-        return (mean**2 + variance).sum()
-
-    operands = as_float32(*draw_norm()[:3])
-    for gradient in jax.grad(of_statistics, argnums=(0, 1, 2))(*operands):
-        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
-
-
-def test_batch_norm_of_bfloat16_keeps_the_dtype_and_float32_statistics() -> None:
-    x, scale, bias, g = draw_norm((8, 14, 14, 2))
-    half, scale32, bias32 = jnp.asarray(x, jnp.bfloat16), *as_float32(scale, bias)
-    wide = np.asarray(half, np.float32)
-    y, *statistics = batch_norm(half, scale32, bias32)
-    d_x, d_scale, d_bias = gradients(our_norm, jnp.asarray(g, jnp.bfloat16), half, scale32, bias32)
-    assert y.dtype == d_x.dtype == jnp.bfloat16
-    assert all(a.dtype == jnp.float32 for a in (*statistics, d_scale, d_bias))
-    assert_all_close(statistics, (wide.mean((0, 1, 2), np.float64), wide.var((0, 1, 2), np.float64)), 1e-5)
-    expected = batch_norm(jnp.asarray(wide), scale32, bias32)[0]
-    np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=2**-8, atol=1e-6)
-
-
-def test_batch_norm_keeps_the_variance_of_values_far_from_zero() -> None:
-    x = (1000 + np.random.default_rng(0).normal(size=(8, 7, 7, 1))).astype(np.float32)
-    _, _, variance = batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
-    np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-3)
-
-
-def test_batch_norm_of_a_constant_is_the_bias_with_finite_gradients() -> None:
-    operands = (jnp.full((1, 1, 1, 2), 7.0), jnp.ones(2), jnp.array([0.5, -0.5]))
-    np.testing.assert_array_equal(our_norm(*operands).ravel(), [0.5, -0.5])
-    d_x, d_scale, d_bias = gradients(our_norm, jnp.ones((1, 1, 1, 2)), *operands)
-    np.testing.assert_array_equal(np.concatenate([d_x.ravel(), d_scale, d_bias]), [0, 0, 0, 0, 1, 1])
-
-
-def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
-    x, scale, bias, _ = draw_norm((4, 3, 5, 2))
-    xs, scale32, bias32 = as_float32(np.stack([x, 2 * x + 1, np.exp(x / 5)]), scale, bias)
-    mapped = jax.jit(jax.vmap(lambda x: batch_norm(x, scale32, bias32)))(xs)
-    scanned = jax.jit(lambda xs: lax.scan(lambda _, x: (None, batch_norm(x, scale32, bias32)), None, xs)[1])(xs)
-    for i in range(3):
-        assert_all_close([many[i] for many in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 3), (3, 1)])

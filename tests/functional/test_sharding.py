@@ -59,14 +59,37 @@ def test_without_explicit_axes_the_function_is_called_as_it_is(types: tuple[Axis
         np.testing.assert_array_equal(automatic(lambda x: x + 1, rows=True)(ROWS), ROWS + 1)
 
 
-def test_draws_and_rows_are_those_of_the_whole_batch(mesh: jax.sharding.Mesh) -> None:
-    def draw(rows: int) -> Array:
-        return jax.random.normal(jax.random.key(3), (rows, 2))
+def draw(key: Array, rows: int) -> Array:
+    return jax.random.normal(key, (rows, 2))
 
-    np.testing.assert_array_equal(for_rows(draw, jnp.asarray(ROWS)), draw(4))
-    np.testing.assert_array_equal(gathered(jnp.asarray(ROWS)), ROWS)
-    rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
-    drawn = jax.jit(jax.shard_map(lambda x: for_rows(draw, x), in_specs=P("data"), out_specs=P("data")))(rows)
-    np.testing.assert_array_equal(drawn, draw(4))
-    own = jax.jit(jax.shard_map(lambda x: gathered(x)[:2], in_specs=P("data"), out_specs=P("data")))(rows)
+
+def test_draws_and_rows_are_those_of_the_whole_batch(mesh: jax.sharding.Mesh) -> None:
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(for_rows(draw, key, jnp.asarray(ROWS)), draw(key, 4))
+    np.testing.assert_array_equal(gathered(jnp.asarray(ROWS), key), ROWS)
+    rows, specs = jax.device_put(ROWS, NamedSharding(mesh, P("data"))), (P(), P("data"))
+    drawn = jax.jit(jax.shard_map(lambda k, x: for_rows(draw, k, x), in_specs=specs, out_specs=P("data")))(key, rows)
+    np.testing.assert_array_equal(drawn, draw(key, 4))
+    own = jax.jit(jax.shard_map(lambda k, x: gathered(x, k)[:2], in_specs=specs, out_specs=P("data")))(key, rows)
     np.testing.assert_array_equal(own, np.concatenate([ROWS[:2], ROWS[:2]]))
+
+
+def test_where_keys_differ_each_shard_draws_for_a_batch_of_its_own() -> None:
+    keys, batches = jax.random.split(jax.random.key(3), 2), jnp.stack([ROWS, ROWS + 8])
+
+    def own(keys: Array, batches: Array) -> tuple[Array, Array]:
+        drawn, rows = for_rows(draw, keys[0], batches[0]), gathered(batches[0], keys[0])
+        return drawn[None], rows[None]
+
+    mesh, spread = jax.make_mesh((2, 2), ("member", "data")), P("member", "data")
+    with jax.set_mesh(mesh):
+        spread_keys, spread_batches = (
+            jax.device_put(array, NamedSharding(mesh, spec)) for array, spec in ((keys, P("member")), (batches, spread))
+        )
+        drawn, rows = jax.jit(jax.shard_map(own, in_specs=(P("member"), spread), out_specs=(spread, spread)))(
+            spread_keys, spread_batches
+        )
+    drawn, rows = jax.device_get((drawn, rows))
+    for member in range(2):
+        np.testing.assert_array_equal(drawn[member], draw(keys[member], 4))
+        np.testing.assert_array_equal(rows[member], np.concatenate([batches[member]] * 2))

@@ -1,5 +1,6 @@
 """Derivatives, meshes and maps, as research code asks for them."""
 
+import re
 from typing import Any
 
 import jax
@@ -121,6 +122,20 @@ def test_a_step_under_shard_map(model: fj.Model, batch: fj.Batch) -> None:
     assert_like_one_device(got, jax.jit(step)(state, batch))
 
 
+@pytest.mark.parametrize("family", ["plain", "resnet"])
+def test_half_precision_sums_its_gradients_over_the_shards_in_float32(family: Any, batch: fj.Batch) -> None:
+    model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 6), depths=(1, 1), dtype="bfloat16"))
+    step, _ = setup(model)
+    state = jax.eval_shape(lambda: setup(model)[1])
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    text = jax.jit(sharded).trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
+    summed = re.findall(r"all_reduce.*?\}\) : \((.*?)\) ->", text, re.DOTALL)
+    assert len(summed) > len(jax.tree.leaves(state.params)) / 2
+    assert {re.split("[x<]", operand)[-1] for operand in summed} == {"f32>", "i32>"}
+    assert "xbf16>" in text
+
+
 def test_models_of_their_own_on_each_shard(batch: fj.Batch) -> None:
     step, state = setup(fj.make_model(CONFIGS["plain"]))
     mesh = jax.make_mesh((2,), ("model",))
@@ -134,6 +149,43 @@ def test_models_of_their_own_on_each_shard(batch: fj.Batch) -> None:
         got = jax.jit(jax.shard_map(own_step, in_specs=(P("model"), P()), out_specs=P("model")))(states, batch)
     second = jax.tree.map(lambda leaf: leaf[1], jax.device_get(got[0].params))
     assert_close(second, jax.jit(step)(state, batch)[0].params, 1e-4)
+
+
+def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> None:
+    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6)
+    model = fj.make_model(
+        fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1), dropout=0.3, stochastic_depth=0.5)
+    )
+    optimizer, augment = optax.sgd(0.1), fj.make_augment(chosen)
+    cutmix, mixup = fj.make_cutmix(1.0), fj.make_mixup(1.0)
+
+    def mix(key: jax.Array, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first, second = jax.random.split(key)
+        return mixup(second, *cutmix(first, images, labels))
+
+    step = fj.make_train_step(model, optimizer, augment=augment, mix=mix)
+    keys = jax.random.split(jax.random.key(1), 4)
+    states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optimizer, key)))(keys)
+    batches = jax.tree.map(lambda leaf: leaf.reshape(4, 8, *leaf.shape[1:]), batch)
+
+    def drawn_and_stepped(state: fj.TrainState, batch: fj.Batch) -> Any:
+        images = fj.normalize(augment(state.key, jnp.asarray(batch.images)))
+        return mix(state.key, images, jnp.asarray(batch.labels)), step(state, batch)
+
+    def own(states: fj.TrainState, batches: fj.Batch) -> Any:
+        first = jax.tree.map(lambda leaf: leaf[0], (states, batches))
+        return jax.tree.map(lambda leaf: leaf[None], drawn_and_stepped(*first))
+
+    mesh = jax.make_mesh((4,), ("member",))
+    with jax.set_mesh(mesh):
+        spread = jax.device_put((states, batches), NamedSharding(mesh, P("member")))
+        together = jax.device_get(jax.jit(jax.shard_map(own, in_specs=P("member"), out_specs=P("member")))(*spread))
+    alone = jax.jit(drawn_and_stepped)
+    for i in range(4):
+        drawn, stepped = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        drawn_alone, stepped_alone = alone(*jax.tree.map(lambda leaf, i=i: leaf[i], (states, batches)))
+        jax.tree.map(np.testing.assert_array_equal, drawn, tuple(drawn_alone))
+        assert_like_one_device(stepped, stepped_alone)
 
 
 def test_a_step_mapped_over_models_is_that_of_each(batch: fj.Batch) -> None:

@@ -1,0 +1,162 @@
+"""Bilinear operations of images and a kernel that know their own derivatives of every order and kind.
+
+One trilinear form, the sum over all pixels of `operation(x, kernel) * g`, has three faces: the operation itself, the
+gradient of the images, and the gradient of the kernel. Each is bilinear, and the transpose of each in one argument is
+another of the three: so three primitives are closed under `jvp`, `vjp` and all that is built of them. What is batched
+over models is mapped over them on a CPU, whose compiler is slow at grouped convolutions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching
+
+from fmnist_jax.functional.platforms import platform_primitive
+from fmnist_jax.functional.sharding import alike
+
+Operation = Callable[[Array, Array], Array]
+"""`(x [B, H, W, C_in], kernel [K, K, C_in, C_out]) -> [B, H', W', C_out]`, bilinear, the same sums for every image,
+and for every pair of an input and an output channel."""
+
+
+class Faces(NamedTuple):
+    """A spelling of the three."""
+
+    operation: Operation
+    image_gradient: Callable[..., Array]
+    """`(g [B, H', W', C_out], kernel, *, sides=(H, W)) -> [B, H, W, C_in]`."""
+    kernel_gradient: Callable[..., Array]
+    """`(x, g, *, size=K) -> [K, K, C_in, C_out]`."""
+
+
+def faces_of(operation: Operation) -> Faces:
+    """The faces of an operation, its gradients by transposition."""
+
+    def image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
+        x = jax.ShapeDtypeStruct((g.shape[0], *sides, kernel.shape[2]), g.dtype)
+        return jax.linear_transpose(lambda x: operation(x, kernel), x)(g)[0]
+
+    def kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
+        kernel = jax.ShapeDtypeStruct((size, size, x.shape[3], g.shape[3]), x.dtype)
+        return jax.linear_transpose(lambda kernel: operation(x, kernel), kernel)(g)[0]
+
+    return Faces(operation, image_gradient, kernel_gradient)
+
+
+def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
+    """Makes an operation that is spelled by platform, with derivatives of every order.
+
+    Args:
+      name: of its primitive.
+      on_cpu: the spelling for a CPU.
+      elsewhere: the same sums for every other platform.
+    """
+    operation, of_images, of_kernel = (
+        _primitive(f"{name}{suffix}", *spellings)
+        for suffix, *spellings in zip(("", "_image_gradient", "_kernel_gradient"), on_cpu, elsewhere, strict=True)
+    )
+
+    # With <a, b> for the sum of all products, <operation(x, k), g> = <x, of_images(g, k)> = <k, of_kernel(x, g)>.
+    # Each rule takes the cotangent first, then both operands, of which its own is unknown but for its shape.
+    ad.defbilinear(
+        operation,
+        lambda g, x, kernel, mapped: of_images.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
+        lambda g, x, kernel, mapped: of_kernel.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+    )
+    ad.defbilinear(
+        of_images,
+        lambda x, _, kernel, mapped, **__: operation.bind(x, kernel, mapped=mapped),
+        lambda x, g, kernel, mapped, **__: of_kernel.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+    )
+    ad.defbilinear(
+        of_kernel,
+        lambda kernel, x, g, mapped, **_: of_images.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
+        lambda kernel, x, _, mapped, **__: operation.bind(x, kernel, mapped=mapped),
+    )
+    for primitive, stacking in zip((operation, of_images, of_kernel), _STACKED, strict=True):
+        batching.primitive_batchers[primitive] = partial(_batch, primitive, stacking)
+    return lambda x, kernel: operation.bind(*alike(x, kernel), mapped=False)
+
+
+def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
+    """A bilinear primitive: `mapped` says whether both operands have an axis of models before all others."""
+
+    def over_models(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
+        one: Operation = partial(on_cpu, **static)
+        return lax.map(lambda pair: one(*pair), (a, b)) if mapped else one(a, b)
+
+    def of_models(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
+        one: Operation = partial(elsewhere, **static)
+        return jax.vmap(one)(a, b) if mapped else one(a, b)
+
+    return platform_primitive(name, on_cpu=over_models, elsewhere=of_models)
+
+
+def _sides(x: Any, mapped: bool) -> tuple[int, int]:
+    height, width = x.aval.shape[1 + mapped : 3 + mapped]
+    return height, width
+
+
+def _size(kernel: Any, mapped: bool) -> int:
+    return kernel.aval.shape[mapped]
+
+
+class _Stacking(NamedTuple):
+    """Where one convolution takes in many that share an operand, and where their results then lie."""
+
+    operand: int
+    """The axis of the operand that the models are stacked along."""
+    result: int
+    """The axis of the result that they are found along."""
+
+
+# Of each face, by whether the first or the second operand is that of many models: their images make one batch, their
+# kernels one kernel of many features.
+_STACKED: tuple[tuple[_Stacking, _Stacking], ...] = (
+    (_Stacking(0, 0), _Stacking(3, 3)),
+    (_Stacking(0, 0), _Stacking(2, 3)),
+    (_Stacking(3, 2), _Stacking(3, 3)),
+)
+
+
+def _batch(
+    primitive: Primitive,
+    stacked: tuple[_Stacking, _Stacking],
+    operands: Sequence[Array],
+    axes: Sequence[Any],
+    *,
+    mapped: bool,
+    **static: Any,
+) -> tuple[Array, int]:
+    """Takes the axis of models of one or both operands into the operation."""
+    (a, b), (of_a, of_b) = operands, axes
+    if not mapped and (of_a is None or of_b is None):
+        which = 0 if of_b is None else 1
+        stacking, many = stacked[which], operands[which]
+        models = many.shape[axes[which]]
+        pair = [a, b]
+        pair[which] = _merged(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
+        return _split(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
+    models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
+    first = [
+        jnp.moveaxis(x, axis, 0) if axis is not None else jnp.broadcast_to(x, (models, *x.shape))
+        for x, axis in zip(operands, axes, strict=True)
+    ]
+    if not mapped:
+        return primitive.bind(*first, mapped=True, **static), 0
+    return _split(primitive.bind(*(_merged(x, 0) for x in first), mapped=True, **static), 0, models), 0
+
+
+def _merged(x: Array, axis: int) -> Array:
+    """The array with an axis and the one after it as one."""
+    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+
+
+def _split(x: Array, axis: int, size: int) -> Array:
+    """The array with an axis as one of so many and another after it."""
+    return x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :])

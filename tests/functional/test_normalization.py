@@ -1,0 +1,175 @@
+"""`batch_norm` against NumPy, Flax and autodiff in float64, and what it asks of the memory and of other shards."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import Array, lax
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+from fmnist_jax import batch_norm
+from fmnist_jax.functional import normalization
+from tests.functional.test_layers import as_float32, assert_all_close, gradients, hessian_product
+
+
+def draw_norm(shape: tuple[int, ...] = (3, 4, 5, 2)) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, g = 3 * rng.normal(size=shape) + 2, rng.normal(size=shape)
+    return x, rng.uniform(0.5, 2, shape[-1]), rng.normal(size=shape[-1]), g
+
+
+def plain_norm(x: Array, scale: Array, bias: Array) -> Array:
+    mean, variance = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)
+    return (x - mean) / jnp.sqrt(variance + 1e-5) * scale[None, None, None] + bias[None, None, None]
+
+
+def our_norm(x: Array, scale: Array, bias: Array) -> Array:
+    return batch_norm(x, scale, bias)[0]
+
+
+def test_batch_norm_equals_numpy_and_flax() -> None:
+    x, scale, bias, _ = draw_norm()
+    x32, scale32, bias32 = as_float32(x, scale, bias)
+    ours = batch_norm(x32, scale32, bias32, epsilon=0.1)
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    assert_all_close(ours, ((x - mean) / np.sqrt(variance + 0.1) * scale + bias, mean, variance), 1e-5)
+
+    flax_norm = nn.BatchNorm(use_running_average=False, epsilon=0.1, momentum=0.0)
+    variables = {"params": {"scale": scale32, "bias": bias32}}
+    y, updated = flax_norm.apply(variables, x32, mutable=["batch_stats"])
+    assert_all_close(ours, (y, updated["batch_stats"]["mean"], updated["batch_stats"]["var"]), 1e-5)
+
+
+def test_batch_norm_gradients_equal_autodiff_of_the_plain_formula_in_float64() -> None:
+    x, scale, bias, g = draw_norm()
+    tangents = [np.cos(np.arange(a.size, dtype=np.float64)).reshape(a.shape) for a in (x, scale, bias)]
+    narrow = as_float32(g, x, scale, bias, *tangents)
+    ours, ours_twice = gradients(our_norm, *narrow[:4]), hessian_product(our_norm, *narrow)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(a) for a in (g, x, scale, bias, *tangents)]
+        plain, plain_twice = gradients(plain_norm, *wide[:4]), hessian_product(plain_norm, *wide)
+    assert_all_close(ours, plain, 1e-5)
+    assert_all_close(ours_twice, plain_twice, 1e-4)
+
+
+def test_batch_norm_passes_no_gradient_through_its_statistics() -> None:
+    def of_statistics(x: Array, scale: Array, bias: Array) -> Array:
+        _, mean, variance = batch_norm(x, scale, bias)
+        return (mean**2 + variance).sum()
+
+    operands = as_float32(*draw_norm()[:3])
+    for gradient in jax.grad(of_statistics, argnums=(0, 1, 2))(*operands):
+        np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+
+
+def test_batch_norm_of_bfloat16_keeps_the_dtype_and_float32_statistics() -> None:
+    x, scale, bias, g = draw_norm((8, 14, 14, 2))
+    half, scale32, bias32 = jnp.asarray(x, jnp.bfloat16), *as_float32(scale, bias)
+    wide = np.asarray(half, np.float32)
+    y, *statistics = batch_norm(half, scale32, bias32)
+    d_x, d_scale, d_bias = gradients(our_norm, jnp.asarray(g, jnp.bfloat16), half, scale32, bias32)
+    assert y.dtype == d_x.dtype == jnp.bfloat16
+    assert all(a.dtype == jnp.float32 for a in (*statistics, d_scale, d_bias))
+    assert_all_close(statistics, (wide.mean((0, 1, 2), np.float64), wide.var((0, 1, 2), np.float64)), 1e-5)
+    expected = batch_norm(jnp.asarray(wide), scale32, bias32)[0]
+    np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_batch_norm_keeps_the_variance_of_values_far_from_zero() -> None:
+    x = (1000 + np.random.default_rng(0).normal(size=(8, 7, 7, 1))).astype(np.float32)
+    _, _, variance = batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
+    np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-3)
+
+
+def test_batch_norm_of_a_constant_is_the_bias_with_finite_gradients() -> None:
+    operands = (jnp.full((1, 1, 1, 2), 7.0), jnp.ones(2), jnp.array([0.5, -0.5]))
+    np.testing.assert_array_equal(our_norm(*operands).ravel(), [0.5, -0.5])
+    d_x, d_scale, d_bias = gradients(our_norm, jnp.ones((1, 1, 1, 2)), *operands)
+    np.testing.assert_array_equal(np.concatenate([d_x.ravel(), d_scale, d_bias]), [0, 0, 0, 0, 1, 1])
+
+
+def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
+    x, scale, bias, _ = draw_norm((4, 3, 5, 2))
+    xs, scale32, bias32 = as_float32(np.stack([x, 2 * x + 1, np.exp(x / 5)]), scale, bias)
+    mapped = jax.jit(jax.vmap(lambda x: batch_norm(x, scale32, bias32)))(xs)
+    scanned = jax.jit(lambda xs: lax.scan(lambda _, x: (None, batch_norm(x, scale32, bias32)), None, xs)[1])(xs)
+    for i in range(3):
+        assert_all_close([many[i] for many in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
+
+
+SPELLINGS = [normalization._moments_in_one_pass, normalization._moments_in_two_passes]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 1e3, 1e4])
+@pytest.mark.parametrize("off", [0.0, 0.1, 3.0])  # of the shift, in deviations
+def test_one_pass_is_as_good_as_two_where_the_shift_is_near(spelling: Any, ratio: float, off: float) -> None:
+    x = (ratio + np.random.default_rng(0).normal(size=(16, 14, 14, 3))).astype(np.float32)
+    mean, variance = x.mean((0, 1, 2), np.float64), x.var((0, 1, 2), np.float64)
+    shift = jnp.asarray(mean + off, jnp.float32).reshape(1, 1, 1, -1)
+    got = np.asarray(jax.jit(spelling)(x, shift), np.float64).reshape(2, -1)
+    np.testing.assert_allclose(got[0] + np.asarray(shift).ravel(), mean, rtol=2e-7, atol=2e-6)
+    np.testing.assert_allclose(got[1], variance, rtol=4e-6)
+
+
+@pytest.mark.parametrize("off", [30.0, 300.0, 3e3, 3e4, 3e5])
+def test_a_stale_shift_costs_as_much_as_it_is_off_and_never_explodes(off: float) -> None:
+    x = np.random.default_rng(0).normal(size=(16, 14, 14, 3)).astype(np.float32)
+    offset, variance = jax.jit(normalization._moments_in_one_pass)(x, jnp.full((1, 1, 1, 3), off, jnp.float32))
+    exact = x.var((0, 1, 2), np.float64)
+    np.testing.assert_allclose(offset.ravel() + off, x.mean((0, 1, 2), np.float64), atol=2e-6 * off)
+    assert (np.abs(variance.ravel() - exact) <= 8e-7 * (off**2 + 8) * exact).all()
+    # An image is normalised to less than it should be, not to hundreds of deviations.
+    assert (np.asarray(variance).ravel() >= np.minimum(0.5, 2.0**-24 * off**2)).all()
+
+
+def test_without_a_shift_the_mean_may_lie_anywhere() -> None:
+    x = (1e4 + np.random.default_rng(0).normal(size=(8, 7, 7, 2))).astype(np.float32)
+    near = normalization._mean_of_first(jnp.asarray(x), ())
+    assert (np.abs(near - x.mean((0, 1, 2), np.float64)) < 0.5).all()
+    _, variance = normalization._moments_in_one_pass(jnp.asarray(x), near.reshape(1, 1, 1, -1)).reshape(2, -1)
+    np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-5)
+
+
+def sharded_text(function: Any, out_specs: Any) -> str:
+    """What a function of (x, scale, bias, shift) is lowered to for a TPU, with x spread over two devices."""
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 6, 6, 3), (3,), (3,), (3,))]
+    with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))):
+        sharded = jax.shard_map(function, in_specs=(P("data"), P(), P(), P()), out_specs=out_specs)
+        return jax.jit(sharded).trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+
+
+def normalized(x: Array, scale: Array, bias: Array, shift: Array) -> tuple[Array, Array, Array]:
+    return batch_norm(x, scale, bias, shift=shift)
+
+
+def test_there_is_one_sum_over_the_shards_forward_and_one_backward() -> None:
+    def gradient(x: Array, *weights: Array) -> Any:
+        y, pull = jax.vjp(lambda x, scale, bias: normalized(x, scale, bias, weights[2])[0], x, *weights[:2])
+        return y, pull(jnp.cos(y))
+
+    rows = P("data")
+    assert sharded_text(normalized, (rows, P(), P())).count("stablehlo.all_reduce") == 1
+    assert sharded_text(gradient, (rows, (rows, P(), P()))).count("stablehlo.all_reduce") == 2
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_on_shards_statistics_and_gradients_are_those_of_the_whole_batch(shifted: bool) -> None:
+    x, scale, bias, g = as_float32(*draw_norm((4, 3, 5, 2)))
+    shift = jnp.ones(2) if shifted else None
+
+    def both(g: Array, x: Array, scale: Array, bias: Array) -> Any:
+        (_, *statistics), pull = jax.vjp(lambda *operands: batch_norm(*operands, shift=shift), x, scale, bias)
+        return statistics, pull((g, jnp.zeros(2), jnp.zeros(2)))
+
+    mesh, rows = jax.make_mesh((2,), ("data",)), P("data")
+    with jax.set_mesh(mesh):
+        spread = [jax.device_put(a, NamedSharding(mesh, rows)) for a in (g, x)]
+        specs = (rows, rows, P(), P())
+        mapped = jax.jit(jax.shard_map(both, in_specs=specs, out_specs=(P(), (rows, P(), P()))))
+        got = jax.device_get(mapped(*spread, scale, bias))
+    expected = jax.jit(both)(g, x, scale, bias)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, expected)
