@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fmnist_jax.analysis.members import spread
 from fmnist_jax.system.output import Unfailing
 
 
@@ -66,12 +67,19 @@ def describe(record: Mapping[str, Any]) -> str:
     """Puts a metrics line into words."""
     place = f"epoch {record['epoch']:6.2f}  step {record['step']:6d}"
     if "val_accuracy" in record:
-        return f"{place}  validation: accuracy {record['val_accuracy']:.2%}  loss {record['val_loss']:.4f}"
+        return f"{place}  validation: accuracy {_accuracy(record, 'val_accuracy')}  loss {record['val_loss']:.4f}"
     return f"{place}  {_interval(record)}"
 
 
 def _interval(record: Mapping[str, Any]) -> str:
     return (
-        f"loss {record['train_loss']:.4f}  accuracy {record['train_accuracy']:.2%}  "
+        f"loss {record['train_loss']:.4f}  accuracy {_accuracy(record, 'train_accuracy')}  "
         f"rate {record['learning_rate']:.2e}  {record['images_per_second']:,.0f} images/s"
     )
+
+
+def _accuracy(record: Mapping[str, Any], name: str) -> str:
+    """An accuracy, of a population the mean and the standard deviation over its members, in points."""
+    of_members = record.get("members", {}).get(name, ())
+    deviation = f" ± {100 * spread(of_members).deviation:.2f}" if len(of_members) > 1 else ""
+    return f"{record[name]:.2%}{deviation}"

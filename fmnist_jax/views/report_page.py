@@ -21,6 +21,7 @@ from fmnist_jax.config.record import diff, to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import scores
+from fmnist_jax.views.members import Members, member_panels, score_members
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
@@ -54,12 +55,15 @@ class Contents(NamedTuple):
     """As in `summary.json`; empty before the end of the run."""
     test: Dataset
     logits: np.ndarray
-    """f32[N, 10] of the test images."""
+    """f32[N, 10] of the test images; of a population the ensemble's, logarithms of its members' mean probabilities."""
+    member_logits: np.ndarray | None = None
+    """f32[M, N, 10] of the members of a population."""
 
 
 def render(contents: Contents) -> str:
     """Renders a page that needs no other file and no network."""
     assessment, test = assess(contents.logits, contents.test.labels), contents.test
+    members = _members(contents, assessment)
     cells = _cells(assessment)
     mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
     portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
@@ -87,10 +91,18 @@ def render(contents: Contents) -> str:
         probabilities={index: float(assessment.probabilities[index].max()) for index in images},
         charts={name: _svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
         calibration={name: _svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()},
+        members=members,
+        member_charts={name: _svg(figure) for name, figure in (member_panels(members) if members else {}).items()},
         changes=_changes(contents.config),
         settings=json.dumps(to_dict(contents.config), indent=2),
         environment=list(_flattened(contents.environment)),
     )
+
+
+def _members(contents: Contents, ensemble: Assessment) -> Members | None:
+    if contents.member_logits is None:
+        return None
+    return score_members(contents.member_logits, ensemble, contents.records, contents.config.train.seed)
 
 
 def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:

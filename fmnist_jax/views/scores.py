@@ -12,10 +12,13 @@ from fmnist_jax.analysis.calibration import Reliability
 from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, new_figure
 
 _COUNTED = 25  # classes whose counts can be read
+_MEMBERS = 32  # curves of members; of more, only their range can be seen
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws loss, accuracy and learning rate over the epochs of a run, side by side.
+
+    Of a population each member's curve is a thin line under the bold one of their mean.
 
     Args:
       records: the lines of `metrics.jsonl`.
@@ -39,7 +42,7 @@ def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "loss", 1, "training objective")
     axes.set_ylim(bottom=0)
     _over_epochs(axes, "Loss (nats)")
-    axes.legend()
+    axes.legend(title=_averaged(records))
 
 
 def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
@@ -47,7 +50,7 @@ def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
     _ring_best(axes, records)
     _over_epochs(axes, "Accuracy (%)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", title=_averaged(records))
 
 
 def _learning_rate(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
@@ -61,10 +64,32 @@ def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: fl
     """Plots a quantity on the training images, and on the validation images if there are any."""
     epochs, values = _series(records, f"train_{name}", scale)
     axes.plot(epochs, values, color=BLUE, label=label, marker=_marker(epochs), linewidth=1.2)
+    _plot_members(axes, records, f"train_{name}", scale, BLUE)
     epochs, values = _series(records, f"val_{name}", scale)
     if epochs:
         style: dict[str, Any] = {"color": VERMILLION, "marker": "o", "markersize": 4, "linestyle": "--"}
         axes.plot(epochs, values, label="validation", **style)
+        _plot_members(axes, records, f"val_{name}", scale, VERMILLION)
+
+
+def _plot_members(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, scale: float, colour: str) -> None:
+    """Plots a quantity of each member, or the range of many, under what is there."""
+    having = [record for record in records if key in record.get("members", ())]
+    if not having:
+        return
+    epochs = [record["epoch"] for record in having]
+    values = scale * np.array([record["members"][key] for record in having], np.float64)
+    if values.shape[1] > _MEMBERS:
+        axes.fill_between(epochs, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0, zorder=1.5)
+    else:
+        axes.plot(epochs, values, color=colour, alpha=0.5, linewidth=0.7, marker=_marker(epochs), zorder=1.5)
+
+
+def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
+    """What a line in full strength is, where there are members."""
+    of_members = (values for record in records for values in record.get("members", {}).values())
+    values = next(of_members, None)
+    return None if values is None else f"mean of {len(values)} members"
 
 
 def _over_epochs(axes: Axes, title: str) -> None:

@@ -48,6 +48,14 @@ def test_an_evaluation_line_names_its_numbers() -> None:
     assert display.describe(EVALUATION) == ("epoch   1.00  step    430  validation: accuracy 91.23%  loss 0.5432")
 
 
+def test_a_line_of_a_population_says_how_far_its_members_lie_apart() -> None:
+    training = {**TRAINING, "members": {"train_loss": [1.0, 1.5], "train_accuracy": [0.5676, 0.5681]}}
+    assert "  accuracy 56.79% ± 0.04  rate " in display.describe(training)
+    evaluation = {**EVALUATION, "members": {"val_loss": [0.5] * 3, "val_accuracy": [0.91, 0.92, 0.93]}}
+    assert display.describe(evaluation).endswith("  validation: accuracy 91.23% ± 1.00  loss 0.5432")
+    assert display.describe({**EVALUATION, "members": {"val_accuracy": [0.9123]}}) == display.describe(EVALUATION)
+
+
 def test_lines_of_a_long_run_stay_aligned() -> None:
     late = {**TRAINING, "step": 999_999, "epoch": 999.99}
     assert display.describe(late).index("loss") == display.describe(TRAINING).index("loss")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from fmnist_jax.views.report_page import render
-from tests.views.test_report_page import contents
+from tests.views.test_report_page import contents, population
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium to open the report in: install chromium")
@@ -36,6 +36,22 @@ def page(browser: Browser, path: Path) -> Iterator[Page]:
     opened.goto(path.as_uri())
     yield opened
     opened.close()
+
+
+@pytest.mark.parametrize("width", [375, 1200])
+def test_a_populations_members_are_shown_and_nothing_hangs_over_the_side(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(population()))
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(path.as_uri())
+    page.locator('nav a[href="#members"]').click()
+    assert page.locator("#members table").is_visible()
+    assert page.locator("#members .chart svg").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#members .rows").evaluate("(rows) => rows.scrollWidth <= rows.clientWidth")
+    page.close()
 
 
 def _alternatives(page: Page) -> list[str]:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import statistics
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import log_softmax, logsumexp
 
+from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.functional.labels import CLASS_NAMES
@@ -46,6 +49,20 @@ def contents(**changes: Any) -> report_page.Contents:
         logits=logits,
     )
     return made._replace(**changes)
+
+
+def population(**changes: Any) -> report_page.Contents:
+    """The same run of three members, of which the first is right most often, with an ensemble of them."""
+    given = contents()
+    rng = np.random.default_rng(1)
+    right = np.eye(10)[given.test.labels]
+    noise = np.array([1.0, 2.0, 3.0])[:, None, None]
+    members = (3 * right + noise * rng.normal(size=(3, 60, 10))).astype(np.float32)
+    records = [dict(record) for record in given.records]
+    records[0]["members"] = {"train_loss": [1.9, 2.0, 2.1], "train_accuracy": [0.4, 0.5, 0.6]}
+    records[1]["members"] = {"val_loss": [0.9, 1.0, 1.1], "val_accuracy": [0.74, 0.75, 0.76]}
+    ensemble = (logsumexp(log_softmax(members, -1), 0) - np.log(3)).astype(np.float32)
+    return given._replace(logits=ensemble, member_logits=members, records=records)._replace(**changes)
 
 
 class Page(HTMLParser):
@@ -224,3 +241,46 @@ def test_colour_images_of_many_classes_are_embedded_in_colour_and_in_bounds() ->
     assert picture.getpixel((0, 0)) in {tuple(pixel) for pixel in images[:, 0, 0].tolist()}
     embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', html)[0])
     assert all(len(indices) == 1 for indices in embedded["cells"].values())
+
+
+_SECTIONS = ["confusion", "mistakes", "classes", "curves", "calibration", "configuration", "environment"]
+
+
+def test_one_model_has_the_sections_that_it_has_always_had(page: Page) -> None:
+    assert [each["id"] for each in page.all("section")] == _SECTIONS
+    assert [each["href"] for each in page.all("a")] == ["#main", *(f"#{name}" for name in _SECTIONS)]
+    assert not re.search("member|ensemble", page.text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("summary", [contents().summary, {}], ids=["ended", "not ended"])
+def test_a_population_has_its_members_beside_the_ensemble(summary: dict[str, Any]) -> None:
+    given = population(summary=summary)
+    page = Page(report_page.render(given))
+    sections = [*_SECTIONS[:3], "members", *_SECTIONS[3:]]
+    assert [each["id"] for each in page.all("section")] == sections
+    assert [each["href"] for each in page.all("a")] == ["#main", *(f"#{name}" for name in sections)]
+    text = re.sub(r"\s+", " ", page.text)
+    assert given.member_logits is not None
+    accuracies = [float(np.mean(logits.argmax(-1) == given.test.labels)) for logits in given.member_logits]
+    mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
+    together = np.mean(given.logits.argmax(-1) == given.test.labels)
+    assert f"{together:.2%} of 60 test images right" in text
+    assert f"ensemble of 3 members; one member {mean:.2%} ± {100 * deviation:.2f}" in text
+    for member, (accuracy, logits) in enumerate(zip(accuracies, given.member_logits, strict=True)):
+        scores = assess(logits, given.test.labels)
+        on_test = f"{accuracy:.2%} {scores.loss:.4f} {scores.calibration_error:.2%}"
+        assert f" {member} {member} {on_test} {0.74 + member / 100:.2%} " in text
+    assert f"mean {mean:.2%} ± {100 * deviation:.2f}" in text
+    assert "75.00% ± 1.00" in text
+    assert f"ensemble {together:.2%}" in text
+    votes = given.member_logits.argmax(-1)
+    assert f"All members agree on {(votes == votes[0]).all(0).mean():.1%} of the test images" in text
+    assert "mean of 3 members" in text
+    labels = [str(each.get("aria-label")) for _, each in page.tags if each.get("role") == "img"]
+    assert len(labels) == 7
+
+
+def test_seeds_count_on_from_the_runs_and_no_validation_is_no_number() -> None:
+    config = replace(PRESETS["demo"], train=replace(PRESETS["demo"].train, seed=41))
+    text = re.sub(r"\s+", " ", Page(report_page.render(population(config=config, records=[]))).text)
+    assert re.search(r" 2 43 \d+\.\d\d% \d\.\d{4} \d+\.\d\d% – ", text)  # noqa: RUF001

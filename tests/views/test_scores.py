@@ -113,6 +113,50 @@ def test_a_single_point_is_marked_because_no_line_passes_through_it() -> None:
         assert all(line.get_marker() not in ("", " ", "None") for line in axes.lines)
 
 
+def with_members(record: dict[str, Any], count: int) -> dict[str, Any]:
+    """The record of a population whose members lie one by one 0.01 apart around it."""
+    apart = 0.01 * (np.arange(count) - (count - 1) / 2)
+    own = {key: (record[key] + apart).tolist() for key in record if key.endswith(("_loss", "_accuracy"))}
+    return {**record, "members": own}
+
+
+def test_curves_of_members_lie_thin_and_light_under_their_mean(tmp_path: Path) -> None:
+    figure = scores.curves([with_members(record, 4) for record in RECORDS])
+    for axes, alone, scale in zip(figure.axes, scores.curves(RECORDS).axes, (1, 100), strict=False):
+        means = [line for line in axes.lines if line.get_alpha() is None]
+        assert [np.asarray(line.get_xydata()).tolist() for line in means] == lines(alone)
+        for mean in means:
+            members = [line for line in axes.lines if line.get_color() == mean.get_color() and line is not mean]
+            found = [np.mean(np.asarray(line.get_ydata()) - np.asarray(mean.get_ydata())) for line in members]
+            np.testing.assert_allclose(found, scale * np.array([-0.015, -0.005, 0.005, 0.015]))
+            assert all(line.get_linewidth() < mean.get_linewidth() for line in members)
+            assert all(line.get_zorder() < mean.get_zorder() for line in members)
+            assert all(line.get_alpha() == 0.5 for line in members)
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_title().get_text() == "mean of 4 members"
+        expected = alone.get_legend_handles_labels()[1]
+        assert [text.get_text() for text in legend.get_texts()] == expected
+    save(figure, tmp_path)
+
+
+def test_of_more_members_than_can_be_told_apart_the_range_is_drawn(tmp_path: Path) -> None:
+    figure = scores.curves([with_members(record, 40) for record in RECORDS])
+    loss = figure.axes[0]
+    assert len(loss.lines) == 2
+    heights = [np.unique(np.asarray(band.get_paths()[0].vertices)[:, 1]) for band in loss.collections]
+    np.testing.assert_allclose([[each.min(), each.max()] for each in heights], [[0.555, 2.445], [0.305, 1.445]])
+    assert len(scores.curves([with_members(record, 32) for record in RECORDS]).axes[0].lines) == 2 * 33
+    save(figure, tmp_path)
+
+
+def test_one_model_has_no_members_in_its_curves() -> None:
+    for axes in scores.curves(RECORDS).axes[:2]:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_title().get_text() == ""
+
+
 CONFUSION = np.array([[1200, 300, 0], [0, 0, 0], [25, 0, 475]])
 NAMES = ["cat", "dog", "owl"]
 

@@ -1,0 +1,122 @@
+"""The members of a population beside their ensemble: the scores of each, and figures of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.analysis.members import Agreement, Spread, agreement, spread
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe, new_figure
+
+_NAMED = 16  # seeds beside the axis, evenly chosen of more members
+_COUNTED = 12  # members up to which a count over each bar has the room it needs
+
+
+class Member(NamedTuple):
+    """One model, scored on the test images."""
+
+    seed: int
+    accuracy: float
+    loss: float
+    """Nats."""
+    calibration_error: float
+    val_accuracy: float
+    """On the validation images, at the last evaluation; NaN without one."""
+
+
+class Members(NamedTuple):
+    """M models and what they are together."""
+
+    each: Sequence[Member]
+    ensemble: Assessment
+    agreement: Agreement
+
+    def spread(self, name: str) -> Spread:
+        """Mean and standard deviation over the members of a field of `Member`."""
+        return spread([getattr(member, name) for member in self.each])
+
+
+def score_members(
+    logits: np.ndarray, ensemble: Assessment, records: Sequence[Mapping[str, Any]], first_seed: int
+) -> Members:
+    """Scores each member on the images of the ensemble.
+
+    Args:
+      logits: f[M, N, C].
+      ensemble: of the same N images.
+      records: the lines of `metrics.jsonl`.
+      first_seed: of member 0; the others count on from it.
+    """
+    evaluations = [record["members"]["val_accuracy"] for record in records if "val_accuracy" in _of_members(record)]
+    validation = evaluations[-1] if evaluations else [float("nan")] * len(logits)
+    each = [
+        _score(assess(own, ensemble.labels), first_seed + index, val_accuracy)
+        for index, (own, val_accuracy) in enumerate(zip(logits, validation, strict=True))
+    ]
+    return Members(each, ensemble, agreement(logits.argmax(-1), ensemble.predictions, ensemble.labels))
+
+
+def _of_members(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    return record.get("members", {})
+
+
+def _score(scores: Assessment, seed: int, val_accuracy: float) -> Member:
+    return Member(seed, scores.accuracy, scores.loss, scores.calibration_error, val_accuracy)
+
+
+def member_panels(members: Members) -> dict[str, Figure]:
+    """Draws the members' test accuracies against the ensemble's, and its errors by agreement: figures by name."""
+    panels = {"test accuracy of members and ensemble": _accuracies, "errors by agreement": _agreement}
+    figures = {name: new_figure(4.8, 3.9) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), members)
+    return figures
+
+
+def _accuracies(axes: Axes, members: Members) -> None:
+    """Draws a row for the ensemble and one for each member below it."""
+    mean, deviation = (100 * value for value in members.spread("accuracy"))
+    ensemble = 100 * members.ensemble.accuracy
+    low, high = (100 * end for end in members.ensemble.interval)
+    rows = np.arange(1, len(members.each) + 1)
+    top = 1 - max(1.0, len(rows) / _NAMED)  # as far above the first member as the named ones are apart
+    if len(rows) > 1:
+        axes.axvspan(mean - deviation, mean + deviation, color=BLUE, alpha=0.15, linewidth=0)
+    axes.axvline(mean, color=BLUE, linewidth=1, label=_spread_text(mean, deviation))
+    axes.plot([100 * member.accuracy for member in members.each], rows, "o", color=BLUE, markersize=5)
+    axes.axvline(ensemble, color=VERMILLION, linewidth=1.2, linestyle="--")
+    reach = [[ensemble - low], [high - ensemble]]
+    interval: dict[str, Any] = {"xerr": reach, "color": VERMILLION, "marker": "D", "markersize": 5, "capsize": 3}
+    label = f"ensemble, {ensemble:.2f}, and its 95% interval"
+    axes.errorbar([ensemble], [top], linestyle="none", label=label, **interval)
+    named = rows[:: -(-len(rows) // _NAMED)]
+    axes.set_yticks([top, *named], ["ensemble", *(f"seed {members.each[row - 1].seed}" for row in named)])
+    axes.set_ylim(len(rows) + 0.6, top - 0.6)
+    describe(axes, "Test accuracy (%)")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.08), frameon=False)
+
+
+def _spread_text(mean: float, deviation: float) -> str:
+    return f"one member, {mean:.2f}" + ("" if np.isnan(deviation) else f" ± {deviation:.2f}")
+
+
+def _agreement(axes: Axes, members: Members) -> None:
+    found, largest = members.agreement, len(members.each)
+    filled = np.flatnonzero(found.counts)
+    errors = 100 * found.error[filled]
+    axes.bar(filled, errors, color=VERMILLION, width=0.8)
+    if largest <= _COUNTED:
+        for place, error in zip(filled, errors, strict=True):
+            count = f"{found.counts[place]:,}"
+            axes.annotate(
+                count, (place, error), (0, 2), textcoords="offset points", ha="center", fontsize=9, color=GREY
+            )
+    axes.set_xlim(-0.6, largest + 0.6)
+    axes.set_ylim(0, 109)  # percent, and room for a count over a full bar
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    described = f"members, of {largest}, that predict as the ensemble"
+    describe(axes, "Errors of the ensemble by agreement", x=described, y="wrong (%)")
