@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from fmnist_jax.functional.sharding import alike
 
@@ -71,7 +71,10 @@ def _plain_kernel_gradient(x: Array, g: Array, size: int) -> Array:
 
 def _like(x: Any, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     """An array of a shape and of the dtype of `x` that differs along the same axes of a `shard_map`."""
-    return jax.ShapeDtypeStruct(shape, x.dtype, manual_axis_type=jax.typeof(x).manual_axis_type)
+    kind = jax.typeof(x)
+    # Its mesh is named, because none is set where a primitive is lowered.
+    whole = NamedSharding(kind.sharding.mesh, PartitionSpec(*[None] * len(shape)))
+    return jax.ShapeDtypeStruct(shape, x.dtype, sharding=whole, manual_axis_type=kind.manual_axis_type)
 
 
 def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
