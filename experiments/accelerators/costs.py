@@ -146,15 +146,14 @@ def collectives(program: Program, start: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for outer in scheduled(program, start):
         for each in (outer, *(inner for inner, _ in fused(program, outer))):
-            kind = re.sub("-start$", "", each.opcode)
+            # An asynchronous one counts where it is done, whose type is that of its results alone.
+            kind = each.opcode.removesuffix("-done")
             if kind not in COLLECTIVES or _is_of_one(each):
                 continue
             entry = found.setdefault(kind, {"count": 0, "arrays": 0, "bytes": 0})
-            # Of a start that gives operands and results, the results, which are the larger part, are what is exchanged.
-            result = each.kind if kind in (each.opcode, "all-reduce") else _second(each.kind)
             entry["count"] += 1
-            entry["arrays"] += len(shapes(result))
-            entry["bytes"] += byte_count(result)
+            entry["arrays"] += len(shapes(each.kind))
+            entry["bytes"] += byte_count(each.kind)
     return found
 
 
@@ -162,9 +161,3 @@ def _is_of_one(instruction: Instruction) -> bool:
     """Whether each chip exchanges with itself alone, as on a mesh of one."""
     groups = re.search(r"replica_groups=(?:\{(\{\d+\},?)+\}|\[\d+,1\])", instruction.rest)
     return groups is not None
-
-
-def _second(kind: str) -> str:
-    """The results in the type of an asynchronous start, `(operand, result, ...)`."""
-    arrays = [match[0] for match in re.finditer(r"\b\w+\[[\d,]*\]", kind)]
-    return arrays[1] if len(arrays) > 1 else kind

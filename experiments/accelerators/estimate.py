@@ -1,9 +1,9 @@
 """Compiles the presets for accelerators that are not here: `python -m experiments.accelerators.estimate [--write]`.
 
 It needs Linux, `pip install 'fmnist_jax[tpu]'` and no TPU; for `h100:1` and `h100:8`, also `'fmnist_jax[cuda]'` (5.6
-GB) and no GPU. A compilation takes 10 to 90 seconds of a CPU core, and is kept in `estimates.json` under the digest of
-what was compiled: a program that has not changed is not compiled again. What is printed and, with `--write`, put into
-the README, the page beside this file and `chips.png`, are estimates of compilers and not measurements.
+GB) and no GPU. A compilation takes from seconds to minutes of a CPU core, and is kept in `estimates.json` under the
+digest of what was compiled: a program that has not changed is not compiled again. What is printed and, with `--write`,
+put into the README, the page beside this file and `chips.png`, are estimates of compilers and not measurements.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from experiments.accelerators.compilers import Target, open_target, prepare
 from experiments.accelerators.costs import step_costs
 from experiments.accelerators.hlo import loop_body, parse
 from experiments.accelerators.programs import PARTS, Part, parts
+from experiments.accelerators.proposal import proposal
 from experiments.accelerators.tables import chips_table, layers_table, table, variants_table, work_table
 from experiments.results.tables import fill
 from fmnist_jax import PRESETS, Config, FmnistError
@@ -186,6 +187,7 @@ def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]
         "work": work_table(records),
         "layers": layers_table(records),
         "variants": variants_table(variants),
+        "proposal": proposal(variants),
     }
 
 

@@ -107,13 +107,14 @@ def scheduled(program: Program, start: str) -> Iterator[Instruction]:
 
 
 def fused(program: Program, instruction: Instruction) -> Iterator[tuple[Instruction, Mapping[str, Instruction]]]:
-    """The instructions within a fusion, each with its neighbours by name; of none but a fusion there are any."""
+    """The instructions within a fusion or an asynchronous start, each with its neighbours by name; else none."""
+    if instruction.opcode not in ("fusion", "async-start"):
+        return
     for name in _FUSED.findall(instruction.rest):
         neighbours = {each.name: each for each in program.computations[name]}
         for each in neighbours.values():
             yield each, neighbours
-            if each.opcode == "fusion":
-                yield from fused(program, each)
+            yield from fused(program, each)
 
 
 def shapes(kind: str) -> list[tuple[str, tuple[int, ...]]]:

@@ -75,7 +75,7 @@ def layers_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
         return NOTHING
     rows = [
         (
-            *(each["preset"], f"{_images(each):,}", f"{channels[0]} to {channels[1]}"),
+            *(each["preset"], f"{_images(each) // each['chips']:,}", f"{channels[0]} to {channels[1]}"),
             *(_percentage(filled(each, role, channels)) for role in ROLES),
         )
         for each in training

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.accelerators import chips, compilers, costs, estimate, figure, hlo, scaling, tables, variants
+from experiments.accelerators import chips, compilers, costs, estimate, figure, hlo, proposal, scaling, tables, variants
 from experiments.results.tables import fill
 from fmnist_jax import PRESETS, FmnistError, validate
 
@@ -96,10 +96,11 @@ def test_exchanges_are_counted_by_kind_with_their_bytes_but_not_those_of_one_chi
     }
 
 
-def test_an_asynchronous_exchange_counts_once_and_its_results_alone() -> None:
+@pytest.mark.parametrize("started", ["(f32[8]{0}, f32[64]{0})", "((f32[8]{0}), f32[64]{0})", "f32[64]{0}"])
+def test_an_asynchronous_exchange_counts_once_and_its_results_alone(started: str) -> None:
     text = (
         "ENTRY %main (a: f32[8]) -> f32[64] {\n  %a = f32[8] parameter(0)\n"
-        "  %s = (f32[8]{0}, f32[64]{0}) all-gather-start(%a), replica_groups=[1,8]<=[8], dimensions={0}\n"
+        f"  %s = {started} all-gather-start(%a), replica_groups=[1,8]<=[8], dimensions={{0}}\n"
         "  ROOT %d = f32[64]{0} all-gather-done(%s)\n}"
     )
     assert costs.collectives(hlo.parse(text), "main") == {"all-gather": {"count": 1, "arrays": 1, "bytes": 256}}
@@ -143,6 +144,15 @@ def test_every_table_says_that_it_is_an_estimate() -> None:
         assert all(name in names or name.startswith("est. ") for name in headings.strip("| ").split(" | "))
     assert "no figure in any column is a measurement" in tables.table([record()])
     assert tables.table([]) == tables.layers_table([]) == tables.variants_table([]) == tables.NOTHING
+
+
+def test_a_proposal_compares_what_has_been_compiled_and_nothing_else() -> None:
+    wide = record(preset="standard, widths 64, 128, 256", flops=3e9, cycles=1_803_600)
+    assert proposal.proposal([record(), wide]).count("\n") == 0
+    assert "2.00 times the operations a step in 1.20 times the estimated time" in proposal.proposal([record(), wide])
+    batch = record(preset="standard, batch 512", batch_size=512, cycles=3_006_000)
+    assert "2.00 times as many images a second" in proposal.proposal([record(), batch])
+    assert proposal.proposal([wide]) == tables.NOTHING
 
 
 def test_the_figure_has_a_curve_for_each_preset_and_says_what_it_is() -> None:
