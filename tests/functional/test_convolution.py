@@ -53,3 +53,28 @@ def test_the_spelling_of_a_cpu_does_not_hang_on_what_the_default_platform_is() -
     both: tuple[Array, Array] = (jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
     several = jax.jit(conv).trace(*both).lower(lowering_platforms=("cpu", "tpu")).as_text()
     assert several.count("stablehlo.convolution") == 2
+
+
+def test_under_shard_map_the_kernel_s_gradient_is_that_of_the_whole_batch() -> None:
+    mesh = jax.make_mesh((2,), ("data",))
+    with jax.set_mesh(mesh):
+        sharded = jax.shard_map(
+            lambda x, kernel: jax.grad(lambda k: jax.lax.psum(loss(conv, x, k), "data"))(kernel),
+            in_specs=(P("data"), P()),
+            out_specs=P(),
+        )
+        got = jax.jit(sharded)(jax.device_put(X, jax.NamedSharding(mesh, P("data"))), KERNEL)
+    assert_close(got, gradient(convolve, X, KERNEL)[1])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+def test_under_shard_map_every_platform_gets_its_gradients(platform: str) -> None:
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,))
+    x, kernel = jax.ShapeDtypeStruct((4, 6, 6, 2), jnp.float32), jax.ShapeDtypeStruct((3, 3, 2, 3), jnp.float32)
+
+    def gradients(x: Array, kernel: Array) -> tuple[Array, Array]:
+        return jax.grad(lambda x, kernel: conv(x, kernel).sum(), (0, 1))(x, kernel)
+
+    sharded = jax.shard_map(gradients, mesh=mesh, in_specs=(P("data"), P()), out_specs=(P("data"), P()))
+    text = jax.jit(sharded).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") >= 2

@@ -31,7 +31,16 @@ ARGUMENTS = (
     *("--preset", "demo", "--data.synthetic-train-size", "200", "--data.synthetic-test-size", "70"),
     *("--data.validation-size", "40", "--model.widths", "4", "4", "--model.depths", "1", "1", "--model.dropout", "0.3"),
     *("--optim.weight-decay", "0.005", "--augment.erase-probability", "0.25", "--train.batch-size", "32"),
-    *("--train.eval-batch-size", "33", "--run.log-every", "3", "--run.checkpoint-every", "4", "--run.progress", "plain"),
+    *(
+        "--train.eval-batch-size",
+        "33",
+        "--run.log-every",
+        "3",
+        "--run.checkpoint-every",
+        "4",
+        "--run.progress",
+        "plain",
+    ),
 )
 LONG = ("--train.epochs", "2000")
 
@@ -51,7 +60,13 @@ class Pair:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
         command = [sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)]
-        command += ["--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"]
+        command += [
+            "--parallel.distributed",
+            "--parallel.coordinator",
+            f"127.0.0.1:{port}",
+            "--parallel.processes",
+            "2",
+        ]
         command += ["--parallel.heartbeat", str(HEARTBEAT)]
         self.directory = directory
         self.both = [
@@ -107,9 +122,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
 
 
-def test_two_processes_train_what_one_with_two_devices_does(
-    tmp_path: Path, cache: Path, alone: dict[str, Any]
-) -> None:
+def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, cache: Path, alone: dict[str, Any]) -> None:
     pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
     first, second = pair.ended(0), pair.ended(1)
     assert (first[0], second[0]) == (0, 0), (first[2], second[2])

@@ -1,0 +1,1 @@
+"""What compilers say of the presets on TPUs and GPUs that are not at hand: estimates, and no measurement."""

@@ -1,0 +1,47 @@
+"""The figure of what compilers expect of more chips: step time against chips, on log-log axes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from experiments.accelerators.tables import milliseconds
+from fmnist_jax import PRESETS
+
+# Okabe & Ito's colours, chosen to be told apart by colour-blind readers.
+_STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#D55E00", "v"))
+
+
+def curves(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, list[tuple[int, float]]]:
+    """For each preset, the estimated milliseconds of a training step on each number of chips of a kind."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        expected = milliseconds(record)
+        if record["part"] == "training" and record["target"].startswith(f"{kind}:") and expected is not None:
+            found.setdefault(record["preset"], []).append((record["chips"], expected))
+    return {preset: sorted(found[preset]) for preset in PRESETS if preset in found}
+
+
+def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
+    """Draws estimated step time against chips at the preset's batch, each curve with the line of perfect division."""
+    drawn = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = drawn.subplots()
+    shown = curves(records, kind)
+    for (preset, points), (colour, marker) in zip(shown.items(), _STYLES, strict=False):
+        chips, times = [each for each, _ in points], [each for _, each in points]
+        label = f"{preset}, {PRESETS[preset].train.batch_size} images"
+        axes.loglog(chips, times, label=label, color=colour, marker=marker)
+        axes.loglog(chips, [times[0] * chips[0] / each for each in chips], color=colour, linestyle="--", alpha=0.4)
+    counts = sorted({each for points in shown.values() for each, _ in points})
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(f"TPU {kind} chips")
+    axes.set_ylabel("estimated milliseconds a training step")
+    axes.set_title("A compiler's estimate, not a measurement; exchanges between chips are not in it", fontsize=10)
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    return drawn

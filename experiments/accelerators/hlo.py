@@ -1,0 +1,133 @@
+"""Reads a compiled program's text, HLO after scheduling: a pure function of a string, for which no compiler is needed.
+
+The grammar is that of XLA's `HloInstruction::ToString`. An instruction that runs by itself stands in a computation that
+is scheduled: the entry, the body and condition of a loop, a branch. What a fusion computes stands in a computation of
+its own, and costs what the fusion does.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\) -> .* \{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
+_OPCODE = re.compile(r"\s([a-z][\w-]*)\(")
+_SHAPE = re.compile(r"\b(pred|bf16|[a-z]\w*?(\d+)\w*)\[([\d,]*)\]")
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_SCHEDULED = re.compile(r"(?:condition|body|to_apply|true_computation|false_computation)=%?([\w.-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_FUSED = re.compile(r"calls=%?([\w.-]+)")
+
+
+class Instruction(NamedTuple):
+    """One line of a computation."""
+
+    name: str
+    kind: str
+    """The type of the result, as text."""
+    opcode: str
+    rest: str
+    """From the operands on."""
+
+    @property
+    def cycles(self) -> int | None:
+        """What XLA expects it to take, where XLA says so."""
+        found = _CYCLES.search(self.rest)
+        return int(found[1]) if found else None
+
+    @property
+    def op_name(self) -> str:
+        """The JAX operations that it came from."""
+        found = re.search(r'op_name="([^"]*)"', self.rest)
+        return found[1] if found else ""
+
+    @property
+    def operands(self) -> list[str]:
+        """The names of its operands."""
+        return re.findall(r"%([\w.-]+)", self.rest.partition(")")[0])
+
+    def attribute(self, name: str) -> str:
+        """The value of an attribute that has no spaces or is in braces; empty without it."""
+        found = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^\s,]+)", self.rest)
+        return found[1].strip("{}") if found else ""
+
+
+class Program(NamedTuple):
+    """The computations of a module, by name."""
+
+    computations: Mapping[str, list[Instruction]]
+    entry: str
+
+
+def parse(text: str) -> Program:
+    """Reads the text of a compiled module, `jax.stages.Compiled.as_text()`.
+
+    Raises:
+      ValueError: it has no entry, so is no such text.
+    """
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = "", ""
+    for line in text.splitlines():
+        if found := _COMPUTATION.match(line):
+            current = found[2]
+            computations[current] = []
+            entry = current if found[1] else entry
+        elif current and (found := _INSTRUCTION.match(line)) and (opcode := _OPCODE.search(f" {found[2]}")):
+            # The space put before the type is taken off again.
+            kind, rest = found[2][: max(opcode.start() - 1, 0)], found[2][opcode.end() - 1 :]
+            computations[current].append(Instruction(found[1], kind, opcode[1], rest))
+    if not entry:
+        raise ValueError("the text has no ENTRY computation: expected what `Compiled.as_text()` returns")
+    return Program(computations, entry)
+
+
+def loop_body(program: Program) -> str:
+    """The computation that a chunk repeats: the body of the loop in the entry that carries most arrays; one step.
+
+    Raises:
+      ValueError: there is no loop in the entry.
+    """
+    loops = [each for each in program.computations[program.entry] if each.opcode == "while"]
+    if not loops:
+        raise ValueError("the program has no loop in its entry: expected that of a training chunk")
+    return max(loops, key=lambda each: len(shapes(each.kind))).attribute("body").lstrip("%")
+
+
+def scheduled(program: Program, start: str) -> Iterator[Instruction]:
+    """The instructions that run by themselves, from a computation on; a loop within it turns once, each branch runs."""
+    for instruction in program.computations[start]:
+        yield instruction
+        if instruction.opcode in ("while", "conditional", "call"):
+            listed = _BRANCHES.search(instruction.rest)
+            names = _SCHEDULED.findall(instruction.rest) + (
+                re.findall(r"%?([\w.-]+)", listed[1]) if listed is not None else []
+            )
+            for name in names:
+                yield from scheduled(program, name)
+
+
+def fused(program: Program, instruction: Instruction) -> Iterator[tuple[Instruction, Mapping[str, Instruction]]]:
+    """The instructions within a fusion or an asynchronous start, each with its neighbours by name; else none."""
+    if instruction.opcode not in ("fusion", "async-start"):
+        return
+    for name in _FUSED.findall(instruction.rest):
+        neighbours = {each.name: each for each in program.computations[name]}
+        for each in neighbours.values():
+            yield each, neighbours
+            yield from fused(program, each)
+
+
+def shapes(kind: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The dtype and shape of each array of a type: one, or those of a tuple."""
+    return [(dtype, tuple(int(size) for size in sizes.split(",") if size)) for dtype, _, sizes in _SHAPE.findall(kind)]
+
+
+def byte_count(kind: str) -> int:
+    """The bytes of all arrays of a type, without padding."""
+    total = 0
+    for dtype, bits, sizes in _SHAPE.findall(kind):
+        count = 1
+        for size in sizes.split(","):
+            count *= int(size) if size else 1
+        total += count * (1 if dtype == "pred" else int(bits or 16) // 8)
+    return total

@@ -1,0 +1,81 @@
+"""What is compiled: a preset's training chunk, evaluation step and prediction, over all chips of a mesh."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fmnist_jax import (
+    Batch,
+    Config,
+    make_eval_step,
+    make_parallel_chunk,
+    make_parallel_eval_step,
+    make_parallel_predict,
+    make_predict,
+    make_recipe,
+    weights_to_score,
+)
+
+Part = Literal["training", "evaluation", "prediction"]
+PARTS: tuple[Part, ...] = ("training", "evaluation", "prediction")
+
+AXIS = "data"
+_IMAGE = (28, 28, 1)
+
+
+class Traced(NamedTuple):
+    """A function with the shapes, dtypes and places of its arguments, and which of them it may overwrite."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    donated: tuple[int, ...] = ()
+
+    def lower(self, platform: str) -> Any:
+        """Lowers for a platform that need not be here."""
+        traced = jax.jit(self.function, donate_argnums=self.donated).trace(*self.arguments)
+        return traced.lower(lowering_platforms=(platform,))
+
+
+def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], Traced]]:
+    """Makes each function of a preset when it is asked for.
+
+    Args:
+      config: of a run.
+      mesh: of one axis, `data`.
+    """
+    recipe = make_recipe(config)
+    predict = make_predict(recipe.model)
+    whole, spread = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
+    state = _placed(jax.eval_shape(recipe.init, jax.random.key(0)), whole)
+    data = _placed(_examples(config.data.train_size), whole)
+    # Rows are filled up to a multiple of the chips, as the shell does.
+    rows = -(-config.train.eval_batch_size // mesh.size) * mesh.size
+    batch = _placed(_examples(rows), spread)
+
+    def training() -> Traced:
+        chunk = make_parallel_chunk(
+            recipe.step, config.train.batch_size, config.run.log_every, mesh, sample=recipe.sample
+        )
+        return Traced(chunk, (state, data, _placed(jax.ShapeDtypeStruct((), jnp.int32), whole)), donated=(0,))
+
+    def evaluation() -> Traced:
+        return Traced(make_parallel_eval_step(make_eval_step(predict), mesh), (*weights_to_score(state), batch))
+
+    def prediction() -> Traced:
+        return Traced(make_parallel_predict(predict, mesh), (*weights_to_score(state), batch.images))
+
+    return {"training": training, "evaluation": evaluation, "prediction": prediction}
+
+
+def _examples(count: int) -> Any:
+    images, labels = jax.ShapeDtypeStruct((count, *_IMAGE), jnp.uint8), jax.ShapeDtypeStruct((count,), jnp.int32)
+    return Batch(images, labels)  # type: ignore[arg-type]  # shapes stand for arrays
+
+
+def _placed(tree: Any, sharding: NamedSharding) -> Any:
+    place = partial(jax.ShapeDtypeStruct, sharding=sharding)
+    return jax.tree.map(lambda leaf: place(leaf.shape, leaf.dtype), tree)

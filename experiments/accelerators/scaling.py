@@ -1,0 +1,233 @@
+"""Where more chips stop paying, by formulas with sources: `python -m experiments.accelerators.scaling [--write]`.
+
+It computes `scaling.md` from the compilers' estimates in `estimates.json` and `variants.json`, and compiles nothing.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from experiments.accelerators.chips import CHIPS, H100_MEMORY_BANDWIDTH
+from experiments.accelerators.estimate import FOLDER, read
+from experiments.accelerators.tables import markdown, milliseconds, origin
+from fmnist_jax import PRESETS, FmnistError
+
+TEMPLATE = FOLDER / "scaling.template.md"
+OUT = FOLDER / "scaling.md"
+
+Record = Mapping[str, Any]
+Points = Sequence[tuple[float, float]]
+"""Images a chip and the seconds of a step, ascending."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """How chips exchange: the sources stand in `scaling.template.md`."""
+
+    name: str
+    chips: int
+    bandwidth: float
+    """W, bytes a second that a chip's part of an all-reduce goes at."""
+    latency: tuple[float, float]
+    """The least and the most seconds that an all-reduce of next to nothing takes."""
+    relative_speed: float = 1.0
+    """How many times as fast as a v5e a chip computes."""
+
+
+_LINK = 45e9  # bytes a second one way on a link of a v5e
+_HOP = (1e-6, 8e-6 / 3)  # seconds on a link of next to nothing: what is typical, and what a profile of three hops shows
+
+
+def torus(x: int, y: int) -> Network:
+    """A slice of v5e, whose axes are rings only from 16 chips on."""
+    ring = min(x, y) >= 16
+    path = (x + y) // 2 if ring else x - 1 + y - 1
+    # Along both axes at once; to both sides on a ring. There and back: chips first add up, then hand out.
+    bandwidth = 2 * _LINK * (2 if ring else 1)
+    return Network(f"v5e {x}x{y}", x * y, bandwidth, (2 * path * _HOP[0], 2 * path * _HOP[1]))
+
+
+NETWORKS = (
+    *(torus(2, 4), torus(8, 8), torus(16, 16)),
+    Network("8 H100", 8, 370e9, (7e-6, 25e-6), H100_MEMORY_BANDWIDTH / CHIPS["v5e"].memory_bandwidth),
+)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What the chips exchange in a step."""
+
+    count: int
+    """n, collectives."""
+    bytes: int
+    """G."""
+
+
+def points(records: Sequence[Record], preset: str) -> Points:
+    """What one v5e is expected to need for a step, by its images, from every compiled batch and number of chips."""
+    model, found = PRESETS[preset].model, {}
+    for record in records:
+        of_preset = record["preset"].split(",")[0] == preset and record["part"] == "training"
+        same = tuple(record["widths"]) == model.widths and _is_plain(record["preset"])
+        if of_preset and same and record["target"].startswith("v5e:"):
+            found[record["batch_size"] / record["chips"]] = (milliseconds(record) or math.nan) / 1e3
+    return sorted(found.items())
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a variant differs from its preset in nothing but the batch."""
+    return all(part.strip().startswith("batch") for part in name.split(",")[1:])
+
+
+def exchange(records: Sequence[Record], preset: str) -> Exchange | None:
+    """What is exchanged in a step on eight chips; None where that is not compiled yet."""
+    for record in records:
+        if (record["preset"], record["part"], record["target"]) == (preset, "training", "v5e:2x4"):
+            kinds = record["collectives"].values()
+            return Exchange(sum(each["count"] for each in kinds), sum(each["bytes"] for each in kinds))
+    return None
+
+
+def alone(images: float, known: Points) -> float:
+    """t(b), seconds of one chip for b images: straight lines between known points on log-log axes.
+
+    Below the least known batch the time is that one's, above the greatest it grows with the images.
+    """
+    if images <= known[0][0]:
+        return known[0][1]
+    if images >= known[-1][0]:
+        return known[-1][1] * images / known[-1][0]
+    upper = next(index for index, (batch, _) in enumerate(known) if batch >= images)
+    (b0, t0), (b1, t1) = known[upper - 1], known[upper]
+    share = math.log(images / b0) / math.log(b1 / b0)
+    return t0 * (t1 / t0) ** share
+
+
+def together(batch: float, network: Network, exchanged: Exchange, known: Points, latency: float) -> float:
+    """T(N, B) = t(B / N) + 2 G / W + n alpha(N), seconds; nothing is taken to overlap."""
+    compute = alone(batch / network.chips, known) / network.relative_speed
+    return compute + 2 * exchanged.bytes / network.bandwidth + exchanged.count * latency
+
+
+def speed_up(batch: float, network: Network, exchanged: Exchange, known: Points) -> tuple[float, float]:
+    """How many times faster than one chip with the same batch, at the most and at the least latency."""
+    one = alone(batch, known) / network.relative_speed
+    low, high = network.latency
+    return tuple(one / together(batch, network, exchanged, known, each) for each in (high, low))  # type: ignore[return-value]
+
+
+def least_batch(network: Network, exchanged: Exchange, known: Points, latency: float) -> int | None:
+    """The least power of two of images for which N chips are at least N / 2 times as fast as one; None up to 2**20."""
+    for power in range(int(math.log2(network.chips)), 21):
+        batch = 2**power
+        one = alone(batch, known) / network.relative_speed
+        if one / together(batch, network, exchanged, known, latency) >= network.chips / 2:
+            return batch
+    return None
+
+
+def text(records: Sequence[Record], template: str) -> str:
+    """The whole of `scaling.md`.
+
+    Raises:
+      FmnistError: what eight and one v5e exchange and need has not been compiled for `record`.
+    """
+    # Without one chip's time for the whole batch there is nothing to compare with.
+    whole = {name: PRESETS[name].train.batch_size in dict(points(records, name)) for name in PRESETS}
+    presets = [name for name in PRESETS if whole[name] and exchange(records, name)]
+    exchanged = exchange(records, "record")
+    if exchanged is None:
+        raise FmnistError("no estimate of record on v5e:2x4 is kept: run experiments.accelerators.estimate first")
+    square = NETWORKS[1]
+    latencies = [f"{1e3 * exchanged.count * each:.1f}" for each in square.latency]
+    used = [each for each in records if each["part"] == "training" and each["target"].startswith("v5e:")]
+    return template.format(
+        inputs=_inputs(records, presets),
+        own=_own(records, presets),
+        needed=_needed(records, presets),
+        networks=_networks(),
+        memory=f"{NETWORKS[-1].relative_speed:.1f} times",
+        record_bytes=f"{2e3 * exchanged.bytes / square.bandwidth:.2f}",
+        record_latency=" to ".join(latencies),
+        origin=origin(used),
+    )
+
+
+def _networks() -> str:
+    rows = [
+        (
+            *(each.name, str(each.chips), f"{each.bandwidth / 1e9:.0f}"),
+            f"{each.latency[0] * 1e6:.0f} to {each.latency[1] * 1e6:.0f}",
+        )
+        for each in NETWORKS
+    ]
+    return markdown(("slice", "N", "W, GB/s", "alpha(N), µs (assumed range)"), rows)
+
+
+def _inputs(records: Sequence[Record], presets: Sequence[str]) -> str:
+    rows = []
+    for preset in presets:
+        exchanged = exchange(records, preset)
+        assert exchanged is not None
+        times = ", ".join(f"{images:g}: {1e3 * seconds:.2f}" for images, seconds in points(records, preset))
+        rows.append((preset, str(exchanged.count), f"{exchanged.bytes / 1e6:.2f}", times))
+    return markdown(("preset", "n (est.)", "G, MB (est.)", "t(b), ms by images a chip (est.)"), rows)
+
+
+def _own(records: Sequence[Record], presets: Sequence[str]) -> str:
+    rows = []
+    for preset in presets:
+        exchanged, known, batch = exchange(records, preset), points(records, preset), PRESETS[preset].train.batch_size
+        assert exchanged is not None
+        cells = [
+            "{:.1f} to {:.1f}".format(*speed_up(batch, each, exchanged, known)) if batch % each.chips == 0 else "n/a"
+            for each in NETWORKS
+        ]
+        rows.append((preset, str(batch), *cells))
+    return markdown(("preset", "images a step", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
+
+
+def _needed(records: Sequence[Record], presets: Sequence[str]) -> str:
+    rows = []
+    for preset in presets:
+        exchanged, known = exchange(records, preset), points(records, preset)
+        assert exchanged is not None
+        cells = []
+        for network in NETWORKS:
+            bounds = [least_batch(network, exchanged, known, latency) for latency in network.latency]
+            cells.append(" to ".join(f"{each:,}" if each else "more than 2^20" for each in dict.fromkeys(bounds)))
+        rows.append((preset, str(PRESETS[preset].train.batch_size), *cells))
+    return markdown(("preset", "its own batch", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Prints where more chips stop paying, by formulas with sources, from the compilers' estimates."""
+
+    write: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write it to scaling.md, too."""
+
+
+def made() -> str:
+    """The text from the committed estimates."""
+    return text([*read(FOLDER / "estimates.json"), *read(FOLDER / "variants.json")], TEMPLATE.read_text())
+
+
+def main(arguments: Arguments) -> None:
+    """Prints the text, and writes it where that is asked for."""
+    content = made()
+    print(content, end="")
+    if arguments.write:
+        OUT.write_text(content)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments))
+    except FmnistError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error

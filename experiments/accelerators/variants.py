@@ -1,0 +1,103 @@
+"""Other widths and batches of `standard` and `record`, for one chip: `python -m experiments.accelerators.variants`.
+
+It asks how a preset for accelerators might differ, by what XLA's compiler expects of a TPU v5e; how well such a network
+learns, no compiler can say. As `estimate` does, it keeps what it has compiled, in `variants.json`.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from experiments.accelerators.compilers import open_target, prepare
+from experiments.accelerators.estimate import (
+    FOLDER,
+    RESULTS as ESTIMATES,
+    Record,
+    estimate,
+    keep,
+    merged,
+    read,
+)
+from fmnist_jax import PRESETS, Config, FmnistError
+
+RESULTS = FOLDER / "variants.json"
+TARGET = "v5e:1x1"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compiles other widths and batches of two presets for one TPU v5e that is not here."""
+
+    results: Path = RESULTS
+    """Where estimates are kept, and looked for before compiling."""
+
+
+def variants() -> Iterator[tuple[str, Config]]:
+    """Each variant with a name that says what is changed."""
+    standard, record = PRESETS["standard"], PRESETS["record"]
+    yield "standard", standard
+    yield "standard, bfloat16", _changed(standard, dtype="bfloat16")
+    yield "standard, batch 512", _changed(standard, batch=512)
+    yield "standard, widths 64, 128, 256", _changed(standard, widths=(64, 128, 256))
+    yield "standard, widths 64, 128, 256, bfloat16", _changed(standard, widths=(64, 128, 256), dtype="bfloat16")
+    yield (
+        "standard, widths 64, 128, 256, bfloat16, batch 512",
+        _changed(standard, widths=(64, 128, 256), dtype="bfloat16", batch=512),
+    )
+    yield (
+        "standard, widths 128, 128, 256, bfloat16",
+        _changed(standard, widths=(128, 128, 256), dtype="bfloat16"),
+    )
+    yield (
+        "standard, widths 128, 256, 512, bfloat16",
+        _changed(standard, widths=(128, 256, 512), dtype="bfloat16"),
+    )
+    yield "record", record
+    yield "record, batch 128", _changed(record, batch=128)
+    yield "record, batch 1024", _changed(record, batch=1024)
+    yield "record, widths 128, 128, 256, depths 3, 3, 3", _changed(record, widths=(128, 128, 256), depths=(3, 3, 3))
+    yield "record, widths 128, 256, 512, depths 2, 2, 2", _changed(record, widths=(128, 256, 512), depths=(2, 2, 2))
+
+
+def _changed(
+    config: Config,
+    widths: Sequence[int] = (),
+    depths: Sequence[int] = (),
+    dtype: Literal["float32", "bfloat16", ""] = "",
+    batch: int = 0,
+) -> Config:
+    """A configuration with what is given."""
+    model = replace(
+        config.model,
+        widths=tuple(widths) or config.model.widths,
+        depths=tuple(depths) or config.model.depths,
+        dtype=dtype or config.model.dtype,
+    )
+    return replace(config, model=model, train=replace(config.train, batch_size=batch or config.train.batch_size))
+
+
+def main(arguments: Arguments) -> None:
+    """Estimates each variant, and keeps what it finds."""
+    records: list[Record] = read(arguments.results)
+    # The presets themselves have been compiled for the tables.
+    known = [*records, *read(ESTIMATES)]
+    target = open_target(TARGET)
+    for name, config in variants():
+        found = estimate(target, name, config, "training", known)
+        if found is not None:
+            print(f"{name}: {found['compile_seconds']} s to compile", file=sys.stderr)
+            records = merged(records, found)
+            keep(arguments.results, records)
+
+
+if __name__ == "__main__":
+    prepare()
+    try:
+        main(tyro.cli(Arguments))
+    except FmnistError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
