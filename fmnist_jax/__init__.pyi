@@ -23,6 +23,8 @@ from .config.schema import (
     DataConfig as DataConfig,
     ModelConfig as ModelConfig,
     OptimConfig as OptimConfig,
+    ParallelConfig as ParallelConfig,
+    PopulationConfig as PopulationConfig,
     RunConfig as RunConfig,
     TrainConfig as TrainConfig,
 )
@@ -105,6 +107,7 @@ from .functional.metrics import (
     cross_entropy as cross_entropy,
     make_cross_entropy as make_cross_entropy,
     summarize as summarize,
+    summarize_members as summarize_members,
     total as total,
 )
 from .functional.mixing import (

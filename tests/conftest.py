@@ -4,11 +4,11 @@ import os
 
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4".strip()
 # The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
-if "xla_backend_optimization_level" not in os.environ["XLA_FLAGS"]:
-    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,10 @@ from fmnist_jax.data.dataset import digest
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory
+
+jax.devices()
+# Processes that the tests start have one device, as users have.
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

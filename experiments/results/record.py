@@ -8,14 +8,23 @@ same command started several times shares the runs out among its processes, such
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, keep_freed_memory, run, to_dict
+from fmnist_jax import (
+    PRESETS,
+    Config,
+    FmnistError,
+    PopulationConfig,
+    RunInUseError,
+    keep_freed_memory,
+    run,
+    to_dict,
+)
 
 # What a technique is without it: section, field, value.
 REMOVALS: Mapping[str, tuple[str, str, Any]] = {
@@ -57,6 +66,8 @@ class Arguments:
     """results: on all training images. ablation: without each technique in turn, on the validation split."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """A run for each."""
+    at_once: int = 1
+    """Train up to so many runs that differ in their seed alone as one population, which pays on a GPU or TPU."""
     epochs: int | None = None
     """Train for so many epochs instead of the preset's; the files say so."""
     images: int | None = None
@@ -124,8 +135,25 @@ def score_at_the_end(config: Config, experiment: Literal["results", "ablation"])
 def settings(config: Config) -> dict[str, Any]:
     """The configuration but for places on the machine and what is told of the run."""
     values = to_dict(config)
-    del values["run"], values["data"]["dir"], values["data"]["raw_dir"]
+    # Nor is it told whether the run was one of its own or a member of a population, and over how many devices.
+    del values["run"], values["parallel"], values["population"], values["data"]["dir"], values["data"]["raw_dir"]
     return values
+
+
+def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
+    """Groups trials that differ in their seed alone, and whose seeds follow one another, by up to so many."""
+    alike: dict[Config, list[Trial]] = {}
+    for trial in pending:
+        unseeded = replace(trial.config, train=replace(trial.config.train, seed=0))
+        alike.setdefault(unseeded, []).append(trial)
+    for group in alike.values():
+        members: list[Trial] = []
+        for trial in sorted(group, key=lambda trial: trial.config.train.seed):
+            if members and (len(members) == at_once or trial.config.train.seed != members[-1].config.train.seed + 1):
+                yield members
+                members = []
+            members.append(trial)
+        yield members
 
 
 def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run) -> None:
@@ -135,34 +163,71 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
       FmnistError: a file is there, but of another configuration than the preset's present one.
     """
     arguments.results.mkdir(parents=True, exist_ok=True)
-    for name, config, removed in trials(arguments):
-        path, directory = arguments.results / f"{name}.json", arguments.runs / name
-        if path.exists():
-            if json.loads(path.read_text())["config"] != settings(config):
-                raise FmnistError(f"{path} is of another configuration: delete it to train {name} anew")
+    pending = [trial for trial in trials(arguments) if not _is_recorded(arguments.results, trial)]
+    groups = populations(pending, arguments.at_once) if arguments.at_once > 1 else ([trial] for trial in pending)
+    for members in groups:
+        first = members[0]
+        if _is_recorded(arguments.results, first):  # by another process, meanwhile
             continue
+        name = first.name if len(members) == 1 else f"{first.name}-to-{members[-1].config.train.seed}"
+        config = replace(
+            first.config,
+            population=PopulationConfig(seeds=len(members)),
+            run=replace(first.config.run, dir=arguments.runs / name, progress="plain"),
+        )
         try:
-            summary = train(replace(config, run=replace(config.run, dir=directory, progress="plain")))
+            summary = train(config)
         except RunInUseError as error:
             print(f"left {name} to another process: {error}", flush=True)
             continue
-        environment = json.loads((directory / "environment.json").read_text())
-        found = {
-            "experiment": arguments.experiment,
-            "preset": config.preset,
-            "removed": removed,
-            "seed": config.train.seed,
-            "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
-            "train_images": config.data.train_size,
-            **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
-            "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
-            "versions": {"python": environment["python"], **environment["packages"]},
-            "commit": environment["git_commit"],
-            "config": settings(config),
-        }
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(found, indent=2) + "\n")
-        unfinished.replace(path)
+        environment = json.loads((arguments.runs / name / "environment.json").read_text())
+        for number, trial in enumerate(members):
+            found = _described(arguments, trial, of_member(summary, number), environment)
+            _write(arguments.results / f"{trial.name}.json", found)
+
+
+def _is_recorded(results: Path, trial: Trial) -> bool:
+    path = results / f"{trial.name}.json"
+    if path.exists() and json.loads(path.read_text())["config"] != settings(trial.config):
+        raise FmnistError(f"{path} is of another configuration: delete it to train {trial.name} anew")
+    return path.exists()
+
+
+def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+    """The summary of one member of a population, which has its share of the time; of a single run the summary."""
+    if "population" not in summary:
+        return summary
+    population = summary["population"]
+    own = {name: values[number] for name, values in population.items() if isinstance(values, list)}
+    shared = {"test_accuracy_mirrored": None, "val_accuracy": None, "val_accuracy_mirrored": None}
+    seconds = {"train_seconds": summary["train_seconds"] / len(population["seeds"])}
+    return {**summary, **shared, **own, **seconds}
+
+
+def _described(
+    arguments: Arguments, trial: Trial, summary: Mapping[str, Any], environment: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What is recorded of a run."""
+    config = trial.config
+    return {
+        "experiment": arguments.experiment,
+        "preset": config.preset,
+        "removed": trial.removed,
+        "seed": config.train.seed,
+        "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
+        "train_images": config.data.train_size,
+        **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
+        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
+        "versions": {"python": environment["python"], **environment["packages"]},
+        "commit": environment["git_commit"],
+        "config": settings(config),
+    }
+
+
+def _write(path: Path, found: Mapping[str, Any]) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(found, indent=2) + "\n")
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ _RESOLUTION = 2.0**-23  # of a float32, relative
 _PIXELS = (-4, -3, -2)  # the axes that a channel's statistics go over
 
 
-def _means(*arrays: Array) -> Array:
+def _means(*arrays: Array) -> list[Array]:
     """The mean of each channel of each array, in one pass over memory where the compiler joins reductions."""
-    return jnp.stack([values.mean(_PIXELS, keepdims=True) for values in arrays])
+    return [values.mean(_PIXELS, keepdims=True) for values in arrays]
 
 
 def _moments_in_two_passes(x: Array, shift: Array) -> Array:
@@ -30,16 +30,15 @@ def _moments_in_two_passes(x: Array, shift: Array) -> Array:
 
 def _moments_in_one_pass(x: Array, shift: Array) -> Array:
     shifted = x.astype(jnp.float32) - shift
-    return _centred(_means(shifted, jnp.square(shifted)))
+    return _centred(*_means(shifted, jnp.square(shifted)))
 
 
-def _centred(moments: Array) -> Array:
+def _centred(offset: Array, square: Array) -> Array:
     """The offset and the variance, from the offset and the mean square about the same point.
 
     Their difference cancels by as much as the offset is large, in deviations, squared; what is left is no less than its
     own rounding.
     """
-    offset, square = moments
     return jnp.stack([offset, jnp.maximum(square - jnp.square(offset), _RESOLUTION * jnp.square(offset))])
 
 
@@ -73,7 +72,7 @@ def _moments(x: Array, shift: Array, axes: tuple[str, ...]) -> Array:
     if not axes:
         return own
     offset, variance = own
-    return _centred(lax.pmean(jnp.stack([offset, variance + jnp.square(offset)]), axes))
+    return _centred(*lax.pmean(jnp.stack([offset, variance + jnp.square(offset)]), axes))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -82,7 +81,7 @@ def _normalize(
 ) -> tuple[Array, Array, Array]:
     """Gives the normalised images, how far their mean lies beyond `shift`, and the variance."""
     (scale, bias), (offset, variance) = weights, _moments(x, shift, axes)
-    y = (x.astype(jnp.float32) - shift - offset) * (lax.rsqrt(variance + epsilon) * scale) + bias
+    y = (x.astype(jnp.float32) - (shift + offset)) * (lax.rsqrt(variance + epsilon) * scale) + bias
     return y.astype(x.dtype), offset, variance
 
 
@@ -98,12 +97,14 @@ def _normalize_jvp(
     (x, shift, (scale, _)), (d_x, _, (d_scale, d_bias)) = primals, tangents
     y, offset, variance = _normalize(*primals, epsilon, axes)
     inverse = lax.rsqrt(variance + epsilon)
-    normal = (x.astype(jnp.float32) - shift - offset) * inverse
+    normal = (x.astype(jnp.float32) - (shift + offset)) * inverse
     d_wide, slope = d_x.astype(jnp.float32), scale * inverse
-    means = _means(d_wide, normal * d_wide)
-    d_offset, d_deviation = lax.pmean(means, axes) if axes else means
-    # Spread together, so that the transpose sums both over the shards in one go.
-    _, (constant, linear) = alike(x, jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation]))
+    d_offset, d_deviation = _means(d_wide, normal * d_wide)
+    constant, linear = d_bias - slope * d_offset, d_scale - slope * d_deviation
+    if axes:
+        # Gathered and spread together, so that one sum over the shards does for both, and one for their transposes.
+        d_offset, d_deviation = lax.pmean(jnp.stack([d_offset, d_deviation]), axes)
+        _, (constant, linear) = alike(x, jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation]))
     d_y = slope * d_wide + constant + normal * linear
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,6 +48,8 @@ class Scores(NamedTuple):
     """f32[N, 10], with mirror images averaged in, where that was asked for."""
     mirrored_val_accuracy: float | None
     """Of the validation images, likewise; None also where there are none."""
+    members_mirrored: Mapping[str, list[float]]
+    """Of each member of a population, likewise: `test_accuracy_mirrored` and `val_accuracy_mirrored`."""
 
 
 def score(
@@ -59,13 +62,18 @@ def score(
     total = metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device))
     members = predicted if predicted.ndim > logits.ndim else None
     if mirrored_predict is None:
-        return Scores(total, logits, labels, members, None, None)
-    of_test = _of_all(predict_all(mirrored_predict, weights, splits.test.images, batch_size))
+        return Scores(total, logits, labels, members, None, None, {})
     held_out = splits.validation
-    of_validation = (
-        _of_all(predict_all(mirrored_predict, weights, held_out.images, batch_size)) if len(held_out) else None
-    )
-    return Scores(total, logits, labels, members, of_test, _accuracy(of_validation, held_out.labels))
+    of_test = predict_all(mirrored_predict, weights, splits.test.images, batch_size)
+    of_validation = predict_all(mirrored_predict, weights, held_out.images, batch_size) if len(held_out) else None
+    val_accuracy = None if of_validation is None else _accuracy(_of_all(of_validation), held_out.labels)
+    own = {"test_accuracy_mirrored": (of_test, labels), "val_accuracy_mirrored": (of_validation, held_out.labels)}
+    members_mirrored = {
+        name: [_accuracy(member, true) for member in predicted]
+        for name, (predicted, true) in own.items()
+        if members is not None and predicted is not None
+    }
+    return Scores(total, logits, labels, members, _of_all(of_test), val_accuracy, members_mirrored)
 
 
 def _of_all(logits: np.ndarray) -> np.ndarray:
@@ -73,11 +81,11 @@ def _of_all(logits: np.ndarray) -> np.ndarray:
     return logits if logits.ndim < 3 else np.asarray(mean_log_probabilities(jnp.asarray(logits)))
 
 
-def _accuracy(logits: np.ndarray | None, labels: np.ndarray) -> float | None:
-    return float(np.mean(logits.argmax(-1) == labels)) if logits is not None and len(labels) else None
+def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(logits.argmax(-1) == labels))
 
 
-def _members(records: Sequence[Mapping[str, Any]], scores: Scores, seed: int) -> dict[str, Any]:
+def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Scores, seed: int) -> dict[str, Any]:
     """What each member of a population came to, where there is one."""
     if scores.member_logits is None:
         return {}
@@ -90,6 +98,11 @@ def _members(records: Sequence[Mapping[str, Any]], scores: Scores, seed: int) ->
         "test_loss": [float(member.loss) for member in assessed],
         "calibration_error": [float(member.calibration_error) for member in assessed],
         "val_accuracy": next(validated, None),
+        **scores.members_mirrored,
+        "state_digest": [
+            state_digest(jax.tree.map(lambda leaf: leaf[member], state))  # noqa: B023
+            for member in range(len(assessed))
+        ],
         "test_accuracy_mean": float(np.mean(accuracies)),
         "test_accuracy_std": float(np.std(accuracies, ddof=1)),
     }
@@ -158,12 +171,12 @@ def summarize(
     """What a run came to, as values that JSON can hold."""
     recalls = np.asarray(metrics.recall_per_class(scores.metrics.confusion))
     result = metrics.summarize(scores.metrics)
-    train, members = config.train, config.population.seeds
-    steps, seconds = config.total_steps, records[-1]["elapsed_seconds"]
+    train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits
+    steps, seconds = int(np.max(np.asarray(state.step))), records[-1]["elapsed_seconds"]
     return {
         "seed": train.seed,
         "test_accuracy": result.accuracy,
-        "test_accuracy_mirrored": _accuracy(scores.mirrored_logits, scores.labels),
+        "test_accuracy_mirrored": None if mirrored is None else _accuracy(mirrored, scores.labels),
         "test_loss": result.loss,
         "test_examples": result.examples,
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
@@ -175,7 +188,7 @@ def summarize(
         "train_seconds": seconds,
         "images_per_second": round(members * steps * train.batch_size / seconds, 1),
         "state_digest": state_digest(state),
-        **_members(records, scores, train.seed),
+        **_members(records, state, scores, train.seed),
     }
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from fmnist_jax.commands import prediction
 from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.data import synthetic
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, trained
@@ -37,6 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             demo,
             data=replace(demo.data, synthetic_test_size=250),
             train=replace(demo.train, epochs=2, eval_mirror=False, eval_every=2),
+            parallel=ParallelConfig(devices=1),
             run=replace(demo.run, dir=path, progress="plain"),
         )
     )

@@ -30,11 +30,12 @@ def test_seeds_trains_models_that_differ_and_learn() -> None:
         data=DataConfig(name="synthetic", validation_size=0, synthetic_train_size=1000, synthetic_test_size=500),
         model=ModelConfig(widths=(8, 16), depths=(1, 1)),
         seeds=2,
-        steps=60,
+        epochs=2,
         batch_size=32,
     )
-    accuracies = seeds.main(arguments)
+    accuracies, ensemble = seeds.main(arguments)
     assert accuracies.shape == (2,)
+    assert ensemble > accuracies.min()
     assert np.all(accuracies > 0.3)
     assert accuracies[0] != accuracies[1]
 

@@ -223,3 +223,27 @@ def test_filling_replaces_what_stands_between_the_markers_alone() -> None:
 
 def test_tables_say_so_where_nothing_has_been_recorded() -> None:
     assert set(tables.tables([]).values()) == {"*Nothing has been recorded yet.*"}
+
+
+class PopulationTrainer(Trainer):
+    """Stands in for `fmnist_jax.run` of populations."""
+
+    def __call__(self, config: Config) -> dict[str, Any]:
+        summary = super().__call__(config)
+        seeds = [config.train.seed + member for member in range(config.population.seeds)]
+        own = {"test_accuracy": [0.9 + 0.01 * seed for seed in seeds], "test_loss": [0.3 for _ in seeds]}
+        return {**summary, "population": {"seeds": seeds, **own, "state_digest": [f"d{seed}" for seed in seeds]}}
+
+
+def test_seeds_that_are_trained_at_once_are_recorded_as_those_of_runs_alone(arguments: Any) -> None:
+    trainer = PopulationTrainer()
+    record.record(replace(arguments, seeds=(0, 1, 2, 4), at_once=2), trainer)
+    trained = [(config.train.seed, config.population.seeds) for config in trainer.configs]
+    assert trained == [(0, 2), (2, 1), (4, 1)]
+    found = {entry["seed"]: entry for entry in read(arguments)}
+    assert [found[seed]["test_accuracy"] for seed in (0, 1, 2, 4)] == [0.9, 0.91, 0.92, 0.94]
+    assert found[1]["state_digest"] == "d1"
+    assert (found[1]["train_seconds"], found[4]["train_seconds"]) == (50.0, 100.0)
+    assert found[0]["config"] == {**found[1]["config"], "train": {**found[1]["config"]["train"], "seed": 0}}
+    record.record(replace(arguments, seeds=(0, 1, 2, 4)), trainer)
+    assert len(trainer.configs) == 3  # nothing is trained again

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import Array
+from jax.sharding import PartitionSpec as P
 
 from fmnist_jax.functional.convolution import conv, conv_strided, conv_windows, convolve
 from tests.functional.test_bilinear import KERNEL, MANY_KERNELS, MANY_X, Conv, X, draw, gradient
@@ -53,18 +54,6 @@ def test_the_spelling_of_a_cpu_does_not_hang_on_what_the_default_platform_is() -
     both: tuple[Array, Array] = (jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
     several = jax.jit(conv).trace(*both).lower(lowering_platforms=("cpu", "tpu")).as_text()
     assert several.count("stablehlo.convolution") == 2
-
-
-def test_under_shard_map_the_kernel_s_gradient_is_that_of_the_whole_batch() -> None:
-    mesh = jax.make_mesh((2,), ("data",))
-    with jax.set_mesh(mesh):
-        sharded = jax.shard_map(
-            lambda x, kernel: jax.grad(lambda k: jax.lax.psum(loss(conv, x, k), "data"))(kernel),
-            in_specs=(P("data"), P()),
-            out_specs=P(),
-        )
-        got = jax.jit(sharded)(jax.device_put(X, jax.NamedSharding(mesh, P("data"))), KERNEL)
-    assert_close(got, gradient(convolve, X, KERNEL)[1])
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])

@@ -82,10 +82,10 @@ def test_in_turn_eight_members_are_eight_single_runs_bit_for_bit(data: Batch) ->
     # As users compile: the other tests have LLVM optimise nothing, and then the two programs add in other orders.
     as_users = {"xla_backend_optimization_level": "3"}
     members = jax.jit(population.chunk, compiler_options=as_users)(
-        jax.jit(population.init)(seeds), data, jnp.int32(STEPS)
+        jax.jit(population.init, compiler_options=as_users)(seeds), data, jnp.int32(STEPS)
     )
     single = make_train_chunk(recipe.step, CONFIG.train.batch_size, STEPS, sample=recipe.sample)
-    chunk, init = jax.jit(single, compiler_options=as_users), jax.jit(recipe.init)
+    chunk, init = (jax.jit(function, compiler_options=as_users) for function in (single, recipe.init))
     for seed in range(8):
         run = chunk(init(jax.random.key(seed)), data, jnp.int32(STEPS))
         for got, expected in zip(member(members, seed), without_keys(run), strict=True):

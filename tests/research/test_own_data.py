@@ -18,6 +18,7 @@ _CONFIG = fj.Config(
     data=fj.DataConfig(validation_size=6),
     augment=fj.AugmentConfig(crop_padding=1, cutmix_alpha=1.0),
     train=fj.TrainConfig(epochs=4, batch_size=16, eval_batch_size=16),
+    parallel=fj.ParallelConfig(devices=1),
     run=fj.RunConfig(progress="plain"),
 )
 

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import CheckpointError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop
 from fmnist_jax.runs.leaves import state_digest
+from fmnist_jax.runs.training import Session
 from fmnist_jax.system import lock
 
 _TINY = Config(
@@ -30,6 +31,7 @@ _TINY = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
     model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.3),
     train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
+    parallel=ParallelConfig(devices=1),
     run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
 )
 
@@ -166,7 +168,7 @@ def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
         (directory / "summary.json").write_text(json.dumps(finished[2]))
         yield
 
-    def never(session: loop.Session) -> dict[str, Any]:
+    def never(session: Session) -> dict[str, Any]:
         raise AssertionError("it is trained again")
 
     monkeypatch.setattr(lock, "exclusive", late)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_line_sums_up_its_chunk_once_the_next_one_is_running(directory: RunDir
 
 def test_an_evaluation_has_a_line_of_its_own(directory: RunDirectory) -> None:
     shown = _Shown()
-    MetricsLog(directory, shown, _RATES, 0.1, 0).evaluated(10, Summary(0.5, 0.8, 100))
+    MetricsLog(directory, shown, _RATES, 0.1, 0).evaluated(10, [Summary(0.5, 0.8, 100)])
     assert shown.records[0].items() >= {"step": 10, "epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.8}.items()
 
 
@@ -87,3 +88,30 @@ def test_what_lies_past_the_chunk_in_its_buffer_is_not_looked_at(directory: RunD
     log.dispatched(0, 1, rows._replace(loss_sum=jnp.asarray(rows.loss_sum).at[2].set(jnp.nan)))
     log.flush()
     assert directory.records()[0]["train_loss"] == pytest.approx(0.25)
+
+
+def test_of_a_population_each_line_has_the_mean_and_every_member(directory: RunDirectory) -> None:
+    one, two = _rows([1.0, 2.0]), _rows([3.0, 4.0])
+    log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
+    log.dispatched(0, 2, jax.tree.map(lambda *leaves: jnp.stack(leaves), one, two))
+    log.flush()
+    log.evaluated(2, [Summary(0.5, 0.8, 100), Summary(0.7, 0.9, 100)])
+    trained, validated = directory.records()
+    assert trained["train_loss"] == pytest.approx(np.mean(trained["members"]["train_loss"]))
+    assert trained["members"]["train_loss"] == pytest.approx([3 / 8, 7 / 8])
+    assert validated["members"] == {"val_loss": [0.5, 0.7], "val_accuracy": [0.8, 0.9]}
+    assert validated["val_accuracy"] == pytest.approx(0.85)
+
+
+def test_of_a_population_a_member_that_diverges_is_noticed(directory: RunDirectory) -> None:
+    log = MetricsLog(directory, _Shown(), _RATES, 0.1, 20)
+    log.dispatched(20, 22, jax.tree.map(lambda *both: jnp.stack(both), _rows([1.0, 1.0]), _rows([1.0, float("nan")])))
+    with pytest.raises(DivergenceError, match="not finite at step 21"):
+        log.flush()
+
+
+def test_a_process_that_does_not_write_the_log_still_notices_divergence() -> None:
+    log = MetricsLog(None, _Shown(), _RATES, 0.1, 0)
+    log.dispatched(0, 1, _rows([float("inf")]))
+    with pytest.raises(DivergenceError):
+        log.flush()

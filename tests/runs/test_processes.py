@@ -48,36 +48,30 @@ LONG = ("--train.epochs", "2000")
 class Pair:
     """Two processes of one run."""
 
-    def __init__(self, directory: Path, cache: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, cache: Path, *arguments: str, seeds_of_data: tuple[int, int] = (0, 0)) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        flags = os.environ["XLA_FLAGS"].replace("device_count=2", "device_count=1")
         environment = {
             **os.environ,
-            "XLA_FLAGS": flags,
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        command = [sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)]
-        command += [
-            "--parallel.distributed",
-            "--parallel.coordinator",
-            f"127.0.0.1:{port}",
-            "--parallel.processes",
-            "2",
+        command = [
+            *(sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)),
+            *("--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"),
+            *("--parallel.heartbeat", str(HEARTBEAT)),
         ]
-        command += ["--parallel.heartbeat", str(HEARTBEAT)]
         self.directory = directory
         self.both = [
             subprocess.Popen(
-                [*command, "--parallel.process-id", str(number)],
+                [*command, "--parallel.process-id", str(number), "--data.seed", str(seed)],
                 env=environment,
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-            for number in (0, 1)
+            for number, seed in enumerate(seeds_of_data)
         ]
 
     def train_until(self, step: int) -> None:
@@ -179,11 +173,23 @@ def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
     assert checkpoint.steps(long_run.directory / "checkpoints")
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_what_one_process_refuses_all_refuse(tmp_path: Path, cache: Path, number: int) -> None:
-    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
-    pair.kill()
-    del number
+def test_what_the_first_process_refuses_all_refuse(long_run: Pair, cache: Path) -> None:
+    """A second pair in the same directory: its first process finds the lock."""
+    others = Pair(long_run.directory, cache, *LONG)
+    (code, _, error), (other_code, _, other_error) = others.ended(0), others.ended(1)
+    assert (code, other_code) == (2, 2)
+    assert error.startswith(f"error: {long_run.directory} is in use by process {long_run.both[0].pid} on ")
+    assert other_error == error.replace("error: ", "error: process 0: ")
+
+
+def test_images_that_differ_between_processes_are_refused(tmp_path: Path, cache: Path) -> None:
+    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2", seeds_of_data=(0, 1))
+    for number in (0, 1):
+        code, _, error = pair.ended(number)
+        assert code == 2
+        assert error.startswith("error: the processes have different images (process 0 ")
+        assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_process_alone_decides_for_itself() -> None:

@@ -8,17 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.data.dataset import load
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs.parallel import choose, place
 from fmnist_jax.runs.program import prepare
 
 _TINY = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=64, synthetic_test_size=20, validation_size=0),
     model=ModelConfig(family="plain", widths=(4,), depths=(1,)),
     train=TrainConfig(epochs=3, batch_size=16, eval_batch_size=10),
+    parallel=ParallelConfig(devices=1),
+    run=RunConfig(log_every=5),
 )
 
 
@@ -30,16 +33,16 @@ def test_the_learning_rates_are_those_of_the_schedule_at_each_step(
     total = config.total_steps
     train, _, test = load(config.data)
     data = Batch(train.images, train.labels)
-    _, program = prepare(make_recipe(config), data, test, config.train, max_steps=5, total_steps=total)
+    _, program = prepare(make_recipe(config), config, choose(config), data, test)
     schedule = make_schedule(config.optim, total)
     assert program.learning_rates.shape == (total,) == (12,)
     np.testing.assert_allclose(program.learning_rates, [float(schedule(step)) for step in range(total)], rtol=1e-6)
 
 
 def test_the_compiled_functions_are_those_of_the_recipe() -> None:
-    recipe, (train, _, test) = make_recipe(_TINY), load(_TINY.data)
-    data = jax.device_put(Batch(train.images, train.labels))
-    state, program = prepare(recipe, data, test, _TINY.train, max_steps=5, total_steps=12)
+    recipe, (train, _, test), layout = make_recipe(_TINY), load(_TINY.data), choose(_TINY)
+    data = place(Batch(train.images, train.labels), layout.everywhere)
+    state, program = prepare(recipe, _TINY, layout, data, test)
     assert int(state.step) == 0
     assert program.compile_seconds > 0
     step, step_once = recipe.step, recipe.sample(data, state.key, state.step, 16)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fmnist_jax.config.schema import TrainConfig
+from fmnist_jax.config.schema import Config, PopulationConfig, TrainConfig
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import make_mirrored_predict
@@ -42,7 +42,7 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     splits = Splits(test, test, test)
     scores = results.score(_first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
     assert scores.logits.shape == (14, 10)
-    summary = results.summarize(directory.records(), _state(), scores, TrainConfig(), test.class_names)
+    summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy_mirrored"] is None
     assert summary["val_accuracy_mirrored"] is None
     assert summary["test_accuracy"] == pytest.approx(10 / 14)
@@ -69,10 +69,42 @@ def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation:
     splits = Splits(test, test.take(np.arange(validation)), test)
     weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)
     scores = results.score(predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
-    summary = results.summarize(directory.records(), _state(), scores, TrainConfig(), test.class_names)
+    summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy"] == 1.0
     assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
     assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation else None)
     results.save_predictions(directory, scores)
     with np.load(tmp_path / "run" / "predictions.npz") as saved:
         assert np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"]) == summary["test_accuracy_mirrored"]
+
+
+def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Path) -> None:
+    """Two members that are right of two of three images each, and of different ones: together they are right of all."""
+    test = _dataset([1, 2, 3], [1, 2, 3])
+
+    def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        first = jnp.asarray(images)[:, 0, 0, 0]
+        taken = jnp.stack([jnp.where(first == 1, 0, first), jnp.where(first == 2, 0, first)])
+        sure = jnp.stack([jnp.where(first == 1, 1.0, 5.0), jnp.where(first == 2, 1.0, 5.0)])
+        return jax.nn.one_hot(taken, 10) * sure[..., None]
+
+    directory = RunDirectory(tmp_path / "run")
+    directory.make()
+    own = {"val_accuracy": [0.5, 0.7], "val_loss": [1.0, 1.0]}
+    directory.append({"step": 3, "val_accuracy": 0.6, "val_loss": 1.0, "elapsed_seconds": 2.0, "members": own})
+    splits = Splits(test, test.take(np.arange(0)), test)
+    scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2)
+    assert scores.member_logits is not None
+    assert scores.member_logits.shape == (2, 3, 10)
+    config = Config(train=TrainConfig(seed=5), population=PopulationConfig(seeds=2))
+    summary = results.summarize(directory.records(), _state(), scores, config, test.class_names)
+    assert summary["test_accuracy"] == 1.0
+    population = summary["population"]
+    assert population["seeds"] == [5, 6]
+    assert population["test_accuracy"] == pytest.approx([2 / 3, 2 / 3])
+    assert (population["test_accuracy_mean"], population["test_accuracy_std"]) == (pytest.approx(2 / 3), 0.0)
+    assert population["val_accuracy"] == [0.5, 0.7]
+    assert summary["images_per_second"] == pytest.approx(2 * 3 * 128 / 2.0)
+    results.save_predictions(directory, scores)
+    with np.load(tmp_path / "run" / "predictions.npz") as saved:
+        np.testing.assert_array_equal(saved["member_logits"], scores.member_logits)

@@ -7,10 +7,12 @@ from pathlib import Path
 import jax
 import pytest
 
+from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, resumption
 from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.parallel import choose
 
 _SAVES = (5, 10)
 
@@ -44,14 +46,18 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
 ) -> None:
     config = directory.read_config()
     assert config is not None
-    fresh = make_recipe(config).init(jax.random.key(1))
-    known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
-    state = resumption.restore_latest(directory.checkpoints, fresh, 10, known)
+    fresh, layout = (
+        make_recipe(config).init(jax.random.key(1)),
+        choose(replace(config, parallel=ParallelConfig(devices=1))),
+    )
+    state = resumption.restore_latest(directory.checkpoints, fresh, layout, 10)
     assert int(state.step) == 5
     assert capsys.readouterr().out == "going on from step 5 of 10\n"
+    assert resumption.restore_latest(directory.path / "none", fresh, layout, 10) is fresh
+    known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
+    resumption.refuse_other_data(directory.checkpoints, 5, known)
     with pytest.raises(CheckpointError, match=f"was trained on images with digest {known}, and .* have 0000"):
-        resumption.restore_latest(directory.checkpoints, fresh, 10, "0000")
-    assert resumption.restore_latest(directory.path / "none", fresh, 10, "0000") is fresh
+        resumption.refuse_other_data(directory.checkpoints, 5, "0000")
 
 
 def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(

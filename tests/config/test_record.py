@@ -1,0 +1,77 @@
+"""A configuration as JSON and back, of this version and of earlier ones, and what differs between two."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from fmnist_jax.config.record import diff, from_dict, to_dict
+from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, RunConfig, TrainConfig
+from fmnist_jax.errors import ConfigError
+from tests.config.strategies import FIELDS, SECTIONS, configs
+
+
+@settings(deadline=None, max_examples=40)
+@given(configs)
+def test_dict_round_trip_survives_json(config: Config) -> None:
+    assert from_dict(to_dict(config)) == config
+    assert from_dict(json.loads(json.dumps(to_dict(config), allow_nan=False))) == config
+
+
+@settings(deadline=None, max_examples=40)
+@given(configs, configs, st.sets(st.sampled_from(FIELDS)))
+def test_diff_lists_exactly_the_changed_fields(old: Config, other: Config, chosen: set[tuple[str, str]]) -> None:
+    new = old
+    for section, name in chosen:
+        value = getattr(getattr(other, section), name)
+        new = dataclasses.replace(new, **{section: dataclasses.replace(getattr(new, section), **{name: value})})
+    changed = [
+        f"{section}.{name}"
+        for section, name in FIELDS
+        if getattr(getattr(old, section), name) != getattr(getattr(new, section), name)
+    ]
+    assert [line.split(":")[0] for line in diff(old, new)] == changed
+
+
+def test_diff_says_old_and_new_value() -> None:
+    old = Config(train=TrainConfig(epochs=20))
+    new = Config(preset="fast", train=TrainConfig(epochs=3), data=DataConfig(dir=Path("/data")))
+    assert diff(old, new) == ["preset: standard -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
+    known = to_dict(Config())
+    first = next(iter(known[section]))
+    with pytest.raises(ConfigError, match=rf"'{section}'.*\bsurprise\b"):
+        from_dict({**known, section: {**known[section], "surprise": 1}})
+    if section not in UNTRAINED:
+        with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
+            from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
+    if section not in ("population", "parallel"):  # which earlier versions had not
+        with pytest.raises(ConfigError, match=f"'{section}'"):
+            from_dict({name: value for name, value in known.items() if name != section})
+
+
+def test_from_dict_refuses_an_unknown_section() -> None:
+    with pytest.raises(ConfigError, match="surprise"):
+        from_dict({**to_dict(Config()), "surprise": {}})
+
+
+def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_nothing_else_does() -> None:
+    values = to_dict(Config(run=RunConfig(log_every=3)))
+    del values["run"]["tensorboard"]
+    assert from_dict(values) == Config(run=RunConfig(log_every=3))
+    with pytest.raises(ConfigError, match="other fields than this version: follow"):
+        from_dict({**values, "run": {**values["run"], "follow": True}})
+    del values["train"]["seed"]
+    with pytest.raises(ConfigError, match="other fields than this version: seed"):
+        from_dict(values)
+
+
+def test_what_earlier_versions_had_not_takes_its_default() -> None:
+    values = to_dict(Config())
+    del values["data"]["file"], values["data"]["total"], values["population"], values["parallel"]
+    assert from_dict(values) == Config()

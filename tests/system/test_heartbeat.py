@@ -1,0 +1,105 @@
+"""Signs of life over loopback, between threads that stand for processes."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fmnist_jax.system.heartbeat import Heartbeat
+
+SILENCE = 2.0  # seconds
+
+
+class Told:
+    """Keeps what a heartbeat says of a peer's end."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+        self.event = threading.Event()
+
+    def __call__(self, what: str) -> None:
+        self.ends.append(what)
+        self.event.set()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Heartbeat, Told, Heartbeat, Told]]:
+    of_first, of_second = Told(), Told()
+    first, second = Heartbeat(SILENCE, of_first), Heartbeat(SILENCE, of_second)
+    port = first.listen()
+    accepting = threading.Thread(target=first.accept, args=(1,))
+    accepting.start()
+    second.connect("127.0.0.1", port, 3)
+    accepting.join()
+    yield first, of_first, second, of_second
+    first.say_goodbye()
+    second.say_goodbye()
+
+
+def test_who_lives_longer_than_the_silence_is_not_missed(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
+    _, of_first, _, of_second = pair
+    time.sleep(1.5 * SILENCE)
+    assert of_first.ends == of_second.ends == []
+
+
+def test_a_goodbye_is_no_end(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
+    _, of_first, second, of_second = pair
+    second.say_goodbye()
+    assert not of_first.event.wait(0.5)
+    assert of_second.ends == []
+
+
+def test_a_failure_is_told_in_its_own_words(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
+    _, of_first, second, _ = pair
+    second.say_goodbye("the disk\nis full")
+    assert of_first.event.wait(SILENCE)
+    assert of_first.ends == ["process 3 has stopped: the disk is full"]
+
+
+def peer_without_a_heart(seconds: float) -> tuple[Heartbeat, Told, socket.socket]:
+    told = Told()
+    first = Heartbeat(seconds, told)
+    port = first.listen()
+    accepting = threading.Thread(target=first.accept, args=(1,))
+    accepting.start()
+    peer = socket.create_connection(("127.0.0.1", port))
+    peer.sendall((1).to_bytes(4))
+    accepting.join()
+    return first, told, peer
+
+
+def test_who_falls_silent_is_missed_after_the_silence_and_not_before() -> None:
+    first, told, peer = peer_without_a_heart(1.0)
+    assert not told.event.wait(0.7)
+    assert told.event.wait(1.0)
+    assert told.ends == ["process 1 has not been heard of for 1 s"]
+    first.say_goodbye()
+    peer.close()
+
+
+def test_a_connection_that_breaks_is_noticed_at_once() -> None:
+    first, told, peer = peer_without_a_heart(30.0)
+    peer.close()
+    assert told.event.wait(2.0)
+    assert told.ends[0].startswith("process 1 has gone")
+    first.say_goodbye()
+
+
+def test_a_line_may_come_in_parts() -> None:
+    first, told, peer = peer_without_a_heart(5.0)
+    for part in (b".\nerr", b"or no ro", b"om\n"):
+        peer.sendall(part)
+        time.sleep(0.1)
+    assert told.event.wait(1.0)
+    assert told.ends == ["process 1 has stopped: no room"]
+    first.say_goodbye()
+    peer.close()
+
+
+def test_peers_that_do_not_come_are_not_waited_for_for_ever() -> None:
+    first = Heartbeat(0.2, Told())
+    first.listen()
+    with pytest.raises(TimeoutError):
+        first.accept(1)
