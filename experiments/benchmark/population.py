@@ -1,0 +1,97 @@
+"""Times training of many members against one: `python -m experiments.benchmark.population`.
+
+Both are compiled as a run compiles them and take their steps in turn, so that a change of the machine's speed meets
+both; a ratio is taken within each round. On a CPU, which one member keeps busy, members go in turn and M of them cost
+M times one; side by side on an accelerator they should cost less.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from fmnist_jax import (
+    PRESETS,
+    Batch,
+    compiler_options,
+    keep_freed_memory,
+    load,
+    make_population,
+    make_recipe,
+    make_train_chunk,
+    members_map,
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times training of many members against one."""
+
+    presets: tuple[str, ...] = ("fast", "standard")
+    """Whose networks and recipes, on synthetic garments."""
+    members: int = 8
+    """How many members."""
+    steps: int = 8
+    """Steps of each in a round."""
+    rounds: int = 5
+    """How often both are timed."""
+
+
+class Timed(NamedTuple):
+    """Seconds a round."""
+
+    one: list[float]
+    members: list[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """What all members cost of what one does, round by round."""
+        return [many / one for one, many in zip(self.one, self.members, strict=True)]
+
+
+def measure(preset: str, arguments: Arguments) -> Timed:
+    """Times both in turn."""
+    train, _, _ = load(PRESETS["demo"].data)
+    data = jax.device_put(Batch(train.images, train.labels))
+    config, steps = PRESETS[preset], jnp.int32(arguments.steps)
+    recipe, keys = make_recipe(config), jax.random.split(jax.random.key(0), arguments.members)
+    one = make_train_chunk(recipe.step, config.train.batch_size, arguments.steps, sample=recipe.sample)
+    population = make_population(config, over_members=members_map(jax.default_backend()), max_steps=arguments.steps)
+    states: dict[str, Any] = {"one": jax.jit(recipe.init)(keys[0]), "members": jax.jit(population.init)(keys)}
+    chunks = {
+        name: jax.jit(chunk, donate_argnums=0, compiler_options=compiler_options())
+        for name, chunk in {"one": one, "members": population.chunk}.items()
+    }
+    seconds: dict[str, list[float]] = {"one": [], "members": []}
+    for timed in range(arguments.rounds + 1):  # the first round compiles
+        for name, chunk in chunks.items():
+            start = time.perf_counter()
+            states[name], _ = jax.block_until_ready(chunk(states[name], data, steps))
+            if timed:
+                seconds[name].append(time.perf_counter() - start)
+    return Timed(seconds["one"], seconds["members"])
+
+
+def row(preset: str, timed: Timed, arguments: Arguments) -> str:
+    """A row of the table."""
+    milliseconds = [statistics.median(seconds) / arguments.steps * 1e3 for seconds in timed]
+    ratios = timed.ratios
+    return (
+        f"| {preset} | {milliseconds[0]:.1f} | {milliseconds[1]:.1f} | {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}) |"
+    )
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    asked = tyro.cli(Arguments)
+    print(
+        f"| preset | one model, ms a step | {asked.members} members, ms a step | members cost of one, median (range) |"
+    )
+    print("|---|---|---|---|")
+    for name in asked.presets:
+        print(row(name, measure(name, asked), asked), flush=True)
