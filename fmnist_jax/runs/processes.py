@@ -7,7 +7,6 @@ JAX's orderly shutdown would wait for processes that wait for it.
 
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -109,15 +108,13 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
 
 def _watch_others(seconds: float) -> Heartbeat:
     heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}{_GO_ON}", 2, heartbeat))
-    port = heartbeat.listen() if is_first() else 0
-    host = socket.gethostbyname(socket.gethostname()) if is_first() else ""
-    address = exchange([host, port])[0]
+    names, port, password = exchange(heartbeat.listen() if is_first() else None)[0]
 
     def meet() -> None:
         if is_first():
             heartbeat.accept(jax.process_count() - 1)
         else:
-            heartbeat.connect(str(address[0]), int(address[1]), jax.process_index())
+            heartbeat.connect(names, port, password, jax.process_index())
 
     try:
         meet()

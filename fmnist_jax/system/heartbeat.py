@@ -5,12 +5,14 @@ wait for a dead peer: on a GPU for ever, and where a process is stopped or its m
 """
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _INTERVAL = 1.0  # seconds between signs of life
+_PASSWORD_BYTES = 16
 _ALIVE, _LEAVING, _FAILED = b".", b"bye", b"error "
 
 OnEnd = Callable[[str], None]
@@ -26,11 +28,14 @@ class Heartbeat:
         self._on_end = on_end
         self._peers: list[socket.socket] = []
         self._closing = threading.Event()
+        self._password = secrets.token_bytes(_PASSWORD_BYTES)  # so that no stranger is taken for a peer
 
-    def listen(self) -> int:
-        """Opens a port for `accept`, and returns it."""
-        self._server = socket.create_server(("", 0))
-        return int(self._server.getsockname()[1])
+    def listen(self) -> tuple[list[str], int, str]:
+        """Opens a port for `accept`; returns by what names this machine may be found, the port, and a password."""
+        family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+        dual = family == socket.AF_INET6
+        self._server = socket.create_server(("", 0), family=family, dualstack_ipv6=dual, backlog=4096)
+        return _own_names(), int(self._server.getsockname()[1]), self._password.hex()
 
     def accept(self, peers: int) -> None:
         """Waits for so many peers to connect to the port.
@@ -40,25 +45,37 @@ class Heartbeat:
         """
         self._server.settimeout(self._seconds)
         with self._server:
-            for _ in range(peers):
+            while len(self._peers) < peers:
                 peer, _ = self._server.accept()
                 peer.settimeout(self._seconds)
-                self._watch(peer, f"process {int.from_bytes(peer.recv(4, socket.MSG_WAITALL))}")
+                said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
+                if said[:_PASSWORD_BYTES] != self._password:
+                    peer.close()
+                    continue
+                self._watch(peer, f"process {int.from_bytes(said[_PASSWORD_BYTES:])}")
 
-    def connect(self, host: str, port: int, number: int) -> None:
+    def connect(self, names: Sequence[str], port: int, password: str, number: int) -> None:
         """Connects to the first process.
 
         Args:
-          host: its address.
-          port: what its `listen` returned.
+          names: of its machine, of which the first that answers is taken.
+          port: as its `listen` returned it.
+          password: likewise.
           number: of this process.
 
         Raises:
           OSError: it cannot be reached.
         """
-        peer = socket.create_connection((host, port), timeout=self._seconds)
-        peer.sendall(number.to_bytes(4))
-        self._watch(peer, "process 0")
+        problem: OSError = OSError("it has no address")
+        for name in names:
+            try:
+                peer = socket.create_connection((name, port), timeout=self._seconds / len(names))
+                peer.sendall(bytes.fromhex(password) + number.to_bytes(4))
+            except OSError as error:
+                problem = error
+            else:
+                return self._watch(peer, "process 0")
+        raise problem
 
     def say_goodbye(self, failure: str | None = None) -> None:
         """Tells the peers that this process ends, and why if it has failed; from now on none of them is missed."""
@@ -70,16 +87,24 @@ class Heartbeat:
                 peer.shutdown(socket.SHUT_WR)
 
     def _watch(self, peer: socket.socket, name: str) -> None:
+        peer.settimeout(self._seconds)
         self._peers.append(peer)
         for task in (self._send, self._receive):
             threading.Thread(target=task, args=(peer, name), name=f"heartbeat of {name}", daemon=True).start()
+
+    def _receive(self, peer: socket.socket, name: str) -> None:
+        with peer:
+            end = self._end_of(peer, name)
+        if end is not None and not self._closing.is_set():
+            self._on_end(end)
 
     def _send(self, peer: socket.socket, _: str) -> None:
         with contextlib.suppress(OSError):  # which the receiving side notices
             while not self._closing.wait(_INTERVAL):
                 peer.sendall(_ALIVE + b"\n")
 
-    def _receive(self, peer: socket.socket, name: str) -> None:
+    def _end_of(self, peer: socket.socket, name: str) -> str | None:
+        """Waits for the end of a peer: None if it has said goodbye, else what has become of it."""
         received = b""
         while True:
             asked = time.monotonic()
@@ -89,18 +114,25 @@ class Heartbeat:
                 # A process that was stopped itself (SIGSTOP) has to listen again before it may blame others.
                 if time.monotonic() - asked > 2 * self._seconds:
                     continue
-                return self._ended(f"{name} has not been heard of for {self._seconds:g} s")
+                return f"{name} has not been heard of for {self._seconds:g} s"
             except OSError as error:
-                return self._ended(f"{name} has gone ({error.strerror})")
+                return f"{name} has gone ({error.strerror})"
             if not part:
-                return self._ended(f"{name} has gone")
+                return f"{name} has gone"
             *lines, received = (received + part).split(b"\n")
             if _LEAVING in lines:
                 return None
             for line in lines:
                 if line.startswith(_FAILED):
-                    return self._ended(f"{name} has stopped: {line[len(_FAILED) :].decode(errors='replace')}")
+                    return f"{name} has stopped: {line[len(_FAILED) :].decode(errors='replace')}"
 
-    def _ended(self, what: str) -> None:
-        if not self._closing.is_set():
-            self._on_end(what)
+
+def _own_names() -> list[str]:
+    """The addresses that other machines may find this one by; a name alone may be that of a loopback (127.0.1.1)."""
+    names = []
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # of no machine (RFC 5737); nothing is sent, but a way out is chosen
+        names.append(probe.getsockname()[0])
+    with contextlib.suppress(OSError):
+        names.append(socket.gethostbyname(socket.gethostname()))
+    return list(dict.fromkeys([*names, socket.gethostname(), "127.0.0.1"]))

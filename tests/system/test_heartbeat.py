@@ -28,10 +28,10 @@ class Told:
 def pair() -> Iterator[tuple[Heartbeat, Told, Heartbeat, Told]]:
     of_first, of_second = Told(), Told()
     first, second = Heartbeat(SILENCE, of_first), Heartbeat(SILENCE, of_second)
-    port = first.listen()
+    names, port, password = first.listen()
     accepting = threading.Thread(target=first.accept, args=(1,))
     accepting.start()
-    second.connect("127.0.0.1", port, 3)
+    second.connect(names, port, password, 3)
     accepting.join()
     yield first, of_first, second, of_second
     first.say_goodbye()
@@ -61,11 +61,13 @@ def test_a_failure_is_told_in_its_own_words(pair: tuple[Heartbeat, Told, Heartbe
 def peer_without_a_heart(seconds: float) -> tuple[Heartbeat, Told, socket.socket]:
     told = Told()
     first = Heartbeat(seconds, told)
-    port = first.listen()
+    _, port, password = first.listen()
     accepting = threading.Thread(target=first.accept, args=(1,))
     accepting.start()
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(bytes(20))
     peer = socket.create_connection(("127.0.0.1", port))
-    peer.sendall((1).to_bytes(4))
+    peer.sendall(bytes.fromhex(password) + (1).to_bytes(4))
     accepting.join()
     return first, told, peer
 
@@ -103,3 +105,12 @@ def test_peers_that_do_not_come_are_not_waited_for_for_ever() -> None:
     first.listen()
     with pytest.raises(TimeoutError):
         first.accept(1)
+
+
+def test_a_first_process_that_cannot_be_reached_is_an_error_after_every_name_was_tried() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(OSError, match="refused"):
+        Heartbeat(1.0, Told()).connect(["127.0.0.2", "127.0.0.1"], port, "00" * 16, 1)
+    with pytest.raises(OSError, match="no address"):
+        Heartbeat(1.0, Told()).connect([], port, "00" * 16, 1)
