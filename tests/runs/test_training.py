@@ -1,0 +1,43 @@
+"""Where a training stops; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs.parallel import choose
+from fmnist_jax.runs.training import planned_stops, steps_taken
+
+CONFIG = Config(
+    data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=20),
+    train=TrainConfig(epochs=3, batch_size=16, eval_every=2),
+    parallel=ParallelConfig(devices=1),
+    run=RunConfig(log_every=4, checkpoint_every=6),
+)
+
+
+def test_a_run_is_evaluated_after_every_so_many_epochs_and_at_its_end() -> None:
+    stops = list(planned_stops(CONFIG, 0))
+    assert [stop.step for stop in stops] == [4, 8, 10, 12, 15]
+    assert [stop.step for stop in stops if stop.evaluate] == [10, 15]
+    assert [stop.step for stop in stops if stop.save] == [8, 10, 12, 15]
+
+
+def test_a_run_that_goes_on_stops_where_it_would_have_stopped() -> None:
+    whole = list(planned_stops(CONFIG, 0))
+    for done, stop in enumerate(whole):
+        assert list(planned_stops(CONFIG, stop.step)) == whole[done + 1 :]
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(jnp.int32(7), 7), (jnp.array([7, 7, 7], jnp.int32), 7)])
+def test_the_steps_of_a_model_and_of_members_are_counted_alike(steps: jax.Array, taken: int) -> None:
+    state = TrainState(steps, {}, {}, (), jax.random.key(0))
+    assert steps_taken(state, choose(CONFIG)) == taken
+
+
+def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
+    spread = replace(CONFIG, parallel=ParallelConfig(devices=8))
+    assert list(planned_stops(spread, 0)) == list(planned_stops(CONFIG, 0))
