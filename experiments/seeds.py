@@ -62,7 +62,7 @@ def main(arguments: Arguments) -> Accuracies:
     data = jax.device_put(Batch(images.images, images.labels))
     states, _ = chunk(states, data, jnp.int32(config.total_steps))
     logits = jax.jit(population.predict)(states.params, states.batch_stats, test.images)
-    right = logits.argmax(-1) == test.labels
+    right = logits.argmax(-1) == test.labels[None]
     ensemble = mean_log_probabilities(logits).argmax(-1) == test.labels
     return Accuracies(np.asarray(right.mean(-1)), float(ensemble.mean()))
 

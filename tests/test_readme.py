@@ -31,7 +31,7 @@ def test_the_research_code_runs_and_learns(
     kernels = names["states"].params["Conv_0"]["kernel"]
     assert len({kernel.tobytes() for kernel in jax.device_get(kernels)}) == 8
 
-    assert len(others) == 6
+    assert len(others) == 7
     for block in others:
         exec(block, names)
     assert np.isfinite(names["state"].params["kernel"]).all()
@@ -40,6 +40,9 @@ def test_the_research_code_runs_and_learns(
     assert names["spread"].images.sharding.spec == jax.P("data")
     assert names["logits"].shape == (24, 3)
     assert names["params"]["Dense_0"]["kernel"].shape[1] == 5
+    np.testing.assert_allclose(names["probabilities"].sum(-1), 1.0, rtol=1e-5)
+    assert names["states"].step.tolist() == [5, 5, 5]
+    assert int(names["after"].step) == 5
 
 
 def test_every_preset_and_picture_that_is_named_exists() -> None:

@@ -241,7 +241,7 @@ def test_seeds_that_are_trained_at_once_are_recorded_as_those_of_runs_alone(argu
     trained = [(config.train.seed, config.population.seeds) for config in trainer.configs]
     assert trained == [(0, 2), (2, 1), (4, 1)]
     found = {entry["seed"]: entry for entry in read(arguments)}
-    assert [found[seed]["test_accuracy"] for seed in (0, 1, 2, 4)] == [0.9, 0.91, 0.92, 0.94]
+    assert [found[seed]["test_accuracy"] for seed in (0, 1, 2, 4)] == pytest.approx([0.9, 0.91, 0.92, 0.94])
     assert found[1]["state_digest"] == "d1"
     assert (found[1]["train_seconds"], found[4]["train_seconds"]) == (50.0, 100.0)
     assert found[0]["config"] == {**found[1]["config"], "train": {**found[1]["config"]["train"], "seed": 0}}

@@ -57,6 +57,15 @@ _OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augmen
 _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}
 
 ARGUMENTS = [
+    Case("--parallel.devices 3", "choose 126 or 129, or --parallel.devices 2"),
+    Case("--preset demo --parallel.devices 4", "--parallel.devices is 4, but there are 1: choose all"),
+    Case("--parallel.devices none", "--parallel.devices"),
+    Case("--parallel.axis member", "--population.seeds is 1: choose data, or several members"),
+    Case("--population.seeds 0", "--population.seeds is 0: choose a value in [1, 1024]"),
+    Case("--population.seeds 2 --train.seed 4294967295", "the last seed"),
+    Case("--parallel.processes 2", "add --parallel.distributed"),
+    Case("--preset demo --parallel.distributed --parallel.processes 2", "give --parallel.coordinator"),
+    Case("--preset demo --parallel.distributed", "the processes of the run cannot be joined"),
     Case("--train.epoch 3", "--train.epochs"),
     Case("--optim.learning-rate 0.1", "Unrecognized"),
     Case("--lr 0.1", "Unrecognized"),

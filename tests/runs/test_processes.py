@@ -23,7 +23,7 @@ CONFIG = Config(
     preset="demo",
     data=DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40),
     model=ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.3),
-    train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=33),
+    train=TrainConfig(epochs=6, batch_size=32, eval_batch_size=33),
     run=RunConfig(log_every=3, checkpoint_every=4, progress="plain"),
     parallel=ParallelConfig(devices=2),
 )
@@ -42,6 +42,7 @@ ARGUMENTS = (
         "plain",
     ),
 )
+SHORT = ("--train.epochs", "6")
 LONG = ("--train.epochs", "2000")
 
 
@@ -117,7 +118,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, cache: Path, alone: dict[str, Any]) -> None:
-    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
+    pair = Pair(tmp_path / "run", cache, *SHORT)
     first, second = pair.ended(0), pair.ended(1)
     assert (first[0], second[0]) == (0, 0), (first[2], second[2])
     assert second[1] == second[2] == ""  # the first one alone prints
@@ -144,17 +145,26 @@ def test_a_signal_to_either_stops_both_at_the_same_step_saved(long_run: Pair, nu
         assert said.count("\n") == 1
 
 
-def test_a_stopped_run_goes_on_with_one_process_to_where_it_would_have_come(
+def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would_have_come(
     tmp_path: Path, cache: Path, alone: dict[str, Any]
 ) -> None:
-    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2")
-    while pair.both[1].poll() is None and not checkpoint.steps(tmp_path / "run" / "checkpoints"):
-        time.sleep(0.01)
-    pair.both[1].send_signal(signal.SIGTERM)
-    assert pair.ended(0)[0] == pair.ended(1)[0] != 2
-    (tmp_path / "run" / "summary.json").unlink(missing_ok=True)  # where the signal came too late
-    summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path / "run")))
+    run = tmp_path / "run"
+    for saves in (1, 3):
+        pair = Pair(run, cache, *SHORT)
+        while pair.both[1].poll() is None and len(_saved(run)) < saves:
+            time.sleep(0.01)
+        pair.both[1].send_signal(signal.SIGTERM)
+        (code, said, error), (other_code, *_) = pair.ended(0), pair.ended(1)
+        assert code == other_code == 143, error
+    assert "going on from step" in said
+    summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=run)))
     assert summary["state_digest"] == alone["state_digest"]
+
+
+def _saved(run: Path) -> list[int]:
+    """The steps that have been saved, those included whose checkpoints are no longer kept."""
+    lines = (run / "metrics.jsonl").read_text().splitlines() if (run / "metrics.jsonl").exists() else []
+    return sorted({json.loads(line)["step"] for line in lines if "val_loss" in line})
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -183,7 +193,7 @@ def test_what_the_first_process_refuses_all_refuse(long_run: Pair, cache: Path) 
 
 
 def test_images_that_differ_between_processes_are_refused(tmp_path: Path, cache: Path) -> None:
-    pair = Pair(tmp_path / "run", cache, "--train.epochs", "2", seeds_of_data=(0, 1))
+    pair = Pair(tmp_path / "run", cache, *SHORT, seeds_of_data=(0, 1))
     for number in (0, 1):
         code, _, error = pair.ended(number)
         assert code == 2
