@@ -61,19 +61,23 @@ def join(parallel: ParallelConfig) -> None:
         return
     # JAX's own notifier of preemption would take SIGTERM, which a run listens to itself.
     jax.config.update("jax_enable_preemption_service", False)
+    printed, patience = native_output.set_aside("fmnist_jax"), _ARRIVAL * parallel.heartbeat
+    missing = f"error: the processes of the run have not all come within {patience} s{_SEE.format(printed)}"
+    native_output.on_abort(lambda: _end(missing, 2))
     try:
         jax.distributed.initialize(
             parallel.coordinator,
             parallel.processes or None,
             None if parallel.process_id < 0 else parallel.process_id,
             heartbeat_timeout_seconds=_PATIENCE * parallel.heartbeat,
-            initialization_timeout=_ARRIVAL * parallel.heartbeat,
+            initialization_timeout=patience,
         )
     except (ValueError, RuntimeError) as error:
         raise FmnistError(
             f"the processes of the run cannot be joined ({' '.join(str(error).split())[:300]}): start all of them with "
             f"the same --parallel.coordinator and --parallel.processes, each with a --parallel.process-id of its own"
         ) from error
+    native_output.on_abort(lambda: _end(f"error: another process of the run has gone{_SEE.format(printed)}", 2))
 
 
 def is_first() -> bool:
@@ -90,8 +94,6 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
     if jax.process_count() == 1:
         yield
         return
-    printed = native_output.set_aside(f"fmnist_jax-process-{jax.process_index()}")
-    native_output.on_abort(lambda: _end(f"error: another process of the run has gone{_SEE.format(printed)}", 2))
     if not is_first():
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # to the end of the process
     heartbeat = _watch_others(parallel.heartbeat)
@@ -103,7 +105,6 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
         raise
     finally:
         heartbeat.say_goodbye()
-        printed.unlink(missing_ok=True)
 
 
 def _watch_others(seconds: float) -> Heartbeat:

@@ -4,6 +4,7 @@ JAX's coordination ends a process whose peers have gone by `abort`, with a page 
 one another on standard output.
 """
 
+import atexit
 import ctypes
 import os
 import signal
@@ -23,7 +24,7 @@ def set_aside(name: str) -> Path:
       name: begins that of the file.
 
     Returns:
-      The file, which is for the caller to remove.
+      The file, which is removed when the interpreter ends in order.
     """
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log")
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -33,6 +34,7 @@ def set_aside(name: str) -> Path:
             setattr(sys, ("stdout", "stderr")[number - 1], python)
         os.dup2(descriptor, number)
     os.close(descriptor)
+    atexit.register(Path(path).unlink, missing_ok=True)
     return Path(path)
 
 

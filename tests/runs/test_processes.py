@@ -202,6 +202,36 @@ def test_images_that_differ_between_processes_are_refused(tmp_path: Path, cache:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_whose_peers_do_not_come_ends_with_one_line(tmp_path: Path, number: int) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [
+        *(
+            "--preset",
+            "demo",
+            "--run.dir",
+            str(tmp_path / "run"),
+            "--parallel.distributed",
+            "--parallel.processes",
+            "2",
+        ),
+        *("--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.process-id", str(number)),
+        *("--parallel.heartbeat", str(HEARTBEAT)),
+    ]
+    # Within one heartbeat instead of ten.
+    code = (
+        "from fmnist_jax import train; from fmnist_jax.runs import processes; "
+        f"processes._ARRIVAL = 1; train.main({arguments})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: the processes of the run have not all come within {HEARTBEAT} s, says JAX (")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_process_alone_decides_for_itself() -> None:
     assert exchange({"a": 1}) == [{"a": 1}]
     assert first_alone(lambda: 3) == together(lambda: 3) == 3
