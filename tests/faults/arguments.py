@@ -58,7 +58,7 @@ _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy":
 
 ARGUMENTS = [
     Case("--parallel.devices 3", "choose 126 or 129, or --parallel.devices 2"),
-    Case("--preset demo --parallel.devices 4", "--parallel.devices is 4, but there are 1: choose all"),
+    Case("--preset demo --parallel.devices 64", "--parallel.devices is 64, but there are "),
     Case("--parallel.devices none", "--parallel.devices"),
     Case("--parallel.axis member", "--population.seeds is 1: choose data, or several members"),
     Case("--population.seeds 0", "--population.seeds is 0: choose a value in [1, 1024]"),

@@ -208,17 +208,9 @@ def test_a_process_whose_peers_do_not_come_ends_with_one_line(tmp_path: Path, nu
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [
-        *(
-            "--preset",
-            "demo",
-            "--run.dir",
-            str(tmp_path / "run"),
-            "--parallel.distributed",
-            "--parallel.processes",
-            "2",
-        ),
-        *("--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.process-id", str(number)),
-        *("--parallel.heartbeat", str(HEARTBEAT)),
+        *("--preset", "demo", "--run.dir", str(tmp_path / "run"), "--parallel.distributed"),
+        *("--parallel.processes", "2", "--parallel.coordinator", f"127.0.0.1:{port}"),
+        *("--parallel.process-id", str(number), "--parallel.heartbeat", str(HEARTBEAT)),
     ]
     # Within one heartbeat instead of ten.
     code = (
