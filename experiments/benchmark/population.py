@@ -35,9 +35,9 @@ class Arguments:
     """Whose networks and recipes, on synthetic garments."""
     members: int = 8
     """How many members."""
-    steps: int = 8
+    steps: int = 4
     """Steps of each in a round."""
-    rounds: int = 5
+    rounds: int = 4
     """How often both are timed."""
 
 
