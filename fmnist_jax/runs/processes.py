@@ -99,7 +99,7 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
     heartbeat = _watch_others(parallel.heartbeat)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # KeyboardInterrupt, too, which the others have not heard of
         if not (isinstance(error, FmnistError) and error.agreed):
             _leave(error, heartbeat)
         raise
@@ -127,7 +127,7 @@ def _watch_others(seconds: float) -> Heartbeat:
     return heartbeat
 
 
-def _leave(error: Exception, heartbeat: Heartbeat) -> None:
+def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
     """Ends the process with what an error says, which the others are told."""
     said = " ".join(str(error).split())
     if isinstance(error, FmnistError):
