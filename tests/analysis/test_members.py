@@ -27,7 +27,7 @@ def test_agreement_counts_each_example_by_the_members_that_predict_as_the_ensemb
     seed: int, count: int, examples: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    members, ensemble, labels = rng.integers(0, 3, (count, examples)), *rng.integers(0, 3, (2, examples))
+    members, (ensemble, labels) = rng.integers(0, 3, (count, examples)), rng.integers(0, 3, (2, examples))
     found = agreement(members, ensemble, labels)
     counts, wrong = [0] * (count + 1), [0] * (count + 1)
     for example in range(examples):
