@@ -16,6 +16,7 @@ from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import results
 from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.leaves import state_digest
 
 
 def _first_pixel_is_the_class(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
@@ -97,8 +98,11 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     assert scores.member_logits is not None
     assert scores.member_logits.shape == (2, 3, 10)
     config = Config(train=TrainConfig(seed=5), population=PopulationConfig(seeds=2))
-    summary = results.summarize(directory.records(), _state(), scores, config, test.class_names)
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), _state())
+    summary = results.summarize(directory.records(), members, scores, config, test.class_names)
     assert summary["test_accuracy"] == 1.0
+    assert summary["parameters"] == 10
+    assert summary["population"]["state_digest"] == [state_digest(_state())] * 2
     population = summary["population"]
     assert population["seeds"] == [5, 6]
     assert population["test_accuracy"] == pytest.approx([2 / 3, 2 / 3])
