@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -195,10 +195,15 @@ def _refill(path: Path, contents: Mapping[str, str]) -> None:
     path.write_text(fill(path.read_text(), contents))
 
 
-if __name__ == "__main__":
+def command(main: Callable[[Any], None], kind: type) -> None:
+    """Runs a script of compilers with the process's arguments; what the user can mend is one line."""
     prepare()
     try:
-        main(tyro.cli(Arguments))
+        main(tyro.cli(kind))
     except FmnistError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    command(main, Arguments)

@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
-from experiments.accelerators.compilers import open_target, prepare
+from experiments.accelerators.compilers import open_target
 from experiments.accelerators.estimate import (
     FOLDER,
     RESULTS as ESTIMATES,
     Record,
+    command,
     estimate,
     keep,
     merged,
     read,
 )
-from fmnist_jax import PRESETS, Config, FmnistError
+from fmnist_jax import PRESETS, Config
 
 RESULTS = FOLDER / "variants.json"
 TARGET = "v5e:1x1"
@@ -95,9 +94,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    prepare()
-    try:
-        main(tyro.cli(Arguments))
-    except FmnistError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
+    command(main, Arguments)

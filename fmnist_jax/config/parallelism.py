@@ -68,10 +68,14 @@ def sharing_problems(config: Config, devices: int) -> Iterator[str]:
     else:
         flag, whole = "--train.batch-size", config.train.batch_size
     if whole % devices:
-        below = whole // devices * devices
-        nearest = " or ".join(str(size) for size in (below, below + devices) if size)
         fitting = max(number for number in range(1, devices) if whole % number == 0)
         yield (
-            f"{flag} is {whole}, which {devices} devices cannot share evenly: choose {nearest}, "
-            f"or --parallel.devices {fitting}"
+            f"{flag} is {whole}, which {devices} devices cannot share evenly: "
+            f"choose {nearest_multiples(whole, devices)}, or --parallel.devices {fitting}"
         )
+
+
+def nearest_multiples(whole: int, parts: int) -> str:
+    """The numbers next below, if it is no zero, and next above one that so many parts can share evenly, in words."""
+    below = whole // parts * parts
+    return " or ".join(str(number) for number in (below, below + parts) if number)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fmnist_jax.config.parallelism import sharing_problems
+from fmnist_jax.config.parallelism import nearest_multiples, sharing_problems
 from fmnist_jax.config.schema import Config, ParallelConfig
 from fmnist_jax.errors import ConfigError
 
@@ -75,10 +75,9 @@ def _devices_of_each_process(parallel: ParallelConfig) -> int:
             f"--parallel.devices is {asked}, but there are {there * processes}: choose all, or at most so many"
         )
     if asked % processes:
-        below = asked // processes * processes
-        nearest = " or ".join(str(number) for number in (below, below + processes) if number)
         raise ConfigError(
-            f"--parallel.devices is {asked}, which {processes} processes cannot share evenly: choose {nearest}"
+            f"--parallel.devices is {asked}, which {processes} processes cannot share evenly: "
+            f"choose {nearest_multiples(asked, processes)}"
         )
     return asked // processes
 

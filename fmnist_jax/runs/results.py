@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.analysis.members import spread
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional import metrics
@@ -91,6 +92,7 @@ def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Sc
         return {}
     assessed = [assess(logits, scores.labels) for logits in scores.member_logits]
     accuracies = [float(member.accuracy) for member in assessed]
+    mean, deviation = spread(accuracies)
     validated = (record["members"]["val_accuracy"] for record in reversed(records) if "val_accuracy" in record)
     described = {
         "seeds": [seed + member for member in range(len(assessed))],
@@ -103,8 +105,8 @@ def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Sc
             state_digest(jax.tree.map(lambda leaf: leaf[member], state))  # noqa: B023
             for member in range(len(assessed))
         ],
-        "test_accuracy_mean": float(np.mean(accuracies)),
-        "test_accuracy_std": float(np.std(accuracies, ddof=1)),
+        "test_accuracy_mean": mean,
+        "test_accuracy_std": deviation,
     }
     return {"population": described}
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.analysis.members import Agreement, Spread, agreement, spread
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe, new_figure
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe, draw_panels
 
 _NAMED = 16  # seeds beside the axis, evenly chosen of more members
 _COUNTED = 12  # members up to which a count over each bar has the room it needs
@@ -71,10 +71,7 @@ def _score(scores: Assessment, seed: int, val_accuracy: float) -> Member:
 def member_panels(members: Members) -> dict[str, Figure]:
     """Draws the members' test accuracies against the ensemble's, and its errors by agreement: figures by name."""
     panels = {"test accuracy of members and ensemble": _accuracies, "errors by agreement": _agreement}
-    figures = {name: new_figure(4.8, 3.9) for name in panels}
-    for name, draw in panels.items():
-        draw(figures[name].subplots(), members)
-    return figures
+    return draw_panels(panels, members, 4.8, 3.9)
 
 
 def _accuracies(axes: Axes, members: Members) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from fmnist_jax.analysis.calibration import Reliability
-from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, new_figure
+from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, draw_panels, new_figure
 
 _COUNTED = 25  # classes whose counts can be read
 _MEMBERS = 32  # curves of members; of more, only their range can be seen
@@ -32,10 +32,7 @@ def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
 def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """Draws the parts of `curves` as a figure each, by name."""
     panels = {"loss": _loss, "accuracy": _accuracy, "learning rate": _learning_rate}
-    figures = {name: new_figure(3.7, 2.9) for name in panels}
-    for name, draw in panels.items():
-        draw(figures[name].subplots(), records)
-    return figures
+    return draw_panels(panels, records, 3.7, 2.9)
 
 
 def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
@@ -173,10 +170,7 @@ def reliability_diagram(bins: Reliability) -> Figure:
 def reliability_panels(bins: Reliability) -> dict[str, Figure]:
     """Draws the parts of `reliability_diagram` as a figure each, by name."""
     panels = {"reliability": _reliability, "confidence": _confidences}
-    figures = {name: new_figure(4.8, 3.6) for name in panels}
-    for name, draw in panels.items():
-        draw(figures[name].subplots(), bins)
-    return figures
+    return draw_panels(panels, bins, 4.8, 3.6)
 
 
 def _reliability(axes: Axes, bins: Reliability) -> None:

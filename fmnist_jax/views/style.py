@@ -1,6 +1,8 @@
 """The look that all figures share: colours that colour-blind readers and grey print tell apart, and plain axes."""
 
 import io
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,6 +40,23 @@ def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
     """Makes a figure, in inches, that keeps its parts from overlapping, and so far apart."""
     layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
     return _Shown(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def draw_panels(
+    panels: Mapping[str, Callable[[Axes, Any], None]], data: Any, width: float, height: float
+) -> dict[str, Figure]:
+    """Draws the same data in several ways, a figure each, by name.
+
+    Args:
+      panels: draws onto axes, by name.
+      data: what each of them draws.
+      width: of a figure, in inches.
+      height: of a figure, in inches.
+    """
+    figures = {name: new_figure(width, height) for name in panels}
+    for name, draw in panels.items():
+        draw(figures[name].subplots(), data)
+    return figures
 
 
 def describe(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:

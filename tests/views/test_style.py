@@ -2,6 +2,7 @@
 
 import io
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from fmnist_jax.views.style import (
     CLASS_MARKERS,
     VERMILLION,
     describe,
+    draw_panels,
     new_figure,
     printed,
     show_image,
@@ -65,3 +67,10 @@ def test_a_figure_hands_a_notebook_its_picture() -> None:
     figure = new_figure(2, 1)
     image = Image.open(io.BytesIO(figure._repr_png_()))  # type: ignore[attr-defined]
     assert (image.format, image.size) == ("PNG", (200, 100))
+
+
+def test_panels_are_a_figure_each_of_the_same_data() -> None:
+    panels: dict[str, Any] = {"up": lambda axes, y: axes.plot(y), "down": lambda axes, y: axes.plot(y[::-1])}
+    figures = draw_panels(panels, [1, 2], 3, 2)
+    assert [np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() for figure in figures.values()] == [[1, 2], [2, 1]]
+    assert all(tuple(figure.get_size_inches()) == (3, 2) for figure in figures.values())
