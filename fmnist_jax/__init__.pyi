@@ -118,6 +118,7 @@ from .functional.mixing import (
     unmixed as unmixed,
 )
 from .functional.model import make_model as make_model
+from .functional.muon import orthogonalize as orthogonalize, orthogonalize_kernels as orthogonalize_kernels
 from .functional.normalization import batch_norm as batch_norm
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
 from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule

@@ -92,10 +92,15 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """The optimiser and its learning-rate schedule, in shares of the whole run."""
 
-    name: Literal["sgd", "adam", "adamw"] = "sgd"
-    """sgd has Nesterov momentum. Weight decay is decoupled in all but adam, which has none."""
+    name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    """sgd and muon have Nesterov momentum; muon makes the updates of convolution kernels orthogonal and leaves the rest
+    to adam. Weight decay is decoupled in all but adam, which has none."""
     peak_lr: Annotated[float, Range(0, 1e10, open_low=True)] = 0.2
     """Highest learning rate of the schedule. In (0, 10000000000]."""
+    rest_lr: Annotated[float, Range(0, 1e10, open_low=True)] = 0.01
+    """Of muon: highest learning rate of what it leaves to adam: norms and the dense head. In (0, 10000000000]."""
+    ortho_steps: Annotated[int, Range(1, 20)] = 3
+    """Of muon: Newton-Schulz steps that make an update orthogonal. In [1, 20]."""
     schedule: Literal["one_cycle", "cosine", "constant", "step"] = "one_cycle"
     """one_cycle: linear up, linear down. cosine: linear up, cosine down. step: tenfold drops at 1/2 and 3/4."""
     warmup: _Fraction = 0.2
@@ -103,9 +108,9 @@ class OptimConfig(Section):
     final_lr: _Fraction = 0.0
     """Learning rate at the end of one_cycle and cosine, as a share of peak_lr. In [0, 1]."""
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
-    """Momentum of sgd; the first-moment decay of adam and adamw. In [0, 1)."""
+    """Momentum of sgd and muon; the first-moment decay of adam, adamw and what muon leaves to adam. In [0, 1)."""
     weight_decay: Annotated[float, Range(0, 10)] = 5e-3
-    """Decay of convolution and dense kernels a step, in units of the learning rate. In [0, 10]."""
+    """Decay of convolution and dense kernels a step, in units of their learning rate. In [0, 10]."""
     clip_norm: Annotated[float, Range(0, 1e10)] = 0.0
     """Largest global norm of the gradient; 0 clips nothing. In [0, 10000000000]."""
 

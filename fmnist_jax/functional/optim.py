@@ -12,6 +12,7 @@ from jax import Array
 from fmnist_jax.config.schema import OptimConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
+from fmnist_jax.functional.muon import orthogonalize_kernels
 
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
@@ -54,22 +55,42 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
     Raises:
       ConfigError: the optimiser has another name than `OptimConfig` lists.
     """
-    parts = []
-    if not switched_off(config.clip_norm):
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    clipping = [] if switched_off(config.clip_norm) else [optax.clip_by_global_norm(config.clip_norm)]
     match config.name:
         case "sgd":
-            parts.append(optax.trace(decay=config.momentum, nesterov=True))
+            parts = _with_momentum(config, schedule)
         case "adam" | "adamw":
-            parts.append(optax.scale_by_adam(b1=config.momentum))
+            parts = _adaptive(config, schedule)
+        case "muon":
+            share = config.rest_lr / config.peak_lr
+            kernels = _with_momentum(config, schedule, orthogonalize_kernels(config.ortho_steps))
+            rest = _adaptive(config, lambda count: share * schedule(count))
+            parts = [optax.partition({"kernels": optax.chain(*kernels), "rest": optax.chain(*rest)}, _of_muon)]
         case _:
             raise ConfigError(
-                f"the optimiser is {config.name!r}: choose sgd, adam or adamw, or give make_train_step one of optax"
+                f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or give make_train_step one of "
+                "optax"
             )
-    if not switched_off(config.weight_decay) and config.name != "adam":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_kernel))
-    parts.append(optax.scale_by_learning_rate(schedule))
-    return optax.chain(*parts)
+    return optax.chain(*clipping, *parts)
+
+
+def _with_momentum(
+    config: OptimConfig, schedule: optax.Schedule, *direction: optax.GradientTransformation
+) -> list[optax.GradientTransformation]:
+    """Nesterov's momentum, turned into another `direction` where one is given."""
+    momentum = optax.trace(decay=config.momentum, nesterov=True)
+    return [momentum, *direction, *_decay(config), optax.scale_by_learning_rate(schedule)]
+
+
+def _adaptive(config: OptimConfig, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
+    decay = [] if config.name == "adam" else _decay(config)
+    return [optax.scale_by_adam(b1=config.momentum), *decay, optax.scale_by_learning_rate(schedule)]
+
+
+def _decay(config: OptimConfig) -> list[optax.GradientTransformation]:
+    if switched_off(config.weight_decay):
+        return []
+    return [optax.add_decayed_weights(config.weight_decay, mask=_is_kernel)]
 
 
 def _whole(steps: float | Array) -> int | Array:
@@ -96,3 +117,8 @@ def _share(count: Array | int, steps: Array) -> Array:
 
 def _is_kernel(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def _of_muon(params: optax.Params) -> optax.Params:
+    """Convolution kernels, and the rest: a dense head maps to classes, of which each is to move by itself."""
+    return jax.tree.map(lambda leaf: "kernels" if leaf.ndim > 2 else "rest", params)

@@ -129,6 +129,40 @@ def test_adam_equals_a_loop_and_decays_only_as_adamw(name: Literal["adam", "adam
             np.testing.assert_allclose(found[leaf_name], params[leaf_name], rtol=1e-5, atol=ADAM_ROUNDING)
 
 
+@pytest.mark.parametrize(("outputs", "steps"), [(4, 3), (64, 5)])
+def test_muon_turns_the_momentum_of_kernels_and_leaves_the_rest_to_adam(outputs: int, steps: int) -> None:
+    config = OptimConfig(name="muon", peak_lr=0.2, rest_lr=0.02, momentum=0.8, weight_decay=0.1, ortho_steps=steps)
+    rng = np.random.default_rng(0)
+
+    def drawn() -> Tree:
+        return {**draw(int(rng.integers(100))), "conv": rng.normal(size=(3, 3, 2, outputs)).astype(np.float32)}
+
+    params, gradients = drawn(), [drawn() for _ in range(4)]
+    optimizer, velocity = make_optimizer(config, optax.linear_schedule(0.2, 0.0, 4)), np.zeros((3, 3, 2, outputs))
+    # What adamw makes of the rest, at a tenth of the schedule, is held to a loop of its own above.
+    adamw = make_optimizer(
+        OptimConfig(name="adamw", momentum=0.8, weight_decay=0.1), optax.linear_schedule(0.02, 0.0, 4)
+    )
+    rest: Any = {name: leaf for name, leaf in params.items() if name != "conv"}
+    state, rest_state, kernel = optimizer.init(params), adamw.init(rest), params["conv"].astype(np.float64)
+    for step, gradient in enumerate(gradients):
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        velocity = 0.8 * velocity + gradient["conv"]
+        matrix = (gradient["conv"] + 0.8 * velocity).reshape(18, outputs)
+        left, values, right = np.linalg.svd(matrix, full_matrices=False)
+        values /= np.linalg.norm(values)
+        for _ in range(steps):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        turned = ((left * values) @ right).reshape(kernel.shape) * max(1, outputs / 18) ** 0.5
+        kernel -= 0.2 * (1 - step / 4) * (turned + 0.1 * kernel)
+        np.testing.assert_allclose(params["conv"], kernel, atol=1e-4)
+        rest_updates, rest_state = adamw.update({name: gradient[name] for name in rest}, rest_state, rest)
+        rest = optax.apply_updates(rest, rest_updates)
+        for name, leaf in rest.items():
+            np.testing.assert_allclose(params[name], leaf, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_optimizers_equal_those_of_pytorch(name: Literal["sgd", "adam", "adamw"]) -> None:
     torch = pytest.importorskip("torch", reason="an oracle that nothing else needs")
@@ -150,12 +184,12 @@ def test_optimizers_equal_those_of_pytorch(name: Literal["sgd", "adam", "adamw"]
             np.testing.assert_allclose(found[leaf_name], weight.numpy(), rtol=1e-5, atol=ADAM_ROUNDING)
 
 
-@pytest.mark.parametrize(("name", "shrinks"), [("sgd", True), ("adamw", True), ("adam", False)])
+@pytest.mark.parametrize(("name", "shrinks"), [("sgd", True), ("adamw", True), ("adam", False), ("muon", True)])
 def test_decay_shrinks_kernels_and_leaves_vectors_bit_for_bit(
-    name: Literal["sgd", "adam", "adamw"], shrinks: bool
+    name: Literal["sgd", "adam", "adamw", "muon"], shrinks: bool
 ) -> None:
     still = {leaf_name: np.zeros_like(leaf) for leaf_name, leaf in draw(0).items()}
-    config = OptimConfig(name=name, weight_decay=0.5)
+    config = OptimConfig(name=name, weight_decay=0.5, peak_lr=0.1, rest_lr=0.1)
     (found,) = trajectory(config, [still], optax.constant_schedule(0.1))
     for leaf_name, leaf in draw(0).items():
         if shrinks and leaf.ndim > 1:
@@ -206,8 +240,8 @@ def test_a_traced_warmup_gives_the_rates_of_a_plain_one(name: Literal["one_cycle
         np.testing.assert_allclose(row, plain(warmup), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_traced_numbers_give_the_updates_of_plain_ones(name: Literal["sgd", "adamw"]) -> None:
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_traced_numbers_give_the_updates_of_plain_ones(name: Literal["sgd", "adamw", "muon"]) -> None:
     def updates(clip_norm: Any, weight_decay: Any, momentum: Any) -> Any:
         config = OptimConfig(name=name, clip_norm=clip_norm, weight_decay=weight_decay, momentum=momentum)
         optimizer = make_optimizer(config, optax.constant_schedule(0.1))
@@ -232,7 +266,7 @@ def test_a_plain_zero_leaves_a_part_out_and_a_traced_one_keeps_it() -> None:
 
 def test_names_that_nobody_knows_are_refused() -> None:
     lion: Any = OptimConfig(name="lion")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="the optimiser is 'lion': choose sgd, adam or adamw"):
+    with pytest.raises(ConfigError, match="the optimiser is 'lion': choose sgd, adam, adamw or muon"):
         make_optimizer(lion, optax.constant_schedule(0.1))
     triangle: Any = OptimConfig(schedule="triangle")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the schedule is 'triangle': choose one_cycle"):

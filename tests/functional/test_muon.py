@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+from hypothesis import given, strategies as st
+
+from fmnist_jax import orthogonalize, orthogonalize_kernels
+
+
+def by_singular_values(matrix: np.ndarray, steps: int) -> np.ndarray:
+    """The same map in float64, of the singular values themselves."""
+    left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(steps):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return (left * values) @ right
+
+
+def with_singular_values(rows: int, columns: int, least: float, seed: int) -> np.ndarray:
+    """A random matrix whose singular values fall from 1 to `least`."""
+    left, _, right = np.linalg.svd(np.random.default_rng(seed).normal(size=(rows, columns)), full_matrices=False)
+    return ((left * np.geomspace(1, least, min(rows, columns))) @ right).astype(np.float32)
+
+
+@given(
+    shape=st.sampled_from([(1, 1), (5, 12), (12, 5), (9, 9)]),
+    steps=st.sampled_from([1, 3, 5]),
+    size=st.sampled_from([1e-20, 1.0, 1e15]),
+    least=st.sampled_from([1.0, 1e-2, 1e-5]),
+    seed=st.integers(0, 9),
+)
+def test_singular_values_go_through_the_polynomial_and_singular_vectors_stay(
+    shape: tuple[int, int], steps: int, size: float, least: float, seed: int
+) -> None:
+    matrix = with_singular_values(*shape, least, seed)
+    # Against a norm of 1e-20 what is added to it counts: the direction stays, and its length goes.
+    expected = by_singular_values(matrix, steps) if size > 1e-7 else np.zeros_like(matrix)
+    found = orthogonalize(jnp.asarray(matrix * np.float32(size)), steps)
+    np.testing.assert_allclose(found, expected, atol=2e-3 if size > 1e-7 else 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16)])
+def test_it_equals_the_iteration_of_optax_on_the_matrix_itself(shape: tuple[int, int]) -> None:
+    matrix = jax.random.normal(jax.random.key(0), shape)
+    state = optax.contrib.scale_by_muon(nesterov=False, beta=0.0).init(matrix)
+    expected, _ = optax.contrib.scale_by_muon(nesterov=False, beta=0.0).update(matrix, state)
+    np.testing.assert_allclose(orthogonalize(matrix), expected, atol=1e-4)
+
+
+def test_five_steps_bring_what_is_a_hundredth_of_the_norm_near_one() -> None:
+    values = np.linalg.svd(orthogonalize(jnp.asarray(with_singular_values(32, 64, 0.02, 0))), compute_uv=False)
+    assert 0.6 < values.min() < values.max() < 1.25
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_types_are_kept_and_computed_in_float32(dtype: jnp.dtype) -> None:
+    matrix = jax.random.normal(jax.random.key(0), (8, 20)).astype(dtype)
+    found = orthogonalize(matrix)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, orthogonalize(matrix.astype(jnp.float32)).astype(dtype))
+
+
+def test_a_gradient_of_zeros_stays_one() -> None:
+    np.testing.assert_array_equal(orthogonalize(jnp.zeros((4, 6))), np.zeros((4, 6)))
+
+
+def test_many_matrices_are_mapped_as_each_alone() -> None:
+    matrices = jax.random.normal(jax.random.key(0), (3, 6, 4))
+    found = jax.vmap(orthogonalize)(matrices)
+    for matrix, each in zip(matrices, found, strict=True):
+        np.testing.assert_allclose(each, orthogonalize(matrix), atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((3, 3, 2, 8), 1.0), ((1, 1, 4, 16), 2.0), ((3, 3, 1, 36), 2.0)])
+def test_kernels_are_matrices_of_outputs_scaled_by_how_many_more_outputs_there_are(
+    shape: tuple[int, ...], scale: float
+) -> None:
+    kernel = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    transformation = orthogonalize_kernels(steps=4)
+    updates, _ = transformation.update({"kernel": kernel}, transformation.init({"kernel": kernel}))
+    expected = by_singular_values(kernel.reshape(-1, shape[-1]), 4).reshape(shape)
+    np.testing.assert_allclose(updates["kernel"], scale * expected, atol=1e-4)
