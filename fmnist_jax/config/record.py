@@ -8,7 +8,11 @@ from typing import Any
 from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config
 from fmnist_jax.errors import ConfigError
 
-_ADDED: Mapping[str, frozenset[str]] = {"data": frozenset({"file", "total"})}
+_ADDED: Mapping[str, frozenset[str]] = {
+    "data": frozenset({"file", "total"}),
+    "model": frozenset({"pooling"}),
+    "optim": frozenset({"rest_lr", "ortho_steps"}),
+}
 """Fields that runs of earlier versions have not recorded, by section."""
 
 _ADDED_SECTIONS = frozenset({"population", "parallel"})

@@ -74,6 +74,9 @@ class ModelConfig(Section):
     """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
     stem: Literal["pooled", "full"] = "pooled"
     """pooled: take maxima of 2x2 pixels after the first convolution. full: keep all of them, which resnet alone can."""
+    pooling: Literal["max", "mean"] = "max"
+    """Of plain: what each stage takes of 2x2 pixels; mean needs less than half of the products. The first stage takes
+    maxima all the same, and resnet means."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
     """Channels of each stage; one to four stages. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)

@@ -115,9 +115,11 @@ class ConvNet(nn.Module):
         """Maps float images [B, H, W, channels] to logits f32[B, num_classes]."""
         dtype = jnp.dtype(self.config.dtype)
         x = images.astype(dtype)
-        for width, depth in zip(self.config.widths, self.config.depths, strict=True):
+        for stage, (width, depth) in enumerate(zip(self.config.widths, self.config.depths, strict=True)):
+            by_means = stage > 0 and self.config.pooling == "mean"
+            halving = layers.conv_avg_pool if by_means else layers.conv_max_pool
             for layer in range(depth):
-                x = Conv(width, dtype, layers.conv if layer else layers.conv_max_pool)(x)
+                x = Conv(width, dtype, layers.conv if layer else halving)(x)
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
         x = x.reshape(x.shape[0], -1)
         x = Dropout(self.config.dropout)(x, train)

@@ -74,4 +74,5 @@ def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_not
 def test_what_earlier_versions_had_not_takes_its_default() -> None:
     values = to_dict(Config())
     del values["data"]["file"], values["data"]["total"], values["population"], values["parallel"]
+    del values["model"]["pooling"], values["optim"]["rest_lr"], values["optim"]["ortho_steps"]
     assert from_dict(values) == Config()

@@ -22,6 +22,7 @@ CONFIGS = [
     ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.3),
     ModelConfig(family="plain", widths=(5,), depths=(3,), dropout=0.3),
     ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1), dropout=0.3),
+    ModelConfig(family="plain", pooling="mean", widths=(3, 4, 5), depths=(2, 1, 1), dropout=0.3),
     # This one takes Winograd's form of the convolution.
     ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3),
 ]
@@ -55,18 +56,19 @@ def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(wide, (3, 3), axis=(1, 2)), kernel)
 
 
-def numpy_max_pool(x: np.ndarray) -> np.ndarray:
+def numpy_pool(x: np.ndarray, pooling: str) -> np.ndarray:
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    return np.max([x[:, i::2, j::2] for i in range(2) for j in range(2)], axis=0)
+    pixels = np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)])
+    return {"max": pixels.max(0), "mean": pixels.mean(0)}[pooling]
 
 
 def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: np.ndarray) -> np.ndarray:
     x, index = images.astype(np.float64), 0
-    for depth in config.depths:
+    for stage, depth in enumerate(config.depths):
         for layer in range(depth):
             x = numpy_conv(x, params[f"Conv_{index}"]["kernel"])
             if layer == 0:
-                x = numpy_max_pool(x)
+                x = numpy_pool(x, config.pooling if stage else "max")
             norm, statistics = params[f"BatchNorm_{index}"], batch_stats[f"BatchNorm_{index}"]
             x = (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * norm["scale"] + norm["bias"]
             x, index = np.maximum(x, 0), index + 1
@@ -87,10 +89,11 @@ def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
 def torch_logits(torch: Any, weights: dict[str, Any], config: ModelConfig, images: np.ndarray, train: bool) -> Any:
     functional = torch.nn.functional
     x, index = torch.from_numpy(images).permute(0, 3, 1, 2), 0
-    for depth in config.depths:
+    for stage, depth in enumerate(config.depths):
+        pool = functional.avg_pool2d if stage and config.pooling == "mean" else functional.max_pool2d
         for layer in range(depth):
             x = functional.conv2d(x, weights[f"Conv_{index}/kernel"].permute(3, 2, 0, 1), padding="same")
-            x = functional.max_pool2d(x, 2) if layer == 0 else x
+            x = x if layer else pool(x, 2)
             norm = f"BatchNorm_{index}"
             statistics = [None if train else weights[f"{norm}/{name}"].detach() for name in ("mean", "var")]
             x = functional.batch_norm(x, *statistics, weights[f"{norm}/scale"], weights[f"{norm}/bias"], train)
@@ -142,7 +145,7 @@ def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum:
     params, old = draw_variables(config)
     images = draw_images()
     _, new = apply(make_model(config), params, old, images, train=True, key=jax.random.key(0))
-    x = numpy_max_pool(numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"]))
+    x = numpy_pool(numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"]), "max")
     for name, value in (("mean", x.mean((0, 1, 2))), ("var", x.var((0, 1, 2)))):
         expected = momentum * old["BatchNorm_0"][name] + (1 - momentum) * value
         np.testing.assert_allclose(new["BatchNorm_0"][name], expected, rtol=1e-4, atol=1e-5)
@@ -188,7 +191,7 @@ def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
     error = dropped.std(0) / np.sqrt(samples)
     assert np.all(np.abs(dropped.mean(0) - whole) < 4.5 * error)
 
-    x = numpy_max_pool(numpy_conv(np.asarray(images, np.float64), params["Conv_0"]["kernel"]))
+    x = numpy_pool(numpy_conv(np.asarray(images, np.float64), params["Conv_0"]["kernel"]), "max")
     norm = params["BatchNorm_0"]
     x = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * norm["scale"] + norm["bias"]
     features = np.maximum(x, 0).reshape(2, -1)
