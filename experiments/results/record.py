@@ -183,7 +183,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         environment = json.loads((arguments.runs / name / "environment.json").read_text())
         for number, trial in enumerate(members):
             found = _described(arguments, trial, of_member(summary, number), environment)
-            _write(arguments.results / f"{trial.name}.json", found)
+            write(arguments.results / f"{trial.name}.json", found)
 
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
@@ -217,14 +217,22 @@ def _described(
         "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
         "train_images": config.data.train_size,
         **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
-        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
-        "versions": {"python": environment["python"], **environment["packages"]},
-        "commit": environment["git_commit"],
+        **origin(environment),
         "config": settings(config),
     }
 
 
-def _write(path: Path, found: Mapping[str, Any]) -> None:
+def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of the description of a machine, without any place on it."""
+    return {
+        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
+        "versions": {"python": environment["python"], **environment["packages"]},
+        "commit": environment["git_commit"],
+    }
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(found, indent=2) + "\n")
     unfinished.replace(path)

@@ -128,7 +128,7 @@ def _entered(directory: RunDirectory, held: ExitStack) -> dict[str, Any] | None:
 
 def _train_and_score(session: Session) -> dict[str, Any]:
     config, directory, layout = session.config, session.directory, session.layout
-    described = {**environment.describe(), **parallel.describe(layout)}
+    described = {**environment.describe_environment(), **parallel.describe(layout)}
     dataset_digest = digest(session.splits)
     origin = {"config": to_dict(config), "dataset_digest": dataset_digest, "environment": described}
     processes.first_alone(lambda: _begin(session, origin))
