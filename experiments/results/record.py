@@ -50,7 +50,7 @@ _SUMMARY = (
     *("state_digest", "dataset", "dataset_digest"),
 )
 _SCORES = {
-    "results": ("test_accuracy", "test_accuracy_mirrored", "test_loss"),
+    "results": ("test_accuracy", "test_accuracy_mirrored", "test_accuracy_of_mirror_images", "test_loss"),
     # A choice among variants must not look at the test images.
     "ablation": ("val_accuracy", "val_accuracy_mirrored"),
 }

@@ -46,8 +46,8 @@ def results_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset, length and machine."""
     if not records:
         return NOTHING
-    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | training time | on |"]
-    rows.append("|---" * 8 + "|")
+    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | mirrored test | training time | on |"]
+    rows.append("|---" * 9 + "|")
     for group in _by_preset(records):
         first = group[0]
         seconds = statistics.median(record["train_seconds"] for record in group)
@@ -55,6 +55,7 @@ def results_table(records: Sequence[Record]) -> str:
             *(first["preset"], f"{first['parameters']:,}"),
             *(_length(first), str(len(group))),
             *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
+            _spread(group, "test_accuracy_of_mirror_images"),
             *(_duration(seconds), machine(first["hardware"])),
         ]
         rows.append(f"| {' | '.join(cells)} |")
@@ -103,7 +104,8 @@ def _length(record: Record) -> str:
 
 
 def _spread(group: Sequence[Record], name: str) -> str:
-    values = [record[name] for record in group if record[name] is not None]
+    # Files of before a score was recorded lack it.
+    values = [record[name] for record in group if record.get(name) is not None]
     return _percentage(values) if values else ""
 
 
