@@ -30,8 +30,9 @@ class Arguments:
 
 
 def read(folder: Path) -> list[Record]:
-    """Reads the recorded runs, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """Reads the recorded runs, by name, those of subfolders last."""
+    paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
+    return [json.loads(path.read_text()) for path in paths]
 
 
 def tables(records: Sequence[Record]) -> dict[str, str]:

@@ -49,8 +49,8 @@ def entry(arguments: Arguments) -> Config:
     Raises:
       FmnistError: nothing has been entered there, or a rehearsal would lie among the results.
     """
-    if arguments.rehearse and arguments.results == RESULTS:
-        raise FmnistError("a rehearsal is no result: give it a folder of its own by --results")
+    if arguments.rehearse:
+        rehearsal.refuse_among_results(arguments.results, RESULTS)
     entered = ENTRIES[arguments.side][arguments.device]
     if arguments.target not in entered:
         raise FmnistError(

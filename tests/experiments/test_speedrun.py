@@ -61,7 +61,7 @@ def test_what_nobody_has_entered_is_refused() -> None:
 
 
 def test_a_rehearsal_does_not_lie_among_the_results() -> None:
-    with pytest.raises(FmnistError, match="a folder of its own by --results"):
+    with pytest.raises(FmnistError, match="a folder of its own"):
         run.entry(run.Arguments("93", rehearse=True))
 
 
