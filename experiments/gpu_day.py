@@ -76,7 +76,7 @@ def parity(arguments: Arguments) -> Sequence[Command]:
 def benchmark(arguments: Arguments) -> Sequence[Command]:
     """Rates and seconds to an accuracy; how time grows is left for another day."""
     parts = ("rates",) if arguments.rehearse else ("rates", "time_to_accuracy", "loop")
-    few = ("--rounds", "1", "--steps", "1") if arguments.rehearse else ()
+    few = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
     out = ("--out", str(_results(arguments, BENCHMARKS)))
     options = (*out, *few, "--parts", *parts, *_device(arguments), *_rehearsing(arguments))
     return [Command("experiments.benchmark.run", options)]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 
@@ -24,9 +23,9 @@ from fmnist_jax import (
     Recipe,
     describe_environment,
     load,
-    make_cross_entropy,
     make_predict,
     make_recipe,
+    summarize,
 )
 
 _STEPS, _IMAGES = 50, 1_000
@@ -49,19 +48,16 @@ class Arguments:
 
 def losses(recipe: Recipe, config: Config, data: Batch, device: Any) -> np.ndarray:
     """Trains on a device; returns the loss f32[steps] of each batch before its update."""
-    loss_fn, predict = make_cross_entropy(config.train.label_smoothing), make_predict(recipe.model)
 
     @jax.jit
     def step(state: Any, data: Batch) -> tuple[Any, Any]:
-        batch = recipe.sample(data, state.key, state.step, config.train.batch_size)
-        loss = loss_fn(predict(state.params, state.batch_stats, batch.images), jnp.asarray(batch.labels)).mean()
-        return recipe.step(state, batch)[0], loss
+        return recipe.step(state, recipe.sample(data, state.key, state.step, config.train.batch_size))
 
     state, data = jax.device_put((jax.jit(recipe.init)(jax.random.key(0)), data), device)
     found = []
     for _ in range(_STEPS):
-        state, loss = step(state, data)
-        found.append(float(loss))
+        state, metrics = step(state, data)
+        found.append(summarize(metrics).loss)
     return np.array(found)
 
 

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.benchmark import jax_side, networks
-from fmnist_jax import Config, make_schedule
+from experiments.benchmark.pytorch_optim import make_optimizer
+from fmnist_jax import Config, make_schedule, to_dict
 
 Recipe = Literal["ours", "notebook"]
 _NOTEBOOK_BATCH_SIZE, _NOTEBOOK_LEARNING_RATE = 64, 1e-3
@@ -81,18 +82,17 @@ class Trainer:
         self.mirrored_first = torch.randint(2, (images,), device=self.device)
 
     def _optimizer(self) -> Any:
-        params, optim = self.network.parameters(), self.config.optim
         if self.rates is None:
-            return torch.optim.Adam(params, _NOTEBOOK_LEARNING_RATE)
-        return torch.optim.SGD(params, lr=optim.peak_lr, momentum=optim.momentum, nesterov=True)
+            return torch.optim.Adam(self.network.parameters(), _NOTEBOOK_LEARNING_RATE)
+        return make_optimizer(self.network, to_dict(self.config)["optim"])
 
     def _decay_and_set_rate(self, rate: float) -> None:
-        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's SGD has no option."""
-        kernels = [each for each in self.network.parameters() if each.ndim > 1]
-        with torch.no_grad():
-            torch._foreach_mul_(kernels, 1 - rate * self.config.optim.weight_decay)
+        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's optimisers have no option."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
+            kernels = [each for each in group["params"] if each.ndim > 1]
+            with torch.no_grad():
+                torch._foreach_mul_(kernels, 1 - group["lr"] * self.config.optim.weight_decay)
 
     def _mirrored(self, images: Any, indices: Any) -> Any:
         """Mirrors each image in every other epoch where the configuration asks for it, as `mirror_alternately`."""

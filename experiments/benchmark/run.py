@@ -50,6 +50,8 @@ class Arguments:
     """When to give up on PyTorch with the notebook's recipe."""
     parts: tuple[Part, ...] = get_args(Part)
     """What to measure: images a second, seconds to an accuracy, how time grows, and the overhead of real runs."""
+    networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
+    """Of which networks to measure rates."""
     rehearse: bool = False
     """Shrink network and data to a few seconds' work, to try the command out."""
     out: Path = RESULTS
@@ -121,7 +123,8 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
             ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
         ]
     found: dict[str, Any] = {}
-    for label, network in _NETWORKS.items():
+    for label in arguments.networks:
+        network = _NETWORKS[label]
         train = {
             name: partial(worker, side.train_rate, config, network, variant, arguments.steps)
             for name, worker, side, variant in sides

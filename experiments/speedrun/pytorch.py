@@ -14,7 +14,7 @@ _TAKEN: Mapping[tuple[str, str], tuple[Any, ...]] = {
     ("model", "family"): ("plain",),
     ("model", "batch_norm_momentum"): (0.9,),
     ("model", "stochastic_depth"): (0,),
-    ("optim", "name"): ("sgd",),
+    ("optim", "name"): ("sgd", "muon"),
     ("optim", "clip_norm"): (0,),
     ("augment", "flip"): ("none", "alternating"),
     ("augment", "crop_padding"): (0,),
