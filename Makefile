@@ -1,4 +1,4 @@
-# make demo | train [ARGS="..."] | test | faults | bench | versions | lowest | lock
+# make demo | train [ARGS="..."] | test | faults | bench | speedrun | versions | lowest | lock
 # Each installs what it needs on first use, for another Python with PYTHON=python3.13.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # For `make versions`, which sets one Python beside another.
 OTHER ?= python3.13
 
-.PHONY: demo train test faults bench versions lowest lock
+.PHONY: demo train test faults bench speedrun versions lowest lock
 demo: $(VENV)/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
@@ -29,6 +29,9 @@ faults: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m experiments.benchmark.run $(ARGS)
+
+speedrun: $(VENV)/.installed-bench
+	$(BIN)/python -m experiments.speedrun.run $(ARGS)
 
 versions: $(VENV)/.installed
 	@$(MAKE) --no-print-directory PYTHON=$(OTHER) .venv-other/.installed VENV=.venv-other

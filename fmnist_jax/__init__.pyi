@@ -161,7 +161,8 @@ from .runs.interruption import InterruptionError as InterruptionError
 from .runs.leaves import state_digest as state_digest
 from .runs.trained import Trained as Trained, load_trained as load_trained
 from .system.allocator import keep_freed_memory as keep_freed_memory
-from .system.compilation import compiler_options as compiler_options
+from .system.compilation import FOR_ONE_CALL as FOR_ONE_CALL, compiler_options as compiler_options
+from .system.environment import describe_environment as describe_environment
 from .train import run as run
 from .views.augmentations import augmentation_rows as augmentation_rows
 from .views.features import (

@@ -31,6 +31,7 @@ from fmnist_jax import (
     make_train_step,
     padded_batches,
     sample_batch,
+    sample_mirrored_batch,
     summarize,
 )
 
@@ -90,7 +91,9 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
             state, _ = jitted_step(state, Batch(data.train.images[indices], data.train.labels[indices]))
         return jax.block_until_ready(state)
 
-    chunk = jax.jit(make_train_chunk(step, train.batch_size, _MAX_STEPS), donate_argnums=0, compiler_options=options)
+    sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
+    many_steps = make_train_chunk(step, train.batch_size, _MAX_STEPS, sample=sample)
+    chunk = jax.jit(many_steps, donate_argnums=0, compiler_options=options)
     on_device = None if plain else jax.device_put(Batch(data.train.images, data.train.labels))
 
     def train_on_device(state: TrainState, steps: int) -> TrainState:

@@ -7,7 +7,7 @@ configuration asks for it, TF32 products on a GPU.
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.benchmark import jax_side, networks
-from fmnist_jax import Config, make_schedule
+from experiments.benchmark.pytorch_optim import make_optimizer
+from fmnist_jax import Config, make_schedule, to_dict
 
 Recipe = Literal["ours", "notebook"]
 _NOTEBOOK_BATCH_SIZE, _NOTEBOOK_LEARNING_RATE = 64, 1e-3
@@ -57,35 +58,49 @@ class Trainer:
 
     def __init__(self, config: Config, network: jax_side.Network, recipe: Recipe, compiled: bool, seed: int) -> None:
         """Builds the network and its optimiser; `config` has the data and, for the recipe "ours", the recipe."""
-        torch.manual_seed(seed)
         torch.set_float32_matmul_precision("high")
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
         ours = recipe == "ours"
-        self.config, self.steps_done = config, 0
+        self.config = config
         self.batch_size = config.train.batch_size if ours else _NOTEBOOK_BATCH_SIZE
         self.smoothing = config.train.label_smoothing if ours else 0.0
         self.rates = _rates(config) if ours else None
-        layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
-        self.network = build(layers).to(self.device, memory_format=torch.channels_last)
+        self.layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
+        self.network = build(self.layers).to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.network) if compiled else self.network
-        self.optimizer = self._optimizer()
         splits = jax_side.splits(config.data)
         self.train_data, self.test_data = (_tensors(part, self.device) for part in (splits.train, splits.test))
-        self.order = torch.randperm(len(self.train_data[1]), device=self.device)
+        self.begin(seed)
+
+    def begin(self, seed: int) -> None:
+        """Goes back to before the first step, with weights and an order of another seed; what is compiled stays."""
+        torch.manual_seed(seed)
+        self.network.load_state_dict(build(self.layers).state_dict())
+        self.optimizer, self.steps_done = self._optimizer(), 0
+        images = len(self.train_data[1])
+        self.order = torch.randperm(images, device=self.device)
+        self.mirrored_first = torch.randint(2, (images,), device=self.device)
 
     def _optimizer(self) -> Any:
-        params, optim = self.network.parameters(), self.config.optim
         if self.rates is None:
-            return torch.optim.Adam(params, _NOTEBOOK_LEARNING_RATE)
-        return torch.optim.SGD(params, lr=optim.peak_lr, momentum=optim.momentum, nesterov=True)
+            return torch.optim.Adam(self.network.parameters(), _NOTEBOOK_LEARNING_RATE)
+        return make_optimizer(self.network, to_dict(self.config)["optim"])
 
     def _decay_and_set_rate(self, rate: float) -> None:
-        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's SGD has no option."""
-        kernels = [each for each in self.network.parameters() if each.ndim > 1]
-        with torch.no_grad():
-            torch._foreach_mul_(kernels, 1 - rate * self.config.optim.weight_decay)
+        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's optimisers have no option."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
+            kernels = [each for each in group["params"] if each.ndim > 1]
+            with torch.no_grad():
+                torch._foreach_mul_(kernels, 1 - group["lr"] * self.config.optim.weight_decay)
+
+    def _mirrored(self, images: Any, indices: Any) -> Any:
+        """Mirrors each image in every other epoch where the configuration asks for it, as `mirror_alternately`."""
+        if self.config.augment.flip != "alternating" or self.rates is None:
+            return images
+        epoch = self.steps_done * self.batch_size // len(self.order)
+        mirrored = (self.mirrored_first[indices] + epoch) % 2 == 1
+        return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
     def _images(self, images: Any) -> Any:
         return (images.float() / 255).contiguous(memory_format=torch.channels_last)
@@ -108,8 +123,9 @@ class Trainer:
             if at < size:
                 self.order = torch.randperm(len(labels), device=self.device)
             indices = self.order[at : at + size]
+            batch = self._mirrored(images[indices], indices)
             with self._precision():
-                logits = self.forward(self._images(images[indices]))
+                logits = self.forward(self._images(batch))
             loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=self.smoothing)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -121,12 +137,19 @@ class Trainer:
 
     def accuracy(self) -> float:
         """On the test images."""
+        return self._accuracy(self.forward)
+
+    def mirrored_accuracy(self) -> float:
+        """On the test images, the logits of each and its mirror image averaged."""
+        return self._accuracy(lambda images: self.forward(images) + self.forward(images.flip(-1)))
+
+    def _accuracy(self, predict: Callable[[Any], Any]) -> float:
         self.network.eval()
         images, labels = self.test_data
         size, right = self.config.train.eval_batch_size, 0
         with torch.inference_mode(), self._precision():
             for at in range(0, len(labels), size):
-                logits = self.forward(self._images(images[at : at + size]))
+                logits = predict(self._images(images[at : at + size]))
                 right += (logits.argmax(1) == labels[at : at + size]).sum()
         return float(right) / len(labels)
 

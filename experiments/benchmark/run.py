@@ -16,17 +16,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 from rich.console import Console
 
+from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
-_FOLDER = Path(__file__).parent
+RESULTS = Path(__file__).parent
 _NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
 _TARGETS = {"cpu": (0.91, 0.92, 0.93), "gpu": (0.91, 0.92, 0.93, 0.94, 0.95)}
+
+
+Part = Literal["rates", "time_to_accuracy", "growth", "loop"]
+"""What can be measured by itself."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,13 @@ class Arguments:
     """Trainings of each side for the time to an accuracy."""
     notebook_epochs: int = 5
     """When to give up on PyTorch with the notebook's recipe."""
-    out: Path = _FOLDER
+    parts: tuple[Part, ...] = get_args(Part)
+    """What to measure: images a second, seconds to an accuracy, how time grows, and the overhead of real runs."""
+    networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
+    """Of which networks to measure rates."""
+    rehearse: bool = False
+    """Shrink network and data to a few seconds' work, to try the command out."""
+    out: Path = RESULTS
     """Folder for <device>.json and <device>-scaling.png."""
 
 
@@ -67,8 +78,15 @@ class Worker:
 
 
 def configuration(arguments: Arguments) -> Config:
-    """The preset `fast`; on a GPU in half precision, with batches and epochs to fill it."""
+    """The preset `fast`; on a GPU in half precision, with batches and epochs to fill it.
+
+    Raises:
+      FmnistError: a rehearsal would lie among the results.
+    """
     config = replace(PRESETS["fast"], data=arguments.data)
+    if arguments.rehearse:
+        rehearsal.refuse_among_results(arguments.out, RESULTS)
+        return rehearsal.shrink(config)
     if arguments.device == "cpu":
         return config
     return replace(
@@ -105,7 +123,8 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
             ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
         ]
     found: dict[str, Any] = {}
-    for label, network in _NETWORKS.items():
+    for label in arguments.networks:
+        network = _NETWORKS[label]
         train = {
             name: partial(worker, side.train_rate, config, network, variant, arguments.steps)
             for name, worker, side, variant in sides
@@ -200,17 +219,22 @@ def main(arguments: Arguments) -> None:
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
         "matrix_products_per_second": jax_worker(jax_side.matrix_rate, 2048, config.model.dtype),
     }
-    for name, measure in (("rates", rates), ("time_to_accuracy", times_to_accuracy)):
-        found[name] = measure(config, arguments, jax_worker, torch_worker)
+    measures: dict[Part, Callable[[], Any]] = {
+        "rates": lambda: rates(config, arguments, jax_worker, torch_worker),
+        "time_to_accuracy": lambda: times_to_accuracy(config, arguments, jax_worker, torch_worker),
+        "growth": lambda: growth(config, jax_worker),
+        "loop": lambda: loop(config, arguments, jax_worker),
+    }
+    for name in arguments.parts:
+        found[name] = measures[name]()
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
-    found["growth"] = growth(config, jax_worker)
-    found["loop"] = loop(config, arguments, jax_worker)
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()
     found["seconds"] = time.perf_counter() - start
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / f"{arguments.device}.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
-    scaling.figure(found["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
+    if "growth" in found:
+        scaling.figure(found["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
     tables.report(console, found)
 
 

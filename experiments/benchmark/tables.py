@@ -18,18 +18,24 @@ def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
 
 
 def report(console: Console, found: Mapping[str, Any]) -> None:
-    """Prints the tables."""
-    for what, sides in found["rates"].items():
+    """Prints the tables of what was measured."""
+    for what, sides in found.get("rates", {}).items():
         rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
         markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
-    targets = [key for key in next(iter(found["time_to_accuracy"].values()))[0] if key not in ("final", "seconds")]
-    rows = [
-        (name, *(_seconds([run[target] for run in runs]) for target in targets))
-        for name, runs in found["time_to_accuracy"].items()
-    ]
+    if "time_to_accuracy" in found:
+        _report_times(console, found["time_to_accuracy"])
+    if "loop" in found:
+        _report_loop(console, found["loop"])
+
+
+def _report_times(console: Console, sides: Mapping[str, Any]) -> None:
+    targets = [key for key in next(iter(sides.values()))[0] if key not in ("final", "seconds")]
+    rows = [(name, *(_seconds([run[target] for run in runs]) for target in targets)) for name, runs in sides.items()]
     headings = [f"{float(target):.0%}" for target in targets]
     markdown(console, ("seconds to test accuracy", *headings), rows)
-    runs = found["loop"]
+
+
+def _report_loop(console: Console, runs: Mapping[str, Any]) -> None:
     every = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
     compiled = {name: {run["compilations"][name] for run in every} for name in runs["cold"]["compilations"]}
     markdown(

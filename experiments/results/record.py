@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
+from experiments import rehearsal
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -25,6 +26,8 @@ from fmnist_jax import (
     run,
     to_dict,
 )
+
+RESULTS = Path(__file__).parent
 
 # What a technique is without it: section, field, value.
 REMOVALS: Mapping[str, tuple[str, str, Any]] = {
@@ -50,7 +53,7 @@ _SUMMARY = (
     *("state_digest", "dataset", "dataset_digest"),
 )
 _SCORES = {
-    "results": ("test_accuracy", "test_accuracy_mirrored", "test_loss"),
+    "results": ("test_accuracy", "test_accuracy_mirrored", "test_accuracy_of_mirror_images", "test_loss"),
     # A choice among variants must not look at the test images.
     "ablation": ("val_accuracy", "val_accuracy_mirrored"),
 }
@@ -72,10 +75,12 @@ class Arguments:
     """Train for so many epochs instead of the preset's; the files say so."""
     images: int | None = None
     """Train on so many images and hold the others out; the files say so."""
-    results: Path = Path(__file__).parent
-    """Folder of the JSON files."""
+    results: Path = RESULTS
+    """Folder of the JSON files; the tables take in those of its subfolders, too."""
     runs: Path = Path("runs/recorded")
     """Folder of the run directories."""
+    rehearse: bool = False
+    """Shrink networks and data to a few seconds' work, to try the command out."""
 
 
 class Trial(NamedTuple):
@@ -104,7 +109,7 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
     for seed in arguments.seeds:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, PRESETS[preset]):
-                shortened, length = shorten(config, arguments)
+                shortened, length = shorten(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
                 scored = score_at_the_end(shortened, arguments.experiment)
                 train = replace(scored.train, seed=seed)
                 yield Trial(f"{name}{length}-seed{seed}", replace(scored, train=train), removed)
@@ -160,8 +165,11 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
     """Trains what has no file yet and no other process has in hand.
 
     Raises:
-      FmnistError: a file is there, but of another configuration than the preset's present one.
+      FmnistError: a file is there, but of another configuration than the preset's present one; or a rehearsal would lie
+        among the results.
     """
+    if arguments.rehearse:
+        rehearsal.refuse_among_results(arguments.results, RESULTS)
     arguments.results.mkdir(parents=True, exist_ok=True)
     pending = [trial for trial in trials(arguments) if not _is_recorded(arguments.results, trial)]
     groups = populations(pending, arguments.at_once) if arguments.at_once > 1 else ([trial] for trial in pending)
@@ -183,7 +191,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         environment = json.loads((arguments.runs / name / "environment.json").read_text())
         for number, trial in enumerate(members):
             found = _described(arguments, trial, of_member(summary, number), environment)
-            _write(arguments.results / f"{trial.name}.json", found)
+            write(arguments.results / f"{trial.name}.json", found)
 
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
@@ -217,14 +225,22 @@ def _described(
         "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
         "train_images": config.data.train_size,
         **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
-        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
-        "versions": {"python": environment["python"], **environment["packages"]},
-        "commit": environment["git_commit"],
+        **origin(environment),
         "config": settings(config),
     }
 
 
-def _write(path: Path, found: Mapping[str, Any]) -> None:
+def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of the description of a machine, without any place on it."""
+    return {
+        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
+        "versions": {"python": environment["python"], **environment["packages"]},
+        "commit": environment["git_commit"],
+    }
+
+
+def write(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes JSON, whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(found, indent=2) + "\n")
     unfinished.replace(path)

@@ -30,8 +30,9 @@ class Arguments:
 
 
 def read(folder: Path) -> list[Record]:
-    """Reads the recorded runs, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """Reads the recorded runs, by name, those of subfolders last."""
+    paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
+    return [json.loads(path.read_text()) for path in paths]
 
 
 def tables(records: Sequence[Record]) -> dict[str, str]:
@@ -46,8 +47,8 @@ def results_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset, length and machine."""
     if not records:
         return NOTHING
-    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | training time | on |"]
-    rows.append("|---" * 8 + "|")
+    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | mirrored test | training time | on |"]
+    rows.append("|---" * 9 + "|")
     for group in _by_preset(records):
         first = group[0]
         seconds = statistics.median(record["train_seconds"] for record in group)
@@ -55,7 +56,8 @@ def results_table(records: Sequence[Record]) -> str:
             *(first["preset"], f"{first['parameters']:,}"),
             *(_length(first), str(len(group))),
             *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
-            *(_duration(seconds), _machine(first)),
+            _spread(group, "test_accuracy_of_mirror_images"),
+            *(_duration(seconds), machine(first["hardware"])),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])
@@ -90,7 +92,7 @@ def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
     """Gathers the records of a preset, a length and a machine, presets in their order."""
     found: dict[tuple[int, str, str], list[Record]] = {}
     for record in records:
-        place = (list(PRESETS).index(record["preset"]), _length(record), _machine(record))
+        place = (list(PRESETS).index(record["preset"]), _length(record), machine(record["hardware"]))
         found.setdefault(place, []).append(record)
     return [found[place] for place in sorted(found)]
 
@@ -103,7 +105,8 @@ def _length(record: Record) -> str:
 
 
 def _spread(group: Sequence[Record], name: str) -> str:
-    values = [record[name] for record in group if record[name] is not None]
+    # Files of before a score was recorded lack it.
+    values = [record[name] for record in group if record.get(name) is not None]
     return _percentage(values) if values else ""
 
 
@@ -129,8 +132,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def _machine(record: Record) -> str:
-    hardware = record["hardware"]
+def machine(hardware: Mapping[str, Any]) -> str:
+    """Names a machine by its cores and processor, or by its accelerators."""
     if hardware["backend"] == "cpu":
         cores = hardware["cpu_count"]
         return f"{cores} core{'s' if cores != 1 else ''} of {hardware['processor']}"
@@ -140,14 +143,14 @@ def _machine(record: Record) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """Says what the runs were of, for whoever wants to repeat them."""
-    commits = sorted({_short(record["commit"] or "unknown") for record in records})
+    commits = sorted({short(record["commit"] or "unknown") for record in records})
     versions = sorted({record["versions"]["jax"] for record in records})
     return (
         f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
     )
 
 
-def _short(commit: str) -> str:
+def short(commit: str) -> str:
     """Seven digits of a commit, and whether anything in the working tree differed from it."""
     digits, mark, changed = commit.partition("+")
     return f"{digits[:7]}{mark}{changed}"

@@ -16,7 +16,6 @@ from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.errors import DeviceMemoryError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.eval_step import make_mirrored_predict
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
@@ -128,7 +127,7 @@ def _entered(directory: RunDirectory, held: ExitStack) -> dict[str, Any] | None:
 
 def _train_and_score(session: Session) -> dict[str, Any]:
     config, directory, layout = session.config, session.directory, session.layout
-    described = {**environment.describe(), **parallel.describe(layout)}
+    described = {**environment.describe_environment(), **parallel.describe(layout)}
     dataset_digest = digest(session.splits)
     origin = {"config": to_dict(config), "dataset_digest": dataset_digest, "environment": described}
     processes.first_alone(lambda: _begin(session, origin))
@@ -152,7 +151,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
             weights_to_score(state),
             session.splits,
             layout.filled_up(config.train.eval_batch_size),
-            mirrored_predict=make_mirrored_predict(program.predict) if config.train.eval_mirror else None,
+            average_mirrors=config.train.eval_mirror,
         )
         state = parallel.gathered(state, layout)
     return processes.first_alone(lambda: _leave(session, state, scores, dataset_digest, program.compile_seconds))

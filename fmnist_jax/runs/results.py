@@ -47,34 +47,63 @@ class Scores(NamedTuple):
     """f32[M, N, 10] of each member of a population."""
     mirrored_logits: np.ndarray | None
     """f32[N, 10], with mirror images averaged in, where that was asked for."""
+    accuracy_of_mirror_images: float
+    """Of the mirror images of the test images alone, which a network that never saw any may not know."""
     mirrored_val_accuracy: float | None
-    """Of the validation images, likewise; None also where there are none."""
+    """Of the validation images, with mirror images averaged in, where that was asked for and there are any."""
     members_mirrored: Mapping[str, list[float]]
-    """Of each member of a population, likewise: `test_accuracy_mirrored` and `val_accuracy_mirrored`."""
+    """Of each member of a population: `test_accuracy_of_mirror_images`, `test_accuracy_mirrored`,
+    `val_accuracy_mirrored`."""
 
 
-def score(
-    predict: Predict, weights: Weights, splits: Splits, batch_size: int, *, mirrored_predict: Predict | None = None
-) -> Scores:
-    """Evaluates weights on every test image, and keeps the logits from which anyone can check it."""
-    predicted, labels = predict_all(predict, weights, splits.test.images, batch_size), splits.test.labels
-    logits = _of_all(predicted)
+def score(predict: Predict, weights: Weights, splits: Splits, batch_size: int, *, average_mirrors: bool) -> Scores:
+    """Evaluates weights on every test image and its mirror image, and keeps the logits by which anyone can check it.
+
+    Args:
+      predict: of the weights; of members, logits that have an axis of them before all others.
+      weights: to score.
+      splits: of which the test images and, if mirror images are averaged in, the validation images are looked at.
+      batch_size: images at once.
+      average_mirrors: also score the mean of the logits of each image and its mirror image.
+    """
+
+    def predicted(images: np.ndarray) -> np.ndarray:
+        return predict_all(predict, weights, images, batch_size)
+
+    def averaged(logits: np.ndarray, of_mirror_images: np.ndarray) -> np.ndarray | None:
+        return (logits + of_mirror_images) / 2 if average_mirrors else None
+
+    test, held_out = splits.test, splits.validation
+    of_test, flipped = predicted(test.images), predicted(_mirrored(test.images))
+    of_both, of_validation = averaged(of_test, flipped), None
+    if average_mirrors and len(held_out):
+        of_validation = averaged(predicted(held_out.images), predicted(_mirrored(held_out.images)))
+    logits, labels = _of_all(of_test), test.labels
     on_device = jnp.asarray(logits), jnp.asarray(labels)
-    total = metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device))
-    members = predicted if predicted.ndim > logits.ndim else None
-    if mirrored_predict is None:
-        return Scores(total, logits, labels, members, None, None, {})
-    held_out = splits.validation
-    of_test = predict_all(mirrored_predict, weights, splits.test.images, batch_size)
-    of_validation = predict_all(mirrored_predict, weights, held_out.images, batch_size) if len(held_out) else None
-    val_accuracy = None if of_validation is None else _accuracy(_of_all(of_validation), held_out.labels)
-    own = {"test_accuracy_mirrored": (of_test, labels), "val_accuracy_mirrored": (of_validation, held_out.labels)}
-    members_mirrored = {
-        name: [_accuracy(member, true) for member in predicted]
-        for name, (predicted, true) in own.items()
-        if members is not None and predicted is not None
+    members = of_test if of_test.ndim > logits.ndim else None
+    own = {
+        "test_accuracy_of_mirror_images": (flipped, labels),
+        "test_accuracy_mirrored": (of_both, labels),
+        "val_accuracy_mirrored": (of_validation, held_out.labels),
     }
-    return Scores(total, logits, labels, members, _of_all(of_test), val_accuracy, members_mirrored)
+    return Scores(
+        metrics=metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device)),
+        logits=logits,
+        labels=labels,
+        member_logits=members,
+        mirrored_logits=None if of_both is None else _of_all(of_both),
+        accuracy_of_mirror_images=_accuracy(_of_all(flipped), labels),
+        mirrored_val_accuracy=None if of_validation is None else _accuracy(_of_all(of_validation), held_out.labels),
+        members_mirrored={
+            name: [_accuracy(member, true) for member in found]
+            for name, (found, true) in own.items()
+            if members is not None and found is not None
+        },
+    )
+
+
+def _mirrored(images: np.ndarray) -> np.ndarray:
+    return images[:, :, ::-1]
 
 
 def _of_all(logits: np.ndarray) -> np.ndarray:
@@ -179,6 +208,7 @@ def summarize(
         "seed": train.seed,
         "test_accuracy": result.accuracy,
         "test_accuracy_mirrored": None if mirrored is None else _accuracy(mirrored, scores.labels),
+        "test_accuracy_of_mirror_images": scores.accuracy_of_mirror_images,
         "test_loss": result.loss,
         "test_examples": result.examples,
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),

@@ -13,7 +13,7 @@ import jax
 _PACKAGES = ("fmnist_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 
-def describe() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Describes what a run ran on: versions, devices, and the git commit of the package if it has one."""
     device = jax.devices()[0]
     return {

@@ -11,7 +11,6 @@ import pytest
 from fmnist_jax.config.schema import Config, PopulationConfig, TrainConfig
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.eval_step import make_mirrored_predict
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import results
@@ -41,10 +40,12 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     directory.make()
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
     splits = Splits(test, test, test)
-    scores = results.score(_first_pixel_is_the_class, weights_to_score(_state()), splits, batch_size=4)
+    weights = weights_to_score(_state())
+    scores = results.score(_first_pixel_is_the_class, weights, splits, batch_size=4, average_mirrors=False)
     assert scores.logits.shape == (14, 10)
     summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy_mirrored"] is None
+    assert summary["test_accuracy_of_mirror_images"] == pytest.approx(4 / 14)  # all are black there, as class 0 is
     assert summary["val_accuracy_mirrored"] is None
     assert summary["test_accuracy"] == pytest.approx(10 / 14)
     assert summary["test_examples"] == 14
@@ -57,8 +58,8 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
 @pytest.mark.parametrize("validation", [0, 3])
 def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation: int) -> None:
     test = _dataset([1, 2, 3], [1, 2, 3])
-    # What the mirror image shows first is the same class, but in one image another, of which the network is surer.
-    test.images[:, 0, -1, 0] = [1, 2, 7]
+    # What the mirror image shows first is the same class in the second image alone; of the third it is surer.
+    test.images[:, 0, -1, 0] = [5, 2, 7]
 
     def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
         first = jnp.asarray(images)[:, 0, 0, 0, None]
@@ -68,11 +69,11 @@ def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation:
     directory.make()
     directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
     splits = Splits(test, test.take(np.arange(validation)), test)
-    weights, mirrored = weights_to_score(_state()), make_mirrored_predict(predict)
-    scores = results.score(predict, weights, splits, batch_size=2, mirrored_predict=mirrored)
+    scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2, average_mirrors=True)
     summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy"] == 1.0
     assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
+    assert summary["test_accuracy_of_mirror_images"] == pytest.approx(1 / 3)
     assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation else None)
     results.save_predictions(directory, scores)
     with np.load(tmp_path / "run" / "predictions.npz") as saved:
@@ -94,7 +95,7 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     own = {"val_accuracy": [0.5, 0.7], "val_loss": [1.0, 1.0]}
     directory.append({"step": 3, "val_accuracy": 0.6, "val_loss": 1.0, "elapsed_seconds": 2.0, "members": own})
     splits = Splits(test, test.take(np.arange(0)), test)
-    scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2)
+    scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2, average_mirrors=False)
     assert scores.member_logits is not None
     assert scores.member_logits.shape == (2, 3, 10)
     config = Config(train=TrainConfig(seed=5), population=PopulationConfig(seeds=2))
@@ -108,6 +109,8 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     assert population["test_accuracy"] == pytest.approx([2 / 3, 2 / 3])
     assert (population["test_accuracy_mean"], population["test_accuracy_std"]) == (pytest.approx(2 / 3), 0.0)
     assert population["val_accuracy"] == [0.5, 0.7]
+    # What a mirror image shows first is black, which neither member takes for the class of any.
+    assert population["test_accuracy_of_mirror_images"] == [0.0, 0.0]
     assert summary["images_per_second"] == pytest.approx(2 * 3 * 128 / 2.0)
     results.save_predictions(directory, scores)
     with np.load(tmp_path / "run" / "predictions.npz") as saved:

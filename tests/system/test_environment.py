@@ -13,7 +13,7 @@ from fmnist_jax.system import environment
 
 
 def test_versions_and_devices_are_those_of_this_process() -> None:
-    described = environment.describe()
+    described = environment.describe_environment()
     assert described["packages"]["jax"] == metadata.version("jax")
     assert described["backend"] == "cpu"
     assert len(described["devices"]) == len(jax.devices())
@@ -22,7 +22,7 @@ def test_versions_and_devices_are_those_of_this_process() -> None:
 
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment.describe()["git_commit"] is None
+    assert environment.describe_environment()["git_commit"] is None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to a core")
@@ -30,10 +30,10 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert environment.describe()["cpu_count"] == 1
+        assert environment.describe_environment()["cpu_count"] == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    assert environment.describe()["cpu_count"] == len(allowed)
+    assert environment.describe_environment()["cpu_count"] == len(allowed)
 
 
 def test_the_processor_is_named_where_the_system_names_it(tmp_path: Path) -> None:

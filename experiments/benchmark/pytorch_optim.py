@@ -1,0 +1,103 @@
+"""The optimisers of the recipes in PyTorch, whose own Muon takes matrices alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from fmnist_jax import FmnistError
+
+# Jordan 2024 (https://kellerjordan.github.io/posts/muon/): five steps of a quintic that takes singular values into
+# about [0.7, 1.2]; its coefficients are chosen for the steepest slope at 0.
+_QUINTIC, _NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
+
+
+def orthogonalized(matrix: Any) -> Any:
+    """Brings the singular values of a float32 matrix near 1 by Newton-Schulz iterations.
+
+    The result of the transposed or permuted matrix is the transposed or permuted result, so that a kernel may be
+    flattened in any order of its inputs.
+    """
+    a, b, c = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix  # the products are smaller so
+    x = x / (x.norm() + 1e-7)
+    for _ in range(_NEWTON_SCHULZ_STEPS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is orthogonalised, each kernel being a matrix of its outputs by all of its inputs."""
+
+    def __init__(self, params: Any, lr: float, momentum: float) -> None:
+        """Takes kernels of convolutions [C_out, C_in, H, W]."""
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    def step(self) -> None:
+        """Moves every kernel by its gradient."""
+        with torch.no_grad():
+            for group in self.param_groups:
+                for kernel in group["params"]:
+                    self._move(kernel, group["lr"], group["momentum"])
+
+    def _move(self, kernel: Any, rate: float, momentum: float) -> None:
+        own = self.state[kernel]
+        own["trace"] = kernel.grad + momentum * own["trace"] if own else kernel.grad.clone()
+        nesterov = kernel.grad + momentum * own["trace"]
+        matrix = nesterov.reshape(len(kernel), -1)
+        scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        kernel.add_(orthogonalized(matrix).reshape(kernel.shape), alpha=-rate * scale)
+
+
+class Together:
+    """Several optimisers of different parameters as one."""
+
+    def __init__(self, *optimizers: Any) -> None:
+        """Takes one or more."""
+        self._optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[Any]:
+        """Those of all."""
+        return [group for each in self._optimizers for group in each.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets all gradients."""
+        for each in self._optimizers:
+            each.zero_grad(set_to_none=set_to_none)
+
+    def step(self) -> None:
+        """Moves all parameters."""
+        for each in self._optimizers:
+            each.step()
+
+
+def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
+    """Makes the optimiser that the section `optim` of a configuration names.
+
+    Args:
+      network: whose parameters it moves.
+      optim: the section as plain values; of muon, `peak_lr` is for the kernels of convolutions, `rest_lr` for the rest.
+
+    Returns:
+      An optimiser whose groups have a `share`: their learning rate over that of the schedule.
+
+    Raises:
+      FmnistError: it names another.
+    """
+    params, momentum = list(network.parameters()), optim["momentum"]
+    match optim["name"]:
+        case "sgd":
+            found = torch.optim.SGD(params, lr=optim["peak_lr"], momentum=momentum, nesterov=True)
+        case "muon":
+            kernels, rest = ([each for each in params if (each.ndim == 4) is wanted] for wanted in (True, False))
+            adam = torch.optim.Adam(rest, lr=optim["rest_lr"])
+            found = Together(Muon(kernels, optim["peak_lr"], momentum), adam)
+        case other:
+            raise FmnistError(f"the side of PyTorch has no optimiser {other}: expected sgd or muon")
+    for group in found.param_groups:
+        group["share"] = group["lr"] / optim["peak_lr"]
+    return found

@@ -1,0 +1,178 @@
+"""What to do with a machine that has one GPU, for 25 minutes: `python -m experiments.gpu_day`.
+
+Parity with the CPU, the benchmark, the speedrun and the presets at full length, stage by stage, each with a time of its
+own. What is done is not done again, and what was stopped goes on: start it again for another 25 minutes. It leaves the
+files that the tables are made from; `--rehearse` tries everything out on a CPU, in a folder of its own.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from experiments.benchmark.run import RESULTS as BENCHMARKS
+from experiments.results.record import RESULTS, write
+from experiments.speedrun.entries import ENTRIES
+from experiments.speedrun.run import RESULTS as SPEEDRUNS
+
+_GRACE = 60  # seconds in which a command that is told to stop may save its state
+_TABLES = ("experiments.results.tables --write", "experiments.speedrun.table --write")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Does everything that wants a GPU, stage by stage, and goes on where it was."""
+
+    out: Path = Path("runs/gpu-day")
+    """Folder of `stages.json` and of the run directories."""
+    minutes: float = 25
+    """For all stages together."""
+    rehearse: bool = False
+    """Try everything out on a CPU in a few steps; all files go into the folder's subfolder `rehearsal`."""
+
+
+class Command(NamedTuple):
+    """A module of this repository with its arguments, which skips what it has recorded already."""
+
+    module: str
+    arguments: tuple[str, ...]
+
+
+class Stage(NamedTuple):
+    """Commands that are done together."""
+
+    minutes: float
+    """The most that they may take."""
+    commands: Callable[[Arguments], Sequence[Command]]
+
+
+def _results(arguments: Arguments, committed: Path) -> Path:
+    return arguments.out / "results" / committed.name if arguments.rehearse else committed
+
+
+def _device(arguments: Arguments) -> tuple[str, ...]:
+    return ("--device", "cpu" if arguments.rehearse else "gpu")
+
+
+def _rehearsing(arguments: Arguments) -> tuple[str, ...]:
+    return ("--rehearse",) if arguments.rehearse else ()
+
+
+def parity(arguments: Arguments) -> Sequence[Command]:
+    """Logits of the same weights and losses of the same training."""
+    out = ("--out", str(arguments.out / "parity.json"))
+    return [Command("experiments.parity", (*out, *_device(arguments), *_rehearsing(arguments)))]
+
+
+def benchmark(arguments: Arguments) -> Sequence[Command]:
+    """Rates and seconds to an accuracy; how time grows is left for another day."""
+    parts = ("rates",) if arguments.rehearse else ("rates", "time_to_accuracy", "loop")
+    few = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
+    out = ("--out", str(_results(arguments, BENCHMARKS)))
+    options = (*out, *few, "--parts", *parts, *_device(arguments), *_rehearsing(arguments))
+    return [Command("experiments.benchmark.run", options)]
+
+
+def speedrun(arguments: Arguments) -> Sequence[Command]:
+    """This project's entries for a GPU, then PyTorch's."""
+    targets = {side: tuple(devices["gpu"]) for side, devices in ENTRIES.items() if side != "pytorch-ours"}
+    if arguments.rehearse:
+        targets = {"fmnist_jax": ("94",)}
+    shared = ("--results", str(_results(arguments, SPEEDRUNS.parent)), *_device(arguments), *_rehearsing(arguments))
+    seeds = ("--seeds", "2") if arguments.rehearse else ()
+    return [
+        Command("experiments.speedrun.run", ("--target", target, "--side", side, *shared, *seeds))
+        for side, entered in targets.items()
+        for target in entered
+    ]
+
+
+def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
+    """A preset at full length, so many seeds at once as one population."""
+
+    def commands(arguments: Arguments) -> Sequence[Command]:
+        count = 2 if arguments.rehearse else seeds
+        # A folder of its own, because a CPU's file of the same preset and seed has the same name.
+        folders = ("--results", str(_results(arguments, RESULTS) / "gpu"), "--runs", str(arguments.out / "recorded"))
+        members = ("--seeds", *map(str, range(count)), "--at-once", str(count))
+        return [Command("experiments.results.record", ("--presets", name, *members, *folders, *_rehearsing(arguments)))]
+
+    return commands
+
+
+STAGES: Mapping[str, Stage] = {
+    "parity": Stage(3, parity),
+    "benchmark": Stage(6, benchmark),
+    "speedrun": Stage(6, speedrun),
+    "standard": Stage(5, preset("standard", 5)),
+    "small": Stage(25, preset("small", 5)),
+}
+
+
+def carry_out(stage: Stage, arguments: Arguments, until: float) -> str:
+    """Runs a stage's commands one by one; returns "done", or what is left of it and why."""
+    until = min(until, time.monotonic() + 60 * stage.minutes)
+    failed = []
+    for number, (module, options) in enumerate(commands := stage.commands(arguments)):
+        if time.monotonic() >= until:
+            return f"stopped, out of time: {len(commands) - number} of {len(commands)} commands are left"
+        # A session of its own, to end with the command what it has started and what would keep the GPU's memory.
+        with subprocess.Popen([sys.executable, "-m", module, *options], start_new_session=True) as process:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _stop(process)
+                return f"stopped, out of time, in {module} {' '.join(options[:2])}: it goes on there"
+            except BaseException:  # the user's Ctrl-C, which does not reach another session
+                _stop(process)
+                raise
+        if process.returncode:
+            failed.append(f"{module} {' '.join(options[:2])} ended with {process.returncode}")
+    return f"failed: {'; '.join(failed)}" if failed else "done"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str, str]:
+    """Carries out what is not done; returns what became of each stage."""
+    if arguments.rehearse:
+        arguments = replace(arguments, out=arguments.out / "rehearsal")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path, until = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE
+    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    for name, stage in stages.items():
+        if found.get(name) == "done":
+            continue
+        start = time.monotonic()
+        print(f"=== {name}: at most {min(60 * stage.minutes, until - start) / 60:.0f} min", flush=True)
+        found[name] = carry_out(stage, arguments, until)
+        write(path, found)
+        print(f"=== {name}: {found[name]} ({time.monotonic() - start:.0f} s)", flush=True)
+    print("\n".join(["", *(f"{name}: {state}" for name, state in found.items())]))
+    if all(state == "done" for state in found.values()):
+        print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLES))
+    else:
+        print("start it again to go on")
+    return found
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the command in hand is stopped, too
+    main(tyro.cli(Arguments))

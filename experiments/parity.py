@@ -1,0 +1,98 @@
+"""Compares a GPU with the CPU of the same machine: `python -m experiments.parity --out parity.json`.
+
+The same weights give the same logits, and the same training has the same losses, as far as rounding lets it: products
+are taken in full float32 on both, where a GPU would round their factors to TF32.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from experiments import rehearsal
+from experiments.results.record import origin, write
+from experiments.speedrun.entries import BASELINE, Device, mirrored
+from fmnist_jax import (
+    Batch,
+    Config,
+    Recipe,
+    describe_environment,
+    load,
+    make_predict,
+    make_recipe,
+    summarize,
+)
+
+_STEPS, _IMAGES = 50, 1_000
+# Of what is compared, the largest difference: logits are of the order of 10, and a training in which two weights were
+# moved by one unit in the last place differed by 1.3e-2 after 50 steps (`demo`, on a CPU).
+_TOLERANCES: Mapping[str, float] = {"logits": 1e-3, "first_loss": 1e-4, "last_losses": 0.1}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compares a GPU with the CPU of the same machine."""
+
+    out: Path
+    """File of the differences."""
+    device: Device = "gpu"
+    """What to compare with the CPU; the CPU itself in a rehearsal."""
+    rehearse: bool = False
+    """Shrink network and data."""
+
+
+def losses(recipe: Recipe, config: Config, data: Batch, device: Any) -> np.ndarray:
+    """Trains on a device; returns the loss f32[steps] of each batch before its update."""
+
+    @jax.jit
+    def step(state: Any, data: Batch) -> tuple[Any, Any]:
+        return recipe.step(state, recipe.sample(data, state.key, state.step, config.train.batch_size))
+
+    state, data = jax.device_put((jax.jit(recipe.init)(jax.random.key(0)), data), device)
+    found = []
+    for _ in range(_STEPS):
+        state, metrics = step(state, data)
+        found.append(summarize(metrics).loss)
+    return np.array(found)
+
+
+def differences(cpu: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The largest differences of `logits` [N, K] and `losses` [steps], the latter as shares of the CPU's."""
+    apart = np.abs(other["losses"] - cpu["losses"]) / cpu["losses"]
+    return {
+        "logits": float(np.abs(other["logits"] - cpu["logits"]).max()),
+        "first_loss": float(apart[0]),
+        "last_losses": float(apart[-10:].max()),
+    }
+
+
+def main(arguments: Arguments) -> int:
+    """Compares, writes, says what differs too much; returns how much does."""
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device]
+    jax.config.update("jax_default_matmul_precision", "highest")
+    config = mirrored(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)
+    images, _, test = load(config.data)
+    recipe = make_recipe(config)
+    state = jax.device_get(jax.jit(recipe.init)(jax.random.key(0)))
+    predict, found = jax.jit(make_predict(recipe.model)), {}
+    for name, device in {"cpu": jax.devices("cpu")[0], "other": jax.devices()[0]}.items():
+        inputs = jax.device_put((state.params, state.batch_stats, test.images[:_IMAGES]), device)
+        trained = losses(recipe, config, Batch(images.images, images.labels), device)
+        found[name] = {"logits": np.asarray(predict(*inputs)), "losses": trained}
+    apart = differences(found["cpu"], found["other"])
+    failed = [name for name, value in apart.items() if not value <= _TOLERANCES[name]]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    known = origin(describe_environment())
+    write(arguments.out, {**known, "differences": apart, "tolerances": dict(_TOLERANCES), "failed": failed})
+    for name, value in apart.items():
+        print(f"{name}: {value:.2e}, {'TOO MUCH' if name in failed else 'as rounding'} ({_TOLERANCES[name]:.0e})")
+    return len(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(tyro.cli(Arguments)))

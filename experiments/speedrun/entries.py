@@ -1,0 +1,93 @@
+"""What each side trains for each target: whole configurations, so that an entry stays what it was when presets change.
+
+To enter another recipe, change a value here, run it, and commit the file that it writes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from fmnist_jax import PRESETS, AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+
+Device = Literal["cpu", "gpu"]
+Side = Literal["fmnist_jax", "pytorch", "pytorch-ours"]
+"""fmnist_jax: this project. pytorch: the baseline below in PyTorch. pytorch-ours: fmnist_jax's recipe in PyTorch."""
+Target = Literal["92", "93", "94", "94.5", "95", "96"]
+"""Test accuracy in per cent."""
+
+_EVERY_IMAGE = DataConfig(validation_size=0)
+
+BASELINE = Config(
+    preset="fast",
+    data=_EVERY_IMAGE,
+    model=ModelConfig(family="plain", stem="pooled", widths=(32, 64, 192), depths=(1, 1, 2)),
+    optim=OptimConfig(
+        name="sgd", peak_lr=0.4, schedule="one_cycle", warmup=0.2, final_lr=0.0, momentum=0.9, weight_decay=5e-4
+    ),
+    augment=AugmentConfig(flip="none", erase_probability=0.0),
+    train=TrainConfig(epochs=4, batch_size=128, label_smoothing=0.1, eval_mirror=False),
+)
+"""The network and recipe of the preset `fast` of version 0.1.0, which the first results and benchmarks are of."""
+
+
+def mirrored(config: Config) -> Config:
+    """The configuration with each image mirrored in every other epoch, without which it soon learns no more."""
+    return replace(config, augment=replace(config.augment, flip="alternating"))
+
+
+def lasting(config: Config, epochs: int) -> Config:
+    """The configuration with another length."""
+    return replace(config, train=replace(config.train, epochs=epochs))
+
+
+def on_gpu(config: Config) -> Config:
+    """The configuration with half precision and batches that fill a GPU."""
+    return replace(
+        config,
+        model=replace(config.model, dtype="bfloat16"),
+        optim=replace(config.optim, peak_lr=1.0),
+        train=replace(config.train, batch_size=1024, eval_batch_size=2000),
+    )
+
+
+def _of_preset(name: str) -> Config:
+    return replace(PRESETS[name], data=_EVERY_IMAGE)
+
+
+_FAST, _STANDARD = mirrored(_of_preset("fast")), _of_preset("standard")
+
+_OURS: Mapping[Device, Mapping[Target, Config]] = {
+    "cpu": {
+        "92": lasting(_FAST, 2),
+        "93": lasting(_FAST, 4),
+        "94": lasting(_FAST, 8),
+        "94.5": lasting(_FAST, 16),
+        "95": lasting(_STANDARD, 30),
+    },
+    "gpu": {
+        "94": on_gpu(lasting(_FAST, 8)),
+        "95": on_gpu(lasting(_STANDARD, 30)),
+        "96": on_gpu(lasting(_STANDARD, 100)),
+    },
+}
+
+_PYTORCH: Mapping[Device, Mapping[Target, Config]] = {
+    "cpu": {
+        "92": lasting(BASELINE, 2),
+        "93": lasting(BASELINE, 4),
+        "94": lasting(mirrored(BASELINE), 8),
+        "94.5": lasting(mirrored(BASELINE), 16),
+        "95": lasting(mirrored(BASELINE), 32),
+    },
+    "gpu": {
+        "94": on_gpu(lasting(mirrored(BASELINE), 10)),
+        "95": on_gpu(lasting(mirrored(BASELINE), 32)),
+    },
+}
+
+ENTRIES: Mapping[Side, Mapping[Device, Mapping[Target, Config]]] = {
+    "fmnist_jax": _OURS,
+    "pytorch": _PYTORCH,
+    "pytorch-ours": _OURS,
+}
+"""Configurations by side, device and target."""

@@ -1,0 +1,149 @@
+"""Trains an entry of the speedrun with many seeds and records seconds and accuracies.
+
+`python -m experiments.speedrun.run --target 93` writes `experiments/speedrun/results/<machine>/fmnist_jax-93.json`
+after every seed; what is recorded there is not run again. The rules stand in the `README.md` beside this module.
+"""
+
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments import rehearsal
+from experiments.results.record import origin, settings, write
+from experiments.results.tables import machine
+from experiments.speedrun.entrant import Entrant
+from experiments.speedrun.entries import ENTRIES, Device, Side, Target
+from experiments.speedrun.score import LEAST_SEEDS, summarize, verdict
+from fmnist_jax import Config, FmnistError, describe_environment, keep_freed_memory
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains an entry of the speedrun with many seeds and records seconds and accuracies."""
+
+    target: Target
+    """Test accuracy in per cent that the mean over seeds is to reach."""
+    side: Side = "fmnist_jax"
+    """fmnist_jax: this project. pytorch: the baseline in PyTorch. pytorch-ours: fmnist_jax's recipe in PyTorch."""
+    device: Device = "cpu"
+    seeds: int = LEAST_SEEDS
+    """Runs, of the seeds 0, 1, …"""
+    results: Path = RESULTS
+    """Folder of the result files, one folder a machine."""
+    rehearse: bool = False
+    """Shrink network and data to a few seconds' work, to try the command out."""
+
+
+def entry(arguments: Arguments) -> Config:
+    """Finds what is to be trained.
+
+    Raises:
+      FmnistError: nothing has been entered there, or a rehearsal would lie among the results.
+    """
+    if arguments.rehearse:
+        rehearsal.refuse_among_results(arguments.results, RESULTS)
+    entered = ENTRIES[arguments.side][arguments.device]
+    if arguments.target not in entered:
+        raise FmnistError(
+            f"{arguments.side} has no entry for {arguments.target} % on a {arguments.device}: choose one of "
+            f"{', '.join(entered)}, or enter one in experiments/speedrun/entries.py"
+        )
+    config = entered[arguments.target]
+    return rehearsal.shrink(config) if arguments.rehearse else config
+
+
+def prepare(arguments: Arguments, config: Config) -> Entrant:
+    """Makes a side ready to be timed.
+
+    Raises:
+      FmnistError: it wants PyTorch, which is not installed.
+    """
+    if arguments.side == "fmnist_jax":
+        from experiments.speedrun import ours  # here, because only this side's parts are wanted
+
+        return ours.prepare(config)
+    if importlib.util.find_spec("torch") is None:
+        raise FmnistError("PyTorch is not installed: pip install '.[bench]'")
+    from experiments.speedrun import pytorch  # with torch
+
+    return pytorch.prepare(config)
+
+
+def place(folder: Path, side: str, target: str, hardware: Mapping[str, Any]) -> Path:
+    """Names the file of an entry on a machine."""
+    slug = "".join(letter if letter.isalnum() else " " for letter in machine(hardware).lower()).split()
+    return folder / "-".join(slug) / f"{side}-{target}.json"
+
+
+def record(arguments: Arguments, entrant: Entrant, config: Config, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Times every seed that has not been, and writes the file after each.
+
+    Raises:
+      FmnistError: a file is there, but of another configuration, machine or version.
+    """
+    known = origin(environment)
+    same: dict[str, Any] = {
+        **{"side": arguments.side, "target": arguments.target, "config": settings(config)},
+        **{"hardware": known["hardware"], "versions": {**known["versions"], **entrant.versions}},
+    }
+    path = place(arguments.results, arguments.side, arguments.target, known["hardware"])
+    found = _recorded(path, same)
+    sessions, runs = found.get("compile_seconds", []), found.get("runs", [])
+    pending = [seed for seed in range(arguments.seeds) if seed not in {run["seed"] for run in runs}]
+    for number, seed in enumerate(pending):
+        if number == 0:
+            sessions = [*sessions, round(entrant.compile_seconds, 3)]
+        run = {**_timed(entrant, seed), "commit": known["commit"]}
+        runs = sorted([*runs, run], key=lambda run: run["seed"])
+        summary = summarize(runs, arguments.target)._asdict()
+        found = {**same, "summary": summary, "compile_seconds": sessions, "runs": runs}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, found)
+        print(f"seed {seed}: {run['seconds']:.2f} s, {run['accuracy']:.2%}", flush=True)
+    return found
+
+
+def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text())
+    if differing := [name for name, value in same.items() if found[name] != value]:
+        raise FmnistError(f"{path} is of another {' and '.join(differing)}: delete it to run this entry anew")
+    return found
+
+
+def _timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+    start = clock()
+    weights = entrant.train(seed)
+    seconds = clock() - start
+    return {"seed": seed, "seconds": round(seconds, 4), "accuracy": entrant.accuracy(weights)}
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Prepares, times, records, and says whether the target is reached."""
+    config = entry(arguments)
+    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    if arguments.side != "fmnist_jax":
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX reads the schedule there, beside PyTorch
+    keep_freed_memory()  # as the command does
+    entrant = prepare(arguments, config)
+    print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
+    found = record(arguments, entrant, config, describe_environment())
+    print(verdict(summarize(found["runs"], arguments.target), arguments.target))
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments))
+    except FmnistError as error:
+        raise SystemExit(str(error)) from error

@@ -1,0 +1,64 @@
+"""What the seeds of an entry come to."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from scipy import stats
+
+LEAST_SEEDS = 10
+"""Runs whose mean accuracy must reach the target."""
+
+
+class Summary(NamedTuple):
+    """Seconds and accuracies, each a share of 1, over the seeds."""
+
+    seeds: int
+    accuracy_mean: float
+    accuracy_deviation: float | None
+    """Standard deviation; None of a single run."""
+    accuracy_margin: float | None
+    """Half of the 95 % interval of the mean, by Student's t; None of a single run."""
+    seconds_mean: float
+    seconds_median: float
+    seconds_deviation: float | None
+    reached: bool
+    """Whether the mean accuracy is at least the target, over as many seeds as the rules ask for."""
+
+
+def summarize(runs: Sequence[Mapping[str, Any]], target: str) -> Summary:
+    """Summarises runs, which have `accuracy` and `seconds` each.
+
+    Args:
+      runs: one or more.
+      target: accuracy in per cent.
+    """
+    accuracies, seconds = ([run[name] for run in runs] for name in ("accuracy", "seconds"))
+    mean, several = statistics.mean(accuracies), len(runs) > 1
+    deviation = statistics.stdev(accuracies) if several else None
+    return Summary(
+        seeds=len(runs),
+        accuracy_mean=mean,
+        accuracy_deviation=deviation,
+        accuracy_margin=_margin(deviation, len(runs)) if deviation is not None else None,
+        seconds_mean=statistics.mean(seconds),
+        seconds_median=statistics.median(seconds),
+        seconds_deviation=statistics.stdev(seconds) if several else None,
+        reached=len(runs) >= LEAST_SEEDS and mean >= float(target) / 100,
+    )
+
+
+def _margin(deviation: float, count: int) -> float:
+    return float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+
+
+def verdict(summary: Summary, target: str) -> str:
+    """Says whether the target is reached."""
+    margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.3f}"
+    found = f"the mean of {summary.seeds} seeds is {100 * summary.accuracy_mean:.3f}{margin} %"
+    if summary.reached:
+        return f"REACHED: {found}, the target {target} %; {summary.seconds_median:.1f} s (median)"
+    if summary.seeds < LEAST_SEEDS:
+        return f"NOT AN ENTRY YET: {found}, the target {target} %, and the rules ask for {LEAST_SEEDS} seeds"
+    return f"NOT REACHED: {found}, the target {target} %"

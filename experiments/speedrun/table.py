@@ -1,0 +1,99 @@
+"""Prints the speedrun's table from the committed result files: `python -m experiments.speedrun.table [--write]`.
+
+With `--write`, puts it between its markers in the README.
+"""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import tyro
+
+from experiments.benchmark.tables import spread
+from experiments.results.tables import NOTHING, ROOT, Arguments, Record, fill, machine, short
+from experiments.speedrun.entries import Side
+from experiments.speedrun.run import RESULTS
+from experiments.speedrun.score import LEAST_SEEDS, Summary, summarize
+
+_NAMES: Mapping[str, str] = {
+    "fmnist_jax": "fmnist_jax",
+    "pytorch": "PyTorch, network and recipe of `fast` in 0.1.0",
+    "pytorch-ours": "PyTorch, fmnist_jax's network and recipe",
+}
+_HEADINGS = (
+    "target",
+    "side",
+    "epochs",
+    "seeds",
+    "test accuracy",
+    "seconds, median (range)",
+    "compiled in",
+    "on",
+    "with",
+)
+
+
+def read(folder: Path) -> list[Record]:
+    """Reads the result files of all machines."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))]
+
+
+def table(records: Sequence[Record]) -> str:
+    """Makes a row for each target, machine and side, and says below what did not reach its target."""
+    if not records:
+        return NOTHING
+    rows = [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
+    rows += [f"| {' | '.join(_cells(record))} |" for record in sorted(records, key=_place)]
+    commits = sorted({short(run["commit"] or "unknown") for record in records for run in record["runs"]})
+    note = (
+        "Accuracy: mean over the seeds, with half of its 95 % interval; *in italics* where it is below the target or "
+        f"of fewer than {LEAST_SEEDS} seeds. At commit {', '.join(commits)}."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def _place(record: Record) -> tuple[float, str, int]:
+    return float(record["target"]), machine(record["hardware"]), get_args(Side).index(record["side"])
+
+
+def _cells(record: Record) -> tuple[str, ...]:
+    summary, train = summarize(record["runs"], record["target"]), record["config"]["train"]
+    compiled = statistics.median(record["compile_seconds"])
+    return (
+        f"{record['target']}%",
+        _NAMES[record["side"]],
+        str(train["epochs"]),
+        str(summary.seeds),
+        _accuracy(summary) + (", with mirror images" if train["eval_mirror"] else ""),
+        spread([run["seconds"] for run in record["runs"]], "{:.1f}"),
+        f"{compiled:.1f} s" if compiled else "",
+        machine(record["hardware"]),
+        _library(record),
+    )
+
+
+def _accuracy(summary: Summary) -> str:
+    margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.2f}"
+    text = f"{100 * summary.accuracy_mean:.2f}%{margin}"
+    return text if summary.reached else f"*{text}*"
+
+
+def _library(record: Record) -> str:
+    name = "jax" if record["side"] == "fmnist_jax" else "torch"
+    version: Any = record["versions"][name]
+    return f"{name} {version}"
+
+
+def main(arguments: Arguments) -> None:
+    """Prints the table, and writes it where that is asked for."""
+    contents = {"speedrun": table(read(RESULTS))}
+    print(contents["speedrun"])
+    if arguments.write:
+        readme = ROOT / "README.md"
+        readme.write_text(fill(readme.read_text(), contents))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
