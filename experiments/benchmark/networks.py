@@ -5,15 +5,16 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from fmnist_jax import Model, ModelConfig, batch_norm, conv, max_pool
+from fmnist_jax import Model, ModelConfig, avg_pool, batch_norm, conv, max_pool
 
 
 class Layer(NamedTuple):
-    """One layer; convolutions are 3x3 without bias and keep the size, pools are 2x2."""
+    """One layer; convolutions are 3x3 without bias and keep the size, pools take a maximum or mean of 2x2."""
 
-    kind: Literal["conv", "norm", "relu", "pool", "dropout", "flatten", "dense"]
+    kind: Literal["conv", "norm", "relu", "max_pool", "mean_pool", "dropout", "flatten", "dense"]
     size: int = 0
     """Channels of a convolution, features of a dense layer."""
     rate: float = 0.0
@@ -26,6 +27,7 @@ class Operations(NamedTuple):
     conv: Callable[[Array, Array], Array]
     batch_norm: Callable[[Array, Array, Array], tuple[Array, Array, Array]]
     max_pool: Callable[[Array], Array]
+    mean_pool: Callable[[Array], Array]
 
 
 def layers_of(config: ModelConfig) -> list[Layer]:
@@ -39,13 +41,13 @@ def layers_of(config: ModelConfig) -> list[Layer]:
     layers: list[Layer] = []
     for width, depth in zip(config.widths, config.depths, strict=True):
         for index in range(depth):
-            pool = [] if index else [Layer("pool")]
+            pool = [] if index else [Layer("mean_pool" if config.pooling == "mean" and layers else "max_pool")]
             layers += [Layer("conv", width), *pool, Layer("norm"), Layer("relu")]
     return [*layers, Layer("flatten"), Layer("dropout", rate=config.dropout), Layer("dense", 10)]
 
 
 def _block(width: int) -> list[Layer]:
-    return [*[Layer("conv", width), Layer("norm"), Layer("relu")] * 2, Layer("pool"), Layer("dropout", rate=0.25)]
+    return [*[Layer("conv", width), Layer("norm"), Layer("relu")] * 2, Layer("max_pool"), Layer("dropout", rate=0.25)]
 
 
 # Two blocks of two convolutions, the network that PyTorch notebooks on this data set share, up to its head.
@@ -68,8 +70,12 @@ def _plain_max_pool(x: Array) -> Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
-HERE = Operations(conv, batch_norm, max_pool)
-PLAIN = Operations(_plain_conv, _plain_batch_norm, _plain_max_pool)
+def _plain_mean_pool(x: Array) -> Array:
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
+
+
+HERE = Operations(conv, batch_norm, max_pool, avg_pool)
+PLAIN = Operations(_plain_conv, _plain_batch_norm, _plain_max_pool, _plain_mean_pool)
 
 
 def make_network(layers: Sequence[Layer], operations: Operations, dtype: str = "float32") -> Model:
@@ -81,7 +87,7 @@ def make_network(layers: Sequence[Layer], operations: Operations, dtype: str = "
         side, channels = 28, 1
         for index, layer in enumerate(layers):
             name, layer_key = f"{layer.kind}_{index}", jax.random.fold_in(key, index)
-            if layer.kind == "pool":
+            if layer.kind in ("max_pool", "mean_pool"):
                 side //= 2
             elif layer.kind == "flatten":
                 side, channels = 1, side * side * channels
@@ -105,8 +111,10 @@ def make_network(layers: Sequence[Layer], operations: Operations, dtype: str = "
             match layer.kind:
                 case "conv":
                     x = operations.conv(x, own["kernel"])
-                case "pool":
+                case "max_pool":
                     x = operations.max_pool(x)
+                case "mean_pool":
+                    x = operations.mean_pool(x)
                 case "relu":
                     x = jax.nn.relu(x)
                 case "flatten":

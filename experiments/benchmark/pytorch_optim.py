@@ -8,12 +8,12 @@ from torch import nn
 
 from fmnist_jax import FmnistError
 
-# Jordan 2024 (https://kellerjordan.github.io/posts/muon/): five steps of a quintic that takes singular values into
-# about [0.7, 1.2]; its coefficients are chosen for the steepest slope at 0.
-_QUINTIC, _NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
+# Jordan 2024 (https://kellerjordan.github.io/posts/muon/): a quintic that takes singular values into about [0.7, 1.2]
+# and is chosen to be steep at 0.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalized(matrix: Any) -> Any:
+def orthogonalized(matrix: Any, steps: int) -> Any:
     """Brings the singular values of a float32 matrix near 1 by Newton-Schulz iterations.
 
     The result of the transposed or permuted matrix is the transposed or permuted result, so that a kernel may be
@@ -23,7 +23,7 @@ def orthogonalized(matrix: Any) -> Any:
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix  # the products are smaller so
     x = x / (x.norm() + 1e-7)
-    for _ in range(_NEWTON_SCHULZ_STEPS):
+    for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.T if tall else x
@@ -32,24 +32,25 @@ def orthogonalized(matrix: Any) -> Any:
 class Muon(torch.optim.Optimizer):
     """Momentum whose direction is orthogonalised, each kernel being a matrix of its outputs by all of its inputs."""
 
-    def __init__(self, params: Any, lr: float, momentum: float) -> None:
-        """Takes kernels of convolutions [C_out, C_in, H, W]."""
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(self, params: Any, lr: float, momentum: float, steps: int) -> None:
+        """Takes kernels of convolutions [C_out, C_in, H, W] and the number of Newton-Schulz steps."""
+        super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     def step(self) -> None:
         """Moves every kernel by its gradient."""
         with torch.no_grad():
             for group in self.param_groups:
                 for kernel in group["params"]:
-                    self._move(kernel, group["lr"], group["momentum"])
+                    self._move(kernel, group)
 
-    def _move(self, kernel: Any, rate: float, momentum: float) -> None:
-        own = self.state[kernel]
+    def _move(self, kernel: Any, group: Mapping[str, Any]) -> None:
+        own, momentum = self.state[kernel], group["momentum"]
         own["trace"] = kernel.grad + momentum * own["trace"] if own else kernel.grad.clone()
         nesterov = kernel.grad + momentum * own["trace"]
         matrix = nesterov.reshape(len(kernel), -1)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        kernel.add_(orthogonalized(matrix).reshape(kernel.shape), alpha=-rate * scale)
+        direction = orthogonalized(matrix, group["steps"]).reshape(kernel.shape)
+        kernel.add_(direction, alpha=-group["lr"] * scale)
 
 
 class Together:
@@ -95,7 +96,7 @@ def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
         case "muon":
             kernels, rest = ([each for each in params if (each.ndim == 4) is wanted] for wanted in (True, False))
             adam = torch.optim.Adam(rest, lr=optim["rest_lr"])
-            found = Together(Muon(kernels, optim["peak_lr"], momentum), adam)
+            found = Together(Muon(kernels, optim["peak_lr"], momentum, optim["ortho_steps"]), adam)
         case other:
             raise FmnistError(f"the side of PyTorch has no optimiser {other}: expected sgd or muon")
     for group in found.param_groups:

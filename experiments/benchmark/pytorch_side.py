@@ -39,8 +39,8 @@ def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
                 modules.append(nn.BatchNorm2d(channels))
             case "relu":
                 modules.append(nn.ReLU())
-            case "pool":
-                modules.append(nn.MaxPool2d(2))
+            case "max_pool" | "mean_pool":
+                modules.append(nn.MaxPool2d(2) if layer.kind == "max_pool" else nn.AvgPool2d(2))
                 side //= 2
             case "dropout" if layer.rate:
                 modules.append(nn.Dropout(layer.rate))

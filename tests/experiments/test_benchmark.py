@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -55,11 +55,13 @@ def gradients(model: Model, params: Any, batch_stats: Any, images: np.ndarray) -
     return jax.jit(jax.value_and_grad(loss))(params)
 
 
-def test_the_layer_list_is_the_network_that_the_package_makes() -> None:
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_the_layer_list_is_the_network_that_the_package_makes(pooling: Literal["max", "mean"]) -> None:
     from experiments.benchmark import networks
 
-    layers = networks.layers_of(_MODEL)
-    model = make_model(_MODEL)
+    config = replace(_MODEL, pooling=pooling)
+    layers = networks.layers_of(config)
+    model = make_model(config)
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
     images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
     expected = gradients(model, params, batch_stats, images)
@@ -88,11 +90,12 @@ def test_the_notebooks_network_has_the_size_it_should_and_drops_units_only_in_tr
     assert not np.allclose(dropped[0], dropped[1])
 
 
-def test_the_pytorch_side_builds_the_same_network_and_takes_the_same_steps() -> None:
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_the_pytorch_side_builds_the_same_network(pooling: Literal["max", "mean"]) -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import networks, pytorch_side
 
-    layers = networks.layers_of(_MODEL)
+    layers = networks.layers_of(replace(_MODEL, pooling=pooling))
     model, network = networks.make_network(layers, networks.HERE), pytorch_side.build(layers)
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
     with torch.no_grad():
@@ -103,6 +106,11 @@ def test_the_pytorch_side_builds_the_same_network_and_takes_the_same_steps() -> 
     theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     np.testing.assert_allclose(theirs.detach().numpy(), logits, rtol=1e-3, atol=1e-4)
     assert sum(each.numel() for each in network.parameters()) == param_count(params)
+
+
+def test_the_pytorch_side_takes_the_same_steps() -> None:
+    torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
+    from experiments.benchmark import pytorch_side
 
     trainer = pytorch_side.Trainer(_TINY, "preset", "ours", compiled=False, seed=0)
     kernel = next(each for each in trainer.network.parameters() if each.ndim > 1)
