@@ -31,15 +31,16 @@ def test_other_platforms_get_the_spelling_that_they_know(platform: str) -> None:
     assert "optimization_barrier" not in lowered(conv)
 
 
-# Kernels of 3x3x64x64 at 7x7 pixels take Winograd's form, patches take one matrix product.
+# Kernels of 3x3x64x64 take Winograd's forms, patches take one matrix product.
 @pytest.mark.parametrize(
     ("operation", "shapes"),
     [
         (conv, ((2, 7, 7, 64), (3, 3, 64, 64))),
+        (conv, ((2, 14, 14, 64), (3, 3, 64, 64))),
         (conv_strided, ((2, 14, 14, 3), (4, 4, 3, 5))),
         (conv_windows, ((2, 28, 28, 1), (3, 3, 1, 4))),
     ],
-    ids=["winograd", "strided", "windows"],
+    ids=["winograd", "tiles", "strided", "windows"],
 )
 def test_matrix_products_are_for_a_cpu_alone(operation: Conv, shapes: Any) -> None:
     traced = jax.jit(lambda *both: gradient(operation, *both)).trace(*(draw(shape, 0) for shape in shapes))
