@@ -59,13 +59,16 @@ _SCORES = {
 }
 
 
+Experiment = Literal["results", "ablation"]
+
+
 @dataclass(frozen=True)
 class Arguments:
     """Trains presets with several seeds and writes what they reach as data."""
 
     presets: tuple[str, ...]
     """Names of the presets to train."""
-    experiment: Literal["results", "ablation"] = "results"
+    experiment: Experiment = "results"
     """results: on all training images. ablation: without each technique in turn, on the validation split."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """A run for each."""
@@ -91,7 +94,7 @@ class Trial(NamedTuple):
     removed: str | None
 
 
-def variants(experiment: Literal["results", "ablation"], preset: Config) -> Iterator[Trial]:
+def variants(experiment: Experiment, preset: Config) -> Iterator[Trial]:
     """Yields a preset as an experiment trains it, and for an ablation without each of its techniques."""
     if experiment == "results":
         yield Trial(preset.preset, replace(preset, data=replace(preset.data, validation_size=0)), None)
@@ -126,7 +129,7 @@ def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
     return replace(config, data=data, train=train), length
 
 
-def score_at_the_end(config: Config, experiment: Literal["results", "ablation"]) -> Config:
+def score_at_the_end(config: Config, experiment: Experiment) -> Config:
     """Scores held-out images, of which there may be more than are trained on, no oftener than they are recorded."""
     if not config.data.validation_size:
         return config
@@ -190,7 +193,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
             continue
         environment = json.loads((arguments.runs / name / "environment.json").read_text())
         for number, trial in enumerate(members):
-            found = _described(arguments, trial, of_member(summary, number), environment)
+            found = described(arguments.experiment, trial, of_member(summary, number), environment)
             write(arguments.results / f"{trial.name}.json", found)
 
 
@@ -212,19 +215,19 @@ def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
     return {**summary, **shared, **own, **seconds}
 
 
-def _described(
-    arguments: Arguments, trial: Trial, summary: Mapping[str, Any], environment: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def described(
+    experiment: Experiment, trial: Trial, summary: Mapping[str, Any], environment: Mapping[str, Any]
+) -> dict[str, Any]:
     """What is recorded of a run."""
-    config = trial.config
+    config, preset = trial.config, PRESETS[trial.config.preset]
     return {
-        "experiment": arguments.experiment,
+        "experiment": experiment,
         "preset": config.preset,
         "removed": trial.removed,
         "seed": config.train.seed,
-        "full_length": not arguments.images and config.train.epochs == PRESETS[config.preset].train.epochs,
+        "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= preset.data.train_size,
         "train_images": config.data.train_size,
-        **{key: summary[key] for key in (*_SCORES[arguments.experiment], *_SUMMARY)},
+        **{key: summary[key] for key in (*_SCORES[experiment], *_SUMMARY)},
         **origin(environment),
         "config": settings(config),
     }

@@ -53,7 +53,7 @@ def results_table(records: Sequence[Record]) -> str:
         first = group[0]
         seconds = statistics.median(record["train_seconds"] for record in group)
         cells = [
-            *(first["preset"], f"{first['parameters']:,}"),
+            *(_named(first), f"{first['parameters']:,}"),
             *(_length(first), str(len(group))),
             *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
             _spread(group, "test_accuracy_of_mirror_images"),
@@ -90,11 +90,17 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
     """Gathers the records of a preset, a length and a machine, presets in their order."""
-    found: dict[tuple[int, str, str], list[Record]] = {}
+    found: dict[tuple[int, int, str, str], list[Record]] = {}
     for record in records:
-        place = (list(PRESETS).index(record["preset"]), _length(record), machine(record["hardware"]))
+        preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
+        place = (preset, members, _length(record), machine(record["hardware"]))
         found.setdefault(place, []).append(record)
     return [found[place] for place in sorted(found)]
+
+
+def _named(record: Record) -> str:
+    """The preset, and of how many models the probabilities were averaged."""
+    return f"{record['preset']}, {record['members']} averaged" if "members" in record else str(record["preset"])
 
 
 def _length(record: Record) -> str:

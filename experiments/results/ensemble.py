@@ -1,0 +1,94 @@
+"""Scores runs that were trained one by one as an ensemble: `python -m experiments.results.ensemble RUN RUN...`.
+
+Their probabilities of each test image are averaged, those with mirror images averaged in where the runs have them. With
+`--record NAME` the result is written beside those of the runs, for the README's table. To train an ensemble as one run,
+and have it scored in the report, there is `python -m fmnist_jax.train --population.seeds 5`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from experiments.results.record import RESULTS, Trial, described, settings, write
+from fmnist_jax import FmnistError, assess, from_dict, mean_log_probabilities
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Scores runs that were trained one by one as an ensemble."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories of one configuration, each of another seed."""
+    record: str | None = None
+    """Name of the result file to write."""
+    results: Path = RESULTS
+    """Folder of the result files."""
+
+
+def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """Reads what each run has left: `config`, `summary`, `environment` and `predictions`.
+
+    Raises:
+      FmnistError: a run has not ended, or differs from the first one in more than its seed.
+    """
+    found = []
+    for run in runs:
+        if not (run / "summary.json").is_file():
+            raise FmnistError(f"{run} holds no run that has ended: expected its summary.json")
+        texts = {name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")}
+        with np.load(run / "predictions.npz") as arrays:
+            found.append({**texts, "predictions": dict(arrays)})
+        if _unseeded(found[-1]) != _unseeded(found[0]):
+            raise FmnistError(f"{run} differs from {runs[0]} in more than its seed: expected runs of one configuration")
+    if len({member["config"]["train"]["seed"] for member in found}) < max(2, len(found)):
+        raise FmnistError(f"{len(found)} runs are given, not all of another seed: expected two or more that are")
+    return found
+
+
+def _unseeded(member: Mapping[str, Any]) -> dict[str, Any]:
+    values = settings(from_dict(member["config"]))
+    return {**values, "train": {**values["train"], "seed": None}}
+
+
+def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The accuracies of the mean probabilities, without and with mirror images."""
+    labels = found[0]["predictions"]["labels"]
+
+    def accuracy(name: str) -> float | None:
+        if not all(name in member["predictions"] for member in found):
+            return None
+        logits = np.stack([member["predictions"][name] for member in found])
+        return float(assess(np.asarray(mean_log_probabilities(jnp.asarray(logits))), labels).accuracy)
+
+    return {"test_accuracy": accuracy("logits"), "test_accuracy_mirrored": accuracy("mirrored_logits")}
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Prints the members' accuracies and the ensemble's, and writes them where that is asked for."""
+    found = members(arguments.runs)
+    scores, first = score(found), found[0]
+    for run, member in zip(arguments.runs, found, strict=True):
+        print(f"{run}: {member['summary']['test_accuracy']:.2%}")
+    mirrored = scores["test_accuracy_mirrored"]
+    with_mirrors = "" if mirrored is None else f"; {mirrored:.2%} with mirror images averaged in"
+    print(f"mean of their probabilities: {scores['test_accuracy']:.2%}{with_mirrors}")
+    seconds = sum(member["summary"]["train_seconds"] for member in found)
+    trial = Trial(arguments.record or "", from_dict(first["config"]), None)
+    summary = {**first["summary"], **scores, "test_accuracy_of_mirror_images": None, "train_seconds": seconds}
+    recorded = {**described("results", trial, summary, first["environment"]), "members": len(found)}
+    if arguments.record is not None:
+        write(arguments.results / f"{arguments.record}.json", recorded)
+    return recorded
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments))
+    except FmnistError as error:
+        raise SystemExit(str(error)) from error
