@@ -23,6 +23,7 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
+from experiments.speedrun.entries import BASELINE, lasting, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
@@ -78,24 +79,26 @@ class Worker:
 
 
 def configuration(arguments: Arguments) -> Config:
-    """The preset `fast`; on a GPU in half precision, with batches and epochs to fill it.
+    """The network and recipe that `fast` had in version 0.1.0, so that figures compare over versions.
+
+    On a GPU in half precision, with batches and epochs to fill it.
 
     Raises:
       FmnistError: a rehearsal would lie among the results.
     """
-    config = replace(PRESETS["fast"], data=arguments.data)
+    config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
         rehearsal.refuse_among_results(arguments.out, RESULTS)
         return rehearsal.shrink(config)
-    if arguments.device == "cpu":
-        return config
-    return replace(
-        config,
-        model=replace(config.model, dtype="bfloat16"),
-        optim=replace(config.optim, peak_lr=1.0),
-        augment=replace(config.augment, flip="random"),
-        train=replace(config.train, batch_size=1024, eval_batch_size=2000, epochs=20),
-    )
+    return config if arguments.device == "cpu" else lasting(on_gpu(mirrored(config)), 20)
+
+
+def of_today(config: Config, arguments: Arguments) -> Config:
+    """The preset `fast` as it is, on the same images and device."""
+    preset = replace(PRESETS["fast"], data=config.data)
+    if arguments.rehearse:
+        return rehearsal.shrink(preset)
+    return preset if arguments.device == "cpu" else lasting(on_gpu(preset), 20)
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -141,16 +144,16 @@ def times_to_accuracy(
     config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None
 ) -> dict[str, list[Mapping[str, float | None]]]:
     """Seconds until each accuracy for every side and seed, the sides in turn."""
-    targets = _TARGETS[arguments.device]
+    targets, preset = _TARGETS[arguments.device], of_today(config, arguments)
     found: dict[str, list[Mapping[str, float | None]]] = {}
     for seed in range(arguments.seeds):
-        ours = jax_worker(jax_side.time_to_accuracy, config, seed, targets)
+        ours = jax_worker(jax_side.time_to_accuracy, preset, seed, targets)
         found.setdefault("fmnist_jax, preset fast", []).append(ours)
         if torch_worker is not None:
             from experiments.benchmark import pytorch_side
 
             for name, recipe, epochs in (
-                ("PyTorch, same network and recipe", "ours", config.train.epochs),
+                ("PyTorch, network and recipe of fast 0.1.0", "ours", config.train.epochs),
                 ("PyTorch, notebook's network and recipe", "notebook", arguments.notebook_epochs),
             ):
                 times = torch_worker(pytorch_side.time_to_accuracy, config, recipe, seed, targets, epochs)
@@ -223,7 +226,7 @@ def main(arguments: Arguments) -> None:
         "rates": lambda: rates(config, arguments, jax_worker, torch_worker),
         "time_to_accuracy": lambda: times_to_accuracy(config, arguments, jax_worker, torch_worker),
         "growth": lambda: growth(config, jax_worker),
-        "loop": lambda: loop(config, arguments, jax_worker),
+        "loop": lambda: loop(of_today(config, arguments), arguments, jax_worker),
     }
     for name in arguments.parts:
         found[name] = measures[name]()
