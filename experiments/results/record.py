@@ -148,6 +148,12 @@ def settings(config: Config) -> dict[str, Any]:
     return values
 
 
+def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, with fields that have been added since then at their defaults."""
+    known = settings(Config())
+    return {name: {**known[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()}
+
+
 def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
     """Groups trials that differ in their seed alone, and whose seeds follow one another, by up to so many."""
     alike: dict[Config, list[Trial]] = {}
@@ -199,7 +205,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
     path = results / f"{trial.name}.json"
-    if path.exists() and json.loads(path.read_text())["config"] != settings(trial.config):
+    if path.exists() and completed(json.loads(path.read_text())["config"]) != settings(trial.config):
         raise FmnistError(f"{path} is of another configuration: delete it to train {trial.name} anew")
     return path.exists()
 

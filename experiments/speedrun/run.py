@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from experiments import rehearsal
-from experiments.results.record import origin, settings, write
+from experiments.results.record import completed, origin, settings, write
 from experiments.results.tables import machine
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import ENTRIES, Device, Side, Target
@@ -116,6 +116,7 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     found: dict[str, Any] = json.loads(path.read_text())
+    found["config"] = completed(found["config"])
     if differing := [name for name, value in same.items() if found[name] != value]:
         raise FmnistError(f"{path} is of another {' and '.join(differing)}: delete it to run this entry anew")
     return found

@@ -123,6 +123,17 @@ def test_a_file_of_another_configuration_is_refused(arguments: Any) -> None:
         record.record(arguments, Trainer())
 
 
+def test_a_file_of_before_a_field_was_added_is_of_the_same_configuration(arguments: Any) -> None:
+    trainer = Trainer()
+    record.record(replace(arguments, presets=("demo",)), trainer)
+    path = arguments.results / "demo-seed1.json"
+    old = json.loads(path.read_text())
+    del old["config"]["model"]["pooling"], old["config"]["optim"]["rest_lr"]
+    path.write_text(json.dumps(old))
+    record.record(replace(arguments, presets=("demo",)), trainer)
+    assert len(trainer.configs) == 2
+
+
 def test_a_shortened_run_says_so(arguments: Any) -> None:
     record.record(replace(arguments, epochs=1), Trainer())
     assert {record["full_length"] for record in read(arguments)} == {False}
