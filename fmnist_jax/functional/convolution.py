@@ -1,11 +1,13 @@
 """Convolutions of images, alone and with the pooling after them, spelled so that XLA:CPU computes them fast, too."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from fmnist_jax.functional import tiles, winograd
-from fmnist_jax.functional.bilinear import Faces, bilinear, faces_of
+from fmnist_jax.functional.bilinear import Faces, Operation, bilinear, faces_of
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -55,9 +57,23 @@ def _row_major(x: Array) -> Array:
     return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
+def _by_turned_kernel(operation: Operation) -> Callable[..., Array]:
+    """The gradient of the images as a convolution of `g` by the turned kernel, in the same spelling.
+
+    Transposed, Winograd's products would take the kernel's values along their other axis: 5.6 ms instead of 3.2 for 128
+    images of 3x3x192.
+    """
+
+    def image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
+        del sides  # those of `g`
+        return operation(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+
+    return image_gradient
+
+
 _ORDINARY = Faces(convolve, _image_gradient, _kernel_gradient)
-_TILED = Faces(tiles.conv, tiles.image_gradient, tiles.kernel_gradient)
-_WINOGRAD = faces_of(winograd.winograd_conv)
+_TILED = Faces(tiles.conv, _by_turned_kernel(tiles.conv), tiles.kernel_gradient)
+_WINOGRAD = faces_of(winograd.winograd_conv)._replace(image_gradient=_by_turned_kernel(winograd.winograd_conv))
 
 
 def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...], tiled_channels: int = _TILED_CHANNELS) -> Faces:

@@ -52,12 +52,6 @@ def conv(x: Array, kernel: Array) -> Array:
     return (jnp.concatenate([y, of_chunk(rest)]) if len(rest) else y).astype(x.dtype)
 
 
-def image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
-    """The gradient of the images: `g` [B, H, W, C_out] convolved by the turned kernel."""
-    del sides  # those of `g`
-    return conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
-
-
 def kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
     """The gradient [3, 3, C_in, C_out] of the kernel, summed over images and tiles at the points."""
     del size  # 3, as the transforms know
