@@ -9,13 +9,13 @@ from importlib.metadata import version
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
-_FLAGS = {"xla_backend_optimization_level": "0", "xla_force_host_platform_device_count": "8"}
-if version("jax").startswith("0.10."):
-    # Emitting fused loops by way of MLIR takes half of the compilation that is left. Later versions know no other way.
-    _FLAGS["xla_cpu_use_fusion_emitters"] = "false"
-for name, value in _FLAGS.items():
-    if name not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{name}={value}".strip()
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Emitting fused loops by way of MLIR takes half of the compilation that is left; later versions know no other way.
+if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
 from dataclasses import replace
 from pathlib import Path
