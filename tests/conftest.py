@@ -1,12 +1,19 @@
 """Settings that every test runs under, and the small models and batches that the tests share."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from importlib.metadata import version
 
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Emitting fused loops by way of MLIR takes half of the compilation that is left; later versions know no other way.
+if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]:
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
@@ -27,8 +34,20 @@ from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory
 
+# Test after test compiles the same programs, in each worker and in each process that a test starts: once is enough. The
+# folder is this session's alone, so that no test passes by what another version of JAX or of the package has compiled.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["FMNIST_JAX_TEST_EXECUTABLES"] = tempfile.mkdtemp(prefix="fmnist-jax-executables-")
+    atexit.register(shutil.rmtree, os.environ["FMNIST_JAX_TEST_EXECUTABLES"], ignore_errors=True)
+_EXECUTABLES = os.environ["FMNIST_JAX_TEST_EXECUTABLES"]
+jax.config.update("jax_compilation_cache_dir", f"{_EXECUTABLES}/eight-devices")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
 jax.devices()
-# Processes that the tests start have one device, as users have.
+# Processes that the tests start have one device, as users have, and executables of their own: XLA:CPU cuts loops by the
+# threads that it sees, which JAX does not count among what tells programs apart.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_EXECUTABLES}/one-device"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -42,7 +42,7 @@ AUGMENT = AugmentConfig(flip="random", crop_padding=2, rotation=15.0, erase_prob
 CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=IMAGES, validation_size=0),
     model=ModelConfig(family="plain", widths=(4, 8), depths=(1, 1), dropout=0.1),
-    optim=OptimConfig(peak_lr=0.8, weight_decay=5e-4),  # so large that roundings grow, and can be compared
+    optim=OptimConfig(peak_lr=0.4, weight_decay=5e-4),  # so large that roundings grow, and can be compared
     augment=AugmentConfig(erase_probability=0.25),
     train=TrainConfig(epochs=12, batch_size=BATCH, average_decay=0.9),
 )

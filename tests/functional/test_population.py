@@ -80,7 +80,9 @@ def test_in_turn_eight_members_are_eight_single_runs_bit_for_bit(data: Batch) ->
     seeds = jax.vmap(jax.random.key)(jnp.arange(8))
     population, recipe = make_population(CONFIG, max_steps=STEPS, over_members=in_turn), make_recipe(CONFIG)
     # As users compile: the other tests have LLVM optimise nothing, and then the two programs add in other orders.
-    as_users = {"xla_backend_optimization_level": "3"}
+    as_users: dict[str, Any] = {"xla_backend_optimization_level": "3"}
+    if jax.__version_info__ < (0, 11):
+        as_users["xla_cpu_use_fusion_emitters"] = True
     members = jax.jit(population.chunk, compiler_options=as_users)(
         jax.jit(population.init, compiler_options=as_users)(seeds), data, jnp.int32(STEPS)
     )
@@ -112,7 +114,8 @@ VARIED = {
 
 def test_the_floating_numbers_of_the_configuration_are_those_of_the_test_below() -> None:
     names = {f"{section}.{field}" for section, fields in VARIED.items() for field in fields}
-    assert names == set(FLOATS) - {"augment.cutmix_alpha"}  # which excludes mixup_alpha, and is read where that is
+    # cutmix_alpha excludes mixup_alpha, and is read where that is; rest_lr is of muon alone.
+    assert names == set(FLOATS) - {"augment.cutmix_alpha", "optim.rest_lr"}
 
 
 @pytest.mark.parametrize("section", VARIED)
@@ -132,11 +135,19 @@ def test_any_floating_number_may_differ_between_members(section: str, data: Batc
             np.testing.assert_allclose(got, expected, atol=3e-3)
 
 
-def test_a_number_that_is_varied_is_its_members_own(data: Batch) -> None:
-    config = dataclasses.replace(CONFIG, augment=AugmentConfig(flip="none", erase_probability=0.0, cutmix_alpha=1.0))
+@pytest.mark.parametrize(
+    ("section", "varied"),
+    [
+        (AugmentConfig(flip="none", erase_probability=0.0, cutmix_alpha=1.0), {"augment.mix_probability": [0, 0.5, 1]}),
+        (OptimConfig(name="muon"), {"optim.rest_lr": [0.001, 0.01, 0.1]}),
+    ],
+    ids=["mix_probability", "rest_lr"],
+)
+def test_a_number_that_is_varied_is_its_members_own(section: Any, varied: dict[str, Any], data: Batch) -> None:
+    config = dataclasses.replace(CONFIG, **{next(iter(varied)).split(".")[0]: section})
     keys = jax.vmap(jax.random.key)(jnp.zeros(3, jnp.uint32))
-    _, metrics = together(config, keys, data, varied={"augment.mix_probability": [0.0, 0.5, 1.0]}, over_members=in_turn)
-    assert len(np.unique(metrics.loss_sum[:, 0])) == 3
+    _, metrics = together(config, keys, data, varied=varied, over_members=in_turn)
+    assert len(np.unique(metrics.loss_sum[:, -1])) == 3
 
 
 def test_what_cannot_be_varied_is_refused_by_name() -> None:

@@ -1,7 +1,6 @@
 """Two real processes over loopback: a run of both, and what becomes of one when the other ends."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -49,15 +48,10 @@ LONG = ("--train.epochs", "2000")
 class Pair:
     """Two processes of one run."""
 
-    def __init__(self, directory: Path, cache: Path, *arguments: str, seeds_of_data: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, directory: Path, *arguments: str, seeds_of_data: tuple[int, int] = (0, 0)) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment = {
-            **os.environ,
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
         command = [
             *(sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)),
             *("--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"),
@@ -67,7 +61,6 @@ class Pair:
         self.both = [
             subprocess.Popen(
                 [*command, "--parallel.process-id", str(number), "--data.seed", str(seed)],
-                env=environment,
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -99,16 +92,21 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("executables")
+def long_runs() -> Iterator[list[Pair]]:
+    """Pairs that have been started for the tests of this file."""
+    pairs: list[Pair] = []
+    yield pairs
+    for pair in pairs:
+        pair.kill()
 
 
 @pytest.fixture
-def long_run(tmp_path: Path, cache: Path) -> Iterator[Pair]:
-    pair = Pair(tmp_path / "run", cache, *LONG)
-    pair.train_until(9)
-    yield pair
-    pair.kill()
+def long_run(tmp_path: Path, long_runs: list[Pair]) -> Pair:
+    """A pair that trains: that of the test before where it has left both alone, for starting one takes long."""
+    if not long_runs or any(process.poll() is not None for process in long_runs[-1].both):
+        long_runs.append(Pair(tmp_path / "run", *LONG))
+        long_runs[-1].train_until(9)
+    return long_runs[-1]
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +115,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
 
 
-def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, cache: Path, alone: dict[str, Any]) -> None:
-    pair = Pair(tmp_path / "run", cache, *SHORT)
+def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, alone: dict[str, Any]) -> None:
+    pair = Pair(tmp_path / "run", *SHORT)
     first, second = pair.ended(0), pair.ended(1)
     assert (first[0], second[0]) == (0, 0), (first[2], second[2])
     assert second[1] == second[2] == ""  # the first one alone prints
@@ -135,6 +133,15 @@ def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, cach
     assert len(sessions) == 1  # the first one alone writes
 
 
+def test_what_the_first_process_refuses_all_refuse(long_run: Pair) -> None:
+    """A second pair in the same directory: its first process finds the lock."""
+    others = Pair(long_run.directory, *LONG)
+    (code, _, error), (other_code, _, other_error) = others.ended(0), others.ended(1)
+    assert (code, other_code) == (2, 2)
+    assert error.startswith(f"error: {long_run.directory} is in use by process {long_run.both[0].pid} on ")
+    assert other_error == error.replace("error: ", "error: process 0: ")
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_signal_to_either_stops_both_at_the_same_step_saved(long_run: Pair, number: int) -> None:
     long_run.both[number].send_signal(signal.SIGTERM)
@@ -148,11 +155,11 @@ def test_a_signal_to_either_stops_both_at_the_same_step_saved(long_run: Pair, nu
 
 
 def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would_have_come(
-    tmp_path: Path, cache: Path, alone: dict[str, Any]
+    tmp_path: Path, alone: dict[str, Any]
 ) -> None:
     run = tmp_path / "run"
     for saves in (1, 3):
-        pair = Pair(run, cache, *SHORT)
+        pair = Pair(run, *SHORT)
         while pair.both[1].poll() is None and len(_saved(run)) < saves:
             time.sleep(0.01)
         pair.both[1].send_signal(signal.SIGTERM)
@@ -186,17 +193,8 @@ def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
     assert checkpoint.steps(long_run.directory / "checkpoints")
 
 
-def test_what_the_first_process_refuses_all_refuse(long_run: Pair, cache: Path) -> None:
-    """A second pair in the same directory: its first process finds the lock."""
-    others = Pair(long_run.directory, cache, *LONG)
-    (code, _, error), (other_code, _, other_error) = others.ended(0), others.ended(1)
-    assert (code, other_code) == (2, 2)
-    assert error.startswith(f"error: {long_run.directory} is in use by process {long_run.both[0].pid} on ")
-    assert other_error == error.replace("error: ", "error: process 0: ")
-
-
-def test_images_that_differ_between_processes_are_refused(tmp_path: Path, cache: Path) -> None:
-    pair = Pair(tmp_path / "run", cache, *SHORT, seeds_of_data=(0, 1))
+def test_images_that_differ_between_processes_are_refused(tmp_path: Path) -> None:
+    pair = Pair(tmp_path / "run", *SHORT, seeds_of_data=(0, 1))
     for number in (0, 1):
         code, _, error = pair.ended(number)
         assert code == 2
