@@ -21,8 +21,10 @@ PRESETS: Mapping[str, Config] = {
     "fast": replace(
         _STANDARD,
         preset="fast",
-        model=replace(_STANDARD.model, family="plain", pooling="mean", widths=(32, 64, 192), depths=(1, 1, 3)),
-        optim=replace(_STANDARD.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.0),
+        model=replace(
+            _STANDARD.model, family="plain", pooling="mean", widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3
+        ),
+        optim=replace(_STANDARD.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01),
         augment=replace(_STANDARD.augment, erase_probability=0.0),
         train=replace(_STANDARD.train, epochs=5),
     ),
