@@ -96,11 +96,35 @@ def test_the_fainter_an_object_the_nearer_to_the_background_is_looked() -> None:
 
 def test_thin_lines_are_as_bright_as_a_garment() -> None:
     pixels = picture(cloth=WHITE)
-    for line in (slice(40, 43), slice(237, 240)):
-        pixels[line, 30:130] = pixels[40:240, [30, 31, 32, 127, 128, 129]] = 0
+    pixels[40:240, [30, 31, 32, 127, 128, 129]] = pixels[237:240, 30:130] = 0
     image = to_dataset_image(pixels).image
     assert image.max() > 200
     assert not image[8:20, 10:18].any()
+
+
+def test_an_outline_is_filled_and_said_to_be_one() -> None:
+    pixels = picture(cloth=WHITE)
+    for line in (slice(40, 43), slice(237, 240)):
+        pixels[line, 30:130] = pixels[40:240, [30, 31, 32, 127, 128, 129]] = 0
+    prepared = to_dataset_image(pixels)
+    assert prepared.doubts == ("outline",)
+    assert prepared.image[4:24, 9:19].min() > 200
+
+
+def test_one_shoe_of_a_pair_is_shown_lying() -> None:
+    pixels = picture()
+    pixels[40:240, 30:130] = WHITE
+    for left in (60, 160):
+        pixels[100:300, left : left + 70] = (60, 20, 90)
+    prepared = to_dataset_image(pixels)
+    assert prepared.doubts == ("a pair",)
+    assert bounds(prepared.image) == (0, 9, 28, 19)
+    assert prepared.box is not None
+    np.testing.assert_allclose(prepared.box, (60, 100, 130, 300), atol=3)
+
+
+def test_an_object_with_fewer_pixels_than_the_image_is_very_small() -> None:
+    assert to_dataset_image(picture(at=(slice(40, 60), slice(30, 50)))).doubts == ("very small",)
 
 
 def test_an_odd_margin_is_larger_on_the_left() -> None:
