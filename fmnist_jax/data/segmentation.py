@@ -21,6 +21,7 @@ _COVERED = 0.3  # a border that is further from the surface in more of its pixel
 _CURVED = 0.5  # share of a plane's residual below which a curved surface is believed instead
 _FAINT_RESIDUAL = 0.01  # a plane that is as near to the border as this needs no curves
 _SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
+_THIN = 0.008  # of the longest edge, on either side of a line's middle
 _CUT_OFF = 0.25  # of the square root of its area: a part that touches the edges for longer reaches beyond them
 
 
@@ -28,7 +29,7 @@ class Segment(NamedTuple):
     """What was found in a picture."""
 
     mask: np.ndarray
-    """bool[h, w]: the object; empty if nothing stands out."""
+    """bool[h, w]: the object; empty if nothing stands out from a plain background."""
     brightness: np.ndarray
     """f32[h, w] in [0, 1]: how far each pixel is from the background."""
     background: np.ndarray
@@ -59,12 +60,14 @@ def segment(colours: np.ndarray) -> Segment:
     noise = _noise(distance[border])
     covered = np.mean(distance[border] > max(_TRIM, noise))
     if noise > _PLAIN or covered > _COVERED:
-        mask = _without_surroundings(colour_models.divide(colours, border))
+        mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
+        # Such a picture is not blank, so if no part is like an object, its middle is as good as any.
+        mask = mask if mask.any() else ~border
         return Segment(mask, _contrary(colours, mask), background, plain=False)
     mask = _above(distance, max(_TRIM, noise))
     if not mask.any():
         mask = _above(distance, max(_FAINT_TRIM, noise))
-    return Segment(mask, distance, background, plain=True)
+    return Segment(_without_lines(mask), distance, background, plain=True)
 
 
 def background_of(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
@@ -96,11 +99,26 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, areas
 
 
+def _without_lines(mask: np.ndarray) -> np.ndarray:
+    """Leaves out thin lines that run to the picture's edges, as the gaps between planks or tiles do."""
+    reach = round(_THIN * max(mask.shape))
+    thick = ndimage.maximum_filter(ndimage.minimum_filter(mask, 2 * reach + 1), 2 * reach + 1)
+    labels, areas = parts(mask & ~thick)
+    lines = np.zeros(len(areas), bool)
+    lines[_along_edges(labels)] = True
+    lines[0] = False
+    kept = mask & ~lines[labels]
+    return kept if kept.sum() > _SPECK * mask.sum() else mask
+
+
+def _along_edges(labels: np.ndarray) -> np.ndarray:
+    return np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+
+
 def _without_surroundings(mask: np.ndarray) -> np.ndarray:
     """Leaves out specks, and what the picture's edges cut through, such as furniture, but for the largest part."""
     labels, areas = parts(mask)
-    edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    cut = np.bincount(edges, minlength=len(areas)) > _CUT_OFF * np.sqrt(areas)
+    cut = np.bincount(_along_edges(labels), minlength=len(areas)) > _CUT_OFF * np.sqrt(areas)
     cut[areas.argmax()] = False
     return ((areas > _SPECK * areas.max()) & ~cut)[labels]
 

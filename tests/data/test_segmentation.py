@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fmnist_jax.data import colour_models
 from fmnist_jax.data.segmentation import background_of, border_of, parts, segment
 
 Y, X = np.mgrid[-1:1:200j, -1:1:160j].astype(np.float32)
@@ -42,9 +43,6 @@ def test_the_shade_of_a_lens_is_background() -> None:
 
 @pytest.mark.parametrize(("level", "contrary"), [(0.1, True), (0.95, False)])
 def test_on_several_colours_the_object_is_bright_in_grey_or_in_its_negative(level: float, contrary: bool) -> None:
-    squares = np.where(
-        (((X * 8).astype(int) + (Y * 8).astype(int)) % 2 == 0)[..., None], (0.7, 0.4, 0.2), (0.3, 0.5, 0.3)
-    )
     found = segment(covered(SQUARES, (level, level, level)))
     assert not found.plain
     assert (found.mask != truth()).mean() < 0.03
@@ -52,12 +50,25 @@ def test_on_several_colours_the_object_is_bright_in_grey_or_in_its_negative(leve
 
 
 def test_what_the_edges_cut_through_is_left_out_where_the_background_is_not_plain() -> None:
-    squares = np.where(
-        (((X * 8).astype(int) + (Y * 8).astype(int)) % 2 == 0)[..., None], (0.7, 0.4, 0.2), (0.3, 0.5, 0.3)
-    )
     pixels = covered(SQUARES, (0.9, 0.9, 0.95))
     pixels[:12, 60:110] = (0.9, 0.9, 0.95)
     assert (segment(pixels).mask != truth()).mean() < 0.03
+
+
+def test_thin_lines_that_run_to_the_edges_are_gaps_of_the_floor() -> None:
+    pixels = covered(np.ones(3, np.float32), (0.2, 0.2, 0.4))
+    pixels[:, ::40] = 0.3
+    assert (segment(pixels).mask != truth()).mean() < 0.02
+    hook = covered(np.ones(3, np.float32), (0.2, 0.2, 0.4))
+    hook[30:50, 70:72] = 0.3
+    assert segment(hook).mask[35, 70]
+
+
+def test_a_picture_of_several_colours_is_never_blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(colour_models, "divide", lambda _, border: np.zeros_like(border))
+    found = segment(covered(SQUARES, (0.1, 0.1, 0.1)))
+    assert found.mask[100, 70]
+    assert not found.mask[0].any()
 
 
 def test_parts_are_numbered_and_counted() -> None:
