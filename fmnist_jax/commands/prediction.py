@@ -112,13 +112,14 @@ def _prepare(
 
 
 def _read(name: str, prepare: Callable[[np.ndarray], photos.Prepared]) -> Picture:
-    pixels = photo_files.read(name)
+    pixels, (width, height) = photo_files.read_reduced(name)
     prepared = prepare(pixels)
     if prepared.box is None:
         raise DataError(f"{photo_files.shown(name)} is blank: nothing stands out from its background")
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = prepared.box
-    box = (left / width, top / height, right / width, bottom / height)
+    (rows, columns), (left, top, right, bottom) = pixels.shape[:2], prepared.box
+    box = (left / columns, top / rows, right / columns, bottom / rows)
+    in_file = tuple(round(share * edge) for share, edge in zip(box, (width, height) * 2, strict=True))
+    prepared = prepared._replace(box=in_file)
     return Picture(name, prepared, photos.thumbnail(pixels, _THUMBNAIL), box)
 
 

@@ -148,6 +148,25 @@ def test_a_frame_says_how_large_and_how_low(
     assert bounds(to_dataset_image(picture(at=at), frame).image) == expected
 
 
+def test_a_small_object_of_a_large_picture_is_looked_at_from_nearer() -> None:
+    pixels = picture(WHITE, (60, 20, 90), (slice(900, 1000), slice(500, 550)), (1600, 1200))
+    pixels[940:960, 515:535] = WHITE
+    near = to_dataset_image(pixels)
+    alone = to_dataset_image(pixels[840:1060, 440:610])
+    assert near.box == (500, 900, 550, 1000)
+    assert np.abs(near.image.astype(int) - alone.image).mean() < 5
+
+
+@pytest.mark.parametrize("shape", [(12_000, 60), (60, 12_000)])
+def test_a_long_and_narrow_picture_keeps_what_it_has_across(shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), 255, np.uint8)
+    pixels[15:45, 15:45] = 0
+    prepared = to_dataset_image(pixels)
+    assert prepared.box is not None
+    np.testing.assert_allclose(prepared.box, (15, 15, 45, 45), atol=3)
+    assert bounds(prepared.image) == (0, 0, 28, 28)
+
+
 def test_noise_of_the_background_is_no_object() -> None:
     rng = np.random.default_rng(0)
     noisy = np.clip(picture((200, 200, 200)) + rng.normal(0, 15, (400, 300, 3)), 0, 255).astype(np.uint8)
