@@ -17,9 +17,10 @@ from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import make_directory, write_figure
 from fmnist_jax.views.photos import photo_sheet
-from fmnist_jax.views.tables import prediction_table
+from fmnist_jax.views.tables import prediction_summary, prediction_table
 
 _TOP = 3
+_IN_TABLE = 30  # pictures; of more, a table fills more screens than anybody reads
 _ON_SHEET = 60  # pictures; more make a file that few viewers open
 _THUMBNAIL = 160  # pixels
 
@@ -140,8 +141,12 @@ def _write_sheet(path: Path, report: Report) -> None:
 
 
 def print_table(report: Report) -> None:
-    """Prints the three most probable classes of each picture, what was taken for its background, and doubts."""
+    """Prints the three most probable classes of each picture, its background and doubts; of many pictures, counts."""
     if not report.pictures:
+        return
+    if len(report.pictures) > _IN_TABLE:
+        counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
+        cli.show([counts, f"{len(report.pictures):,} pictures; --json tells of each"])
         return
     names = [photo_files.shown(picture.name) for picture in report.pictures]
     backgrounds = [picture.prepared.background for picture in report.pictures]

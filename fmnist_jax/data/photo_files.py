@@ -28,7 +28,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 _KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_ENOUGH = 1280  # pixels of the longer edge, and a quarter of the shorter one, that a reduced picture keeps
+_ENOUGH = 1000  # pixels of the longer edge, and a quarter of the shorter one, that a reduced picture keeps
 _BAND = 64  # rows of a reduced picture that are reduced together
 
 
@@ -112,7 +112,7 @@ def read(name: str) -> np.ndarray:
 def read_reduced(name: str) -> Reduced:
     """Decodes a picture as `read` does, and shrinks it by a whole factor while it is decoded where that loses nothing.
 
-    Large pictures keep an edge of some 1,280 pixels; then the memory that a picture takes is that of its decoder.
+    Large pictures keep an edge of 1,000 pixels or more; then the memory that a picture takes is that of its decoder.
     """
     return _decode(*_labelled(name), _reduced)
 

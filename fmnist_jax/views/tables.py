@@ -120,6 +120,21 @@ def prediction_table(
     return table
 
 
+def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], doubts: Sequence[Sequence[str]]) -> Table:
+    """A row for each class: of how many pictures it is the most probable, and of how many of them that is unsure.
+
+    Args:
+      probabilities: f[N, C].
+      class_names: C names.
+      doubts: for each of the N pictures the reasons, if there are any.
+    """
+    table = _table("most probable", pictures="right", unsure="right")
+    best, unsure = probabilities.argmax(-1), np.array([bool(reasons) for reasons in doubts])
+    for label, name in enumerate(class_names):
+        table.add_row(name, f"{np.sum(best == label):,}", f"{np.sum(unsure & (best == label)):,}")
+    return table
+
+
 def _table(first: str, **others: str) -> Table:
     """A table with a column to the left and others, each justified to a side."""
     table = Table()
