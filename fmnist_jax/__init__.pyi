@@ -4,6 +4,7 @@ from .analysis.calibration import (
     expected_calibration_error as expected_calibration_error,
     reliability as reliability,
 )
+from .analysis.certainty import reasons_for_doubt as reasons_for_doubt
 from .analysis.classification import (
     class_scores as class_scores,
     most_confused as most_confused,
@@ -38,6 +39,7 @@ from .data.dataset import (
     split as split,
     statistics as statistics,
 )
+from .data.photos import Prepared as Prepared, to_dataset_image as to_dataset_image
 from .data.resolution import with_splits as with_splits
 from .errors import (
     CheckpointError as CheckpointError,

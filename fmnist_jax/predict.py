@@ -26,7 +26,7 @@ class Arguments:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """The run directory that fmnist_jax.train has written."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE...")]
-    """PNG, JPEG, WebP or GIF files; directories of them; quoted patterns; - for standard input."""
+    """PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC files; directories of them; quoted patterns; - for standard input."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""
     tta: Literal["none", "mirror"] = "none"

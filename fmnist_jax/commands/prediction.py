@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import softmax
 
+from fmnist_jax.analysis.certainty import reasons_for_doubt
 from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
 from fmnist_jax.errors import DataError
@@ -16,9 +17,10 @@ from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import make_directory, write_figure
 from fmnist_jax.views.photos import photo_sheet
-from fmnist_jax.views.tables import prediction_table
+from fmnist_jax.views.tables import prediction_summary, prediction_table
 
 _TOP = 3
+_IN_TABLE = 30  # pictures; of more, a table fills more screens than anybody reads
 _ON_SHEET = 60  # pictures; more make a file that few viewers open
 _THUMBNAIL = 160  # pixels
 
@@ -44,6 +46,8 @@ class Report(NamedTuple):
     pictures: Sequence[Picture]
     probabilities: np.ndarray
     """f64[N, C], a row for each picture."""
+    doubts: Sequence[tuple[str, ...]]
+    """For each picture, why its prediction is unsure; nothing if it is not."""
     skipped: Sequence[tuple[str, DataError]]
     """The names of what was left out, and why."""
 
@@ -66,14 +70,27 @@ def run(directory: Path, names: Sequence[str], which: str, tta: TestTimeAugmenta
     seen = [picture.prepared.image for picture in pictures]
     images = np.stack(seen) if seen else np.zeros((0, *model.image_shape), np.uint8)
     probabilities = softmax(model.predict(images, tta=tta).astype(np.float64), axis=-1)
+    doubts = [_doubts(model, picture, row) for picture, row in zip(pictures, probabilities, strict=True)]
+    report = Report(directory, model.step, tta, model.class_names, pictures, probabilities, doubts, skipped)
     if sheet is not None and pictures:
-        _write_sheet(sheet, pictures, images, probabilities, model.class_names)
-    return Report(directory, model.step, tta, model.class_names, pictures, probabilities, skipped)
+        _write_sheet(sheet, report)
+    return report
+
+
+def _doubts(model: Trained, picture: Picture, probabilities: np.ndarray) -> tuple[str, ...]:
+    """Why a prediction is unsure; what is known of that is of garments."""
+    if not _sees_garments(model):
+        return ()
+    return reasons_for_doubt(probabilities, picture.prepared.doubts, model.class_names)
+
+
+def _sees_garments(model: Trained) -> bool:
+    return model.image_shape == (photos.SIZE, photos.SIZE, 1)
 
 
 def _preparation(model: Trained) -> Callable[[np.ndarray], photos.Prepared]:
     """How a picture becomes an image of a run's shape: 28x28 grey as garments are, any other by its whole middle."""
-    if model.image_shape == (photos.SIZE, photos.SIZE, 1):
+    if _sees_garments(model):
         frame = photos.FRAMES.get(model.config.data.name, photos.FRAMES["fashion_mnist"])
         return lambda pixels: photos.to_dataset_image(pixels, frame)
     return lambda pixels: photos.to_shape(pixels, model.image_shape)
@@ -96,43 +113,52 @@ def _prepare(
 
 
 def _read(name: str, prepare: Callable[[np.ndarray], photos.Prepared]) -> Picture:
-    pixels = photo_files.read(name)
+    pixels, (width, height) = photo_files.read_reduced(name)
     prepared = prepare(pixels)
     if prepared.box is None:
         raise DataError(f"{photo_files.shown(name)} is blank: nothing stands out from its background")
-    height, width = pixels.shape[:2]
-    left, top, right, bottom = prepared.box
-    box = (left / width, top / height, right / width, bottom / height)
+    (rows, columns), (left, top, right, bottom) = pixels.shape[:2], prepared.box
+    box = (left / columns, top / rows, right / columns, bottom / rows)
+    in_file = tuple(round(share * edge) for share, edge in zip(box, (width, height) * 2, strict=True))
+    prepared = prepared._replace(box=in_file)
     return Picture(name, prepared, photos.thumbnail(pixels, _THUMBNAIL), box)
 
 
-def _write_sheet(
-    path: Path, pictures: Sequence[Picture], images: np.ndarray, probabilities: np.ndarray, names: Sequence[str]
-) -> None:
-    thumbnails, boxes = [picture.thumbnail for picture in pictures], [picture.box for picture in pictures]
-    drawn = slice(_ON_SHEET)
-    figure = photo_sheet(thumbnails[drawn], boxes[drawn], images[drawn], probabilities[drawn], names)
+def _write_sheet(path: Path, report: Report) -> None:
+    pictures = report.pictures[:_ON_SHEET]
+    figure = photo_sheet(
+        [picture.thumbnail for picture in pictures],
+        [picture.box for picture in pictures],
+        np.stack([picture.prepared.image for picture in pictures]),
+        report.probabilities[:_ON_SHEET],
+        report.class_names,
+        doubts=report.doubts[:_ON_SHEET],
+    )
     make_directory(path.parent)
     write_figure(path, figure)
-    if len(pictures) > _ON_SHEET:
-        output.warn(f"note: {path} shows the first {_ON_SHEET} of {len(pictures)} pictures")
+    if len(report.pictures) > _ON_SHEET:
+        output.warn(f"note: {path} shows the first {_ON_SHEET} of {len(report.pictures)} pictures")
 
 
 def print_table(report: Report) -> None:
-    """Prints the three most probable classes of each picture, and what was taken for its background."""
+    """Prints the three most probable classes of each picture, its background and doubts; of many pictures, counts."""
     if not report.pictures:
+        return
+    if len(report.pictures) > _IN_TABLE:
+        counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
+        cli.show([counts, f"{len(report.pictures):,} pictures; --json tells of each"])
         return
     names = [photo_files.shown(picture.name) for picture in report.pictures]
     backgrounds = [picture.prepared.background for picture in report.pictures]
     described = [f"{background.kind} {_hex(background.colour)}" for background in backgrounds]
-    cli.show([prediction_table(names, described, report.probabilities, report.class_names)])
+    cli.show([prediction_table(names, described, report.probabilities, report.class_names, report.doubts)])
 
 
 def to_json(report: Report) -> str:
     """The report as one JSON document."""
     predictions = [
-        _described(picture, probabilities, report.class_names)
-        for picture, probabilities in zip(report.pictures, report.probabilities, strict=True)
+        _described(picture, probabilities, report.class_names) | {"unsure": list(doubts)}
+        for picture, probabilities, doubts in zip(report.pictures, report.probabilities, report.doubts, strict=True)
     ]
     document = {
         "run": str(report.run),

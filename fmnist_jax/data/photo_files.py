@@ -1,13 +1,15 @@
 """Pictures from files, directories, patterns and standard input: found in a fixed order, and decoded with care."""
 
 import glob
+import importlib.util
 import io
 import os
 import stat
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -15,13 +17,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fmnist_jax.config import paths
 from fmnist_jax.errors import DataError
 
+Decoded = TypeVar("Decoded")
+
 STANDARD_INPUT = "-"
 MOST_BYTES = 64_000_000
 MOST_PIXELS = 64_000_000  # above any phone's usual photo of 48 to 50 million; decoded it takes some 0.3 GB
 
 # Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+_KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_ENOUGH = 1000  # pixels of the longer edge, and a quarter of the shorter one, that a reduced picture keeps
+_BAND = 64  # rows of a reduced picture that are reduced together
 
 
 def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
@@ -57,7 +65,7 @@ def _named_by(name: str) -> list[str] | DataError:
     try:
         path = Path(name)
         if path.is_dir():
-            return _inside(path) or DataError(f"{shown(name)} has no PNG, JPEG, WebP or GIF picture in it")
+            return _inside(path) or DataError(f"{shown(name)} has no {_KNOWN} picture in it")
         if path.exists() or not glob.has_magic(name):
             return [name]
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -77,6 +85,15 @@ def shown(name: str) -> str:
     return name if name.isprintable() else repr(name)[1:-1]
 
 
+class Reduced(NamedTuple):
+    """A picture with no more pixels than are of use."""
+
+    pixels: np.ndarray
+    """As of `read`."""
+    size: tuple[int, int]
+    """Width and height in the file, upright."""
+
+
 def read(name: str) -> np.ndarray:
     """Decodes a picture, upright by its EXIF orientation; of an animation the first frame.
 
@@ -89,6 +106,19 @@ def read(name: str) -> np.ndarray:
     Raises:
       DataError: it cannot be read, is no picture of a known format, is damaged, or is too large.
     """
+    return _decode(*_labelled(name), _pixels)
+
+
+def read_reduced(name: str) -> Reduced:
+    """Decodes a picture as `read` does, and shrinks it by a whole factor while it is decoded where that loses nothing.
+
+    Large pictures keep an edge of 1,000 pixels or more; then the memory that a picture takes is that of its decoder.
+    """
+    return _decode(*_labelled(name), _reduced)
+
+
+def _labelled(name: str) -> tuple[bytes, str]:
+    """What is in a file, and what to call it."""
     label = "standard input" if name == STANDARD_INPUT else shown(name)
     try:
         content = _content(name)
@@ -98,7 +128,7 @@ def read(name: str) -> np.ndarray:
         raise DataError(f"{label} is empty")
     if len(content) > MOST_BYTES:
         raise DataError(f"{label} has more than {MOST_BYTES:,} bytes: make it smaller")
-    return _decode(content, label)
+    return content, label
 
 
 def _content(name: str) -> bytes:
@@ -114,16 +144,19 @@ def _content(name: str) -> bytes:
         return file.read(MOST_BYTES + 1)
 
 
-def _decode(content: bytes, label: str) -> np.ndarray:
+def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded]) -> Decoded:
+    heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
+    if heic and not _register_heic():
+        raise DataError(f"{label} is a HEIC picture: pip install 'fmnist_jax[heic]', or save it as JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are limited below
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=("HEIF",) if heic else _FORMATS) as image:
                 width, height = image.size
                 if width * height <= MOST_PIXELS:
-                    return _pixels(image)
+                    return convert(image)
     except UnidentifiedImageError:
-        raise DataError(f"{label} is no picture that can be read: expected PNG, JPEG, WebP or GIF") from None
+        raise DataError(f"{label} is no picture that can be read: expected {_KNOWN}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{label} has more than {MOST_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # what Pillow's decoders raise of damaged files is of many types
@@ -131,11 +164,63 @@ def _decode(content: bytes, label: str) -> np.ndarray:
     raise DataError(f"{label} has {width}x{height} pixels, more than {MOST_PIXELS:,}: make it smaller")
 
 
+def _register_heic() -> bool:
+    """Teaches Pillow to read HEIC, if the library is installed."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return True
+
+
+def _reduced(image: Image.Image) -> Reduced:
+    width, height = image.size
+    image.draft(None, _at_least(width, height))  # for JPEG alone, whose decoder can leave out detail
+    factor = _factor(*image.size)
+    small = image if factor == 1 else _in_bands(image, factor)
+    pixels = _pixels(small)
+    if (pixels.shape[0] > pixels.shape[1]) != (small.height > small.width):  # EXIF has turned it
+        width, height = height, width
+    return Reduced(pixels, (width, height))
+
+
+def _factor(width: int, height: int) -> int:
+    """By how much a picture can be shrunk."""
+    return max(1, min(max(width, height) // _ENOUGH, min(width, height) // (_ENOUGH // 4)))
+
+
+def _at_least(width: int, height: int) -> tuple[int, int]:
+    factor = _factor(width, height)
+    return width // factor, height // factor
+
+
+def _in_bands(image: Image.Image, factor: int) -> Image.Image:
+    """Shrinks by averages, a few rows at a time, so that no second picture of the full size is made."""
+    width, height = image.size
+    if image.mode == "P":
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    bands = []
+    for top in range(0, height, _BAND * factor):
+        band = image.crop((0, top, width, min(top + _BAND * factor, height)))
+        deep = band.mode.startswith("I")
+        band = band.convert("F") if deep else band.convert("L") if band.mode == "1" else band
+        bands.append(band.reduce(factor).convert("I") if deep else band.reduce(factor))
+    small = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)))
+    top = 0
+    for band in bands:
+        small.paste(band, (0, top))
+        top += band.height
+    small.info.update(image.info)
+    small.getexif().update(image.getexif())
+    return small
+
+
 def _pixels(image: Image.Image) -> np.ndarray:
     """Converts what a file may hold to levels of grey or colour."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
-        return np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        # Cameras and scanners of 12 bits leave the upper four empty.
+        return levels << 4 if levels.max() < 4096 else levels
     grey, clear = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
     mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
     return np.asarray(image.convert(mode))

@@ -15,15 +15,16 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from fmnist_jax.data import segmentation, silhouettes
+from fmnist_jax.data.colour_models import LUMA
+from fmnist_jax.data.silhouettes import Doubt, Silhouette
+
 SIZE = 28
 
-_WORKING_EDGE = 640  # pixels; an object of a twentieth of that still has more than it is shrunk to
-_BORDER = 0.03  # of the shorter edge, along each edge, is taken for background
-_TRIM = 0.05  # a colour as near to the background's is background; of the largest distance, as in the paper
-_FAINT_TRIM = 0.015  # the same, where nothing stands out further
-_NOISE = 6.0  # deviations of the background's own distances that are still background
-_FADED = 3.0  # deviations from a fading background beyond which a pixel of the border is the object's
-_SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
+_WORKING_EDGE = 320  # pixels; an object of a sixth of that has twice what it is shrunk to
+_FEW = 56  # pixels of an object's longer edge, below which it is looked at again from nearer
+_ACROSS = 32  # pixels of the shorter edge that a long and narrow picture keeps
+_MOST_PIXELS = 4 * 320 * 320  # that any picture is shrunk to
 _BRIGHT = 225 / 255  # where the brightest 2 % of an object start, in the median test image of Fashion-MNIST
 _MOST_CONTRAST = 30.0
 
@@ -65,6 +66,8 @@ class Prepared(NamedTuple):
     """Left, top, right and bottom of the object in pixels of the picture; None if nothing stands out."""
     contrast: float
     """Factor by which differences from the background were multiplied."""
+    doubts: tuple[Doubt, ...] = ()
+    """What makes the picture harder than those that a network was trained on."""
 
 
 def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"]) -> Prepared:
@@ -77,27 +80,43 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
     Raises:
       ValueError: another shape or type, or no pixel at all.
     """
+    first = _prepared(pixels, frame)
+    closer = None if first.box is None else _around(first.box, pixels.shape)
+    if closer is None:
+        return first
+    (rows, columns), again = closer, _prepared(pixels[closer], frame)
+    if again.box is None:
+        return first
+    left, top, right, bottom = again.box
+    left, top, right, bottom = left + columns.start, top + rows.start, right + columns.start, bottom + rows.start
+    return again._replace(box=(left, top, right, bottom), background=first.background)
+
+
+def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """The object and what is about it, if it is so small that the whole picture was shrunk by too much for it."""
+    left, top, right, bottom = box
+    edge = max(right - left, bottom - top)
+    if edge * _WORKING_EDGE >= _FEW * max(shape[:2]) or max(shape[:2]) < 2 * _WORKING_EDGE:
+        return None
+    margin = edge // 2
+    rows = slice(max(0, top - margin), min(shape[0], bottom + margin))
+    return rows, slice(max(0, left - margin), min(shape[1], right + margin))
+
+
+def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
     colours, alpha = _shrunk(pixels)
-    border = _border(*alpha.shape)
-    colours = _laid_on_white_or_black(colours, alpha)
-    fading = _background(colours, border)
-    background = _describe(fading[border], alpha[border])
-    # Single noisy pixels would raise distances, which are never negative, so noise is averaged out before.
-    blur = max(alpha.shape) / 600
-    distance = np.sqrt(np.mean(ndimage.gaussian_filter(colours - fading, (blur, blur, 0)) ** 2, axis=-1))
-    noise = _noise(distance[border])
-    mask = _object(distance, max(_TRIM, noise))
-    if not mask.any():
-        mask = _object(distance, max(_FAINT_TRIM, noise))
-    if not mask.any():
+    found = segmentation.segment(_laid_on_white_or_black(colours, alpha))
+    border = segmentation.border_of(*alpha.shape)
+    background = _describe(found.background[border], alpha[border])
+    if not found.mask.any():
         return Prepared(np.zeros((SIZE, SIZE, 1), np.uint8), background, None, 1.0)
-    box = _box(mask)
-    # A pixel around the mask keeps the edges soft.
-    kept = np.where(ndimage.binary_dilation(mask, np.ones((3, 3))), distance, 0)
-    resized = _resized(kept[box], frame.longest_edge)
+    garment = silhouettes.silhouette(found)
+    box = _in_pixels_of(pixels.shape, alpha.shape, _box(garment.mask))
+    resized = _resized(_cut_out(garment), frame.longest_edge)
     contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
     image = _placed(contrast * resized, frame.floor)
-    return Prepared(image, background, _in_pixels_of(pixels.shape, mask.shape, box), contrast)
+    doubts = (*garment.doubts, *(("very small",) if silhouettes.is_small(box) else ()))
+    return Prepared(image, background, box, contrast, doubts)
 
 
 def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
@@ -113,15 +132,14 @@ def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
       ValueError: another shape or type, or no pixel at all.
     """
     colours, alpha = _shrunk(pixels)
-    border = _border(*alpha.shape)
+    border = segmentation.border_of(*alpha.shape)
     colours = _laid_on_white_or_black(colours, alpha)
-    background = _describe(_background(colours, border)[border], alpha[border])
+    background = _describe(segmentation.background_of(colours, border)[border], alpha[border])
     (high, wide), (height, width, channels) = alpha.shape, shape
     rows, columns = max(1, round(min(high, wide * height / width))), max(1, round(min(wide, high * width / height)))
     top, left = (high - rows) // 2, (wide - columns) // 2
     box = slice(top, top + rows), slice(left, left + columns)
-    # Luminance as of ITU-R BT.601, by which Pillow turns colours grey.
-    planes = colours @ np.array([[0.299], [0.587], [0.114]], np.float32) if channels == 1 else colours
+    planes = (colours @ LUMA)[..., None] if channels == 1 else colours
     resized = [
         np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BOX))
         for plane in np.moveaxis(planes[box].astype(np.float32), -1, 0)
@@ -137,11 +155,13 @@ def thumbnail(pixels: np.ndarray, longest_edge: int) -> np.ndarray:
       pixels: as for `to_dataset_image`.
       longest_edge: pixels that h and w may have at most.
     """
-    colours = _laid_on_white_or_black(*_shrunk(pixels, longest_edge))
+    colours = _laid_on_white_or_black(*_shrunk(pixels, longest_edge, 0))
     return np.rint(255 * colours).astype(np.uint8)
 
 
-def _shrunk(pixels: np.ndarray, longest_edge: int = _WORKING_EDGE) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(
+    pixels: np.ndarray, longest_edge: int = _WORKING_EDGE, shortest_edge: int = _ACROSS
+) -> tuple[np.ndarray, np.ndarray]:
     """Colours f32[h, w, 3] multiplied by alpha, and alpha f32[h, w], both in [0, 1] and no larger than needed."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -150,8 +170,9 @@ def _shrunk(pixels: np.ndarray, longest_edge: int = _WORKING_EDGE) -> tuple[np.n
         raise ValueError(
             f"pixels are {pixels.dtype}{list(pixels.shape)}: expected uint8 or uint16 [H, W, C] with C in 1..4"
         )
-    scale = min(1.0, longest_edge / max(pixels.shape[:2]))
-    height, width = (max(1, round(edge * scale)) for edge in pixels.shape[:2])
+    height, width = pixels.shape[:2]
+    scale = _scale(height, width, longest_edge, shortest_edge)
+    height, width = max(1, round(height * scale)), max(1, round(width * scale))
 
     def shrink(plane: np.ndarray) -> np.ndarray:
         image = Image.fromarray(plane.astype(np.float32))
@@ -167,32 +188,16 @@ def _shrunk(pixels: np.ndarray, longest_edge: int = _WORKING_EDGE) -> tuple[np.n
     return np.broadcast_to(np.stack(colours, axis=-1), (height, width, 3)), alpha
 
 
-def _border(height: int, width: int) -> np.ndarray:
-    """The pixels along the edges, bool[height, width]."""
-    thickness = max(1, round(_BORDER * min(height, width)))
-    border = np.ones((height, width), bool)
-    border[thickness : height - thickness, thickness : width - thickness] = False
-    return border
+def _scale(height: int, width: int, longest_edge: int, shortest_edge: int) -> float:
+    """By how much a picture is shrunk, so that a long and narrow one keeps what it has across."""
+    enough = max(longest_edge / max(height, width), shortest_edge / min(height, width))
+    return min(1.0, enough, np.sqrt(_MOST_PIXELS / (height * width)))
 
 
 def _laid_on_white_or_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Lays colours that are multiplied by alpha on whichever of white and black differs more from them."""
     light = colours.mean(-1).sum() > 0.5 * alpha.sum()
     return colours if light else colours + (1 - alpha[..., None])
-
-
-def _background(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """Continues the colours of the border inwards as planes, f32[h, w, 3], past an object that touches it."""
-    y, x = (np.linspace(-1, 1, edge, dtype=np.float32) for edge in border.shape)
-    planes = np.stack(np.broadcast_arrays(np.float32(1), x[None, :], y[:, None]), axis=-1)
-    along, samples = planes[border], colours[border]
-    coefficients = np.zeros((3, 3), np.float32)
-    coefficients[0] = np.median(samples, axis=0)
-    for _ in range(5):
-        distance = np.sqrt(np.mean((samples - along @ coefficients) ** 2, axis=-1))
-        inside = distance <= max(_TRIM, _FADED * 1.4826 * float(np.median(distance)))
-        coefficients = np.linalg.lstsq(along[inside], samples[inside], rcond=None)[0]
-    return np.clip(planes @ coefficients, 0, 1)
 
 
 def _describe(fading: np.ndarray, alpha: np.ndarray) -> Background:
@@ -203,18 +208,16 @@ def _describe(fading: np.ndarray, alpha: np.ndarray) -> Background:
     return Background("light" if colour.mean() >= 0.5 else "dark", (red, green, blue))
 
 
-def _noise(distances: np.ndarray) -> float:
-    """The largest distance that is likely to be noise, from those along the border."""
-    middle = float(np.median(distances))
-    return middle + _NOISE * 1.4826 * float(np.median(np.abs(distances - middle)))
-
-
-def _object(distance: np.ndarray, threshold: float) -> np.ndarray:
-    """The parts of the picture that are further from the background than a threshold, but for specks."""
-    labels, count = ndimage.label(distance > threshold, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    areas[0] = 0
-    return np.isin(labels, np.flatnonzero(areas > _SPECK * np.max(areas)))
+def _cut_out(garment: Silhouette) -> np.ndarray:
+    """The garment alone, turned as it should lie, f[h, w]; all around it is 0."""
+    # A pixel around the mask keeps the edges soft.
+    kept = np.where(ndimage.binary_dilation(garment.mask, np.ones((3, 3))), garment.brightness, 0)
+    box = _box(garment.mask)
+    if not garment.turned:
+        return kept[box]
+    own = np.where(garment.mask, kept, 0)[box].astype(np.float32)
+    turned = Image.fromarray(own).rotate(garment.turned, Image.Resampling.BILINEAR, expand=True)
+    return np.asarray(turned)[_box(np.asarray(turned) > 0)]
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:

@@ -1,5 +1,6 @@
 """A sheet of people's own pictures, with what a network saw of each and took it for."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from fmnist_jax.views.style import BLUE, GREY, VERMILLION, new_figure, without_t
 
 _ABREAST = 2  # pictures side by side on a sheet
 _TOP = 3
+_LINE = 34  # letters that stand side by side under the bars
 
 
 def photo_sheet(
@@ -19,6 +21,8 @@ def photo_sheet(
     images: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    *,
+    doubts: Sequence[Sequence[str]],
 ) -> Figure:
     """Draws pictures with the object that was found, what the network saw of each, and its three likeliest classes.
 
@@ -28,18 +32,21 @@ def photo_sheet(
       images: u8[N, H, W, C].
       probabilities: f[N, C].
       class_names: C names.
+      doubts: for each picture, what makes its classes unsure, if anything does.
     """
     abreast = min(_ABREAST, len(thumbnails))
     rows = -(-len(thumbnails) // abreast)
     figure = new_figure(5.9 * abreast, 1.9 * rows, padding=0.08)
     places = figure.subplots(rows, 3 * abreast, squeeze=False, width_ratios=[1, 1, 1.1] * abreast).reshape(-1, 3)
-    shown = zip(places, thumbnails, boxes, images, probabilities, strict=False)
-    for (photo, seen, bars), thumbnail, box, image, shares in shown:
+    shown = zip(places, thumbnails, boxes, images, probabilities, doubts, strict=False)
+    for (photo, seen, bars), thumbnail, box, image, shares, reasons in shown:
         _draw_photo(photo, thumbnail, box)
         shape = image.shape[:2] if image.shape[-1] == 1 else image.shape
         seen.imshow(image.reshape(shape), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         without_ticks(seen)
         _draw_bars(bars, shares, class_names)
+        if reasons:
+            bars.set_xlabel(textwrap.fill(f"unsure: {', '.join(reasons)}", _LINE), fontsize=8, color=VERMILLION)
     for photo, seen, bars in places[:abreast]:
         photo.set_title("picture", fontsize=10)
         seen.set_title("seen by the network", fontsize=10)

@@ -92,25 +92,46 @@ def _copies(copies: Mapping[str, Copies]) -> Table:
 
 
 def prediction_table(
-    names: Sequence[str], backgrounds: Sequence[str], probabilities: np.ndarray, class_names: Sequence[str]
+    names: Sequence[str],
+    backgrounds: Sequence[str],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    doubts: Sequence[Sequence[str]],
 ) -> Table:
-    """A row for each picture: its background and its three most probable classes.
+    """A row for each picture: its background, its three most probable classes, and what makes them unsure.
 
     Args:
       names: of N pictures.
       backgrounds: a word or two on each.
       probabilities: f[N, C].
       class_names: C names.
+      doubts: for each picture the reasons, if there are any.
     """
     table = Table(show_lines=True)
     table.add_column("picture", overflow="fold")
     table.add_column("background", no_wrap=True)
     table.add_column("most probable", no_wrap=True)
     table.add_column("probability", justify="right", no_wrap=True)
-    for name, background, shares in zip(names, backgrounds, probabilities, strict=True):
+    table.add_column("unsure")
+    for name, background, shares, reasons in zip(names, backgrounds, probabilities, doubts, strict=True):
         top = np.argsort(-shares, kind="stable")[:_TOP]
         classes, percentages = (class_names[label] for label in top), (f"{shares[label]:.1%}" for label in top)
-        table.add_row(Text(name), background, "\n".join(classes), "\n".join(percentages))
+        table.add_row(Text(name), background, "\n".join(classes), "\n".join(percentages), ", ".join(reasons))
+    return table
+
+
+def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], doubts: Sequence[Sequence[str]]) -> Table:
+    """A row for each class: of how many pictures it is the most probable, and of how many of them that is unsure.
+
+    Args:
+      probabilities: f[N, C].
+      class_names: C names.
+      doubts: for each of the N pictures the reasons, if there are any.
+    """
+    table = _table("most probable", pictures="right", unsure="right")
+    best, unsure = probabilities.argmax(-1), np.array([bool(reasons) for reasons in doubts])
+    for label, name in enumerate(class_names):
+        table.add_row(name, f"{np.sum(best == label):,}", f"{np.sum(unsure & (best == label)):,}")
     return table
 
 

@@ -115,6 +115,7 @@ def test_json_holds_all_that_was_decided(run: Path, folder: Path) -> None:
         assert [top["label"] for top in each["top"]] == order.tolist()
         assert [top["name"] for top in each["top"]] == [CLASS_NAMES[label] for label in order]
         assert [top["probability"] for top in each["top"]] == pytest.approx(row[order])
+    assert [each["unsure"] for each in document["predictions"]] == [list(doubts) for doubts in report.doubts]
     colours = [each["background"] for each in document["predictions"]]
     white, black = {"kind": "light", "colour": "#ffffff"}, {"kind": "dark", "colour": "#000000"}
     assert colours == [white, black, white]
@@ -137,6 +138,47 @@ def test_the_table_has_a_row_for_each_picture(
         for label, line in zip(np.argsort(-probabilities)[:3], row.splitlines(), strict=True):
             assert CLASS_NAMES[label] in line
             assert f"{probabilities[label]:.1%}" in line
+
+
+def test_what_is_hard_about_a_picture_is_told_wherever_its_classes_are(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    Image.fromarray(np.pad(np.zeros((20, 12), np.uint8), 90, constant_values=255)).save(tmp_path / "small.png")
+    report = predicted(run, tmp_path)
+    assert "very small" in report.doubts[0]
+    prediction.print_table(report)
+    assert "very small" in capsys.readouterr().out
+
+
+def test_of_many_pictures_counts_are_told(
+    run: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction, "_IN_TABLE", 2)
+    report = predicted(run, folder)
+    capsys.readouterr()
+    prediction.print_table(report)
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split("│")[1].strip(): line.split("│")[2:4] for line in lines if "│" in line}
+    assert rows.keys() == set(CLASS_NAMES)
+    assert sum(int(pictures) for pictures, _ in rows.values()) == 3
+    assert sum(int(unsure) for _, unsure in rows.values()) == sum(map(bool, report.doubts))
+    assert lines[-1] == "3 pictures; --json tells of each"
+
+
+def test_names_are_whole_where_they_are_piped(
+    run: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    report = predicted(run, folder)
+    pictures = [picture._replace(name=f"{'very_' * 30}{index}.png") for index, picture in enumerate(report.pictures)]
+    capsys.readouterr()
+    prediction.print_table(report._replace(pictures=pictures))
+    assert all(picture.name in line for picture, line in zip(pictures, _rows(capsys), strict=True))
+
+
+def _rows(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if ".png" in line]
 
 
 def test_nothing_to_tell_is_still_a_document(run: Path, folder: Path, tmp_path: Path) -> None:

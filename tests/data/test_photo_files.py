@@ -70,7 +70,9 @@ def test_a_name_with_the_signs_of_a_pattern_is_that_file(tmp_path: Path) -> None
 
 
 def test_arguments_that_name_nothing_are_told(tmp_path: Path) -> None:
-    assert found(tmp_path) == [f"{tmp_path}: {tmp_path} has no PNG, JPEG, WebP or GIF picture in it"]
+    assert found(tmp_path) == [
+        f"{tmp_path}: {tmp_path} has no PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture in it"
+    ]
     assert found(tmp_path / "*.png") == [f"{tmp_path}/*.png: {tmp_path}/*.png matches no picture"]
     assert found(tmp_path / "missing.png") == [str(tmp_path / "missing.png")]
     assert "No such file" in refused(tmp_path / "missing.png")
@@ -164,7 +166,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.png").read_bytes()
     for name, content, words in (
         ("empty.png", b"", "is empty"),
-        ("text.png", b"This is no picture.", "is no picture that can be read: expected PNG, JPEG, WebP or GIF"),
+        (
+            "text.png",
+            b"This is no picture.",
+            "is no picture that can be read: expected PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
+        ),
         ("cut.png", whole[: len(whole) // 2], "is damaged"),
         ("vector.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is no picture"),
         ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
@@ -177,7 +183,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "it is no file" in refused(tmp_path / "pipe.png")
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tiff"])
 def test_no_cut_or_flipped_byte_gets_past_as_another_error(tmp_path: Path, suffix: str) -> None:
     whole = write(tmp_path / f"x.{suffix}").read_bytes()
     rng = np.random.default_rng(0)
@@ -225,3 +231,60 @@ def test_a_name_is_shown_in_one_line_that_every_terminal_can_print() -> None:
         shown = photo_files.shown(name)
         assert shown.isprintable()
         shown.encode()
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif"])
+def test_scans_are_read(tmp_path: Path, suffix: str) -> None:
+    np.testing.assert_array_equal(photo_files.read(str(write(tmp_path / f"x.{suffix}"))), PIXELS)
+
+
+def test_twelve_bits_fill_sixteen(tmp_path: Path) -> None:
+    levels = np.array([[0, 4095], [2048, 16]], np.uint16)
+    for file, expected in (("twelve.png", levels << 4), ("sixteen.tif", levels * 16 + 15)):
+        stored = levels if file == "twelve.png" else expected
+        read = photo_files.read(str(write(tmp_path / file, Image.fromarray(stored))))
+        np.testing.assert_array_equal(read, expected)
+
+
+def test_heic_is_read_or_the_message_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    assert refused(tmp_path / "x.heic").endswith(
+        "x.heic is a HEIC picture: pip install 'fmnist_jax[heic]', or save it as JPEG"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_shrunk_while_it_is_read(tmp_path: Path, suffix: str, orientation: int) -> None:
+    pixels = np.full((2600, 4000, 3), 240, np.uint8)
+    pixels[1000:2000, 500:1500] = (200, 30, 60)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path = write(tmp_path / f"x.{suffix}", Image.fromarray(pixels), exif=exif)
+    reduced = photo_files.read_reduced(str(path))
+    whole = photo_files.read(str(path))
+    assert reduced.size == (whole.shape[1], whole.shape[0])
+    assert max(reduced.pixels.shape) in range(1000, 2001)
+    expected = Image.fromarray(whole).resize(reduced.pixels.shape[1::-1], Image.Resampling.BOX)
+    assert np.abs(np.asarray(expected).astype(int) - reduced.pixels).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16", "CMYK"])
+def test_any_large_picture_is_shrunk_to_what_the_whole_one_shows(tmp_path: Path, mode: str) -> None:
+    levels = np.full((1400, 3000), 50_000, np.uint16)
+    levels[300:900, 400:1200] = 9_000
+    eight = Image.fromarray((levels >> 8).astype(np.uint8))
+    image = Image.fromarray(levels) if mode == "I;16" else eight.convert(mode)
+    path = str(write(tmp_path / ("x.tif" if mode == "CMYK" else "x.png"), image))
+    reduced, whole = photo_files.read_reduced(path).pixels, photo_files.read(path)
+    assert reduced.dtype == whole.dtype
+    assert reduced.shape[2:] == whole.shape[2:]
+    assert max(reduced.shape) < 2600
+    assert abs(float(reduced.mean()) - float(whole.mean())) < 0.01 * float(whole.max())
+
+
+def test_a_small_picture_is_read_as_it_is(tmp_path: Path) -> None:
+    pixels, size = photo_files.read_reduced(str(write(tmp_path / "x.png")))
+    np.testing.assert_array_equal(pixels, PIXELS)
+    assert size == (9, 6)

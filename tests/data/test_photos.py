@@ -96,11 +96,35 @@ def test_the_fainter_an_object_the_nearer_to_the_background_is_looked() -> None:
 
 def test_thin_lines_are_as_bright_as_a_garment() -> None:
     pixels = picture(cloth=WHITE)
-    for line in (slice(40, 43), slice(237, 240)):
-        pixels[line, 30:130] = pixels[40:240, [30, 31, 32, 127, 128, 129]] = 0
+    pixels[40:240, [30, 31, 32, 127, 128, 129]] = pixels[237:240, 30:130] = 0
     image = to_dataset_image(pixels).image
     assert image.max() > 200
     assert not image[8:20, 10:18].any()
+
+
+def test_an_outline_is_filled_and_said_to_be_one() -> None:
+    pixels = picture(cloth=WHITE)
+    for line in (slice(40, 43), slice(237, 240)):
+        pixels[line, 30:130] = pixels[40:240, [30, 31, 32, 127, 128, 129]] = 0
+    prepared = to_dataset_image(pixels)
+    assert prepared.doubts == ("outline",)
+    assert prepared.image[4:24, 9:19].min() > 200
+
+
+def test_one_shoe_of_a_pair_is_shown_lying() -> None:
+    pixels = picture()
+    pixels[40:240, 30:130] = WHITE
+    for left in (60, 160):
+        pixels[100:300, left : left + 70] = (60, 20, 90)
+    prepared = to_dataset_image(pixels)
+    assert prepared.doubts == ("a pair",)
+    assert bounds(prepared.image) == (0, 9, 28, 19)
+    assert prepared.box is not None
+    np.testing.assert_allclose(prepared.box, (60, 100, 130, 300), atol=3)
+
+
+def test_an_object_with_fewer_pixels_than_the_image_is_very_small() -> None:
+    assert to_dataset_image(picture(at=(slice(40, 60), slice(30, 50)))).doubts == ("very small",)
 
 
 def test_an_odd_margin_is_larger_on_the_left() -> None:
@@ -122,6 +146,25 @@ def test_a_frame_says_how_large_and_how_low(
     frame: Frame, at: tuple[slice, slice], expected: tuple[int, int, int, int]
 ) -> None:
     assert bounds(to_dataset_image(picture(at=at), frame).image) == expected
+
+
+def test_a_small_object_of_a_large_picture_is_looked_at_from_nearer() -> None:
+    pixels = picture(WHITE, (60, 20, 90), (slice(900, 1000), slice(500, 550)), (1600, 1200))
+    pixels[940:960, 515:535] = WHITE
+    near = to_dataset_image(pixels)
+    alone = to_dataset_image(pixels[840:1060, 440:610])
+    assert near.box == (500, 900, 550, 1000)
+    assert np.abs(near.image.astype(int) - alone.image).mean() < 5
+
+
+@pytest.mark.parametrize("shape", [(12_000, 60), (60, 12_000)])
+def test_a_long_and_narrow_picture_keeps_what_it_has_across(shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), 255, np.uint8)
+    pixels[15:45, 15:45] = 0
+    prepared = to_dataset_image(pixels)
+    assert prepared.box is not None
+    np.testing.assert_allclose(prepared.box, (15, 15, 45, 45), atol=3)
+    assert bounds(prepared.image) == (0, 0, 28, 28)
 
 
 def test_noise_of_the_background_is_no_object() -> None:

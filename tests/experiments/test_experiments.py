@@ -8,7 +8,7 @@ import pytest
 
 import fmnist_jax
 from experiments import seeds
-from experiments.pictures import augmentation_sheet, drawings, sample_sheet
+from experiments.pictures import augmentation_sheet, drawings, sample_sheet, trials
 from fmnist_jax import CLASS_NAMES, DataConfig, ModelConfig
 from fmnist_jax.data.photos import to_dataset_image
 
@@ -62,3 +62,36 @@ def test_the_drawings_are_found_on_their_backgrounds() -> None:
     for found in prepared.values():
         assert found.box is not None
         assert 100 < (found.image > 100).sum() < 700
+
+
+def test_each_garment_of_the_trials_is_seen_as_it_is_on_white() -> None:
+    shapes = {
+        "filled": (drawings.T_SHIRT, 0.9),
+        "outline": (drawings.TROUSER, 0.7),
+        "white-on-white": (drawings.T_SHIRT, 0.9),
+        "planks": (drawings.TROUSER, 0.8),
+        "vignette": (trials.PULLOVER, 0.9),
+        "dress-on-black": (trials.DRESS, 0.9),
+        "sneaker": (trials.SNEAKER, 0.9),
+    }
+    drawn = trials.garments()
+    assert len(drawn) == 10
+    assert {name for _, name in drawn.values()} <= set(CLASS_NAMES)
+    for name, (outline, enough) in shapes.items():
+        ideal = drawings.draw(outline, "black", trials.plain(255, 255, 255), (60, 130, 360))
+        seen, expected = (to_dataset_image(np.asarray(image)).image > 60 for image in (drawn[name][0], ideal))
+        assert np.sum(seen & expected) > enough * np.sum(seen | expected), name
+
+
+def test_a_pair_of_the_trials_is_seen_as_one_shoe_and_the_outline_is_filled() -> None:
+    drawn = {name: to_dataset_image(np.asarray(image)) for name, (image, _) in trials.garments().items()}
+    assert drawn["pair-of-shoes"].doubts == ("a pair",)
+    assert not drawn["pair-of-shoes"].image[:8].any()
+    assert drawn["outline"].doubts == ("outline",)
+    assert {found.doubts for name, found in drawn.items() if name not in ("pair-of-shoes", "outline")} == {()}
+
+
+def test_none_of_the_other_trials_is_blank() -> None:
+    drawn = trials.others()
+    assert len(drawn) == 10
+    assert all(to_dataset_image(np.asarray(image)).box for image in drawn.values())

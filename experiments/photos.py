@@ -1,0 +1,137 @@
+"""Scores runs on photos of garments, as predict and as tutorials prepare them: `python -m experiments.photos DIR RUN…`.
+
+The directory holds photos and `labels.csv` with the columns file, accepted (classes with `|` between them, where people
+would disagree) and kind. A picture is right at the first place if the most probable class is an accepted one, among
+three if any of the three is. What tutorials do is to turn a picture grey, shrink it to 28x28 whatever its proportions,
+and take the negative.
+"""
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from PIL import Image, ImageOps
+
+from fmnist_jax import CLASS_NAMES, load_trained, to_dataset_image, wilson_interval
+
+Pixels = np.ndarray
+"""u8[H, W, 3]."""
+
+_HOLD_BACK = 3  # every third photo by name is no base for choices
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Scores runs on photos of garments."""
+
+    directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Photos, and labels.csv."""
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Directories of runs."""
+    part: Literal["all", "development", "held-back"] = "all"
+    """Which photos: all, those that choices may be made by, or every third by name, which were held back from them."""
+    tta: Literal["none", "mirror"] = "none"
+    """mirror: average the logits of each image and its mirror image."""
+
+
+class Photo(NamedTuple):
+    """A labelled picture."""
+
+    path: Path
+    accepted: frozenset[str]
+    """Names of classes."""
+    kind: str
+
+
+class Score(NamedTuple):
+    """How many pictures of a kind were right."""
+
+    kind: str
+    first: int
+    among_three: int
+    photos: int
+
+
+def labelled(directory: Path, part: str = "all") -> list[Photo]:
+    """Reads `labels.csv`, by the names of the files.
+
+    Raises:
+      ValueError: a class that is none.
+    """
+    with (directory / "labels.csv").open(newline="") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
+    photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
+    for photo in photos:
+        if not photo.accepted <= set(CLASS_NAMES):
+            raise ValueError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
+    held_back = photos[_HOLD_BACK - 1 :: _HOLD_BACK]
+    return {"all": photos, "held-back": held_back, "development": [each for each in photos if each not in held_back]}[
+        part
+    ]
+
+
+def as_predict_does(pixels: Pixels) -> np.ndarray:
+    """What `fmnist_jax.predict` shows a network, u8[28, 28, 1]."""
+    return to_dataset_image(pixels).image
+
+
+def as_tutorials_do(pixels: Pixels) -> np.ndarray:
+    """The negative of the whole picture in grey, squeezed into u8[28, 28, 1]."""
+    return 255 - np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28)))[..., None]
+
+
+WAYS: Mapping[str, Callable[[Pixels], np.ndarray]] = {"predict": as_predict_does, "tutorials": as_tutorials_do}
+"""The preparations to compare."""
+
+
+def images_of(photos: Iterable[Photo], prepare: Callable[[Pixels], np.ndarray]) -> tuple[np.ndarray, float]:
+    """Reads and prepares pictures: u8[N, 28, 28, 1], and seconds of CPU that each took."""
+    start = time.process_time()
+    images = []
+    for photo in photos:
+        with Image.open(photo.path) as image:
+            images.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
+    return np.stack(images), (time.process_time() - start) / len(images)
+
+
+def scores(photos: Sequence[Photo], logits: np.ndarray) -> list[Score]:
+    """Counts what is right, by kind in the order of the alphabet.
+
+    Args:
+      photos: N.
+      logits: f[N, 10].
+    """
+    ranked = np.argsort(-logits, axis=-1, kind="stable")[:, :3]
+    found = []
+    for kind in sorted({photo.kind for photo in photos}):
+        of_kind = [(photo, labels) for photo, labels in zip(photos, ranked, strict=True) if photo.kind == kind]
+        hits = np.array([[CLASS_NAMES[label] in photo.accepted for label in labels] for photo, labels in of_kind])
+        found.append(Score(kind, int(hits[:, 0].sum()), int(hits.any(-1).sum()), len(hits)))
+    return found
+
+
+def main(arguments: Arguments) -> None:
+    """Prints a line for each run, preparation and kind."""
+    photos = labelled(arguments.directory, arguments.part)
+    prepared = {way: images_of(photos, prepare) for way, prepare in WAYS.items()}
+    for run in arguments.runs:
+        model = load_trained(run)
+        for way, (images, seconds) in prepared.items():
+            print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU a picture):")
+            for score in scores(photos, model.predict(images, tta=arguments.tta)):
+                print(f"  {score.kind}: first {_share(score.first, score.photos)}", end=", ")
+                print(f"among three {_share(score.among_three, score.photos)}")
+
+
+def _share(right: int, of: int) -> str:
+    low, high = wilson_interval(right, of)
+    return f"{right} of {of}, {right / of:.0%} (95% interval {low:.0%} to {high:.0%})"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

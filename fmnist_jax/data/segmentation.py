@@ -1,0 +1,133 @@
+"""Tells the object of a picture from its background, by what lies along the picture's edges.
+
+A plain background, though noisy or fading, is a smooth surface of colour, and the object is what is far from it.
+Planks, cloth and shadows are not plain; there, `colour_models` divides the pixels.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from fmnist_jax.data import colour_models, surfaces
+from fmnist_jax.data.colour_models import LUMA
+
+_BORDER = 0.03  # of the shorter edge, along each edge, is taken for background
+_TRIM = 0.05  # a colour as near to the background's is background; of the largest distance, as in the paper
+_FAINT_TRIM = 0.015  # the same, where nothing stands out further
+_NOISE = 6.0  # deviations of the background's own distances that are still background
+_PLAIN = 0.1  # a background with more noise than this share of the largest distance is not plain
+_COVERED = 0.3  # a border that is further from the surface in more of its pixels is not just covered by the object
+_CURVED = 0.5  # share of a plane's residual below which a curved surface is believed instead
+_FAINT_RESIDUAL = 0.01  # a plane that is as near to the border as this needs no curves
+_SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
+_THIN = 0.008  # of the longest edge, on either side of a line's middle
+_CUT_OFF = 0.25  # of the square root of its area: a part that touches the edges for longer reaches beyond them
+
+
+class Segment(NamedTuple):
+    """What was found in a picture."""
+
+    mask: np.ndarray
+    """bool[h, w]: the object; empty if nothing stands out from a plain background."""
+    brightness: np.ndarray
+    """f32[h, w] in [0, 1]: how far each pixel is from the background."""
+    background: np.ndarray
+    """f32[h, w, 3]: the colour of the background in each place."""
+    plain: bool
+    """Whether one smooth surface of colour explains the border."""
+
+
+def border_of(height: int, width: int) -> np.ndarray:
+    """The pixels along the edges, bool[height, width]."""
+    thickness = max(1, round(_BORDER * min(height, width)))
+    border = np.ones((height, width), bool)
+    border[thickness : height - thickness, thickness : width - thickness] = False
+    return border
+
+
+def segment(colours: np.ndarray) -> Segment:
+    """Finds the object in a picture.
+
+    Args:
+      colours: f32[h, w, 3] in [0, 1].
+    """
+    border = border_of(*colours.shape[:2])
+    background = background_of(colours, border)
+    # Single noisy pixels would raise distances, which are never negative, so noise is averaged out before.
+    blur = max(border.shape) / 600
+    distance = surfaces.distances(ndimage.gaussian_filter(colours, (blur, blur, 0)), background)
+    noise = _noise(distance[border])
+    covered = np.mean(distance[border] > max(_TRIM, noise))
+    if noise > _PLAIN or covered > _COVERED:
+        mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
+        # Such a picture is not blank, so if no part is like an object, its middle is as good as any.
+        mask = mask if mask.any() else ~border
+        return Segment(mask, _contrary(colours, mask), background, plain=False)
+    mask = _above(distance, max(_TRIM, noise))
+    if not mask.any():
+        mask = _above(distance, max(_FAINT_TRIM, noise))
+    return Segment(_without_lines(mask), distance, background, plain=True)
+
+
+def background_of(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """Continues the colours of the border inwards, f32[h, w, 3]: as planes, or curved where that is much nearer."""
+    flat = surfaces.plane(colours, border)
+    if flat.residual <= _FAINT_RESIDUAL:
+        return flat.colours
+    curved = surfaces.paraboloid(colours, border)
+    return curved.colours if curved.residual < _CURVED * flat.residual else flat.colours
+
+
+def _noise(distances: np.ndarray) -> float:
+    """The largest distance that is likely to be noise, from those along the border."""
+    middle = float(np.median(distances))
+    return middle + _NOISE * 1.4826 * float(np.median(np.abs(distances - middle)))
+
+
+def _above(distance: np.ndarray, threshold: float) -> np.ndarray:
+    """The parts of the picture that are further from the background than a threshold, but for specks."""
+    labels, areas = parts(distance > threshold)
+    return (areas > _SPECK * areas.max())[labels]
+
+
+def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the connected parts of a mask from 1, i32[h, w], and counts the pixels of each; of 0 there are none."""
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    return labels, areas
+
+
+def _without_lines(mask: np.ndarray) -> np.ndarray:
+    """Leaves out thin lines that run to the picture's edges, as the gaps between planks or tiles do."""
+    reach = round(_THIN * max(mask.shape))
+    thick = ndimage.maximum_filter(ndimage.minimum_filter(mask, 2 * reach + 1), 2 * reach + 1)
+    labels, areas = parts(mask & ~thick)
+    lines = np.zeros(len(areas), bool)
+    lines[_along_edges(labels)] = True
+    lines[0] = False
+    kept = mask & ~lines[labels]
+    return kept if kept.sum() > _SPECK * mask.sum() else mask
+
+
+def _along_edges(labels: np.ndarray) -> np.ndarray:
+    return np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+
+
+def _without_surroundings(mask: np.ndarray) -> np.ndarray:
+    """Leaves out specks, and what the picture's edges cut through, such as furniture, but for the largest part."""
+    labels, areas = parts(mask)
+    cut = np.bincount(_along_edges(labels), minlength=len(areas)) > _CUT_OFF * np.sqrt(areas)
+    cut[np.argmax(areas)] = False
+    return ((areas > _SPECK * areas.max()) & ~cut)[labels]
+
+
+def _contrary(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The picture in grey, or its negative if the object is darker than what is around it.
+
+    No distance from a background of several colours says what is bright, and Fashion-MNIST has the negative of grey.
+    """
+    luma = colours @ LUMA
+    around = luma[~mask].mean() if not mask.all() else 1.0
+    return luma if mask.any() and luma[mask].mean() > around else 1 - luma

@@ -1,0 +1,138 @@
+"""Makes of what was found in a picture the one garment that the data set would show, and says what had to be done."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from fmnist_jax.data.segmentation import Segment, parts
+
+Doubt = Literal["background not plain", "several objects", "a pair", "outline", "very small", "cut off"]
+"""What makes a picture harder than those that a network was trained on."""
+
+_OUTLINE = 0.5  # of its filled area: a mask that has less is an outline
+_GAP = 2  # coarse pixels on either side: a hand-drawn outline has such gaps
+_RIVAL = 0.5  # of the largest part's area: what has more is an object of its own
+_ABREAST = 0.5  # of the narrower part's width: parts that are one above the other for more are one garment
+_LONG = 1.9  # the axes of a shoe seen from above, one over the other; of sleeves and halves of shirts less
+_PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
+_WEARING = 3  # times that a pair is worn off by a pixel, until the shoes are apart
+_COARSE_EDGE = 96  # pixels, that masks are shrunk to where their form is looked at
+_SMALL = 28  # pixels of the longer edge in the picture; the image has as many
+_CUT = 0.5  # of an edge of the picture: an object that covers more of two edges goes on beyond them
+
+
+class Silhouette(NamedTuple):
+    """A garment."""
+
+    mask: np.ndarray
+    """bool[h, w]."""
+    brightness: np.ndarray
+    """f32[h, w] in [0, 1]."""
+    turned: float
+    """Degrees counter-clockwise by which it is to be turned, to lie as the data set's do."""
+    doubts: tuple[Doubt, ...]
+
+
+def silhouette(found: Segment) -> Silhouette:
+    """Fills an outline, and takes the largest of several objects.
+
+    Args:
+      found: with a mask that is not empty.
+    """
+    mask, brightness, turned = found.mask, found.brightness, 0.0
+    doubts: list[Doubt] = [] if found.plain else ["background not plain"]
+    filled = _filled(mask)
+    if mask.sum() < _OUTLINE * filled.sum():
+        brightness = np.where(filled & ~mask, np.median(brightness[mask]), brightness)
+        mask = filled
+        doubts.append("outline")
+    pair = _pair(mask)
+    if pair is not None:
+        mask, turned = pair
+        doubts.append("a pair")
+    elif (largest := _largest_abreast(mask)) is not None:
+        mask = largest
+        doubts.append("several objects")
+    if _covered_edges(mask) >= 2:
+        doubts.append("cut off")
+    return Silhouette(mask, brightness, turned, tuple(doubts))
+
+
+def is_small(box: tuple[int, int, int, int]) -> bool:
+    """Whether an object has fewer pixels in the picture (left, top, right, bottom) than the image has."""
+    left, top, right, bottom = box
+    return max(right - left, bottom - top) < _SMALL
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask with what it encloses, be it through small gaps."""
+    coarse = _coarse(mask, 0.0)
+    wide = np.pad(coarse, _GAP + 1)
+    closed = ndimage.maximum_filter(wide, 2 * _GAP + 1)
+    labels, _ = ndimage.label(~closed)
+    outside = labels == labels[0, 0]
+    # What was widened is narrowed again, as far as it is no part of the mask.
+    inside = ndimage.minimum_filter(~outside, 2 * _GAP + 1)[_GAP + 1 : -_GAP - 1, _GAP + 1 : -_GAP - 1]
+    return mask | np.asarray(Image.fromarray(inside).resize(mask.shape[::-1]))
+
+
+def _coarse(mask: np.ndarray, share: float) -> np.ndarray:
+    """A mask as small as its form can be seen in; a pixel is set where more than a share of what it stands for is."""
+    scale = min(1.0, _COARSE_EDGE / max(mask.shape))
+    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 255 * share
+
+
+def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
+    """The largest of several parts that stand beside one another; None if there is but one."""
+    labels, areas = parts(mask)
+    largest = int(np.argmax(areas))
+    own = _columns(labels == largest)
+    for other in np.flatnonzero(areas > _RIVAL * areas[largest]):
+        left, right = _columns(labels == other)
+        shared = min(own[1], right) - max(own[0], left)
+        if other != largest and shared < _ABREAST * min(own[1] - own[0], right - left):
+            return labels == largest
+    return None
+
+
+def _columns(mask: np.ndarray) -> tuple[int, int]:
+    columns = np.flatnonzero(mask.any(0))
+    return int(columns[0]), int(columns[-1]) + 1
+
+
+def _pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """The larger of two long, parallel parts of like size, as no garment but shoes has, and how to lay it flat."""
+    worn = _coarse(mask, 0.5)
+    for _ in range(_WEARING + 1):
+        labels, areas = parts(worn)
+        first, second = np.argsort(-areas, kind="stable")[:2] if np.count_nonzero(areas) > 1 else (0, 0)
+        if areas[second] > _RIVAL * areas[first]:
+            break
+        worn = ndimage.binary_erosion(worn, np.ones((3, 3)))
+    else:
+        return None
+    (length, angle), (other_length, other_angle) = (_axes(labels == part) for part in (first, second))
+    apart = abs((angle - other_angle + 90) % 180 - 90)
+    if min(length, other_length) < _LONG or apart > _PARALLEL:
+        return None
+    to_first, to_second = (ndimage.distance_transform_edt(labels != part) for part in (first, second))
+    nearer = np.asarray(Image.fromarray(to_first <= to_second).resize(mask.shape[::-1]))
+    return mask & nearer, angle
+
+
+def _axes(mask: np.ndarray) -> tuple[float, float]:
+    """How long a part is for its width, and the direction of its length: degrees clockwise from the horizontal."""
+    y, x = np.nonzero(mask)
+    if len(x) < 3:
+        return 1.0, 0.0
+    variances, directions = np.linalg.eigh(np.cov(np.stack([x, y])))
+    angle = float(np.degrees(np.arctan2(directions[1, 1], directions[0, 1])))
+    return float(np.sqrt(variances[1] / max(variances[0], 1 / 12))), (angle + 90) % 180 - 90
+
+
+def _covered_edges(mask: np.ndarray) -> int:
+    """How many edges of the picture the object covers for the most part."""
+    return sum(float(edge.mean()) > _CUT for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))

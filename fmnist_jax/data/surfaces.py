@@ -1,0 +1,73 @@
+"""Smooth surfaces of colour through the border of a picture: the background as it would go on behind the object."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_NEAR = 0.05  # in [0, 1]: a pixel of the border as near to the surface as this is background
+_FADED = 3.0  # deviations from the surface beyond which a pixel of the border is the object's
+_ROUNDS = 5
+_SAMPLES = 1000  # pixels of the border at least, if it has as many; the others lie between them
+
+
+class Surface(NamedTuple):
+    """A background that fades from place to place."""
+
+    colours: np.ndarray
+    """f32[h, w, 3] in [0, 1]."""
+    residual: float
+    """Median distance of the border's pixels from it."""
+
+
+def plane(colours: np.ndarray, border: np.ndarray) -> Surface:
+    """Fits a plane for each channel to most of the border, past an object that touches it.
+
+    Args:
+      colours: f32[h, w, 3] in [0, 1].
+      border: bool[h, w].
+    """
+    one, x, y = _coordinates(border)
+    return _fitted(np.stack([one, x, y], -1), colours, border, np.zeros((3, 3), np.float32))
+
+
+def paraboloid(colours: np.ndarray, border: np.ndarray, stiffness: float = 0.0) -> Surface:
+    """Fits a quadratic surface, such as the shade of a lens or the light of a lamp has.
+
+    Args:
+      colours: as for `plane`.
+      border: as for `plane`.
+      stiffness: weight of the squared slopes, and twice that of the squared curvatures, against the mean squared
+        distance from the border (ridge regression). Where the border has several colours, a surface that bends
+        freely follows an object that touches it, and is far from the background everywhere else.
+    """
+    one, x, y = _coordinates(border)
+    penalties = np.sqrt(stiffness) * np.diag(np.sqrt(np.array([0, 1, 1, 2, 2, 2], np.float32)))
+    return _fitted(np.stack([one, x, y, x * x, x * y, y * y], -1), colours, border, penalties)
+
+
+def distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The root of the mean square of the differences between colours f[..., 3], f[...]."""
+    differences = colours - others
+    return np.sqrt(np.einsum("...c,...c->...", differences, differences) / 3)
+
+
+def _coordinates(border: np.ndarray) -> tuple[np.ndarray, ...]:
+    y, x = (np.linspace(-1, 1, edge, dtype=np.float32) for edge in border.shape)
+    return np.broadcast_arrays(np.float32(1), x[None, :], y[:, None])
+
+
+def _fitted(terms: np.ndarray, colours: np.ndarray, border: np.ndarray, penalties: np.ndarray) -> Surface:
+    """Combines terms f32[h, w, K], leaving out in each round what is far from the last one's combination."""
+    places = np.flatnonzero(border)
+    places = places[:: max(1, len(places) // _SAMPLES)]
+    along, samples = terms.reshape(-1, terms.shape[-1])[places], colours.reshape(-1, 3)[places]
+    coefficients = np.zeros((terms.shape[-1], 3), np.float32)
+    coefficients[0] = np.median(samples, axis=0)
+    for _ in range(_ROUNDS):
+        distance = distances(samples, along @ coefficients)
+        inside = distance <= max(_NEAR, _FADED * 1.4826 * float(np.median(distance)))
+        equations = np.concatenate([along[inside], np.sqrt(np.count_nonzero(inside)) * penalties])
+        values = np.concatenate([samples[inside], np.zeros((len(penalties), 3), np.float32)])
+        coefficients = np.linalg.lstsq(equations.astype(np.float32), values, rcond=None)[0]
+    distance = distances(samples, along @ coefficients)
+    return Surface(np.clip(terms @ coefficients, 0, 1), float(np.median(distance)))

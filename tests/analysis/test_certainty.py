@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from fmnist_jax.analysis.certainty import reasons_for_doubt
+from fmnist_jax.functional.labels import CLASS_NAMES
+
+NOT_PLAIN = "background not plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "found", "expected"),
+    [
+        ("Coat", 0.66, (), ()),
+        ("Coat", 0.64, (), ("low probability",)),
+        ("Bag", 0.91, (), ()),
+        ("Bag", 0.89, (), ("any object may look like this",)),
+        ("Bag", 0.6, (), ("low probability",)),
+        ("Coat", 0.9, (NOT_PLAIN,), ()),
+        ("Coat", 0.9, (NOT_PLAIN, "a pair"), ("a pair", NOT_PLAIN)),
+        ("Coat", 0.3, (NOT_PLAIN,), ("low probability", NOT_PLAIN)),
+        ("Coat", 0.9, ("very small",), ("very small",)),
+    ],
+)
+def test_a_prediction_is_unsure_for_a_reason(
+    name: str, share: float, found: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    probabilities = np.full(10, (1 - share) / 9)
+    probabilities[CLASS_NAMES.index(name)] = share
+    assert reasons_for_doubt(probabilities, found, CLASS_NAMES) == expected

@@ -1,0 +1,82 @@
+"""The scores of photos, on pictures that are drawn here."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import photos
+from fmnist_jax import CLASS_NAMES
+
+_ROWS = ("b.png,Dress|Coat,phone", "a.png,Bag,shoes", "c.png,Trouser,phone", "d.png,Bag,phone")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    pixels = np.full((80, 60, 3), 250, np.uint8)
+    pixels[10:70, 20:40] = (20, 60, 90)
+    for name in "abcd":
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("\n".join(("file,accepted,kind", *_ROWS)))
+    return tmp_path
+
+
+def test_every_third_by_name_is_held_back(folder: Path) -> None:
+    names = {
+        part: [photo.path.name for photo in photos.labelled(folder, part)]
+        for part in ("all", "held-back", "development")
+    }
+    assert names == {
+        "all": ["a.png", "b.png", "c.png", "d.png"],
+        "held-back": ["c.png"],
+        "development": ["a.png", "b.png", "d.png"],
+    }
+    assert photos.labelled(folder)[1].accepted == {"Dress", "Coat"}
+
+
+def test_a_class_that_is_none_is_refused(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,accepted,kind\na.png,Dress|Hat,phone\n")
+    with pytest.raises(ValueError, match=r"a\.png accepts \['Dress', 'Hat'\]"):
+        photos.labelled(folder)
+
+
+def test_the_first_or_one_of_three_may_be_any_that_is_accepted(folder: Path) -> None:
+    logits = np.full((4, 10), -9.0)
+    for row, ranked in enumerate((("Shirt", "Coat", "Bag"), ("Coat", "Shirt", "Bag"), ("Coat", "Shirt", "Bag"), "")):
+        for place, name in enumerate(ranked):
+            logits[row, CLASS_NAMES.index(name)] = -place
+    found = photos.scores(photos.labelled(folder), logits)
+    # Of equal logits the lower label is the likelier one, and Bag is none of the three lowest.
+    assert found == [photos.Score("phone", 1, 1, 3), photos.Score("shoes", 0, 1, 1)]
+
+
+def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
+    drawn = photos.labelled(folder)
+    ours, seconds = photos.images_of(drawn, photos.as_predict_does)
+    theirs, _ = photos.images_of(drawn, photos.as_tutorials_do)
+    assert ours.shape == theirs.shape == (4, 28, 28, 1)
+    assert seconds > 0
+    assert ours[0, 0].max() > 200  # the garment fills the height
+    assert not ours[0, :, 0].any()
+    assert (theirs[0, 0] == 5).all()  # as it stands, with its margin
+
+
+def test_each_run_and_preparation_has_its_lines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def predict(images: np.ndarray, tta: str) -> np.ndarray:
+        asked.append(tta)
+        return np.tile(np.arange(10.0), (len(images), 1))
+
+    monkeypatch.setattr(photos, "load_trained", lambda _: SimpleNamespace(predict=predict))
+    photos.main(photos.Arguments(folder, (Path("runs/one"), Path("two")), tta="mirror"))
+    lines = capsys.readouterr().out.splitlines()
+    assert asked == ["mirror"] * 4
+    assert [line.partition(" (")[0] for line in lines if not line.startswith(" ")] == [
+        f"{run}, prepared as by {way}" for run in ("one", "two") for way in ("predict", "tutorials")
+    ]
+    assert lines[2].startswith("  shoes: first 0 of 1, 0% (95% interval 0% to 79%), among three 1 of 1, 100%")
