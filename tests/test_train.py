@@ -73,7 +73,7 @@ def test_values_of_every_kind_are_parsed() -> None:
 
 
 def test_a_switch_goes_both_ways() -> None:
-    assert not parse("--preset", "fast").train.eval_mirror
+    assert not parse("--preset", "fast", "--train.no-eval-mirror").train.eval_mirror
     assert parse("--preset", "fast", "--train.eval-mirror").train.eval_mirror
 
 

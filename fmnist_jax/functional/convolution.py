@@ -86,20 +86,7 @@ def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...], tiled_channels: in
     return _TILED if channels >= tiled_channels else _ORDINARY
 
 
-def _conv_of_taps(x: Array, kernel: Array) -> Array:
-    """The convolution of images of one channel, as a loop over the features of each pixel."""
-    size, (height, width) = len(kernel), x.shape[1:3]
-    border = (size // 2, size // 2)
-    padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), border, border, (0, 0))))
-    places = [(i, j) for i in range(size) for j in range(size)]
-    y = sum(padded[:, i : i + height, j : j + width] * kernel[i, j].reshape(1, 1, 1, -1) for i, j in places)
-    return lax.optimization_barrier(y)  # else each of its readers computes it anew
-
-
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
-    # For a 3x3 kernel on 128 images of 28x28x1 with 32 outputs 8 ms on that core instead of 20.
-    if kernel.shape[:3] == (3, 3, 1):
-        return _conv_of_taps(x, kernel)
     return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)
 
 

@@ -102,12 +102,20 @@ def test_conv_gradients_of_bfloat16_keep_the_dtype_and_accumulate_in_more() -> N
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 7, 7, 64, 64, 3), (1, 9, 7, 64, 64, 3), (1, 7, 7, 63, 64, 3), (1, 7, 7, 64, 64, 5)]
+    ("shape", "products_alone"),
+    [
+        ((1, 7, 7, 64, 64, 3), True),  # of whole images
+        ((1, 7, 7, 63, 64, 3), False),
+        ((1, 7, 7, 64, 64, 5), False),
+        ((1, 9, 7, 32, 32, 3), True),  # of tiles
+        ((1, 9, 7, 31, 32, 3), False),
+    ],
 )
-def test_conv_is_matrix_products_alone_only_where_the_image_is_small_and_wide(shape: tuple[int, ...]) -> None:
+def test_conv_is_matrix_products_alone_only_where_there_are_many_channels(
+    shape: tuple[int, ...], products_alone: bool
+) -> None:
     x, kernel, _ = as_float32(*draw_conv(shape))
-    program = jax.jit(conv).lower(x, kernel).as_text()
-    assert ("stablehlo.convolution" not in program) == (shape == (1, 7, 7, 64, 64, 3))
+    assert ("stablehlo.convolution" not in jax.jit(conv).lower(x, kernel).as_text()) == products_alone
 
 
 def plain_avg_pool(x: Array) -> Array:
