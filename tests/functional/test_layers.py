@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import conv, conv_avg_pool, conv_max_pool, max_pool
+from fmnist_jax import batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
 from fmnist_jax.functional import convolution
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
@@ -275,6 +275,25 @@ def test_max_pool_gradient_equals_finite_differences(shape: tuple[int, ...]) -> 
     expected = np.array([float(loss(x + step)) - float(loss(x - step)) for step in steps]).reshape(shape) / 0.5
     np.testing.assert_allclose(jax.grad(loss)(x), expected, atol=1e-3)
     assert np.count_nonzero(expected) == weights.size
+
+
+def test_max_pool_passes_the_gradient_on_to_what_is_computed_anew_for_it() -> None:
+    """As XLA:CPU of jax 0.10 does with these sums: a derivative that asks what equals the maximum lost all of it."""
+    x, kernel, g = as_float32(*draw_conv((6, 28, 28, 1, 4, 3)))
+
+    def of_taps(x: Array, kernel: Array) -> Array:
+        wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        taps = ((i, j, kernel[i, j].reshape(1, 1, 1, -1)) for i in range(3) for j in range(3))
+        return sum((wide[:, i : i + 28, j : j + 28] * weights for i, j, weights in taps), jnp.zeros_like(g))
+
+    def slope(operation: Callable[..., Array]) -> Array:
+        def loss(kernel: Array) -> Array:
+            y, _, _ = batch_norm(max_pool(operation(x, kernel)), jnp.ones(4), jnp.zeros(4))
+            return jnp.sum(jax.nn.relu(y) * g[:, ::2, ::2])
+
+        return jax.jit(jax.grad(loss))(kernel)
+
+    np.testing.assert_allclose(slope(of_taps), slope(plain_conv), rtol=1e-4, atol=1e-3)
 
 
 def test_max_pool_shares_the_gradient_between_equal_elements() -> None:
