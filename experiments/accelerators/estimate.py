@@ -27,6 +27,7 @@ from experiments.accelerators.programs import PARTS, Part, parts
 from experiments.accelerators.proposal import proposal
 from experiments.accelerators.tables import chips_table, layers_table, table, variants_table, work_table
 from experiments.results.tables import fill
+from experiments.script import start
 from fmnist_jax import PRESETS, Config, FmnistError
 
 FOLDER = Path(__file__).parent
@@ -198,11 +199,7 @@ def _refill(path: Path, contents: Mapping[str, str]) -> None:
 def command(main: Callable[[Any], None], kind: type) -> None:
     """Runs a script of compilers with the process's arguments; what the user can mend is one line."""
     prepare()
-    try:
-        main(tyro.cli(kind))
-    except FmnistError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
+    start(main, kind)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ It computes `scaling.md` from the compilers' estimates in `estimates.json` and `
 """
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import tyro
 from experiments.accelerators.chips import CHIPS, H100_MEMORY_BANDWIDTH
 from experiments.accelerators.estimate import FOLDER, read
 from experiments.accelerators.tables import markdown, milliseconds, origin
+from experiments.script import start
 from fmnist_jax import PRESETS, FmnistError
 
 TEMPLATE = FOLDER / "scaling.template.md"
@@ -226,8 +226,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except FmnistError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
+    start(main, Arguments)

@@ -18,11 +18,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import tyro
 from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
+from experiments.script import start
 from experiments.speedrun.entries import BASELINE, lasting, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
@@ -242,4 +242,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

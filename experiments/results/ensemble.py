@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 
 from experiments.results.record import RESULTS, Trial, described, settings, write
+from experiments.script import start
 from fmnist_jax import FmnistError, assess, from_dict, mean_log_probabilities
 
 
@@ -88,7 +89,4 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except FmnistError as error:
-        raise SystemExit(str(error)) from error
+    start(main, Arguments)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import tyro
-
 from experiments import rehearsal
+from experiments.script import start
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -257,7 +256,4 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the command does
-    try:
-        record(tyro.cli(Arguments))
-    except FmnistError as error:
-        raise SystemExit(str(error)) from error
+    start(record, Arguments)

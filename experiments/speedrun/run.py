@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from experiments import rehearsal
 from experiments.results.record import completed, origin, settings, write
 from experiments.results.tables import machine
+from experiments.script import start
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import ENTRIES, Device, Side, Target
 from experiments.speedrun.score import LEAST_SEEDS, summarize, verdict
@@ -144,7 +143,4 @@ def main(arguments: Arguments) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except FmnistError as error:
-        raise SystemExit(str(error)) from error
+    start(main, Arguments)

@@ -1,0 +1,35 @@
+"""Experiments as commands."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from experiments.script import start
+from fmnist_jax import FmnistError
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    number: int = 1
+
+
+def test_arguments_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", "--number", "3"])
+    seen: list[_Arguments] = []
+    start(seen.append, _Arguments)
+    assert seen == [_Arguments(3)]
+
+
+def test_what_the_user_can_mend_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script"])
+
+    def refuse(arguments: _Arguments) -> None:
+        raise FmnistError(f"number is {arguments.number}: choose 2")
+
+    with pytest.raises(SystemExit) as caught:
+        start(refuse, _Arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", "error: number is 1: choose 2\n")
