@@ -16,8 +16,8 @@ PRESETS: Mapping[str, Config] = {
     # 0.69M parameters, 30 epochs: half an hour on one CPU core, because its pre-activation ResNet halves the image at
     # once; a coffee break on a GPU.
     "standard": _STANDARD,
-    # 0.81M parameters, 5 epochs: a minute and a half on two CPU cores. Muon needs half of the epochs that SGD does, and
-    # means in place of maxima spare more than half of the products of a stage's first convolution.
+    # 0.81M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
+    # place of maxima spare more than half of the products of a stage's first convolution.
     "fast": replace(
         _STANDARD,
         preset="fast",
