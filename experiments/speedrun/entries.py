@@ -40,6 +40,14 @@ def lasting(config: Config, epochs: int) -> Config:
     return replace(config, train=replace(config.train, epochs=epochs))
 
 
+def unregularized(config: Config) -> Config:
+    """The configuration without dropout and weight decay, which pay only once a network begins to overfit.
+
+    On validation images, averaged with their mirror images, `fast` got 93.67 % after 2 epochs without and 93.37 with.
+    """
+    return replace(config, model=replace(config.model, dropout=0.0), optim=replace(config.optim, weight_decay=0.0))
+
+
 def on_gpu(config: Config) -> Config:
     """The configuration with half precision and batches that fill a GPU.
 
@@ -62,9 +70,9 @@ _FAST, _STANDARD = _of_preset("fast"), _of_preset("standard")
 
 _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
-        "92": lasting(_FAST, 1),
-        "93": lasting(_FAST, 2),
-        "94": lasting(_FAST, 6),
+        "92": unregularized(lasting(_FAST, 1)),
+        "93": unregularized(lasting(_FAST, 2)),
+        "94": lasting(_FAST, 10),
         "94.5": lasting(_FAST, 12),
         "95": lasting(_STANDARD, 30),
     },

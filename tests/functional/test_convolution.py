@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import Array
 from jax.sharding import PartitionSpec as P
@@ -52,7 +53,7 @@ def test_matrix_products_are_for_a_cpu_alone(operation: Conv, shapes: Any) -> No
 
 
 def test_the_spelling_of_a_cpu_does_not_hang_on_what_the_default_platform_is() -> None:
-    both: tuple[Array, Array] = (jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1)))
+    both: tuple[Array, Array] = (jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1)))
     several = jax.jit(conv).trace(*both).lower(lowering_platforms=("cpu", "tpu")).as_text()
     assert several.count("stablehlo.convolution") == 2
 
@@ -68,3 +69,10 @@ def test_under_shard_map_every_platform_gets_its_gradients(platform: str) -> Non
     sharded = jax.shard_map(gradients, mesh=mesh, in_specs=(P("data"), P()), out_specs=(P("data"), P()))
     text = jax.jit(sharded).trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") >= 2
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 4, 1), (1, 1, 1, 1)])
+def test_images_of_one_channel_are_convolved_without_a_convolution(shape: tuple[int, ...]) -> None:
+    x, kernel = draw(shape, 0), draw((3, 3, 1, 5), 1)
+    assert "stablehlo.convolution" not in jax.jit(conv).lower(x, kernel).as_text()
+    np.testing.assert_allclose(conv(x, kernel), convolve(x, kernel), rtol=1e-5, atol=1e-5)
