@@ -1,6 +1,7 @@
 from .analysis.assessment import Assessment as Assessment, assess as assess
 from .analysis.calibration import (
     Reliability as Reliability,
+    best_temperature as best_temperature,
     expected_calibration_error as expected_calibration_error,
     reliability as reliability,
 )
@@ -16,6 +17,7 @@ from .analysis.inspection import (
     make_saliency as make_saliency,
     principal_plane as principal_plane,
 )
+from .analysis.onnx_graph import onnx_model as onnx_model
 from .config.presets import PRESETS as PRESETS
 from .config.record import from_dict as from_dict, to_dict as to_dict
 from .config.schema import (
@@ -82,6 +84,7 @@ from .functional.eval_step import (
     make_eval_step as make_eval_step,
     make_mirrored_predict as make_mirrored_predict,
     make_predict as make_predict,
+    make_probabilities as make_probabilities,
 )
 from .functional.head import replace_head as replace_head
 from .functional.interface import Apply as Apply, Init as Init, Model as Model

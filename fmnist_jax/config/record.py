@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config
+from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config, DataConfig
 from fmnist_jax.errors import ConfigError
 
 _ADDED: Mapping[str, frozenset[str]] = {
@@ -30,6 +30,14 @@ def to_dict(config: Config) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return plain(dataclasses.asdict(config))
+
+
+def shareable(config: Config) -> dict[str, Any]:
+    """Converts what was trained to values that JSON can hold, without where the trainer's files lie."""
+    values = to_dict(config)
+    places = {item.name for item in dataclasses.fields(DataConfig) if item.type == Path | None}
+    data = {name: value for name, value in values["data"].items() if name not in places}
+    return {name: value for name, value in values.items() if name not in UNTRAINED} | {"data": data}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.record import diff, from_dict, to_dict
+from fmnist_jax.config.record import diff, from_dict, shareable, to_dict
 from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import ConfigError
 from tests.config.strategies import FIELDS, SECTIONS, configs
@@ -53,6 +53,16 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
     if section not in ("population", "parallel"):  # which earlier versions had not
         with pytest.raises(ConfigError, match=f"'{section}'"):
             from_dict({name: value for name, value in known.items() if name != section})
+
+
+def test_what_is_passed_on_tells_what_was_trained_and_not_where() -> None:
+    data = DataConfig(name="npz", file=Path("/home/somebody/own.npz"), dir=Path("/data"), raw_dir=Path("/raw"))
+    config = Config(data=data, run=RunConfig(dir=Path("/home/somebody/run")))
+    passed_on, whole = shareable(config), to_dict(config)
+    assert "somebody" not in str(passed_on)
+    assert whole.keys() - passed_on.keys() == UNTRAINED
+    assert whole["data"].keys() - passed_on["data"].keys() == {"dir", "raw_dir", "file"}
+    assert all(passed_on[name] == whole[name] for name in passed_on if name != "data")
 
 
 def test_from_dict_refuses_an_unknown_section() -> None:
