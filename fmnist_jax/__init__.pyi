@@ -24,6 +24,7 @@ from .config.schema import (
     AugmentConfig as AugmentConfig,
     Config as Config,
     DataConfig as DataConfig,
+    InitConfig as InitConfig,
     ModelConfig as ModelConfig,
     OptimConfig as OptimConfig,
     ParallelConfig as ParallelConfig,
@@ -159,6 +160,13 @@ from .functional.train_step import (
     make_train_step as make_train_step,
     sample_batch as sample_batch,
     sample_mirrored_batch as sample_mirrored_batch,
+)
+from .functional.transfer import (
+    Transferred as Transferred,
+    freeze as freeze,
+    frozen_norms as frozen_norms,
+    start_from as start_from,
+    transfer as transfer,
 )
 from .functional.winograd import winograd_conv as winograd_conv
 from .runs.checkpoint import restore as restore, save as save, writing as writing

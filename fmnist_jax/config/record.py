@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config, DataConfig
+from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config
 from fmnist_jax.errors import ConfigError
 
 _ADDED: Mapping[str, frozenset[str]] = {
@@ -15,7 +15,7 @@ _ADDED: Mapping[str, frozenset[str]] = {
 }
 """Fields that runs of earlier versions have not recorded, by section."""
 
-_ADDED_SECTIONS = frozenset({"population", "parallel"})
+_ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
 """Sections that runs of earlier versions have not recorded."""
 
 
@@ -34,10 +34,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def shareable(config: Config) -> dict[str, Any]:
     """Converts what was trained to values that JSON can hold, without where the trainer's files lie."""
-    values = to_dict(config)
-    places = {item.name for item in dataclasses.fields(DataConfig) if item.type == Path | None}
-    data = {name: value for name, value in values["data"].items() if name not in places}
-    return {name: value for name, value in values.items() if name not in UNTRAINED} | {"data": data}
+    values = {name: value for name, value in to_dict(config).items() if name not in UNTRAINED}
+    for section in values.keys() & SECTIONS.keys():
+        for item in dataclasses.fields(SECTIONS[section]):
+            if item.type == Path | None:
+                del values[section][item.name]
+    return values
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
