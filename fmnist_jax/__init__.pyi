@@ -1,6 +1,7 @@
 from .analysis.assessment import Assessment as Assessment, assess as assess
 from .analysis.calibration import (
     Reliability as Reliability,
+    best_temperature as best_temperature,
     expected_calibration_error as expected_calibration_error,
     reliability as reliability,
 )
@@ -16,12 +17,14 @@ from .analysis.inspection import (
     make_saliency as make_saliency,
     principal_plane as principal_plane,
 )
+from .analysis.onnx_graph import onnx_model as onnx_model
 from .config.presets import PRESETS as PRESETS
 from .config.record import from_dict as from_dict, to_dict as to_dict
 from .config.schema import (
     AugmentConfig as AugmentConfig,
     Config as Config,
     DataConfig as DataConfig,
+    InitConfig as InitConfig,
     ModelConfig as ModelConfig,
     OptimConfig as OptimConfig,
     ParallelConfig as ParallelConfig,
@@ -82,6 +85,7 @@ from .functional.eval_step import (
     make_eval_step as make_eval_step,
     make_mirrored_predict as make_mirrored_predict,
     make_predict as make_predict,
+    make_probabilities as make_probabilities,
 )
 from .functional.head import replace_head as replace_head
 from .functional.interface import Apply as Apply, Init as Init, Model as Model
@@ -156,6 +160,13 @@ from .functional.train_step import (
     make_train_step as make_train_step,
     sample_batch as sample_batch,
     sample_mirrored_batch as sample_mirrored_batch,
+)
+from .functional.transfer import (
+    Transferred as Transferred,
+    freeze as freeze,
+    frozen_norms as frozen_norms,
+    start_from as start_from,
+    transfer as transfer,
 )
 from .functional.winograd import winograd_conv as winograd_conv
 from .runs.checkpoint import restore as restore, save as save, writing as writing

@@ -1,7 +1,7 @@
 """Trains a model and writes a run directory: `python -m fmnist_jax.train`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,10 @@ from fmnist_jax.system import backend
 
 if TYPE_CHECKING:
     from fmnist_jax.data.dataset import Splits  # JAX, which a refused configuration need not wait for
+
+
+_SPELLINGS: Mapping[str, str] = {"--init.from": "--init.source"}
+"""Flags whose names no field of Python can have."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
       ConfigError: an argument is unknown or malformed, or the configuration is impossible.
       SystemExit: with code 0, after printing the help that was asked for.
     """
+    parts = [argument.partition("=") for argument in argv]
+    argv = [f"{_SPELLINGS.get(flag, flag)}{equals}{value}" for flag, equals, value in parts]
     default = Arguments(_starting_point(argv))
     return cli.parse_arguments(Arguments, argv, prog, default, check=lambda parsed: validate(parsed.config))
 

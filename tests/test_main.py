@@ -80,7 +80,7 @@ def test_the_list_imports_no_command() -> None:
     [
         ("trian", "did you mean train?"),
         ("evalute", "did you mean evaluate?"),
-        ("zzz", "choose one of train, evaluate, predict, explore, report"),
+        ("zzz", "choose one of train, evaluate, predict, explore, report, export"),
         ("--bogus", "choose one of"),
         ("", "choose one of"),
         ("os", "choose one of"),

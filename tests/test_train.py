@@ -17,7 +17,7 @@ import fmnist_jax
 from fmnist_jax import train
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import from_dict, to_dict
-from fmnist_jax.config.schema import Config, TrainConfig
+from fmnist_jax.config.schema import Config, InitConfig, TrainConfig
 from fmnist_jax.errors import ConfigError
 
 TRAIN = "python -m fmnist_jax.train"
@@ -70,6 +70,11 @@ def test_values_of_every_kind_are_parsed() -> None:
     assert (config.optim.peak_lr, config.optim.name) == (1e-3, "adamw")
     assert (config.train.eval_mirror, config.augment.flip, config.train.batch_size) == (False, "random", 64)
     assert config.data.dir == Path("/data/tfds")
+
+
+@pytest.mark.parametrize("given", [("--init.from", "runs/a"), ("--init.from=runs/a",), ("--init.source", "runs/a")])
+def test_where_to_start_from_has_a_flag_that_no_field_can_be_called(given: tuple[str, ...]) -> None:
+    assert parse(*given, "--init.freeze", "Conv_*").init == InitConfig(Path("runs/a"), "Conv_*")
 
 
 def test_a_switch_goes_both_ways() -> None:

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.directory import read_json
+from fmnist_jax.runs.recorded import FILE, read_predictions
 from fmnist_jax.runs.results import Predictions, write_report
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.system.storage import check_writable
@@ -40,17 +40,12 @@ def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits
 
 def _predicted(directory: Path, model: trained.Trained, test: Dataset) -> Predictions:
     """What the run has written of the test images at its end, or else what the checkpoint says of them."""
-    saved = directory / "predictions.npz"
-    if not (directory / "summary.json").exists() or not saved.exists():
+    saved = read_predictions(directory)
+    if saved is None:
         members = [model.member(number).predict(test.images) for number in range(model.members)]
         return Predictions(model.predict(test.images), np.stack(members) if len(members) > 1 else None)
-    try:
-        with saved.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            logits, labels, members = arrays["logits"], arrays["labels"], arrays.get("member_logits")
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+    if not np.array_equal(saved["labels"], test.labels):
         raise FmnistError(
-            f"{saved} is damaged ({error}): restore it, or delete it to have it predicted anew"
-        ) from error
-    if not np.array_equal(labels, test.labels):
-        raise FmnistError(f"{saved} is of other images than those at hand: delete it to have them predicted anew")
-    return Predictions(np.asarray(logits), members)
+            f"{directory / FILE} is of other images than those at hand: delete it to have them predicted anew"
+        )
+    return Predictions(saved["logits"], saved.get("member_logits"))

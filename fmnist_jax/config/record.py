@@ -15,7 +15,7 @@ _ADDED: Mapping[str, frozenset[str]] = {
 }
 """Fields that runs of earlier versions have not recorded, by section."""
 
-_ADDED_SECTIONS = frozenset({"population", "parallel"})
+_ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
 """Sections that runs of earlier versions have not recorded."""
 
 
@@ -30,6 +30,16 @@ def to_dict(config: Config) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return plain(dataclasses.asdict(config))
+
+
+def shareable(config: Config) -> dict[str, Any]:
+    """Converts what was trained to values that JSON can hold, without where the trainer's files lie."""
+    values = {name: value for name, value in to_dict(config).items() if name not in UNTRAINED}
+    for section in values.keys() & SECTIONS.keys():
+        for item in dataclasses.fields(SECTIONS[section]):
+            if item.type == Path | None:
+                del values[section][item.name]
+    return values
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:

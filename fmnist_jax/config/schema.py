@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_type_hints
 
 from fmnist_jax.config.values import Range, Section
 from fmnist_jax.errors import ConfigError
@@ -89,6 +89,17 @@ class ModelConfig(Section):
     """Share of the running statistics kept at each step. In [0, 1)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the computation; parameters and statistics stay float32."""
+
+
+@dataclass(frozen=True)
+class InitConfig(Section):
+    """What the weights start from."""
+
+    source: Path | None = None
+    """Run directory to take weights and statistics from, as far as they fit; --init.from is the same."""
+    freeze: str | None = None
+    """Parameters that stay as they are, and statistics of norms among them: a pattern of their paths, such as 'Conv_*'
+    or, for all but the dense head, '[!D]*'."""
 
 
 @dataclass(frozen=True)
@@ -212,18 +223,6 @@ class ParallelConfig(Section):
 UNTRAINED = frozenset({"run", "parallel"})
 """Sections that change nothing in what is trained, so that they may change when a run goes on."""
 
-SECTIONS: Mapping[str, type] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "optim": OptimConfig,
-    "augment": AugmentConfig,
-    "train": TrainConfig,
-    "population": PopulationConfig,
-    "parallel": ParallelConfig,
-    "run": RunConfig,
-}
-"""The parts of a `Config`, by the name of its field."""
-
 
 @dataclass(frozen=True)
 class Config:
@@ -233,6 +232,7 @@ class Config:
     """Name of the preset that the other values started from."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -248,3 +248,7 @@ class Config:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.steps(self.train.epochs)
+
+
+SECTIONS: Mapping[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if name != "preset"}
+"""The parts of a `Config`, by the name of its field."""

@@ -38,6 +38,11 @@ def validate(config: Config) -> None:
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
+    if config.init.freeze is not None and config.init.source is None:
+        messages.append(
+            f"--init.freeze is {config.init.freeze}, but --init.from is not given, and fresh weights need training: "
+            "name a run to start from"
+        )
     messages.extend(_mixing_problems(config.augment, config.train.batch_size))
     if not any(flag.startswith(("--population.", "--parallel.", "--train.")) for flag in problems):
         messages.extend(parallelism.problems(config))

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.objective import Batch
@@ -40,7 +39,8 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
         steps = state.step.astype(jnp.float32)
         kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
         latest = Weights(after.params, after.batch_stats)
-        averages = optax.incremental_update(latest, state.averages, 1 - kept)
+        # Not as a sum of two shares, whose rounding would move the average of weights that do not move.
+        averages = jax.tree.map(lambda average, new: average + (1 - kept) * (new - average), state.averages, latest)
         return dataclasses.replace(after, averages=averages), metrics
 
     return averaging_step

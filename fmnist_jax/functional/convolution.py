@@ -126,7 +126,7 @@ def _conv_strided_of_patches(x: Array, kernel: Array) -> Array:
 
 
 def _conv_windows(x: Array, kernel: Array) -> Array:
-    (batch, height, width), features = (len(x), x.shape[1] // 2, x.shape[2] // 2), kernel.shape[3]
+    (batch, height, width), features = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2), kernel.shape[3]
     y = convolve(x, kernel)[:, : 2 * height, : 2 * width]
     windows = y.reshape(batch, height, 2, width, 2, features).transpose(0, 1, 3, 2, 4, 5)
     return windows.reshape(batch, height, 4 * width, features)

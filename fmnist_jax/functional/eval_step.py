@@ -46,6 +46,15 @@ def make_mirrored_predict(predict: Predict) -> Predict:
     return mirrored_predict
 
 
+def make_probabilities(predict: Predict) -> Predict:
+    """Makes a `predict` that returns probabilities f32[B, K] instead of logits."""
+
+    def probabilities(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
+        return jax.nn.softmax(predict(params, batch_stats, images))
+
+    return probabilities
+
+
 def make_eval_step(
     predict: Predict, *, loss_fn: LossFn = cross_entropy, metrics_fn: MetricsFn = batch_metrics
 ) -> EvalStep:

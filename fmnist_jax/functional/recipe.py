@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import optax
 from jax import Array
 
@@ -16,8 +17,9 @@ from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape, make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
-from fmnist_jax.functional.state import TrainState, init_state
+from fmnist_jax.functional.state import TrainState, Weights, init_state
 from fmnist_jax.functional.train_step import Sample, make_train_step, sample_batch, sample_mirrored_batch
+from fmnist_jax.functional.transfer import freeze, frozen_norms, frozen_parameters, start_from
 
 
 class Recipe(NamedTuple):
@@ -31,22 +33,37 @@ class Recipe(NamedTuple):
     step: TrainStep
 
 
-def make_recipe(config: Config, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES) -> Recipe:
+def make_recipe(
+    config: Config,
+    *,
+    image_shape: Shape = IMAGE_SHAPE,
+    num_classes: int = NUM_CLASSES,
+    source: Weights | None = None,
+) -> Recipe:
     """Composes the parts that a configuration names.
 
-    Its `data` and `run` are not looked at, but for the number of steps over which the learning rate goes.
+    Its `data`, `run` and `init.source` are not looked at, but for the number of steps over which the learning rate
+    goes.
 
     Args:
       config: of the run.
       image_shape: height, width and channels; `Dataset.image_shape`.
       num_classes: C; `Dataset.num_classes`.
+      source: weights of another network, of which `init` takes what fits, see `transfer`; without it, all start afresh.
 
     Raises:
-      ConfigError: no network of these stages takes such images, or how many there are is not known yet.
+      ConfigError: no network of these stages takes such images, how many there are is not known yet, or
+        `init.freeze` matches no parameter or all.
     """
-    model = make_model(config.model, image_shape=image_shape, num_classes=num_classes)
+    frozen = None if config.init.freeze is None else frozen_norms(config.init.freeze)
+    model = make_model(config.model, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
     schedule = make_schedule(config.optim, config.total_steps)
     optimizer = make_optimizer(config.optim, schedule)
+    if config.init.freeze is not None:
+        frozen_parameters(config.init.freeze, jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+        optimizer = freeze(optimizer, config.init.freeze)
+    if source is not None:
+        model = start_from(model, source)
     step = make_train_step(
         model,
         optimizer,

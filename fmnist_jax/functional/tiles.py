@@ -8,7 +8,7 @@ but lose more in their transforms: at 14x14x64 they took twice as long.
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array, export, lax
 
 _TILE = 2  # outputs on a side
 _CHUNK = 8  # images at a time: 128 images of 14x14x64 at once took half as long again
@@ -47,6 +47,8 @@ def conv(x: Array, kernel: Array) -> Array:
         whole = y.reshape(batch, rows * _TILE, columns * _TILE, features)
         return whole[:, : x.shape[1], : x.shape[2]]
 
+    if export.is_symbolic_dim(x.shape[0]):  # of a program for batches of any size, which cannot be cut
+        return of_chunk(wide).astype(x.dtype)
     chunks, rest = _chunks(wide)
     y = lax.map(of_chunk, chunks).reshape(-1, *x.shape[1:3], kernel.shape[3])
     return (jnp.concatenate([y, of_chunk(rest)]) if len(rest) else y).astype(x.dtype)

@@ -17,7 +17,7 @@ from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.errors import DeviceMemoryError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState, param_count
 from fmnist_jax.runs import (
     checkpoint,
@@ -29,6 +29,7 @@ from fmnist_jax.runs import (
     results,
     resumption,
     tensorboard_log,
+    warm_start,
 )
 from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.program import Program, prepare
@@ -75,11 +76,14 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     backend.refuse_without_compilation()
     layout = processes.together(lambda: parallel.choose(config))
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
+    processes.first_alone(lambda: warm_start.refuse_unusable(config, path))
     splits = processes.together(lambda: load(config.data) if own is None else own)
     _refuse_other_images_elsewhere(splits)
     config = resolved(config, splits)
     validate(config)
-    recipe = make_recipe(config, image_shape=splits.train.image_shape, num_classes=splits.train.num_classes)
+    record = dataset_record.describe(splits.train)
+    beginning = processes.together(lambda: warm_start.begin(config, path, record))
+    recipe = beginning.recipe
     processes.first_alone(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
     with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
         images = Batch(splits.train.images, splits.train.labels)
@@ -92,7 +96,7 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
         # Another run may have ended here while this one loaded the data.
         summary = processes.first_alone(lambda: _entered(directory, held))
         if summary is None:
-            session = Session(config, splits, train_data, directory, recipe, layout, requests)
+            session = Session(config, splits, train_data, directory, layout, requests, beginning)
             summary = _train_and_score(session)
     return path, summary
 
@@ -130,13 +134,15 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     described = {**environment.describe_environment(), **parallel.describe(layout)}
     dataset_digest = digest(session.splits)
     origin = {"config": to_dict(config), "dataset_digest": dataset_digest, "environment": described}
+    if session.beginning.record is not None:
+        origin["transfer"] = session.beginning.record
     processes.first_alone(lambda: _begin(session, origin))
     with _blaming_memory(
         f"choose less than --train.batch-size {config.train.batch_size}, or smaller --model.widths, with another "
         f"--run.dir; earlier checkpoints are whole"
     ):
         with _writing(directory) as writer:
-            state, program = prepare(session.recipe, config, layout, session.train_data, session.splits.test)
+            state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits.test)
             state = resumption.restore_latest(directory.checkpoints, state, layout, config.total_steps)
             step = steps_taken(state, layout)
             _announce(session, program, step, described)
@@ -161,12 +167,15 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     """Writes what the run is, if it is new; else refuses what it cannot go on with, before anything is compiled."""
     config, directory = session.config, session.directory
     record = dataset_record.describe(session.splits.train)
+    if session.beginning.record is not None and not session.beginning.goes_on:
+        directory.write_json(warm_start.FILE, session.beginning.record)
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
     dataset_record.refuse_other(directory.path, config, record)
     resumption.warn_of_damage(directory, (stop.step for stop in planned_stops(config, 0) if stop.save))
+    warm_start.refuse_lost_start(session.beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
         resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"])
 
@@ -184,12 +193,14 @@ def _writing(directory: RunDirectory) -> Iterator[checkpoint.Writer | None]:
 def _announce(session: Session, program: Program, step: int, described: Mapping[str, Any]) -> None:
     """Says, and keeps on record, what starts from which step."""
     config, directory, members = session.config, session.directory, session.config.population.seeds
-    parameters = param_count(jax.eval_shape(session.recipe.init, jax.random.key(0)).params)
+    parameters = param_count(jax.eval_shape(session.beginning.recipe.init, jax.random.key(0)).params)
     output.say(
         f"{parameters:,} parameters{f' in each of {members} members' if members > 1 else ''}, "
         f"{len(session.splits.train):,} training images, {config.total_steps:,} steps on "
         f"{parallel.in_words(session.layout)}; compiled in {program.compile_seconds:.1f} s; writing {directory.path}"
     )
+    if session.beginning.record is not None and step == 0:
+        output.say(warm_start.in_words(session.beginning.record))
     if processes.is_first():
         settings = to_dict(config)
         told = {"run": settings["run"], "parallel": settings["parallel"]}

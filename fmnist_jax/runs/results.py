@@ -18,6 +18,7 @@ from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
+from fmnist_jax.runs.recorded import FILE
 from fmnist_jax.runs.trained import predict_all
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import write_text
@@ -143,7 +144,7 @@ def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Sc
 def save_predictions(directory: RunDirectory, scores: Scores) -> None:
     """Writes `predictions.npz`: `logits`, `labels` and any `mirrored_logits` and `member_logits`."""
     arrays = {name: getattr(scores, name) for name in ("logits", "labels", "mirrored_logits", "member_logits")}
-    directory.save_arrays("predictions.npz", {name: array for name, array in arrays.items() if array is not None})
+    directory.save_arrays(FILE, {name: array for name, array in arrays.items() if array is not None})
 
 
 def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequence[str]) -> dict[str, "Figure"]:

@@ -56,6 +56,11 @@ class Trained(NamedTuple):
         """How many models there are, of which `predict` asks all."""
         return self.config.population.seeds
 
+    @property
+    def tta(self) -> TestTimeAugmentation:
+        """Whose logits the run scores at its end."""
+        return "mirror" if self.config.train.eval_mirror else "none"
+
     def member(self, number: int) -> "Trained":
         """One member of a population, as the same run alone would have come to it."""
         if self.members == 1:
@@ -170,10 +175,20 @@ def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_si
     return np.concatenate(rows, axis=-2)[..., : len(images), :]
 
 
-@functools.lru_cache(maxsize=8)
-def _compiled(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
+def make_trained_predict(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
+    """Makes the `predict` of a run, not compiled: of one model, or of all members, whose weights have an axis more.
+
+    Args:
+      model: the network.
+      tta: as for `Trained.predict`.
+      members: how many there are.
+    """
     plain = make_predict(model)
     chosen = make_mirrored_predict(plain) if tta == "mirror" else plain
-    if members > 1:
-        chosen = make_ensemble_predict(chosen, members_map(jax.default_backend()))
-    return jax.jit(chosen, compiler_options=compilation.compiler_options("evaluation"))
+    return make_ensemble_predict(chosen, members_map(jax.default_backend())) if members > 1 else chosen
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
+    predict = make_trained_predict(model, tta, members)
+    return jax.jit(predict, compiler_options=compilation.compiler_options("evaluation"))

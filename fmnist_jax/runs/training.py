@@ -14,7 +14,6 @@ from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import evaluate_batches
 from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, display, interruption, parallel, processes, tensorboard_log
 from fmnist_jax.runs.directory import RunDirectory
@@ -22,6 +21,7 @@ from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program
 from fmnist_jax.runs.stops import Stop, stops
 from fmnist_jax.runs.voting import Vote
+from fmnist_jax.runs.warm_start import Beginning
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Session:
     train_data: Batch
     """All training images, on each device."""
     directory: RunDirectory
-    recipe: Recipe
     layout: parallel.Layout
     requests: interruption.Requests
+    beginning: Beginning
 
 
 def planned_stops(config: Config, start: int) -> Iterator[Stop]:

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -68,9 +70,59 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise unwritten(path, error) from error
 
 
+def refuse_taken(path: Path, flag: str) -> None:
+    """Checks, writing nothing, that a directory can be made there of which nothing is there yet.
+
+    Raises:
+      FmnistError: it cannot, or something is there; `flag` would name another.
+    """
+    check_writable(path, flag)
+    if path.exists() and any(path.iterdir()):
+        raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
+    check_writable(path.absolute().parent, flag)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Has a directory appear with all of its files at once; a failure leaves nothing.
+
+    Args:
+      path: where nothing is yet, or an empty directory, as `refuse_taken` checks.
+
+    Yields:
+      The directory to write them into, beside that one.
+
+    Raises:
+      FmnistError: it cannot be made or moved.
+    """
+    path = path.absolute()
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir()
+    except FileExistsError as error:
+        raise FmnistError(
+            f"{unfinished} is there, of a process that is writing it or was killed: wait for it, or delete it"
+        ) from error
+    except OSError as error:
+        raise unwritten(path, error) from error
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Replaces a file as `write_whole` does."""
+    write_whole(path, lambda file: file.write(contents))
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file, in UTF-8, as `write_whole` does."""
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_figure(path: Path, figure: "Figure") -> None:

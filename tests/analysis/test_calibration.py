@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from sklearn.calibration import calibration_curve
 
-from fmnist_jax.analysis.calibration import expected_calibration_error, reliability
+from fmnist_jax.analysis.calibration import best_temperature, expected_calibration_error, reliability
 
 
 def random(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +60,18 @@ def test_without_examples_the_error_is_not_a_number() -> None:
     bins = reliability(np.zeros((0, 10)), np.zeros(0, int))
     assert bins.counts.sum() == 0
     assert np.isnan(expected_calibration_error(np.zeros((0, 10)), np.zeros(0, int)))
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_the_temperature_is_found_by_which_logits_of_known_probabilities_were_multiplied(temperature: float) -> None:
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(20_000, 5))
+    labels = (true + rng.gumbel(size=true.shape)).argmax(-1)  # drawn from softmax(true)
+    assert best_temperature(temperature * true, labels) == pytest.approx(temperature, rel=0.05)
+
+
+def test_what_is_always_right_could_not_be_too_sure_and_nothing_says_nothing() -> None:
+    logits, labels = np.eye(3), np.arange(3)
+    assert best_temperature(logits, labels) < 0.05  # where the loss is 0 in float64
+    assert best_temperature(logits, (labels + 1) % 3) == pytest.approx(100.0, rel=0.1)
+    assert np.isnan(best_temperature(logits[:0], labels[:0]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import Config
 
-SECTIONS = ("data", "model", "optim", "augment", "train", "population", "parallel", "run")
+SECTIONS = ("data", "model", "init", "optim", "augment", "train", "population", "parallel", "run")
 FIELDS = [(name, item.name) for name in SECTIONS for item in dataclasses.fields(getattr(Config(), name))]
 
 

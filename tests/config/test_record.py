@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.record import diff, from_dict, to_dict
-from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, RunConfig, TrainConfig
+from fmnist_jax.config.record import diff, from_dict, shareable, to_dict
+from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, InitConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import ConfigError
 from tests.config.strategies import FIELDS, SECTIONS, configs
 
@@ -50,9 +50,21 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
     if section not in UNTRAINED:
         with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
             from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
-    if section not in ("population", "parallel"):  # which earlier versions had not
+    if section not in ("init", "population", "parallel"):  # which earlier versions had not
         with pytest.raises(ConfigError, match=f"'{section}'"):
             from_dict({name: value for name, value in known.items() if name != section})
+
+
+def test_what_is_passed_on_tells_what_was_trained_and_not_where() -> None:
+    data = DataConfig(name="npz", file=Path("/home/somebody/own.npz"), dir=Path("/data"), raw_dir=Path("/raw"))
+    init = InitConfig(source=Path("/home/somebody/other"), freeze="Conv_*")
+    config = Config(data=data, init=init, run=RunConfig(dir=Path("/home/somebody/run")))
+    passed_on, whole = shareable(config), to_dict(config)
+    assert "somebody" not in str(passed_on)
+    assert whole.keys() - passed_on.keys() == UNTRAINED
+    assert whole["data"].keys() - passed_on["data"].keys() == {"dir", "raw_dir", "file"}
+    assert passed_on["init"] == {"freeze": "Conv_*"}
+    assert all(passed_on[name] == whole[name] for name in passed_on if name not in ("data", "init"))
 
 
 def test_from_dict_refuses_an_unknown_section() -> None:
@@ -73,6 +85,6 @@ def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_not
 
 def test_what_earlier_versions_had_not_takes_its_default() -> None:
     values = to_dict(Config())
-    del values["data"]["file"], values["data"]["total"], values["population"], values["parallel"]
+    del values["data"]["file"], values["data"]["total"], values["init"], values["population"], values["parallel"]
     del values["model"]["pooling"], values["optim"]["rest_lr"], values["optim"]["ortho_steps"]
     assert from_dict(values) == Config()

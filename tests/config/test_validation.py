@@ -7,7 +7,15 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.schema import AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
+from fmnist_jax.config.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    InitConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from fmnist_jax.config.validation import validate, validate_data
 from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
@@ -114,6 +122,12 @@ def test_range_and_combination_problems_are_listed_together() -> None:
         "--train.batch-size",
         "--model.widths",
     ]
+
+
+def test_fresh_weights_are_not_frozen() -> None:
+    (problem,) = problems(Config(init=InitConfig(freeze="Conv_*")))
+    assert problem.startswith("--init.freeze is Conv_*, but --init.from is not given")
+    assert problems(Config(init=InitConfig(source=Path("run"), freeze="Conv_*"))) == []
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:

@@ -25,6 +25,8 @@ from fmnist_jax import (
     make_schedule,
     param_count,
 )
+from fmnist_jax.functional.state import Weights
+from fmnist_jax.runs.leaves import snapshot
 
 _FOLDER = Path(__file__).parents[2] / "experiments"
 _MODEL = ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0)
@@ -93,14 +95,12 @@ def test_the_notebooks_network_has_the_size_it_should_and_drops_units_only_in_tr
 @pytest.mark.parametrize("pooling", ["max", "mean"])
 def test_the_pytorch_side_builds_the_same_network(pooling: Literal["max", "mean"]) -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
-    from experiments.benchmark import networks, pytorch_side
+    from experiments.benchmark import networks, pytorch_side, pytorch_weights
 
-    layers = networks.layers_of(replace(_MODEL, pooling=pooling))
-    model, network = networks.make_network(layers, networks.HERE), pytorch_side.build(layers)
+    config = replace(_MODEL, pooling=pooling)
+    model, network = make_model(config), pytorch_side.build(networks.layers_of(config))
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
-    with torch.no_grad():
-        for twin, name in _twins(network, layers):
-            _set(torch, twin, params[name])
+    pytorch_weights.load(network, snapshot(Weights(params, batch_stats)).leaves)
     images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
     logits = model.apply(params, batch_stats, jnp.asarray(images), train=True, key=jax.random.key(0))[0]
     theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
@@ -127,29 +127,6 @@ def test_the_pytorch_side_takes_the_same_steps() -> None:
         expected = {"kernel": expected["kernel"] + updates["kernel"]}
     np.testing.assert_allclose(kernel.detach().numpy(), expected["kernel"], rtol=1e-5, atol=1e-7)
     assert not np.allclose(kernel.detach().numpy(), start)
-
-
-def _twins(network: Any, layers: list[Any]) -> list[tuple[Any, str]]:
-    kept = [(index, layer) for index, layer in enumerate(layers) if layer.kind != "dropout" or layer.rate]
-    return [
-        (twin, f"{layer.kind}_{index}")
-        for twin, (index, layer) in zip(network, kept, strict=True)
-        if layer.kind in ("conv", "norm", "dense")
-    ]
-
-
-def _set(torch: Any, twin: Any, own: Any) -> None:
-    if "scale" in own:
-        twin.weight.copy_(torch.tensor(np.asarray(own["scale"])))
-        return
-    kernel = np.asarray(own["kernel"])
-    if kernel.ndim == 4:
-        twin.weight.copy_(torch.tensor(kernel.transpose(3, 2, 0, 1)))
-        return
-    # The head sees 7x7 places: channel-last here, channel-first there.
-    places = kernel.reshape(7, 7, -1, kernel.shape[1]).transpose(3, 2, 0, 1)
-    twin.weight.copy_(torch.tensor(places.reshape(kernel.shape[1], -1)))
-    twin.bias.copy_(torch.tensor(np.asarray(own["bias"])))
 
 
 def test_times_to_accuracy_are_the_first_and_the_clock_stops_at_the_last() -> None:

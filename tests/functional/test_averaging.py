@@ -40,6 +40,15 @@ def start(key: Array) -> TrainState:
     return start_average(init_state(LINEAR, OPTIMIZER, key))
 
 
+def test_the_average_of_what_does_not_move_keeps_its_bits(batch: Batch, key: Array) -> None:
+    before = start(key)
+    still = make_averaging_step(make_train_step(LINEAR, optax.set_to_zero()), 0.9)
+    after = before
+    for _ in range(5):
+        after, _ = jax.jit(still)(after, batch)
+    np.testing.assert_array_equal(weights_to_score(after).params["kernel"], before.params["kernel"])
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.05, 0.5, 0.999])
 def test_the_average_of_parameters_and_statistics_equals_a_loop_in_numpy(
     batch: Batch, key: Array, decay: float

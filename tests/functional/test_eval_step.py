@@ -12,6 +12,7 @@ from fmnist_jax import (
     make_eval_step,
     make_mirrored_predict,
     make_predict,
+    make_probabilities,
     padded_batches,
     summarize,
 )
@@ -149,3 +150,12 @@ def test_metrics_of_ones_own_add_up(model: Model, variables: tuple[Params, Batch
     once, twice = (evaluate_batches(step, *variables, [batch] * times) for times in (1, 2))
     assert (int(once["count"]), int(twice["count"])) == (8, 16)
     np.testing.assert_allclose(twice["loss"], 2 * once["loss"], rtol=1e-6)
+
+
+def test_probabilities_are_the_softmax_of_the_logits(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
+    predict = make_predict(model)
+    logits, probabilities = (jax.jit(each)(*variables, batch.images) for each in (predict, make_probabilities(predict)))
+    np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)

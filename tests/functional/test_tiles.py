@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from jax import Array
+from jax import Array, export
 
 from fmnist_jax.functional import convolution, tiles
 from fmnist_jax.functional.convolution import convolve
@@ -67,3 +67,11 @@ def test_bfloat16_keeps_its_dtype_and_is_summed_in_float32() -> None:
     for got, wanted in zip(faces(*arrays), wide, strict=True):
         assert got.dtype == jnp.bfloat16
         np.testing.assert_allclose(got.astype(jnp.float32), wanted, rtol=2**-8, atol=1e-3)
+
+
+def test_a_batch_of_any_size_is_convolved_by_one_program() -> None:
+    (batch,) = export.symbolic_shape("batch")
+    x, kernel, _ = (jnp.asarray(array, jnp.float32) for array in draw((19, 6, 5, 3, 2)))
+    exported = export.export(jax.jit(tiles.conv))(jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype), kernel)
+    for size in (1, 8, 19):
+        np.testing.assert_allclose(exported.call(x[:size], kernel), convolve(x[:size], kernel), atol=1e-5)

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import pytest
 
 from fmnist_jax.errors import DataError, FmnistError
-from fmnist_jax.system.storage import check_writable, write_text, write_whole
+from fmnist_jax.system.storage import check_writable, refuse_taken, whole_directory, write_text, write_whole
 
 
 def test_a_place_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
@@ -46,3 +46,45 @@ def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_pat
         write_whole(tmp_path / "a.txt", fail)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    refuse_taken(tmp_path, "OUT")
+    refuse_taken(tmp_path / "a" / "b", "OUT")
+    (tmp_path / "file").touch()
+    with pytest.raises(FmnistError, match="has files in it: choose another OUT"):
+        refuse_taken(tmp_path, "OUT")
+    with pytest.raises(FmnistError, match="is a file"):
+        refuse_taken(tmp_path / "file", "OUT")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, there: bool) -> None:
+    path = tmp_path / "new" / "out"
+    if there:
+        path.mkdir(parents=True)
+    with whole_directory(path) as unfinished:
+        (unfinished / "a").write_text("a")
+        assert not there or list(path.iterdir()) == []
+        assert path.exists() == there
+    assert [item.name for item in path.iterdir()] == ["a"]
+    assert [item.name for item in path.parent.iterdir()] == ["out"]
+
+
+def test_a_directory_of_which_a_file_fails_does_not_appear(tmp_path: Path) -> None:
+    def write(problem: Exception) -> None:
+        with whole_directory(tmp_path / "out") as unfinished:
+            (unfinished / "a").write_text("a")
+            raise problem
+
+    for problem in (FmnistError("b"), OSError(28, "No space left on device")):
+        with pytest.raises(FmnistError, match=r"b|cannot write .*out \(No space left"):
+            write(problem)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out.unfinished").mkdir()
+    with pytest.raises(FmnistError, match=r"out\.unfinished is there"), whole_directory(tmp_path / "out"):
+        pass
+    assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]

@@ -1,0 +1,167 @@
+"""An export: a checkpoint in; a folder out of files that run without this package, with a model card."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax import Array, export
+
+from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.analysis.calibration import best_temperature
+from fmnist_jax.analysis.onnx_graph import onnx_model
+from fmnist_jax.commands import formats
+from fmnist_jax.commands.formats import Format
+from fmnist_jax.config import paths
+from fmnist_jax.config.record import shareable
+from fmnist_jax.data.dataset import Splits, digest, load
+from fmnist_jax.data.places import Places, located
+from fmnist_jax.functional.eval_step import make_probabilities
+from fmnist_jax.functional.state import param_count
+from fmnist_jax.runs import trained
+from fmnist_jax.runs.directory import read_json
+from fmnist_jax.runs.leaves import snapshot
+from fmnist_jax.runs.recorded import read_predictions
+from fmnist_jax.runs.resumption import refuse_other_data
+from fmnist_jax.runs.trained import Trained
+from fmnist_jax.system.environment import describe_environment
+from fmnist_jax.system.storage import refuse_taken, whole_directory, write_bytes, write_text
+from fmnist_jax.views.model_card import Card, render
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""What a program is exported for."""
+
+_CARD = "README.md"
+
+
+def run(
+    directory: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    chosen: Sequence[Format] = (),
+    which: str = "latest",
+    data: Places | None = None,
+    *,
+    splits: Splits | None = None,
+) -> list[str]:
+    """Writes a checkpoint of a run into a new directory, of which either all is there or nothing.
+
+    Args:
+      directory: of the run.
+      out: the directory to make.
+      chosen: formats; without any, all that can be written.
+      which: the checkpoint, as for `trained.load_trained`.
+      data: where the images lie, which are looked at where the run has not recorded what it made of them.
+      splits: the images themselves, of a run that was given them in Python.
+
+    Returns:
+      The names of the files.
+
+    Raises:
+      FmnistError: there is no such run or checkpoint, something is in `out`, a package is missing, or nothing can be
+        written.
+    """
+    directory, out = paths.expanded(directory), paths.expanded(out)
+    refuse_taken(out, "OUT")
+    kinds = {name: formats.KINDS[name] for name in formats.choose(chosen).formats}
+    model = trained.load_trained(directory, which)
+    files = [*(kind.file for kind in kinds.values()), _CARD]
+    card = render(_card(directory, model, files, _score(directory, model, data, splits)))
+    with whole_directory(out) as unfinished:
+        for name, kind in kinds.items():
+            write_bytes(unfinished / kind.file, _WRITERS[name](model))
+        write_text(unfinished / _CARD, card)
+    return files
+
+
+def to_jaxexport(model: Trained) -> bytes:
+    """Serialises `images u8[b, H, W, C] -> probabilities f32[b, C]` with the weights inside, for all `PLATFORMS`.
+
+    The program is that of `Trained.predict` with the run's own averaging of mirror images, and has for each platform
+    what it is there.
+    """
+    predict = make_probabilities(trained.make_trained_predict(model.model, model.tta, model.members))
+
+    def probabilities(images: Array) -> Array:
+        return predict(*model.weights, images)
+
+    (batch,) = export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *model.image_shape), np.uint8)
+    return bytes(export.export(jax.jit(probabilities), platforms=PLATFORMS)(images).serialize())
+
+
+def to_safetensors(model: Trained) -> bytes:
+    """Serialises parameters and running statistics by the names that a checkpoint has for them."""
+    from safetensors.numpy import save  # an extra
+
+    return save(snapshot(model.weights).leaves, metadata=_metadata(model))
+
+
+def to_onnx(model: Trained) -> bytes:
+    """Serialises the graph of `onnx_model`, with the run's own averaging of mirror images."""
+    members = [jax.device_get(model.member(number).weights) for number in range(model.members)]
+    mirror = model.tta == "mirror"
+    built = onnx_model(
+        model.config.model, members, image_shape=model.image_shape, mirror=mirror, metadata=_metadata(model)
+    )
+    return bytes(built.SerializeToString())
+
+
+_WRITERS: Mapping[Format, Callable[[Trained], bytes]] = {
+    "jaxexport": to_jaxexport,
+    "safetensors": to_safetensors,
+    "onnx": to_onnx,
+}
+
+
+def _metadata(model: Trained) -> dict[str, str]:
+    """What a file says of itself, as texts; where the trainer's files lay is nobody's business."""
+    return {
+        "producer": "fmnist_jax",
+        "version": describe_environment()["packages"]["fmnist_jax"] or "unknown",
+        "class_names": json.dumps(model.class_names),
+        "image_shape": json.dumps(model.image_shape),
+        "step": str(model.step),
+        "layout": "convolutions [height, width, in, out], dense [in, out] of features with channels last",
+        "config": json.dumps(shareable(model.config)),
+    }
+
+
+class _Scored(NamedTuple):
+    """What the exported model makes of the test images."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    origin: str
+
+
+def _score(directory: Path, model: Trained, data: Places | None, splits: Splits | None) -> _Scored:
+    """The predictions that the run has written of its last step, which need no data set, or else new ones."""
+    recorded = read_predictions(directory) if model.step == model.config.total_steps else None
+    name = "mirrored_logits" if model.tta == "mirror" else "logits"
+    if recorded is not None and name in recorded:
+        return _Scored(recorded[name], recorded["labels"], "recorded at the end of the run")
+    splits = load(located(model.config.data, data)) if splits is None else splits
+    refuse_other_data(directory / "checkpoints", model.step, digest(splits))
+    test = splits.test
+    return _Scored(model.predict(test.images, tta=model.tta), test.labels, "evaluated for this export")
+
+
+def _card(directory: Path, model: Trained, files: Sequence[str], scored: _Scored) -> Card:
+    last = model.step == model.config.total_steps
+    return Card(
+        config=model.config,
+        step=model.step,
+        parameters=param_count(model.params) // model.members,
+        image_shape=model.image_shape,
+        class_names=model.class_names,
+        assessment=assess(scored.logits, scored.labels),
+        temperature=best_temperature(scored.logits, scored.labels),
+        origin=scored.origin,
+        summary=(read_json(directory / "summary.json") or {}) if last else {},
+        trained_with=(read_json(directory / "environment.json") or {}).get("packages", {}),
+        exported_with=describe_environment()["packages"],
+        files=files,
+    )

@@ -1,0 +1,51 @@
+"""The files that an export writes, and what each needs to be installed; nothing here imports JAX."""
+
+from collections.abc import Mapping, Sequence
+from importlib import util
+from typing import Literal, NamedTuple
+
+from fmnist_jax.errors import ConfigError
+
+Format = Literal["jaxexport", "safetensors", "onnx"]
+
+
+class Kind(NamedTuple):
+    """A file of an export."""
+
+    file: str
+    package: str | None
+    """What writes it, where that is an extra."""
+
+
+KINDS: Mapping[Format, Kind] = {
+    "jaxexport": Kind("model.jaxexport", None),
+    "safetensors": Kind("model.safetensors", "safetensors"),
+    "onnx": Kind("model.onnx", "onnx"),
+}
+
+
+class Choice(NamedTuple):
+    """What is to be written."""
+
+    formats: tuple[Format, ...]
+    left_out: tuple[str, ...]
+    """A line for each other file, which says what it needs."""
+
+
+def choose(asked: Sequence[Format]) -> Choice:
+    """Chooses the formats that were asked for or, if none was, all that can be written.
+
+    Raises:
+      ConfigError: one that was asked for needs a package that is not installed.
+    """
+    needs = {name: _need(kind) for name, kind in KINDS.items()}
+    if refused := [needs[name] for name in dict.fromkeys(asked) if needs[name]]:
+        raise ConfigError("; ".join(map(str, refused)))
+    chosen = asked or [name for name in KINDS if needs[name] is None]
+    return Choice(tuple(dict.fromkeys(chosen)), tuple(need for name, need in needs.items() if need and not asked))
+
+
+def _need(kind: Kind) -> str | None:
+    if kind.package is None or util.find_spec(kind.package) is not None:
+        return None
+    return f"{kind.file} needs {kind.package}: pip install 'fmnist_jax[export]'"

@@ -1,0 +1,49 @@
+"""Writes a trained model as files that run without this package: `python -m fmnist_jax.export RUN OUT`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from fmnist_jax.commands import cli, formats
+from fmnist_jax.commands.formats import Format
+from fmnist_jax.config import paths
+from fmnist_jax.data.places import Places
+from fmnist_jax.system import backend
+from fmnist_jax.system.storage import refuse_taken
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Writes a trained model into OUT, as files that run without this package, with a model card, README.md."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run directory that fmnist_jax.train has written."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """The directory to make."""
+    formats: tuple[Format, ...] = ()
+    """jaxexport: a program for JAX on CPU, GPU and TPU. safetensors: the weights by name. onnx: a graph for ONNX
+    Runtime and others. Default: all for which the packages are installed."""
+    checkpoint: str = "latest"
+    """latest, best (by validation accuracy), or the step of a checkpoint."""
+    data: Places = field(default_factory=Places)
+
+
+def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None:
+    """Runs the command."""
+    arguments = cli.parse_arguments(Arguments, argv, prog)
+    run, out = paths.local(arguments.run, "RUN"), paths.local(arguments.out, "OUT")
+    choice = formats.choose(arguments.formats)
+    refuse_taken(out, "OUT")
+    # JAX takes seconds to import, which refused arguments need not wait for.
+    backend.start()
+    from fmnist_jax.commands import exporting
+
+    written = exporting.run(run, out, choice.formats, arguments.checkpoint, arguments.data)
+    cli.tell("\n".join([f"written: {out}/{', '.join(written)}", *(f"left out: {line}" for line in choice.left_out)]))
+
+
+if __name__ == "__main__":
+    cli.run_command(main)

@@ -1,0 +1,145 @@
+"""Weights of one network in another, and parameters that stay as they are.
+
+Parts are named by their paths, such as `Conv_0/kernel` or `ResidualBlock_2/BatchNorm_0/scale`; a module is what such a
+path leads through.
+"""
+
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
+
+from fmnist_jax.errors import ConfigError
+from fmnist_jax.functional.interface import BatchStats, Model, Params
+from fmnist_jax.functional.state import Weights
+
+
+class Transferred(NamedTuple):
+    """What became of each module, by its path."""
+
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+    """Left as they were: the other network has none of that path, or one of other shapes."""
+    unused: tuple[str, ...]
+    """Of the other network, without a counterpart."""
+
+
+def transfer(
+    params: Params, batch_stats: BatchStats, from_params: Params, from_stats: BatchStats
+) -> tuple[dict[str, Any], dict[str, Any], Transferred]:
+    """Takes over each module that has a counterpart of the same path and shapes, and leaves the others as they are.
+
+    A module is taken whole, a norm with its running statistics, or not at all: a head for other classes, or of other
+    features, keeps what it was initialised with (Yosinski et al. 2014, arXiv:1411.1792).
+
+    Args:
+      params: of the new network; arrays, traced ones, or `jax.ShapeDtypeStruct`s.
+      batch_stats: of the new network.
+      from_params: of the other one.
+      from_stats: of the other one.
+
+    Returns:
+      The parameters and the statistics to start from, and what became of each module.
+    """
+    own, other = _shapes(params, batch_stats), _shapes(from_params, from_stats)
+    taken = {module for module, shapes in own.items() if other.get(module) == shapes}
+
+    def merged(tree: Any, source: Any) -> Any:
+        found = {_path(path): leaf for path, leaf in tree_flatten_with_path(source)[0]}
+        return tree_map_with_path(
+            lambda path, leaf: jnp.asarray(found[_path(path)]) if _module(_path(path)) in taken else leaf, tree
+        )
+
+    report = Transferred(
+        tuple(module for module in own if module in taken),
+        tuple(module for module in own if module not in taken),
+        tuple(module for module in other if module not in taken),
+    )
+    return merged(params, from_params), merged(batch_stats, from_stats), report
+
+
+def start_from(model: Model, source: Weights) -> Model:
+    """The same model, initialised with what `transfer` takes of other weights."""
+
+    def init(key: Array) -> tuple[Params, BatchStats]:
+        params, batch_stats, _ = transfer(*model.init(key), *source)
+        return params, batch_stats
+
+    return Model(init, model.apply)
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern, as of file names, matches a path or that of a module on it; `*` matches slashes, too."""
+    parts = path.split("/")
+    return any(fnmatchcase("/".join(parts[: end + 1]), pattern) for end in range(len(parts)))
+
+
+def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
+    """The paths of the parameters that a pattern matches.
+
+    Args:
+      pattern: as for `matches`.
+      params: arrays, or `jax.ShapeDtypeStruct`s.
+
+    Raises:
+      ConfigError: it matches none of them, or all.
+    """
+    paths = [_path(path) for path, _ in tree_flatten_with_path(params)[0]]
+    found = tuple(path for path in paths if matches(pattern, path))
+    if not found:
+        raise ConfigError(f"--init.freeze is {pattern!r}, which matches no parameter: choose one for {_some(paths)}")
+    if len(found) == len(paths):
+        raise ConfigError(f"--init.freeze is {pattern!r}, which leaves no parameter to train: choose a narrower one")
+    return found
+
+
+def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
+    """Leaves parameters as they are, bit for bit: no gradient, momentum or weight decay moves them.
+
+    The optimiser sees none of them, so that they take no memory there, and count for no clipping. The statistics of
+    norms are not the optimiser's: `make_model(config, frozen=frozen_norms(pattern))` keeps those.
+
+    Args:
+      optimizer: of the others.
+      pattern: of the paths of the parameters, as for `matches`.
+    """
+
+    def labels(params: optax.Params) -> Any:
+        return tree_map_with_path(lambda path, _: "frozen" if matches(pattern, _path(path)) else "trained", params)
+
+    return optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, labels)
+
+
+def frozen_norms(pattern: str) -> Callable[[str], bool]:
+    """Tells by its path whether a norm keeps its statistics: where a pattern matches both of its parameters.
+
+    For `make_model(config, frozen=...)`: such a norm normalises by its running statistics in training, too.
+    """
+    return lambda path: all(matches(pattern, f"{path}/{name}") for name in ("scale", "bias"))
+
+
+def _shapes(params: Params, batch_stats: BatchStats) -> Mapping[str, Mapping[tuple[str, str], Any]]:
+    """The shape and dtype of each leaf, by module and by kind and path."""
+    shapes: dict[str, dict[tuple[str, str], Any]] = {}
+    for kind, tree in (("params", params), ("batch_stats", batch_stats)):
+        for path, leaf in tree_flatten_with_path(tree)[0]:
+            name = _path(path)
+            shapes.setdefault(_module(name), {})[kind, name] = (jnp.shape(leaf), jnp.result_type(leaf))
+    return shapes
+
+
+def _path(path: Any) -> str:
+    return keystr(path, simple=True, separator="/")
+
+
+def _module(path: str) -> str:
+    """The path of the module that a leaf is of; its own, of a leaf that is of none."""
+    return path.rpartition("/")[0] or path
+
+
+def _some(paths: list[str]) -> str:
+    return f"{', '.join(paths[:3])}, …, {paths[-1]}" if len(paths) > 4 else ", ".join(paths)

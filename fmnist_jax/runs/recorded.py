@@ -1,0 +1,42 @@
+"""The predictions that a run has written of the test images at its end."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from fmnist_jax.errors import FmnistError
+
+FILE = "predictions.npz"
+
+
+def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
+    """Reads the arrays that `results.save_predictions` has written, or returns None if the run has not ended.
+
+    Args:
+      directory: of the run.
+
+    Returns:
+      `logits` f32[N, C], `labels` i32[N] and, where the run has them, `mirrored_logits` f32[N, C] and `member_logits`
+      f32[M, N, C].
+
+    Raises:
+      FmnistError: the file is damaged.
+    """
+    path = directory / FILE
+    if not (directory / "summary.json").exists() or not path.exists():
+        return None
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            read = {name: np.asarray(arrays[name]) for name in arrays.files}
+        missing = {"logits", "labels"} - read.keys()
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise _damaged(path, error) from error
+    if missing:
+        raise _damaged(path, f"it has no {', '.join(sorted(missing))}")
+    return read
+
+
+def _damaged(path: Path, problem: object) -> FmnistError:
+    return FmnistError(f"{path} is damaged ({problem}): restore it, or delete it to have it predicted anew")

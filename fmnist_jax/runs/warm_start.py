@@ -1,0 +1,125 @@
+"""A run that starts from the weights of another one: which, what of them fits, and the record of it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from fmnist_jax.config.schema import Config
+from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
+from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.state import Weights
+from fmnist_jax.functional.transfer import frozen_parameters, transfer
+from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.dataset_record import DatasetRecord
+from fmnist_jax.runs.directory import read_config, read_json
+from fmnist_jax.runs.leaves import state_digest
+from fmnist_jax.runs.trained import choose, load_trained
+
+FILE = "transfer.json"
+
+
+class Beginning(NamedTuple):
+    """What a run trains, and what it took of another one."""
+
+    recipe: Recipe
+    record: Mapping[str, Any] | None
+    """JSON values that say where the weights come from and what became of each module; None of a run of its own."""
+    goes_on: bool = False
+    """Whether the recipe does without those weights, because the run has a checkpoint."""
+
+
+def refuse_unusable(config: Config, directory: Path) -> None:
+    """Checks, before any data are loaded, that the run to start from can be one.
+
+    Args:
+      config: of the run.
+      directory: of the run, made or not.
+
+    Raises:
+      FmnistError: it is none, is this one, is a population, or has no checkpoint.
+    """
+    run = config.init.source
+    if run is None or checkpoint.steps(directory / "checkpoints"):
+        return
+    if os.path.realpath(run) == os.path.realpath(directory):
+        raise ConfigError(f"--init.from is {run}, the directory of this run itself: name another --run.dir")
+    if (started := read_config(run)) is None:
+        raise ConfigError(f"--init.from is {run}, which has no config.json: name a run directory")
+    if started.population.seeds > 1:
+        raise ConfigError(f"--init.from is {run}, a population of {started.population.seeds}: name a run of one model")
+    choose(run / "checkpoints", "latest")
+
+
+def begin(config: Config, directory: Path, dataset: DatasetRecord) -> Beginning:
+    """Composes the parts of a run with the weights that it starts from.
+
+    A run that has a checkpoint goes on from that, and needs the other run no more.
+
+    Args:
+      config: of the run.
+      directory: of the run, made or not.
+      dataset: what it is trained on.
+
+    Raises:
+      FmnistError: the other run is damaged or has nothing that fits, or `init.freeze` matches no parameter or all.
+    """
+    shape, classes = dataset.image_shape, dataset.num_classes
+    recipe = make_recipe(config, image_shape=shape, num_classes=classes)
+    if config.init.source is None:
+        return Beginning(recipe, None)
+    if checkpoint.steps(directory / "checkpoints"):
+        return Beginning(recipe, read_json(directory / FILE), goes_on=True)
+    weights, told = _source(config.init.source)
+    params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
+    _, _, report = transfer(params, batch_stats, *weights)
+    if not report.taken:
+        raise ConfigError(
+            f"--init.from is {config.init.source}, of which nothing fits the network of this run: "
+            f"give --model.family, --model.widths and --model.depths as that run has them"
+        )
+    frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
+    record = {**told, **report._asdict(), "frozen": frozen}
+    return Beginning(make_recipe(config, image_shape=shape, num_classes=classes, source=weights), record)
+
+
+def _source(run: Path) -> tuple[Weights, dict[str, Any]]:
+    """The weights that a run evaluates by at its newest checkpoint, and whose they are."""
+    try:
+        model = load_trained(run)
+    except FmnistError as error:
+        raise type(error)(f"--init.from: {error}") from error
+    weights = jax.device_get(model.weights)
+    return weights, {"source": str(run.absolute()), "step": model.step, "digest": state_digest(weights)}
+
+
+def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
+    """Checks, once damaged checkpoints are out of the way, that a run which is to go on has one left.
+
+    Raises:
+      CheckpointError: it has not, and would start from other weights than it did.
+    """
+    if beginning.goes_on and not checkpoint.steps(directory / "checkpoints"):
+        raise CheckpointError(
+            f"{directory} has no whole checkpoint left to go on from: start again with the same command, or another "
+            f"--run.dir"
+        )
+
+
+def in_words(record: Mapping[str, Any]) -> str:
+    """What was taken, what not, and what stays as it is, in a line or two."""
+    taken, fresh, unused, frozen = (record[name] for name in ("taken", "fresh", "unused", "frozen"))
+    lines = [
+        f"{len(taken)} of {len(taken) + len(fresh)} modules start from step {record['step']} of {record['source']}; "
+        f"{_listed(fresh)} afresh{f'; not used: {_listed(unused)}' if unused else ''}"
+    ]
+    if frozen:
+        lines.append(f"{len(frozen)} parameters are frozen: {_listed(frozen)}")
+    return "\n".join(lines)
+
+
+def _listed(names: Any) -> str:
+    shown = 6
+    return ", ".join([*names[:shown], *([f"and {len(names) - shown} more"] if len(names) > shown else [])]) or "none"

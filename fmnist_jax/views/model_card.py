@@ -1,0 +1,126 @@
+"""The model card of an export: what the files are, where they come from, and how far to trust them, as Markdown.
+
+After Mitchell et al. 2019 (arXiv:1810.03993).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+
+from fmnist_jax.analysis.assessment import Assessment
+from fmnist_jax.config.record import shareable
+from fmnist_jax.config.schema import AugmentConfig, Config, ModelConfig
+
+_CONFUSIONS = 5  # pairs of classes
+
+
+class Card(NamedTuple):
+    """What a model card tells of."""
+
+    config: Config
+    step: int
+    """Of the weights."""
+    parameters: int
+    """Of one member."""
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    assessment: Assessment
+    """Of the exported model on the test images."""
+    temperature: float
+    """At which its loss on them would be least."""
+    origin: str
+    """Where these scores come from, in words."""
+    summary: Mapping[str, Any]
+    """As in `summary.json`; empty before the end of the run."""
+    trained_with: Mapping[str, Any]
+    """Versions of packages by name."""
+    exported_with: Mapping[str, Any]
+    files: Sequence[str]
+
+
+def render(card: Card) -> str:
+    """Renders the card as Markdown."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fmnist_jax.views"),
+        autoescape=False,  # it is no HTML
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    height, width, channels = card.image_shape
+    names = card.class_names
+    return environment.get_template("model_card.md").render(
+        card=card,
+        config=card.config,
+        scores=card.assessment,
+        shape=f"{height}, {width}, {channels}",
+        confusions=[
+            f"{names[pair.true]} taken for {names[pair.predicted]}: {pair.examples:,} ({pair.share:.1%} of the class)"
+            for pair in card.assessment.most_confused[:_CONFUSIONS]
+        ],
+        network=_network(card.config.model),
+        recipe=list(_recipe(card.config)),
+        settings=json.dumps(shareable(card.config), indent=2),
+        versions=[
+            f"{what} with {', '.join(f'{name} {version}' for name, version in versions.items() if version)}"
+            for what, versions in (("trained", card.trained_with), ("exported", card.exported_with))
+            if versions
+        ],
+    )
+
+
+def _network(model: ModelConfig) -> str:
+    """The network in a sentence."""
+    stages = ", ".join(f"{depth} of {width}" for width, depth in zip(model.widths, model.depths, strict=True))
+    if model.family == "plain":
+        pooled = "maxima in the first, then means" if model.pooling == "mean" else "maxima"
+        return (
+            f"3x3 convolutions one after another, each with batch normalisation and ReLU, in stages ({stages} "
+            f"channels) that each halve the image by {pooled if len(model.widths) > 1 else 'maxima'}, and a dense head"
+        )
+    stem = "maxima of the first convolution, " if model.stem == "pooled" else ""
+    return f"a pre-activation residual network: {stem}stages of blocks ({stages} channels), the mean of all pixels"
+
+
+def _recipe(config: Config) -> Iterator[str]:
+    """The training, a line for each of its parts that is not left out."""
+    optim, train = config.optim, config.train
+    yield (
+        f"{train.epochs} epochs over {config.data.train_size:,} images, {train.batch_size} at once, "
+        f"{config.total_steps:,} steps, seed {train.seed}"
+    )
+    yield (
+        f"{optim.name}, learning rate up to {optim.peak_lr:g} ({optim.schedule} schedule), "
+        f"momentum {optim.momentum:g}, weight decay {optim.weight_decay if optim.name != 'adam' else 0:g}"
+    )
+    yield f"cross-entropy{f', label smoothing {train.label_smoothing:g}' if train.label_smoothing else ''}"
+    yield f"augmentation: {', '.join(_augmentations(config.augment)) or 'none'}"
+    if config.model.dropout:
+        yield f"dropout {config.model.dropout:g} before the head"
+    if config.model.stochastic_depth:
+        yield f"stochastic depth up to {config.model.stochastic_depth:g}"
+    if train.average_decay:
+        yield f"the weights are an average over the steps, of which {train.average_decay:g} is kept at each"
+    if config.population.seeds > 1:
+        yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"
+    if train.eval_mirror:
+        yield "a prediction averages the logits of the image and its mirror image"
+
+
+def _augmentations(augment: AugmentConfig) -> Iterator[str]:
+    if augment.flip != "none":
+        yield f"mirroring ({augment.flip})"
+    if augment.crop_padding:
+        yield f"shifts by up to {augment.crop_padding} pixels"
+    if augment.rotation:
+        yield f"rotation by up to {augment.rotation:g} degrees"
+    if augment.erase_probability:
+        yield f"random erasing of {augment.erase_probability:.0%} of the images"
+    if augment.cutout:
+        yield f"cutout of {augment.cutout} pixels"
+    for name, alpha in (("mixup", augment.mixup_alpha), ("CutMix", augment.cutmix_alpha)):
+        if alpha:
+            yield f"{name} (alpha {alpha:g}) of {augment.mix_probability:.0%} of the images"

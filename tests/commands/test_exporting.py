@@ -1,0 +1,201 @@
+"""An export: each file read by its reader alone, beside the model that it was made of."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+from scipy.special import softmax
+
+from fmnist_jax.commands import exporting, formats
+from fmnist_jax.config.schema import Config, ModelConfig, PopulationConfig, TrainConfig
+from fmnist_jax.data.synthetic import draw
+from fmnist_jax.errors import CheckpointError, FmnistError
+from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.functional.model import make_model
+from fmnist_jax.functional.state import Weights
+from fmnist_jax.runs.trained import Trained, load_trained
+
+# A stage whose convolutions are cut into tiles on a CPU, and one whose images are in Winograd's form at once.
+_MIXED = ModelConfig(family="plain", widths=(32, 32, 64), depths=(1, 1, 2))
+# Reads a program as its model card says, where nothing of this package or of what it builds on can be imported.
+_READER = """
+import sys
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("fmnist_jax", "flax", "optax", "orbax"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refusing())
+import numpy as np
+from jax import export
+model = export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+images = np.load(sys.argv[2])
+np.savez(sys.argv[3], *(model.call(images[:count]) for count in (1, 3, 500)))
+"""
+
+
+def _images(count: int) -> np.ndarray:
+    return draw(count, 0)[0]
+
+
+def _trained(network: ModelConfig, *, mirror: bool = False, members: int = 1) -> Trained:
+    """A model whose statistics are not those of the start, and of which no class is certain."""
+    model = make_model(network)
+
+    def weights(seed: int) -> Weights:
+        params, batch_stats = jax.jit(model.init)(jax.random.key(seed))
+        rng = np.random.default_rng(seed)
+        moved = jax.tree.map(lambda leaf: leaf + np.float32(rng.uniform(0, 0.5, leaf.shape)), batch_stats)
+        return Weights(params, moved)
+
+    every = [weights(seed) for seed in range(members)]
+    stacked = every[0] if members == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *every)
+    train = TrainConfig(eval_mirror=mirror, eval_batch_size=250)
+    config = Config(model=network, train=train, population=PopulationConfig(seeds=members))
+    return Trained(config, model, stacked, 5, (28, 28, 1), CLASS_NAMES)
+
+
+def _live(model: Trained, images: np.ndarray) -> np.ndarray:
+    return np.asarray(softmax(model.predict(images, tta=model.tta).astype(np.float64), axis=-1))
+
+
+def test_a_program_is_read_without_this_package_and_predicts_as_the_model_does(tmp_path: Path) -> None:
+    model = _trained(_MIXED, mirror=True)
+    (tmp_path / "model").write_bytes(exporting.to_jaxexport(model))
+    images = _images(500)
+    np.save(tmp_path / "images.npy", images)
+    arguments = [str(tmp_path / name) for name in ("model", "images.npy", "found.npz")]
+    subprocess.run([sys.executable, "-c", _READER, *arguments], check=True, timeout=120)
+    live = _live(model, images)
+    assert live.std(0).min() > 1e-3
+    assert live.max(-1).mean() < 0.9
+    with np.load(tmp_path / "found.npz") as found:
+        for name, count in zip(found.files, (1, 3, 500), strict=True):
+            assert found[name].dtype == np.float32
+            np.testing.assert_allclose(found[name], live[:count], atol=1e-6)
+    assert np.abs(live - softmax(model.predict(images), axis=-1)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("network", "members"),
+    [
+        (ModelConfig(widths=(4, 6), depths=(1, 1)), 1),
+        (ModelConfig(stem="full", widths=(4, 6), depths=(1, 1)), 1),
+        (ModelConfig(family="plain", pooling="mean", widths=(4, 6), depths=(1, 1)), 3),
+    ],
+)
+def test_a_program_is_for_every_platform_and_batches_of_any_size(network: ModelConfig, members: int) -> None:
+    model = _trained(network, members=members)
+    read = export.deserialize(bytearray(exporting.to_jaxexport(model)))
+    assert read.platforms == ("cpu", "cuda", "tpu")
+    (taken,), (given,) = read.in_avals, read.out_avals
+    assert (str(taken.dtype), str(given.dtype)) == ("uint8", "float32")
+    assert (taken.shape[1:], given.shape[1:]) == ((28, 28, 1), (10,))
+    for count in (1, 5):
+        np.testing.assert_allclose(read.call(_images(count)), _live(model, _images(count)), atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_the_weights_give_pytorchs_twin_the_same_logits(pooling: str, tmp_path: Path) -> None:
+    numpy_reader = pytest.importorskip("safetensors.numpy", reason="the extra export is not installed")
+    torch = pytest.importorskip("torch", reason="the twin is PyTorch's")
+    from experiments.benchmark import networks, pytorch_side, pytorch_weights
+
+    model = _trained(replace(_MIXED, widths=(4, 6, 8), depths=(1, 1, 2), pooling=pooling))  # type: ignore[arg-type]
+    network = pytorch_side.build(networks.layers_of(model.config.model))
+    pytorch_weights.load(network, numpy_reader.load(exporting.to_safetensors(model)))
+    images = _images(7)
+    with torch.inference_mode():
+        logits = network.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255)))
+    np.testing.assert_allclose(logits, model.predict(images), atol=1e-4)
+
+
+def test_the_weights_are_those_of_the_model_with_what_is_needed_to_use_them(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors", reason="the extra export is not installed")
+    model = _trained(ModelConfig(widths=(4,), depths=(1,)), members=2)
+    (tmp_path / "model").write_bytes(exporting.to_safetensors(model))
+    with safetensors.safe_open(tmp_path / "model", "numpy") as file:
+        found, kept = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    assert len(found) == len(jax.tree.leaves(model.weights))
+    np.testing.assert_array_equal(found["params.Conv_0.kernel"], model.params["Conv_0"]["kernel"])
+    block = model.batch_stats["ResidualBlock_0"]["BatchNorm_1"]["var"]
+    np.testing.assert_array_equal(found["batch_stats.ResidualBlock_0.BatchNorm_1.var"], block)
+    assert json.loads(kept["class_names"]) == list(CLASS_NAMES)
+    assert json.loads(kept["image_shape"]) == [28, 28, 1]
+    assert json.loads(kept["config"])["population"] == {"seeds": 2}
+
+
+def test_the_graph_gives_onnx_runtime_the_same_probabilities() -> None:
+    pytest.importorskip("onnx", reason="the extra export is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dev is not installed anew")
+    model = _trained(ModelConfig(widths=(4, 6), depths=(1, 1)), mirror=True, members=2)
+    session = onnxruntime.InferenceSession(exporting.to_onnx(model), providers=["CPUExecutionProvider"])
+    for count in (1, 3, 500):
+        (found,) = session.run(None, {"images": _images(count)})
+        np.testing.assert_allclose(found, _live(model, _images(count)), atol=1e-5)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has an export write names in place of models, which other tests write."""
+    monkeypatch.setattr(formats, "_need", lambda _: None)
+    monkeypatch.setattr(exporting, "_WRITERS", {name: lambda _, name=name: name.encode() for name in formats.KINDS})
+
+
+@pytest.mark.usefixtures("written")
+def test_all_files_of_a_run_are_written_with_what_the_model_makes_of_the_test_images(
+    saved_run: Path, tmp_path: Path
+) -> None:
+    names = exporting.run(saved_run, tmp_path / "out")
+    assert sorted(names) == sorted(item.name for item in (tmp_path / "out").iterdir())
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == b"onnx"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "On 70 test images (evaluated for this export)" in card
+    assert "step 5 of 10" in card
+    assert "trained with jax 1.0" in card
+    assert exporting.run(saved_run, tmp_path / "one", ["onnx"]) == ["model.onnx", "README.md"]
+    with pytest.raises(FmnistError, match="has files in it: choose another OUT"):
+        exporting.run(saved_run, tmp_path / "one", ["onnx"])
+
+
+@pytest.mark.usefixtures("written")
+def test_what_a_run_has_recorded_at_its_end_is_not_predicted_again(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    labels = np.arange(70, dtype=np.int32) % 10
+    logits = np.eye(10, dtype=np.float32)[labels]
+    np.savez(run / "predictions.npz", logits=-logits, labels=labels, mirrored_logits=logits)
+    (run / "summary.json").write_text(json.dumps({"test_accuracy": 0.0, "test_accuracy_of_mirror_images": 0.25}))
+    assert load_trained(run).tta == "mirror"
+    exporting.run(run, tmp_path / "early")
+    assert "evaluated for this export" in (tmp_path / "early" / "README.md").read_text()
+
+    ended = load_trained(run)._replace(step=10)
+    monkeypatch.setattr("fmnist_jax.commands.exporting.trained.load_trained", lambda *_: ended)
+    monkeypatch.setattr(exporting, "load", lambda _: pytest.fail("the data set was loaded"))
+    exporting.run(run, tmp_path / "late")
+    card = (tmp_path / "late" / "README.md").read_text()
+    assert "| accuracy | 100.00 %" in card
+    assert "recorded at the end of the run" in card
+    assert "averaged in | 0.00 %" in card
+    assert "not averaged | 25.00 %" in card
+
+
+@pytest.mark.usefixtures("written")
+def test_a_directory_without_a_run_or_a_checkpoint_is_refused_and_nothing_written(
+    saved_run: Path, tmp_path: Path
+) -> None:
+    for run, which, error in ((tmp_path / "none", "latest", FmnistError), (saved_run, "7", CheckpointError)):
+        with pytest.raises(error):
+            exporting.run(run, tmp_path / "out", which=which)
+        assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,62 @@
+"""The export command: what it refuses before it imports JAX, and what it hands on."""
+
+from pathlib import Path
+
+import pytest
+
+from fmnist_jax import export
+from fmnist_jax.commands import exporting
+from fmnist_jax.data.places import Places
+from fmnist_jax.errors import ConfigError, FmnistError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "RUN"),
+        (["run"], "OUT"),
+        (["run", "out", "--formats", "pickle"], "pickle"),
+        (["run", "out", "--split", "test"], "--split"),
+        (["run", "gs://out"], "OUT is gs:"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(arguments: list[str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        export.main(arguments)
+
+
+def test_a_package_that_is_asked_for_and_a_folder_that_is_full_are_refused_before_jax(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fmnist_jax.export.backend.start", lambda: pytest.fail("JAX was started"))
+    monkeypatch.setattr("fmnist_jax.commands.formats.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="onnx needs onnx"):
+        export.main(["run", str(tmp_path / "out"), "--formats", "onnx"])
+    (tmp_path / "file").touch()
+    with pytest.raises(FmnistError, match="choose another OUT"):
+        export.main(["run", str(tmp_path)])
+
+
+def test_what_the_arguments_say_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[tuple[object, ...]] = []
+
+    def run(*arguments: object) -> list[str]:
+        calls.append(arguments)
+        return ["model.jaxexport", "README.md"]
+
+    monkeypatch.setattr(exporting, "run", run)
+    monkeypatch.setattr("fmnist_jax.commands.formats.util.find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.chdir(tmp_path)
+    export.main(["a/run", "out"])
+    export.main(["a/run", "out", "--formats", "jaxexport", "--checkpoint", "best", "--data.dir", "here"])
+    assert calls == [
+        (Path("a/run"), Path("out"), ("jaxexport", "safetensors"), "latest", Places()),
+        (Path("a/run"), Path("out"), ("jaxexport",), "best", Places(Path("here"))),
+    ]
+    assert capsys.readouterr().out.splitlines() == [
+        "written: out/model.jaxexport, README.md",
+        "left out: model.onnx needs onnx: pip install 'fmnist_jax[export]'",
+        "written: out/model.jaxexport, README.md",
+    ]
