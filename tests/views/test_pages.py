@@ -39,7 +39,7 @@ def test_a_template_escapes_and_writes_shares_and_knows_what_is_missing() -> Non
         environment.from_string("{{ a }} {{ b | percent(2) }} {{ c | percent }}").render(
             a="<b>", b=0.12345, c=float("nan")
         )
-        == "&lt;b&gt; 12.35% –"
+        == "&lt;b&gt; 12.35% –"  # noqa: RUF001
     )
     with pytest.raises(jinja2.UndefinedError):
         environment.from_string("{{ a }}").render()
