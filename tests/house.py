@@ -66,6 +66,7 @@ PURE_MODULES = {
         "data.postures",
         "data.segmentation",
         "data.silhouettes",
+        "data.skin",
         "data.surfaces",
         "data.synthetic",
     ),

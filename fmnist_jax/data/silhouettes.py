@@ -9,7 +9,16 @@ from scipy import ndimage
 from fmnist_jax.data import postures
 from fmnist_jax.data.segmentation import Segment, parts
 
-Doubt = Literal["background not plain", "several objects", "a pair", "outline", "on its side", "very small", "cut off"]
+Doubt = Literal[
+    "background not plain",
+    "several objects",
+    "a pair",
+    "outline",
+    "on its side",
+    "a person is in the picture",
+    "very small",
+    "cut off",
+]
 """What makes a picture harder than those that a network was trained on."""
 
 _OUTLINE = 0.5  # of its filled area: a mask that has less is an outline
