@@ -116,12 +116,10 @@ def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
     resized = _resized(_cut_out(garment), frame.longest_edge)
     contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
     image = _placed(contrast * resized, frame.floor)
-    doubts = list(garment.doubts)
-    if skin.shows_person(colours, found.mask, border):
-        doubts.append("a person is in the picture")
-    if silhouettes.is_small(box):
-        doubts.append("very small")
-    return Prepared(image, background, box, contrast, tuple(doubts))
+    worn = skin.shows_person(colours, found.mask, border)
+    person: tuple[Doubt, ...] = ("a person is in the picture",) if worn else ()
+    small: tuple[Doubt, ...] = ("very small",) if silhouettes.is_small(box) else ()
+    return Prepared(image, background, box, contrast, (*garment.doubts, *person, *small))
 
 
 def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
