@@ -5,9 +5,7 @@ from scipy import ndimage
 
 _LEAST = 0.03  # of the object's pixels: hands and a neck
 _MOST = 0.6  # of the object's pixels: beyond that its own colour is that of skin
-_BEHIND = (
-    0.1  # of the border's pixels: wood and sand have the colours of skin, and then those of the object tell nothing
-)
+_BEHIND = 0.1  # of the border's pixels: among wood and sand, which have colours of skin, these tell nothing
 _PART = 0.25  # of the skin is in its largest part: it is a face, an arm or a leg, and not a pattern
 _OUTSIDE = 0.15  # of the outline of that part is the object's own outline: skin ends the object, prints lie inside it
 

@@ -19,7 +19,8 @@ def worn(cloth: str, skin: str | None, ground: str = "#e8ecf0") -> np.ndarray:
         pen.rectangle((108, 85, 132, 120), fill=skin)
         pen.polygon([(50, 150), (70, 160), (55, 250), (35, 245)], fill=skin)
         pen.polygon([(190, 150), (170, 160), (185, 250), (205, 245)], fill=skin)
-    pen.polygon([(70, 110), (170, 110), (200, 160), (175, 175), (165, 150), (165, 280), (75, 280), (75, 150), (65, 175), (40, 160)], fill=cloth)  # fmt: skip
+    pen.polygon([(70, 110), (170, 110), (200, 160), (175, 175), (65, 175), (40, 160)], fill=cloth)
+    pen.rectangle((75, 110, 165, 280), fill=cloth)
     return np.asarray(image)
 
 
