@@ -24,8 +24,10 @@ _TOP = 3
 _IN_TABLE = 30  # pictures; of more, a table fills more screens than anybody reads
 _ON_SHEET = 60  # pictures; more make a file that few viewers open
 _ON_PAGE = 500  # pictures, of some 10 KB each
-_COLUMNS = ("path", "class", "probability", "second", "second_probability", "third", "third_probability")
-_COLUMNS += ("unsure", "reason", "error")
+_COLUMNS = (
+    *("path", "class", "probability", "second", "second_probability", "third", "third_probability"),
+    *("unsure", "reason", "error"),
+)
 
 
 def looks(path: Path | None) -> int:

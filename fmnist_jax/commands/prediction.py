@@ -14,6 +14,7 @@ from scipy.special import softmax
 from fmnist_jax.analysis.certainty import reasons_for_doubt
 from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
+from fmnist_jax.data.silhouettes import Doubt
 from fmnist_jax.errors import DataError
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
@@ -68,7 +69,7 @@ class Report(NamedTuple):
 class _Read(NamedTuple):
     picture: Picture
     image: np.ndarray
-    doubts: tuple[photos.Doubt, ...]
+    doubts: tuple[Doubt, ...]
 
 
 def run(

@@ -97,7 +97,7 @@ def test_sleeves_almost_of_the_backgrounds_colour_belong_to_the_object() -> None
 
 def test_a_shadow_is_no_part_of_the_object() -> None:
     colours = _sleeves(255)
-    body = (colours < 0.9).all(-1)
+    body = np.asarray((colours < 0.9).all(-1))
     shadow = 0.06 * ndimage.gaussian_filter(np.roll(body, (8, 8), (0, 1)).astype(np.float32), 8)
     colours = np.where(body[..., None], colours, colours - shadow[..., None])
     without = segment(_sleeves(255)).mask.sum()
