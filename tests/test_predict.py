@@ -98,7 +98,7 @@ def test_csv_is_printed_or_written_with_a_row_for_each_picture(run: Path, shirt:
     written = predict(run, shirt, "--csv", tmp_path / "table.csv", "--show", tmp_path / "page.html")
     assert (written.returncode, written.stderr) == (0, b"")
     assert b"most probable" in written.stdout
-    assert list(csv.DictReader((tmp_path / "table.csv").open())) == [second]
+    assert list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines())) == [second]
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
 
 

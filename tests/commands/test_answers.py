@@ -1,6 +1,7 @@
 """What is told of predictions is true, in every form in which it is told."""
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
@@ -178,13 +179,19 @@ def test_a_sheet_shows_less_than_a_page_and_no_file_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "page.html", "table.csv"])
-def test_what_cannot_be_written_is_one_line_and_leaves_what_was_there(name: str, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_one_line_and_leaves_what_was_there(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     path = tmp_path / name
     path.write_text("before")
-    (tmp_path / f"{name}.unfinished").mkdir()
-    with pytest.raises(FmnistError, match=f"cannot write .*{name}"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(FmnistError, match=f"cannot write .*{name} \\(No space left on device\\)"):
         (answers.write_csv if name == "table.csv" else answers.write_shown)(path, report())
     assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_sheet_is_a_picture(tmp_path: Path) -> None:

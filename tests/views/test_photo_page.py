@@ -41,7 +41,7 @@ def test_each_picture_is_shown_with_what_was_seen_and_its_likeliest_classes() ->
     assert [str(image["src"])[:15] for image in images] == ["data:image/jpeg", "data:image/png;"] * 6
     assert [(image["width"], image["height"]) for image in images[:4:2]] == [("200", "90"), ("150", "200")]
     text = re.sub(r"\s+", " ", page.text)
-    assert "6 pictures, of which 2 are unsure ; 1 left out" in text
+    assert "6 pictures, of which 2 are unsure; 1 left out" in text
     assert "photos/1.png Trouser 51.0% Pullover 29.0% Dress 20.0% photos/2.png" in text
     assert text.count("unsure: a pair, low probability") == 2
     assert "text.png text.png is no picture" in text
