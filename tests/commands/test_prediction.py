@@ -146,7 +146,7 @@ def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.Monk
         step=1,
         class_names=CLASS_NAMES,
         image_shape=(28, 28, 1),
-        predict=lambda images, tta: np.zeros((len(images), 10)),
+        predict=lambda images, **_: np.zeros((len(images), 10)),
     )
     picture = np.zeros((400, 500, 3), np.uint8)
     picture[100:300, 200:300] = 255
