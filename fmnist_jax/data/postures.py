@@ -38,6 +38,10 @@ def axes(mask: np.ndarray) -> tuple[float, float]:
 def turn_upright(mask: np.ndarray) -> float:
     """Degrees counter-clockwise by which a long garment is to be turned to stand; 0 where that is not certain.
 
+    Of 200 training images of each class of Fashion-MNIST, as they are, it would turn a sneaker and two bags. Turned by
+    20, 45 or 90 degrees, it finds 71 to 76 % of trousers and dresses, each by the right angle, but that of those on
+    their side 24 % of the trousers and 32 % of the dresses come to stand on their heads.
+
     Args:
       mask: bool[h, w], at some hundred pixels.
 
