@@ -29,8 +29,8 @@ def is_skin(colours: np.ndarray) -> np.ndarray:
 def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> bool:
     """Whether parts of an object are most likely somebody's skin.
 
-    Said wrongly of one of 79 photos of garments and shoes that nobody wears, by which the limits were chosen, and of none
-    of 39 others. Of how many that somebody wears it is said was tried on drawings alone.
+    Said wrongly of one of 79 photos of garments and shoes that nobody wears, by which the limits were chosen, and of
+    none of 39 others. Whether it is said of those that somebody wears was tried on drawings alone.
 
     Args:
       colours: f32[h, w, 3] in [0, 1].
