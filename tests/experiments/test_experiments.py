@@ -91,6 +91,16 @@ def test_a_pair_of_the_trials_is_seen_as_one_shoe_and_the_outline_is_filled() ->
     assert {found.doubts for name, found in drawn.items() if name not in ("pair-of-shoes", "outline")} == {()}
 
 
+def test_long_garments_that_lie_askew_are_seen_upright() -> None:
+    drawn = trials.askew()
+    assert len(drawn) == 12
+    for name, (image, of) in drawn.items():
+        outline = {"Trouser": drawings.TROUSER, "Dress": trials.DRESS}[of]
+        upright = drawings.draw(outline, "black", trials.plain(255, 255, 255), (60, 130, 360))
+        seen, expected = (to_dataset_image(np.asarray(each)).image > 60 for each in (image, upright))
+        assert np.sum(seen & expected) > 0.85 * np.sum(seen | expected), name
+
+
 def test_none_of_the_other_trials_is_blank() -> None:
     drawn = trials.others()
     assert len(drawn) == 10
