@@ -7,11 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from fmnist_jax.views.report_page import render
-from tests.views.browser import browser, needs_chromium
 from tests.views.test_report_page import contents, population
-
-__all__ = ["browser"]
-pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
