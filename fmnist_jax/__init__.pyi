@@ -135,6 +135,12 @@ from .functional.parallel import (
     over_mesh as over_mesh,
     sample_own_rows as sample_own_rows,
 )
+from .functional.photo_like import (
+    Variation as Variation,
+    draw_variation as draw_variation,
+    make_photo_like as make_photo_like,
+    vary as vary,
+)
 from .functional.population import (
     Population as Population,
     in_turn as in_turn,

@@ -14,6 +14,8 @@ from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import backend
 from fmnist_jax.system.storage import check_writable
 
+_STANDARD_OUTPUT = Path("-")
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -33,43 +35,66 @@ class Arguments:
     """mirror: average the logits of each image and its mirror image."""
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON document instead of a table."""
+    csv: Path | None = None
+    """File of comma-separated values to write, a row for each picture; - prints them instead of a table."""
     show: Path | None = None
-    """PNG file to write: each picture beside what the network saw of it."""
+    """PNG or HTML file to write: each picture beside what the network saw of it."""
 
 
 def check(arguments: Arguments) -> None:
     """Checks what can be checked without reading a picture or a checkpoint.
 
     Raises:
-      ConfigError: no picture is named, or the sheet cannot be a PNG file.
+      ConfigError: no picture is named, `--show` names neither a PNG nor an HTML file, or two documents would be
+        printed.
     """
     if not arguments.images:
         raise ConfigError("IMAGE is missing: name a picture, a directory of pictures, or - for standard input")
-    if arguments.show is not None and arguments.show.suffix.lower() != ".png":
-        raise ConfigError(f"--show is {arguments.show}: name a file that ends in .png")
+    if arguments.show is not None and arguments.show.suffix.lower() not in (".png", ".html"):
+        raise ConfigError(f"--show is {arguments.show}: name a file that ends in .png or .html")
+    if arguments.json and arguments.csv == _STANDARD_OUTPUT:
+        raise ConfigError("--csv is -, and --json is printed, too: name a file for --csv")
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
     """Runs the command and returns its exit code: 2 if a picture was left out, else 0."""
     arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
     run = paths.local(arguments.run, "RUN")
-    sheet = None if arguments.show is None else paths.local(arguments.show, "--show")
-    if sheet is not None:
-        check_writable(sheet.absolute().parent, "--show")
-        if sheet.is_dir():
-            raise FmnistError(f"{sheet} is a directory: name a file for --show")
+    shown = _file(arguments.show, "--show")
+    table = None if arguments.csv == _STANDARD_OUTPUT else _file(arguments.csv, "--csv")
     if read_config(run) is None:
         raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written")
     # JAX takes seconds to import, which refused arguments need not wait for.
     backend.start()
-    from fmnist_jax.commands import prediction
+    from fmnist_jax.commands import answers, prediction
 
-    report = prediction.run(run, arguments.images, arguments.checkpoint, arguments.tta, sheet)
+    report = prediction.run(run, arguments.images, arguments.checkpoint, arguments.tta, looks=answers.looks(shown))
+    if shown is not None:
+        answers.write_shown(shown, report)
+    if table is not None:
+        answers.write_csv(table, report)
     if arguments.json:
-        cli.tell(prediction.to_json(report))
+        cli.tell(answers.to_json(report))
+    elif arguments.csv == _STANDARD_OUTPUT:
+        cli.tell(answers.to_csv(report).removesuffix("\n"))
     else:
-        prediction.print_table(report)
+        answers.print_table(report)
     return 2 if report.skipped else 0
+
+
+def _file(path: Path | None, flag: str) -> Path | None:
+    """A file that can be written, if one is named.
+
+    Raises:
+      FmnistError: it cannot.
+    """
+    if path is None:
+        return None
+    path = paths.local(path, flag)
+    check_writable(path.absolute().parent, flag)
+    if path.is_dir():
+        raise FmnistError(f"{path} is a directory: name a file for {flag}")
+    return path
 
 
 if __name__ == "__main__":

@@ -60,7 +60,16 @@ PLACES: Mapping[str, str] = {
 """The one module, or room, that may import a library."""
 
 PURE_MODULES = {
-    *("data.colour_models", "data.photos", "data.segmentation", "data.silhouettes", "data.surfaces", "data.synthetic"),
+    *(
+        "data.colour_models",
+        "data.photos",
+        "data.postures",
+        "data.segmentation",
+        "data.silhouettes",
+        "data.skin",
+        "data.surfaces",
+        "data.synthetic",
+    ),
 }
 """Modules that have no effects, in a room of others that have."""
 

@@ -1,7 +1,11 @@
 """The command line of predict."""
 
+import csv
 import json
 import os
+import pty
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +19,7 @@ from PIL import Image
 import fmnist_jax
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory
@@ -82,6 +87,39 @@ def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_erro
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_csv_is_printed_or_written_with_a_row_for_each_picture(run: Path, shirt: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "text.png"
+    bad.write_text("no picture")
+    printed = predict(run, bad, shirt, "--csv", "-")
+    first, second = csv.DictReader(printed.stdout.decode().splitlines())
+    assert (printed.returncode, first["path"], second["path"]) == (2, str(bad), str(shirt))
+    assert first["error"].startswith(f"{bad} is no picture that can be read")
+    assert second["class"] in CLASS_NAMES
+    written = predict(run, shirt, "--csv", tmp_path / "table.csv", "--show", tmp_path / "page.html")
+    assert (written.returncode, written.stderr) == (0, b"")
+    assert b"most probable" in written.stdout
+    assert list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines())) == [second]
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(run: Path, shirt: Path, tmp_path: Path) -> None:
+    (tmp_path / "00.png").write_text("no picture")
+    for number in range(1, 12):
+        shutil.copy(shirt, tmp_path / f"{number:02}.png")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "TERM": "xterm"}
+    argv = [sys.executable, "-m", "fmnist_jax.predict", str(run), str(tmp_path), "--csv", "-"]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=False)
+    os.close(theirs)
+    seen = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "12/12" in seen
+    assert f"skipped: {tmp_path}/00.png" in re.sub(r"\r?\n", "", seen)
+    assert len(list(csv.DictReader(done.stdout.decode().splitlines()))) == 12
+    (line,) = predict(run, tmp_path, "--csv", "-").stderr.decode().splitlines()
+    assert line.startswith("skipped: ")
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
@@ -90,7 +128,10 @@ def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_erro
         (["{run}", "{shirt}", "--tta", "flip"], "'flip'"),
         (["{run}", "{shirt}", "--bogus"], "--bogus"),
         (["{run}", "{shirt}", "--jsno"], "did you mean --json?"),
-        (["{run}", "{shirt}", "--show", "{here}/sheet.jpg"], "name a file that ends in .png"),
+        (["{run}", "{shirt}", "--show", "{here}/sheet.jpg"], "name a file that ends in .png or .html"),
+        (["{run}", "{shirt}", "--csv", "-", "--json"], "name a file for --csv"),
+        (["{run}", "{shirt}", "--csv", "{here}/file/table.csv"], "is a file, not a directory: choose another --csv"),
+        (["{run}", "{shirt}", "--csv", "{here}/dir.png"], "is a directory: name a file for --csv"),
         (["{run}", "{shirt}", "--show", "{here}/file/sheet.png"], "is a file, not a directory: choose another --show"),
         (["{run}", "{shirt}", "--show", "{here}/dir.png"], "is a directory"),
         (["{here}/nowhere", "{shirt}"], "has no config.json: name a run directory"),
@@ -120,5 +161,5 @@ def test_a_checkpoint_that_is_not_there_is_one_line(run: Path, shirt: Path) -> N
 def test_help_explains_every_argument() -> None:
     done = predict("--help", spy=True)
     assert (done.returncode, done.stderr) == (0, b"False\n")
-    for word in (b"RUN", b"IMAGE", b"--checkpoint", b"--tta", b"--json", b"--show"):
+    for word in (b"RUN", b"IMAGE", b"--checkpoint", b"--tta", b"--json", b"--csv", b"--show"):
         assert word in done.stdout

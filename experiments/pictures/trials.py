@@ -94,6 +94,18 @@ def garments() -> dict[str, tuple[Image.Image, str]]:
     }
 
 
+def askew() -> dict[str, tuple[Image.Image, str]]:
+    """Pictures of long garments that lean by so many degrees clockwise, by name, with their classes."""
+    paper, drawn = plain(240, 240, 235), {}
+    for name, outline in (("Trouser", TROUSER), ("Dress", DRESS)):
+        for degrees in (20, -20, 45, -45, 90, -90):
+            cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+            places = [(cos * x - sin * y, sin * x + cos * y) for x, y in np.array(outline) - 0.5]
+            leaning: Points = [(0.5 + x, 0.5 + y) for x, y in places]
+            drawn[f"{name.lower()}-at-{degrees}"] = (draw(leaning, "#304060", paper, (90.0, 170.0, 300.0)), name)
+    return drawn
+
+
 def others() -> dict[str, Image.Image]:
     """Pictures without a garment, by name."""
     pictures = {name: Image.fromarray(plain(240, 240, 235)) for name in _STROKES}
@@ -165,6 +177,7 @@ def main(folder: Path, run: Path | None) -> None:
     """Writes the pictures, and prints what a run takes each for and why that is unsure."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {f"garment-{name}": (picture, of) for name, (picture, of) in garments().items()}
+    drawn |= {f"askew-{name}": pair for name, pair in askew().items()}
     drawn |= {f"other-{name}": (picture, "no garment") for name, picture in others().items()}
     for name, (picture, _) in drawn.items():
         picture.save(folder / f"{name}.png")

@@ -19,6 +19,7 @@ _TAKEN: Mapping[tuple[str, str], tuple[Any, ...]] = {
     ("augment", "flip"): ("none", "alternating"),
     ("augment", "crop_padding"): (0,),
     ("augment", "rotation"): (0,),
+    ("augment", "photo_probability"): (0,),
     ("augment", "erase_probability"): (0,),
     ("augment", "cutout"): (0,),
     ("augment", "mixup_alpha"): (0,),

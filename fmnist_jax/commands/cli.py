@@ -9,10 +9,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar, cast
 
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from fmnist_jax.config import paths
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 _READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE has ended, as `| head` ends most
 _UNBOUNDED = 10_000  # columns, more than any table has
+_MANY = 10  # pictures, say, that take longer than a blink
 
 
 def parse_arguments(
@@ -135,6 +137,23 @@ def show(parts: Iterable[str | Table]) -> None:
     for part in parts:
         with _printing():
             console.print(part, soft_wrap=isinstance(part, str))
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[], None]]:
+    """Shows a bar of what is done of a total, unless that is little; each call of what it yields is one more.
+
+    It stands on standard error, if that is a terminal, below what is said there meanwhile, and goes at the end.
+    """
+    screen = output.Unfailing(sys.stderr)
+    console = Console(file=cast(TextIO, screen))
+    if total < _MANY or not screen.isatty() or console.is_dumb_terminal:
+        yield lambda: None
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
 
 
 @contextlib.contextmanager

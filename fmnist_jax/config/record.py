@@ -12,6 +12,7 @@ _ADDED: Mapping[str, frozenset[str]] = {
     "data": frozenset({"file", "total"}),
     "model": frozenset({"pooling"}),
     "optim": frozenset({"rest_lr", "ortho_steps"}),
+    "augment": frozenset({"photo_probability"}),
 }
 """Fields that runs of earlier versions have not recorded, by section."""
 

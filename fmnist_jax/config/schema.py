@@ -139,6 +139,8 @@ class AugmentConfig(Section):
     """Shift each image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
     rotation: Annotated[float, Range(0, 180)] = 0.0
     """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
+    photo_probability: _Fraction = 0.0
+    """Share of the images that are varied as photos differ: light, contrast, soft edges, lost parts. In [0, 1]."""
     erase_probability: _Fraction = 0.25
     """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
     cutout: Annotated[int, Range(0, 28)] = 0

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fmnist_jax.data import segmentation, silhouettes
+from fmnist_jax.data import segmentation, silhouettes, skin
 from fmnist_jax.data.colour_models import LUMA
 from fmnist_jax.data.silhouettes import Doubt, Silhouette
 
@@ -105,7 +105,8 @@ def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[sli
 
 def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
     colours, alpha = _shrunk(pixels)
-    found = segmentation.segment(_laid_on_white_or_black(colours, alpha))
+    colours = _laid_on_white_or_black(colours, alpha)
+    found = segmentation.segment(colours)
     border = segmentation.border_of(*alpha.shape)
     background = _describe(found.background[border], alpha[border])
     if not found.mask.any():
@@ -115,8 +116,10 @@ def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
     resized = _resized(_cut_out(garment), frame.longest_edge)
     contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
     image = _placed(contrast * resized, frame.floor)
-    doubts = (*garment.doubts, *(("very small",) if silhouettes.is_small(box) else ()))
-    return Prepared(image, background, box, contrast, doubts)
+    worn = skin.shows_person(colours, found.mask, border)
+    person: tuple[Doubt, ...] = ("a person is in the picture",) if worn else ()
+    small: tuple[Doubt, ...] = ("very small",) if silhouettes.is_small(box) else ()
+    return Prepared(image, background, box, contrast, (*garment.doubts, *person, *small))
 
 
 def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:

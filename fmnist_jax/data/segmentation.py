@@ -20,6 +20,8 @@ _PLAIN = 0.1  # a background with more noise than this share of the largest dist
 _COVERED = 0.3  # a border that is further from the surface in more of its pixels is not just covered by the object
 _CURVED = 0.5  # share of a plane's residual below which a curved surface is believed instead
 _FAINT_RESIDUAL = 0.01  # a plane that is as near to the border as this needs no curves
+_EDGE = 2  # pixels, over which an edge is blurred
+_SHARP = 0.8  # of what a faint part has inside, it has so near to its edge
 _SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
 _THIN = 0.008  # of the longest edge, on either side of a line's middle
 _CUT_OFF = 0.25  # of the square root of its area: a part that touches the edges for longer reaches beyond them
@@ -65,7 +67,9 @@ def segment(colours: np.ndarray) -> Segment:
         mask = mask if mask.any() else ~border
         return Segment(mask, _contrary(colours, mask), background, plain=False)
     mask = _above(distance, max(_TRIM, noise))
-    if not mask.any():
+    if mask.any():
+        mask |= _faint_parts(mask, distance, max(_FAINT_TRIM, noise))
+    else:
         mask = _above(distance, max(_FAINT_TRIM, noise))
     return Segment(_without_lines(mask), distance, background, plain=True)
 
@@ -89,6 +93,23 @@ def _above(distance: np.ndarray, threshold: float) -> np.ndarray:
     """The parts of the picture that are further from the background than a threshold, but for specks."""
     labels, areas = parts(distance > threshold)
     return (areas > _SPECK * areas.max())[labels]
+
+
+def _faint_parts(mask: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:
+    """What is fainter than the object, touches it, and ends sharply: sleeves almost of the background's colour.
+
+    A second, lower threshold as in hysteresis (Canny 1986). The shadow of an object is as faint, but fades.
+    """
+    labels, areas = parts((distance > threshold) & ~mask)
+    touching = np.unique(labels[ndimage.binary_dilation(mask, np.ones((3, 3)))])
+    found = np.zeros_like(mask)
+    for label in touching[areas[touching] > _SPECK * mask.sum()]:
+        part = labels == label
+        inner = ndimage.binary_erosion(part | mask, np.ones((3, 3)), _EDGE)
+        rim = part & ~inner & ndimage.binary_dilation(inner, np.ones((3, 3)))
+        if rim.any() and np.median(distance[rim]) > _SHARP * np.median(distance[part & inner | rim]):
+            found |= part
+    return found
 
 
 def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,19 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from fmnist_jax.data import postures
 from fmnist_jax.data.segmentation import Segment, parts
 
-Doubt = Literal["background not plain", "several objects", "a pair", "outline", "very small", "cut off"]
+Doubt = Literal[
+    "background not plain",
+    "several objects",
+    "a pair",
+    "outline",
+    "on its side",
+    "a person is in the picture",
+    "very small",
+    "cut off",
+]
 """What makes a picture harder than those that a network was trained on."""
 
 _OUTLINE = 0.5  # of its filled area: a mask that has less is an outline
@@ -36,7 +46,7 @@ class Silhouette(NamedTuple):
 
 
 def silhouette(found: Segment) -> Silhouette:
-    """Fills an outline, and takes the largest of several objects.
+    """Fills an outline, takes the largest of several objects, and stands a long garment up that lies askew.
 
     Args:
       found: with a mask that is not empty.
@@ -52,9 +62,13 @@ def silhouette(found: Segment) -> Silhouette:
     if pair is not None:
         mask, turned = pair
         doubts.append("a pair")
-    elif (largest := _largest_abreast(mask)) is not None:
-        mask = largest
-        doubts.append("several objects")
+    else:
+        if (largest := _largest_abreast(mask)) is not None:
+            mask = largest
+            doubts.append("several objects")
+        turned = postures.turn_upright(_coarse(mask, 0.5))
+        if abs(turned) > postures.LYING:
+            doubts.append("on its side")
     if _covered_edges(mask) >= 2:
         doubts.append("cut off")
     return Silhouette(mask, brightness, turned, tuple(doubts))
@@ -114,23 +128,13 @@ def _pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
         worn = ndimage.binary_erosion(worn, np.ones((3, 3)))
     else:
         return None
-    (length, angle), (other_length, other_angle) = (_axes(labels == part) for part in (first, second))
+    (length, angle), (other_length, other_angle) = (postures.axes(labels == part) for part in (first, second))
     apart = abs((angle - other_angle + 90) % 180 - 90)
     if min(length, other_length) < _LONG or apart > _PARALLEL:
         return None
     to_first, to_second = (ndimage.distance_transform_edt(labels != part) for part in (first, second))
     nearer = np.asarray(Image.fromarray(to_first <= to_second).resize(mask.shape[::-1]))
     return mask & nearer, angle
-
-
-def _axes(mask: np.ndarray) -> tuple[float, float]:
-    """How long a part is for its width, and the direction of its length: degrees clockwise from the horizontal."""
-    y, x = np.nonzero(mask)
-    if len(x) < 3:
-        return 1.0, 0.0
-    variances, directions = np.linalg.eigh(np.cov(np.stack([x, y])))
-    angle = float(np.degrees(np.arctan2(directions[1, 1], directions[0, 1])))
-    return float(np.sqrt(variances[1] / max(variances[0], 1 / 12))), (angle + 90) % 180 - 90
 
 
 def _covered_edges(mask: np.ndarray) -> int:

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.scipy.ndimage import map_coordinates
 
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
+from fmnist_jax.functional.photo_like import make_photo_like
 from fmnist_jax.functional.pixels import are_bytes
 from fmnist_jax.functional.sharding import for_rows
+from fmnist_jax.functional.warping import centred_grid, sample_image
 
 Augment = Callable[[Array, Array], Array]
 """`(key, images [B, H, W, C]) -> images` of the same shape and dtype: u8 in [0, 255], or floats in [0, 1]."""
@@ -104,15 +105,11 @@ def rotate(images: Array, degrees: Array) -> Array:
       ValueError: the images are neither bytes nor floats.
     """
     whole = are_bytes(images)
-    height, width = images.shape[1:3]
-    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    rows, columns = jnp.arange(height, dtype=jnp.float32), jnp.arange(width, dtype=jnp.float32)
-    y, x = jnp.meshgrid(rows - centre_y, columns - centre_x, indexing="ij")
+    y, x = centred_grid(*images.shape[1:3])
 
     def turn(image: Array, angle: Array) -> Array:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
-        source = [cos * y + sin * x + centre_y, cos * x - sin * y + centre_x]
-        return jax.vmap(lambda channel: map_coordinates(channel, source, order=1), -1, -1)(image)
+        return sample_image(image, cos * y + sin * x, cos * x - sin * y)
 
     wide = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
     turned = jax.vmap(turn)(images.astype(wide), jnp.deg2rad(degrees))
@@ -226,6 +223,8 @@ def make_augment(config: AugmentConfig) -> Augment:
         chosen.append(make_random_crop(config.crop_padding))
     if not switched_off(config.rotation):
         chosen.append(make_random_rotation(config.rotation))
+    if not switched_off(config.photo_probability):
+        chosen.append(make_photo_like(config.photo_probability))
     if not switched_off(config.erase_probability):
         chosen.append(make_random_erasing(config.erase_probability))
     if not switched_off(config.cutout):

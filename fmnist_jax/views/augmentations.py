@@ -15,6 +15,7 @@ from fmnist_jax.functional.augment import (
     random_flip,
 )
 from fmnist_jax.functional.mixing import Mix, make_cutmix, make_mixup
+from fmnist_jax.functional.photo_like import make_photo_like
 
 
 def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -42,6 +43,7 @@ def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dic
         "alternating, odd epochs": mirror_alternately(key, batch, places, even + 1),
         "shifted by up to 4 pixels": make_random_crop(4)(key, batch),
         "turned by up to 15 degrees": make_random_rotation(15.0)(key, batch),
+        "like photos": make_photo_like(1.0)(key, batch),
         "random erasing": make_random_erasing(1.0)(key, batch),
         "cutout of 12 pixels": make_cutout(12)(key, batch),
         "mixup": mixed(make_mixup(1.0)),

@@ -1,6 +1,5 @@
 """The report as one page of HTML: what a run was, how well it does, and what it gets wrong."""
 
-import base64
 import io
 import json
 import re
@@ -8,12 +7,10 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
 import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.config.presets import PRESETS
@@ -22,6 +19,7 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import scores
 from fmnist_jax.views.members import Members, member_panels, score_members
+from fmnist_jax.views.pages import png_uri, template
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
@@ -68,16 +66,8 @@ def render(contents: Contents) -> str:
     mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
     portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
     shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
-    images = {index: _data_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)}
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fmnist_jax.views"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    return environment.get_template("report.html").render(
+    images = {index: png_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)}
+    return template("report.html").render(
         run=contents,
         scores=assessment,
         total_steps=contents.config.total_steps,
@@ -140,16 +130,6 @@ def _flattened(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield label, shlex.join(map(str, value)) if name == "command" else ", ".join(map(str, value))
         else:
             yield label, "unknown" if value is None else str(value)
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or np.isnan(value) else f"{value:.{digits}%}"  # noqa: RUF001
-
-
-def _data_uri(image: np.ndarray) -> str:
-    file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _svg(figure: Figure) -> Markup:

@@ -1,8 +1,9 @@
-"""Predictions of photos: the pictures of synthetic garments are told apart, and what is told of them is true."""
+"""Predictions of photos: the pictures of synthetic garments are told apart, however many there are."""
 
-import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from fmnist_jax.commands import prediction
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import ParallelConfig
-from fmnist_jax.data import synthetic
+from fmnist_jax.data import photo_files, synthetic
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, trained
 
@@ -61,9 +62,9 @@ def test_nine_of_ten_photos_of_garments_are_told_apart(
     for index, image in enumerate(images):
         cloth = rng.integers(0, 90, 3) if on_white else rng.integers(165, 256, 3)
         photo(image, on_white, cloth).save(tmp_path / f"{index:03}.jpg", quality=85)
-    report = prediction.run(run, [str(tmp_path)], "latest", "none", None)
+    report = prediction.run(run, [str(tmp_path)])
     assert [Path(picture.name).stem for picture in report.pictures] == [f"{index:03}" for index in range(_GARMENTS)]
-    assert {picture.prepared.background.kind for picture in report.pictures} == {"light" if on_white else "dark"}
+    assert {picture.background.kind for picture in report.pictures} == {"light" if on_white else "dark"}
     right = report.probabilities.argmax(-1) == labels
     # The network itself takes some coats for shirts; what it gets right must not get lost on the way from a photo.
     known = trained.load_trained(run).predict(images).argmax(-1) == labels
@@ -83,9 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, garments: tuple[np.ndarray,
 
 
 def predicted(run: Path, *names: Path, **options: Any) -> prediction.Report:
-    return prediction.run(
-        run, [str(name) for name in names], **{"which": "latest", "tta": "none", "sheet": None} | options
-    )
+    return prediction.run(run, [str(name) for name in names], **options)
 
 
 def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(
@@ -94,107 +93,76 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(
     report = predicted(run, folder, folder / "missing.png")
     assert [Path(picture.name).name for picture in report.pictures] == ["0.png", "1.png", "2.png"]
     assert [Path(name).name for name, _ in report.skipped] == ["blank.png", "broken.png", "missing.png"]
+    expected = ["0.png", "1.png", "2.png", "blank.png", "broken.png", "missing.png"]
+    assert [Path(name).name for name in report.found] == expected
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in lines] == [True] * 3
     for line, words in zip(lines, ("blank.png is blank", "broken.png is no picture", "missing.png"), strict=True):
         assert words in line
 
 
-def test_json_holds_all_that_was_decided(run: Path, folder: Path) -> None:
-    report = predicted(run, folder, tta="mirror")
-    document = json.loads(prediction.to_json(report))
-    assert document.keys() == {"run", "checkpoint", "tta", "predictions", "skipped"}
-    assert (document["run"], document["checkpoint"], document["tta"]) == (str(run), report.step, "mirror")
-    assert [Path(each["file"]).name for each in document["skipped"]] == ["blank.png", "broken.png"]
-    for each, picture, row in zip(document["predictions"], report.pictures, report.probabilities, strict=True):
-        assert each["file"] == picture.name
-        assert tuple(each["box"]) == picture.prepared.box
-        assert list(each["probabilities"]) == list(CLASS_NAMES)
-        assert sum(each["probabilities"].values()) == pytest.approx(1)
-        order = np.argsort(-row)[:3]
-        assert [top["label"] for top in each["top"]] == order.tolist()
-        assert [top["name"] for top in each["top"]] == [CLASS_NAMES[label] for label in order]
-        assert [top["probability"] for top in each["top"]] == pytest.approx(row[order])
-    assert [each["unsure"] for each in document["predictions"]] == [list(doubts) for doubts in report.doubts]
-    colours = [each["background"] for each in document["predictions"]]
-    white, black = {"kind": "light", "colour": "#ffffff"}, {"kind": "dark", "colour": "#000000"}
-    assert colours == [white, black, white]
-
-
-def test_the_table_has_a_row_for_each_picture(
-    run: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    report = predicted(run, folder)
-    capsys.readouterr()
-    prediction.print_table(report)
-    lines = capsys.readouterr().out.splitlines()
-    starts = [number for number, line in enumerate(lines) if ".png" in line]
-    rows = ["\n".join(lines[start : start + 3]) for start in starts]
-    assert len(rows) == 3
-    for row, picture, probabilities in zip(rows, report.pictures, report.probabilities, strict=True):
-        assert picture.name in row
-        assert picture.prepared.background.kind in row
-        for label, line in zip(np.argsort(-probabilities)[:3], row.splitlines(), strict=True):
-            assert CLASS_NAMES[label] in line
-            assert f"{probabilities[label]:.1%}" in line
-
-
-def test_what_is_hard_about_a_picture_is_told_wherever_its_classes_are(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_what_is_hard_about_a_picture_is_a_doubt(run: Path, tmp_path: Path) -> None:
     Image.fromarray(np.pad(np.zeros((20, 12), np.uint8), 90, constant_values=255)).save(tmp_path / "small.png")
-    report = predicted(run, tmp_path)
-    assert "very small" in report.doubts[0]
-    prediction.print_table(report)
-    assert "very small" in capsys.readouterr().out
+    assert "very small" in predicted(run, tmp_path).doubts[0]
 
 
-def test_of_many_pictures_counts_are_told(
-    run: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prediction, "_IN_TABLE", 2)
-    report = predicted(run, folder)
-    capsys.readouterr()
-    prediction.print_table(report)
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split("│")[1].strip(): line.split("│")[2:4] for line in lines if "│" in line}
-    assert rows.keys() == set(CLASS_NAMES)
-    assert sum(int(pictures) for pictures, _ in rows.values()) == 3
-    assert sum(int(unsure) for _, unsure in rows.values()) == sum(map(bool, report.doubts))
-    assert lines[-1] == "3 pictures; --json tells of each"
+def test_no_picture_is_an_empty_report(run: Path, folder: Path) -> None:
+    report = predicted(run, folder / "broken.png")
+    assert (report.pictures, report.doubts) == ([], [])
+    assert report.probabilities.shape == (0, 10)
 
 
-def test_names_are_whole_where_they_are_piped(
-    run: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    report = predicted(run, folder)
-    pictures = [picture._replace(name=f"{'very_' * 30}{index}.png") for index, picture in enumerate(report.pictures)]
-    capsys.readouterr()
-    prediction.print_table(report._replace(pictures=pictures))
-    assert all(picture.name in line for picture, line in zip(pictures, _rows(capsys), strict=True))
+def test_batches_change_nothing_and_ask_for_one_shape(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = predicted(run, folder, tta="mirror")
+    monkeypatch.setattr(prediction, "_TOGETHER", 2)
+    shapes, ask = [], trained.Trained.predict
+
+    def spy(model: trained.Trained, images: np.ndarray, **options: Any) -> np.ndarray:
+        shapes.append(images.shape)
+        return ask(model, images, **options)
+
+    monkeypatch.setattr(trained.Trained, "predict", spy)
+    parts = predicted(run, folder, tta="mirror")
+    assert shapes == [(2, 28, 28, 1)] * 2
+    np.testing.assert_allclose(parts.probabilities, whole.probabilities, rtol=1e-4, atol=1e-6)
+    assert (parts.pictures, parts.doubts, parts.found) == (whole.pictures, whole.doubts, whole.found)
 
 
-def _rows(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return [line for line in capsys.readouterr().out.splitlines() if ".png" in line]
+def test_what_can_be_shown_is_kept_of_as_many_pictures_as_are_asked_for(run: Path, folder: Path) -> None:
+    first, second, third = predicted(run, folder, looks=2).pictures
+    assert first.look is not None
+    assert second.look is not None
+    assert third.look is None
+    assert first.look.thumbnail.shape == (200, 150, 3)
+    assert first.look.image.shape == (28, 28, 1)
+    shares = np.array(first.box) / (600, 800, 600, 800)
+    assert first.look.box == pytest.approx(tuple(shares), abs=0.002)
 
 
-def test_nothing_to_tell_is_still_a_document(run: Path, folder: Path, tmp_path: Path) -> None:
-    report = predicted(run, folder / "broken.png", sheet=tmp_path / "sheet.png")
-    assert json.loads(prediction.to_json(report))["predictions"] == []
-    assert not (tmp_path / "sheet.png").exists()
+def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction, "_TOGETHER", 2)
+    model = SimpleNamespace(
+        config=PRESETS["demo"],
+        step=1,
+        class_names=CLASS_NAMES,
+        image_shape=(28, 28, 1),
+        predict=lambda images, **_: np.zeros((len(images), 10)),
+    )
+    picture = np.zeros((400, 500, 3), np.uint8)
+    picture[100:300, 200:300] = 255
+    monkeypatch.setattr(trained, "load_trained", lambda *_: model)
+    monkeypatch.setattr(photo_files, "find", lambda names: ((name, None) for name in names))
+    monkeypatch.setattr(photo_files, "read_reduced", lambda _: photo_files.Reduced(picture.copy(), (500, 400)))
 
+    def peak(pictures: int) -> int:
+        names = [f"{number}.png" for number in range(pictures)]
+        tracemalloc.start()
+        report = prediction.run(Path("run"), names)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(report.pictures) == pictures
+        return most
 
-def test_the_sheet_is_drawn_in_full_or_in_part(
-    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sheet = tmp_path / "new" / "sheet.png"
-    predicted(run, folder, sheet=sheet)
-    with Image.open(sheet) as image:
-        assert image.format == "PNG"
-    assert "shows the first" not in capsys.readouterr().err
-    monkeypatch.setattr(prediction, "_ON_SHEET", 2)
-    predicted(run, folder, sheet=sheet)
-    assert f"note: {sheet} shows the first 2 of 3 pictures" in capsys.readouterr().err
+    peak(2)  # imports
+    # Of each picture remain a name and some numbers; whole, one takes 600,000 bytes, and what can be shown 96,000.
+    assert peak(22) - peak(2) < 20 * 20_000

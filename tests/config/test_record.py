@@ -87,4 +87,5 @@ def test_what_earlier_versions_had_not_takes_its_default() -> None:
     values = to_dict(Config())
     del values["data"]["file"], values["data"]["total"], values["init"], values["population"], values["parallel"]
     del values["model"]["pooling"], values["optim"]["rest_lr"], values["optim"]["ortho_steps"]
+    del values["augment"]["photo_probability"]
     assert from_dict(values) == Config()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fmnist_jax.data import colour_models
 from fmnist_jax.data.segmentation import background_of, border_of, parts, segment
@@ -77,3 +78,27 @@ def test_parts_are_numbered_and_counted() -> None:
     labels, areas = parts(mask)
     assert areas.tolist() == [0, 2, 3]
     assert labels[1, 1] == labels[0, 0] == 1
+
+
+def _sleeves(faint: int) -> np.ndarray:
+    """A dark body with sleeves almost as white as what is behind it, f32[320, 240, 3]."""
+    colours = np.ones((320, 240, 3), np.float32)
+    colours[100:160, 40:200] = faint / 255
+    colours[100:260, 80:160] = (0.1, 0.2, 0.3)
+    return colours
+
+
+def test_sleeves_almost_of_the_backgrounds_colour_belong_to_the_object() -> None:
+    found = segment(_sleeves(247)).mask
+    assert found[130, 60]
+    assert found[130, 180]
+    assert found.sum() == pytest.approx(60 * 160 + 100 * 80, rel=0.08)
+
+
+def test_a_shadow_is_no_part_of_the_object() -> None:
+    colours = _sleeves(255)
+    body = np.asarray((colours < 0.9).all(-1))
+    shadow = 0.06 * ndimage.gaussian_filter(np.roll(body, (8, 8), (0, 1)).astype(np.float32), 8)
+    colours = np.where(body[..., None], colours, colours - shadow[..., None])
+    without = segment(_sleeves(255)).mask.sum()
+    assert segment(colours).mask.sum() == pytest.approx(without, rel=0.12)

@@ -54,6 +54,14 @@ def test_of_a_pair_the_larger_is_laid_flat(bridge: bool) -> None:
     assert not found.mask[100, 80]
 
 
+def test_a_long_garment_is_stood_up_and_said_to_lie() -> None:
+    legs = (np.abs(Y - 100) < 30) & (np.abs(X - 120) < 90) & ~((np.abs(Y - 100) < 6) & (X > 90))
+    found = of(legs)
+    assert found.turned == pytest.approx(-90, abs=1)
+    assert found.doubts == ("on its side",)
+    np.testing.assert_array_equal(found.mask, legs)
+
+
 def test_of_several_objects_the_largest_is_taken() -> None:
     found = of(ellipse(50, 100, 40, 45) | ellipse(170, 100, 50, 50))
     assert found.doubts == ("several objects",)

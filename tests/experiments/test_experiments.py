@@ -49,7 +49,7 @@ def test_the_sample_sheet_has_a_row_for_each_class() -> None:
 def test_the_augmentation_sheet_has_a_row_for_each_technique() -> None:
     figure = augmentation_sheet.augmentation_sheet()
     rows = {axes.get_ylabel(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
-    assert len(rows) == 11
+    assert len(rows) == 12
     plain = rows.pop("as they are")
     assert plain.shape == (28, 9 * 28)
     assert all(np.any(row != plain) for row in rows.values())
@@ -89,6 +89,16 @@ def test_a_pair_of_the_trials_is_seen_as_one_shoe_and_the_outline_is_filled() ->
     assert not drawn["pair-of-shoes"].image[:8].any()
     assert drawn["outline"].doubts == ("outline",)
     assert {found.doubts for name, found in drawn.items() if name not in ("pair-of-shoes", "outline")} == {()}
+
+
+def test_long_garments_that_lie_askew_are_seen_upright() -> None:
+    drawn = trials.askew()
+    assert len(drawn) == 12
+    for name, (image, of) in drawn.items():
+        outline = {"Trouser": drawings.TROUSER, "Dress": trials.DRESS}[of]
+        upright = drawings.draw(outline, "black", trials.plain(255, 255, 255), (60, 130, 360))
+        seen, expected = (to_dataset_image(np.asarray(each)).image > 60 for each in (image, upright))
+        assert np.sum(seen & expected) > 0.85 * np.sum(seen | expected), name
 
 
 def test_none_of_the_other_trials_is_blank() -> None:

@@ -98,7 +98,9 @@ def test_make_augment_composes_what_is_named_independently(key: Array, flip: boo
         assert_uniform(chosen, len(versions))
 
 
-EVERYTHING = AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=3)
+EVERYTHING = AugmentConfig(
+    flip="random", crop_padding=2, rotation=10.0, photo_probability=0.3, erase_probability=0.5, cutout=3
+)
 AUGMENTS: list[Augment] = [
     random_flip,
     make_random_crop(2),

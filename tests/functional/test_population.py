@@ -106,7 +106,10 @@ def test_side_by_side_they_are_the_same_runs_to_rounding(data: Batch) -> None:
 
 VARIED = {
     "optim": {"momentum": 0.5, "clip_norm": 0.5, "peak_lr": 0.4, "warmup": 0.5, "final_lr": 0.5, "weight_decay": 1.0},
-    "augment": {"rotation": 30.0, "erase_probability": 0.9, "mixup_alpha": 1.0, "mix_probability": 0.9},
+    "augment": {
+        **{"rotation": 30.0, "photo_probability": 0.3, "erase_probability": 0.9},
+        **{"mixup_alpha": 1.0, "mix_probability": 0.9},
+    },
     "train": {"label_smoothing": 0.3, "average_decay": 0.05},
     "model": {"dropout": 0.6, "stochastic_depth": 0.6, "batch_norm_momentum": 0.3},
 }

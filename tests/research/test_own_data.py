@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fmnist_jax as fj
-from fmnist_jax.commands import evaluation, prediction, reporting
+from fmnist_jax.commands import answers, evaluation, prediction, reporting
 from tests.data.test_idx import write
 
 _NAMES = ("red", "green", "blue")
@@ -98,8 +98,10 @@ def test_pictures_are_told_by_their_classes(run: tuple[fj.Config, Path], tmp_pat
 
     for number, name in enumerate(_NAMES):
         Image.fromarray(np.repeat(np.repeat(_SPLITS.test.images[number], 9, 0), 9, 1)).save(tmp_path / f"{name}.png")
-    report = prediction.run(path, [str(tmp_path)], "latest", "none", tmp_path / "sheet" / "seen.png")
-    told = json.loads(prediction.to_json(report))["predictions"]
+    report = prediction.run(path, [str(tmp_path)], looks=9)
+    answers.write_shown(tmp_path / "sheet" / "seen.png", report)
+    answers.write_shown(tmp_path / "sheet" / "seen.html", report)
+    told = json.loads(answers.to_json(report))["predictions"]
     assert {Path(each["file"]).stem: each["top"][0]["name"] for each in told} == {name: name for name in _NAMES}
 
 

@@ -10,7 +10,7 @@ def test_every_technique_changes_the_same_images_within_their_range() -> None:
     rows = augmentation_rows(jax.random.key(1), images, labels)
     assert next(iter(rows)) == "as they are"
     np.testing.assert_array_equal(rows.pop("as they are"), images)
-    assert len(rows) == 10
+    assert len(rows) == 11
     for row in rows.values():
         assert row.shape == images.shape
         assert row.dtype == np.uint8

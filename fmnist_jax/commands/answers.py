@@ -1,0 +1,192 @@
+"""What is told of predictions of pictures: a table, JSON or CSV, and what the network saw on a sheet or a page."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fmnist_jax.commands import cli
+from fmnist_jax.commands.prediction import Picture, Report
+from fmnist_jax.data import photo_files
+from fmnist_jax.errors import DataError
+from fmnist_jax.system import output
+from fmnist_jax.system.storage import make_directory, write_figure, write_text, write_whole
+from fmnist_jax.views import photo_page
+from fmnist_jax.views.photos import photo_sheet
+from fmnist_jax.views.tables import prediction_summary, prediction_table
+
+_TOP = 3
+_IN_TABLE = 30  # pictures; of more, a table fills more screens than anybody reads
+_ON_SHEET = 60  # pictures; more make a file that few viewers open
+_ON_PAGE = 500  # pictures, of some 10 KB each
+_COLUMNS = (
+    *("path", "class", "probability", "second", "second_probability", "third", "third_probability"),
+    *("unsure", "reason", "error"),
+)
+
+
+def looks(path: Path | None) -> int:
+    """How many pictures a file shows: a sheet (`.png`), a page (`.html`), or none."""
+    if path is None:
+        return 0
+    return _ON_PAGE if _is_page(path) else _ON_SHEET
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix.lower() == ".html"
+
+
+def print_table(report: Report) -> None:
+    """Prints the three most probable classes of each picture, its background and doubts; of many pictures, counts."""
+    if not report.pictures:
+        return
+    if len(report.pictures) > _IN_TABLE:
+        counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
+        cli.show([counts, f"{len(report.pictures):,} pictures; --csv and --json tell of each, --show of what was seen"])
+        return
+    names = [photo_files.shown(picture.name) for picture in report.pictures]
+    described = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in report.pictures]
+    cli.show([prediction_table(names, described, report.probabilities, report.class_names, report.doubts)])
+
+
+def to_json(report: Report) -> str:
+    """The report as one JSON document."""
+    predictions = [
+        _described(picture, probabilities, report.class_names) | {"unsure": list(doubts)}
+        for picture, probabilities, doubts in _answers(report)
+    ]
+    document = {
+        "run": str(report.run),
+        "checkpoint": report.step,
+        "tta": report.tta,
+        "predictions": predictions,
+        "skipped": [{"file": name, "reason": str(error)} for name, error in report.skipped],
+    }
+    return json.dumps(document, indent=2, allow_nan=False)
+
+
+def to_csv(report: Report) -> str:
+    """The report as comma-separated values: a header, and a row for each picture in the order they were named.
+
+    A picture that was skipped has its path and the error in its row, and nothing else.
+    """
+    rows: dict[str, Sequence[str]] = {name: _failed(name, error) for name, error in report.skipped}
+    for picture, probabilities, doubts in _answers(report):
+        rows[picture.name] = _predicted(picture.name, probabilities, report.class_names, doubts)
+    return _comma_separated([_COLUMNS, *(rows[name] for name in report.found)])
+
+
+def write_csv(path: Path, report: Report) -> None:
+    """Writes `to_csv` into a file.
+
+    Raises:
+      FmnistError: it cannot be written.
+    """
+    # A name may hold bytes that are no UTF-8; they are told as standard output tells them.
+    content = to_csv(report).encode(errors="backslashreplace")
+    make_directory(path.parent)
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_shown(path: Path, report: Report) -> None:
+    """Writes what the network saw of the first pictures, on a sheet or a page; of no picture, nothing.
+
+    Args:
+      path: ends in `.png` or `.html`.
+      report: of a run that was asked for as many looks as `looks` says.
+
+    Raises:
+      FmnistError: it cannot be written.
+    """
+    shown = _looked_at(report)
+    if not shown:
+        return
+    make_directory(path.parent)
+    if _is_page(path):
+        write_text(path, photo_page.render(_contents(report, shown)))
+    else:
+        write_figure(path, _sheet(report, shown))
+    if len(shown) < len(report.pictures):
+        output.warn(f"note: {path} shows the first {len(shown)} of {len(report.pictures)} pictures")
+
+
+def _answers(report: Report) -> Iterator[tuple[Picture, np.ndarray, tuple[str, ...]]]:
+    """Each picture with its probabilities and doubts."""
+    return zip(report.pictures, report.probabilities, report.doubts, strict=True)
+
+
+def _looked_at(report: Report) -> list[photo_page.Card]:
+    """The pictures that can be shown."""
+    return [
+        photo_page.Card(photo_files.shown(picture.name), *picture.look, shares, doubts)
+        for picture, shares, doubts in _answers(report)
+        if picture.look is not None
+    ]
+
+
+def _sheet(report: Report, shown: Sequence[photo_page.Card]) -> Figure:
+    return photo_sheet(
+        [card.thumbnail for card in shown],
+        [card.box for card in shown],
+        np.stack([card.image for card in shown]),
+        np.stack([card.probabilities for card in shown]),
+        report.class_names,
+        doubts=[card.doubts for card in shown],
+    )
+
+
+def _contents(report: Report, shown: Sequence[photo_page.Card]) -> photo_page.Contents:
+    return photo_page.Contents(
+        run=report.run.absolute().name,
+        step=report.step,
+        class_names=report.class_names,
+        cards=shown,
+        pictures=len(report.pictures),
+        unsure=sum(map(bool, report.doubts)),
+        skipped=[(photo_files.shown(name), str(error)) for name, error in report.skipped],
+    )
+
+
+def _failed(name: str, error: DataError) -> list[str]:
+    return [name, *[""] * (len(_COLUMNS) - 2), str(error)]
+
+
+def _predicted(name: str, probabilities: np.ndarray, names: Sequence[str], doubts: Sequence[str]) -> list[str]:
+    top = [cell for label in _top(probabilities) for cell in (names[label], f"{probabilities[label]:.6f}")]
+    missing = [""] * (2 * _TOP - len(top))  # of a network that knows two classes
+    return [name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
+
+
+def _comma_separated(rows: Iterable[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def _described(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    top = [
+        {"label": label, "name": names[label], "probability": float(probabilities[label])}
+        for label in _top(probabilities)
+    ]
+    return {
+        "file": picture.name,
+        "background": {"kind": picture.background.kind, "colour": _hex(picture.background.colour)},
+        "box": picture.box,
+        "contrast": picture.contrast,
+        "top": top,
+        "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
+    }
+
+
+def _top(probabilities: np.ndarray) -> list[int]:
+    """The labels of the most probable classes, most probable first, the lower label first of equals."""
+    return [int(label) for label in np.argsort(-probabilities, kind="stable")[:_TOP]]
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return "#" + "".join(f"{level:02x}" for level in colour)

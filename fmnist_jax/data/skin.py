@@ -1,0 +1,51 @@
+"""Whether a person is in a picture: skin where an object ends, on a background and a garment of other colours."""
+
+import numpy as np
+from scipy import ndimage
+
+_STEP = 2  # pixels: heads and arms are larger
+_LEAST = 0.03  # of the object's pixels: hands and a neck
+_MOST = 0.6  # of the object's pixels: beyond that its own colour is that of skin
+_BEHIND = 0.05  # of the border's pixels: among wood and sand, which have colours of skin, these tell nothing
+_PART = 0.25  # of the skin is in its largest part: it is a face, an arm or a leg, and not a pattern
+_OUTSIDE = 0.4  # of the outline of that part is the object's own outline: skin ends the object, prints lie inside it
+
+
+def is_skin(colours: np.ndarray) -> np.ndarray:
+    """Pixels that have a colour of skin in daylight.
+
+    A rule found on photos of faces: Kovac, Peer and Solina, "Human skin color clustering for face detection" (EUROCON
+    2003). It takes wood, sand and many reds and browns for skin, too.
+
+    Args:
+      colours: f32[..., 3] in [0, 1].
+    """
+    red, green, blue = (255 * colours[..., channel] for channel in range(3))
+    spread = colours.max(-1) - colours.min(-1)
+    bright = (red > 95) & (green > 40) & (blue > 20)
+    return bright & (255 * spread > 15) & (red - green > 15) & (red > blue)
+
+
+def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> bool:
+    """Whether parts of an object are most likely somebody's skin.
+
+    Said wrongly of one of 79 photos of garments and shoes that nobody wears, by which the limits were chosen, and of
+    none of 39 others. Whether it is said of those that somebody wears was tried on drawings alone.
+
+    Args:
+      colours: f32[h, w, 3] in [0, 1].
+      mask: bool[h, w], the object.
+      border: bool[h, w], where the background shows.
+    """
+    colours, mask, border = (each[::_STEP, ::_STEP] for each in (colours, mask, border))
+    behind = border & ~mask
+    if not behind.any() or is_skin(colours[behind]).mean() > _BEHIND:
+        return False
+    own = ndimage.binary_opening(is_skin(colours) & mask, np.ones((3, 3)))
+    if not _LEAST <= own.sum() / max(mask.sum(), 1) <= _MOST:
+        return False
+    labels, count = ndimage.label(own, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    part = labels == 1 + int(np.argmax(areas))
+    outline = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
+    return bool(areas.max() >= _PART * areas.sum() and np.mean(~mask[outline]) >= _OUTSIDE)

@@ -1,0 +1,70 @@
+"""People's own pictures as one page of HTML: each with what the network saw of it, took it for, and its doubts."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fmnist_jax.views.pages import jpeg_uri, png_uri, template
+
+_TOP = 3
+
+
+class Card(NamedTuple):
+    """A picture."""
+
+    name: str
+    thumbnail: np.ndarray
+    """u8[h, w, 3]."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom of the object as shares of the picture's width and height."""
+    image: np.ndarray
+    """u8[H, W, C], what the network saw."""
+    probabilities: np.ndarray
+    """f[number of classes]."""
+    doubts: Sequence[str]
+    """Why its classes are unsure; nothing if they are not."""
+
+
+class Contents(NamedTuple):
+    """What the page tells of."""
+
+    run: str
+    """Its name."""
+    step: int
+    """Of the weights."""
+    class_names: Sequence[str]
+    cards: Sequence[Card]
+    """The pictures that are shown, in the order of their names."""
+    pictures: int
+    """How many there are, shown or not."""
+    unsure: int
+    """How many of them."""
+    skipped: Sequence[tuple[str, str]]
+    """Names of what could not be predicted, and why."""
+
+
+def render(contents: Contents) -> str:
+    """Renders a page that needs no other file and no network."""
+    names = contents.class_names
+    return template("photos.html").render(
+        page=contents,
+        cards=[_described(card, names) for card in contents.cards],
+        classes=[names[label] for label in sorted({int(card.probabilities.argmax()) for card in contents.cards})],
+    )
+
+
+def _described(card: Card, names: Sequence[str]) -> dict[str, object]:
+    """A card as the template takes it, its images as addresses."""
+    top = np.argsort(-card.probabilities, kind="stable")[:_TOP]
+    left, top_edge, right, bottom = card.box
+    return {
+        "name": card.name,
+        "picture": jpeg_uri(card.thumbnail),
+        "size": card.thumbnail.shape[1::-1],
+        "box": (left, top_edge, right - left, bottom - top_edge),
+        "seen": png_uri(card.image),
+        "seen_size": card.image.shape[1::-1],
+        "top": [(names[label], float(card.probabilities[label])) for label in top],
+        "doubts": card.doubts,
+    }

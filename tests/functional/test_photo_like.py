@@ -1,0 +1,162 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from jax import Array
+from scipy import ndimage
+
+from fmnist_jax import Variation, draw_variation, make_photo_like, normalize, vary
+from fmnist_jax.data import synthetic
+
+GARMENTS, _ = synthetic.draw(40, 0)
+NOTHING: dict[str, Any] = {
+    **{"mirrored": False, "scale": (1.0, 1.0), "degrees": 0.0, "shift": (0.0, 0.0), "light": (0.0, 0.0)},
+    **{"gamma": 1.0, "contrast": 1.0, "softness": 0.0, "hole": (0.0, 0.0, 0.0)},
+}
+
+
+def one(**changes: Any) -> Variation:
+    """A variation of one image."""
+    given = NOTHING | changes
+    return Variation(**{name: jnp.asarray(given[name])[None] for name in Variation._fields})
+
+
+def varied(image: np.ndarray, **changes: Any) -> np.ndarray:
+    return np.asarray(vary(jnp.asarray(image)[None], one(**changes)))[0]
+
+
+def by_numpy(image: np.ndarray, change: dict[str, Any]) -> np.ndarray:
+    """The same of f[H, W, 1] in [0, 1], step by step in double precision."""
+    height, width, _ = image.shape
+    plane = image[..., 0].astype(np.float64)
+    if change["mirrored"]:
+        plane = plane[:, ::-1]
+    angle = np.deg2rad(change["degrees"])
+    back = np.diag(1 / np.array(change["scale"])) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    centre = np.array([height - 1, width - 1]) / 2
+    offset = centre - back @ (centre + change["shift"])
+    plane = ndimage.affine_transform(plane, back, offset, order=1, mode="grid-constant")
+    down, across = np.meshgrid(*((2 * np.arange(edge) - edge + 1) / edge for edge in (height, width)), indexing="ij")
+    lit = np.clip(plane * (1 + change["light"][0] * down + change["light"][1] * across), 0, 1)
+    shaded = change["contrast"] * lit ** change["gamma"]
+    kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
+    blurred = ndimage.convolve((lit > 0).astype(np.float64), kernel, mode="constant")
+    soft = shaded * (1 - change["softness"] * (1 - blurred))
+    row, column, radius = change["hole"]
+    return np.where((down - row) ** 2 + (across - column) ** 2 < radius**2, 0, soft)[..., None]
+
+
+def test_nothing_changes_nothing() -> None:
+    np.testing.assert_array_equal(varied(GARMENTS[0]), GARMENTS[0])
+    np.testing.assert_array_equal(varied(np.asarray(normalize(GARMENTS[0]))), normalize(GARMENTS[0]))
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, width=32)
+
+
+PAIRS = {name: st.tuples(floats(*bounds), floats(*bounds)) for name, bounds in
+         {"scale": (0.5, 2.0), "shift": (-9.0, 9.0), "light": (-1.0, 1.0)}.items()}  # fmt: skip
+CHANGES = st.fixed_dictionaries(
+    {
+        **PAIRS,
+        "mirrored": st.booleans(),
+        "degrees": floats(-180.0, 180.0),
+        "gamma": floats(0.5, 2.0),
+        "contrast": floats(0.0, 1.0),
+        "softness": floats(0.0, 1.0),
+        "hole": st.tuples(floats(-1.0, 1.0), floats(-1.0, 1.0), floats(0.0, 1.0)),
+    }
+)
+
+
+@given(CHANGES, st.integers(0, len(GARMENTS) - 1))
+def test_a_variation_is_what_numpy_makes_of_its_definition(change: dict[str, Any], which: int) -> None:
+    image = np.asarray(normalize(GARMENTS[which]))
+    found, expected = varied(image, **change), by_numpy(image, change)
+    # Where rounding decides whether a pixel is in the object or in the hole, the two may differ.
+    assert np.mean(np.abs(found - expected) > 2e-3) < 0.02
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mirrored": True},
+        {"degrees": 30.0},
+        {"scale": (0.8, 1.2)},
+        {"shift": (2.0, -3.5)},
+        {"light": (0.4, -0.3)},
+        {"gamma": 0.6},
+        {"contrast": 0.7},
+        {"softness": 1.0},
+        {"hole": (0.1, -0.2, 0.35)},
+    ],
+)
+def test_each_part_of_a_variation_changes_what_numpy_changes(change: dict[str, Any]) -> None:
+    image = np.asarray(normalize(GARMENTS[5]))
+    found = varied(image, **change)
+    assert np.abs(found - image).max() > 0.05
+    np.testing.assert_allclose(found, by_numpy(image, NOTHING | change), atol=1e-4)
+
+
+def test_bytes_are_varied_as_floats_are(key: Array) -> None:
+    images = jnp.asarray(GARMENTS)
+    change = draw_variation(key, len(images))
+    found = vary(images, change)
+    assert found.dtype == jnp.uint8
+    np.testing.assert_allclose(found, 255 * np.asarray(vary(normalize(images), change)), atol=0.51)
+    with pytest.raises(ValueError, match="expected uint8"):
+        vary(images.astype(jnp.int32), change)
+
+
+def test_what_is_drawn_is_within_its_bounds_and_uses_them(key: Array) -> None:
+    drawn = jax.tree.map(np.asarray, draw_variation(key, 4000))
+    for values, low, high in (
+        *((drawn.degrees, -15, 15), (drawn.scale, 0.8, 1.05), (drawn.shift, -2, 2), (drawn.light, -0.4, 0.4)),
+        *((np.log(drawn.gamma), -0.5, 0.5), (drawn.contrast, 0.6, 1), (drawn.softness, 0, 1)),
+        *((drawn.hole[:, :2], -1, 1), (drawn.hole[:, 2], 0, 0.35)),
+    ):
+        margin = 0.02 * (high - low)
+        assert low - 1e-6 <= values.min() < low + margin
+        assert high - margin < values.max() <= high + 1e-6
+        assert values.mean() == pytest.approx((low + high) / 2, abs=margin)
+    assert drawn.mirrored.mean() == pytest.approx(0.5, abs=0.04)
+    every = np.column_stack([leaf.reshape(4000, -1) for leaf in drawn])
+    assert np.abs(np.corrcoef(every.T) - np.eye(every.shape[1])).max() < 0.08
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_as_many_images_are_varied_as_are_asked_for_and_the_others_stay(key: Array, probability: float) -> None:
+    images = np.tile(GARMENTS[:1], (600, 1, 1, 1))
+    found = np.asarray(jax.jit(make_photo_like(probability))(key, jnp.asarray(images)))
+    changed = (found != images).any((1, 2, 3))
+    assert changed.mean() == pytest.approx(probability, abs=4 * np.sqrt(probability * (1 - probability) / 600))
+    assert not found[:, 0, 0].any()
+
+
+def test_it_is_a_function_of_its_key_compiled_mapped_or_not(key: Array) -> None:
+    images, augment = jnp.asarray(normalize(GARMENTS)), make_photo_like(0.5)
+    keys = jax.random.split(key, 3)
+    many = jax.jit(jax.vmap(augment, in_axes=(0, None)))(keys, images)
+    for number in range(3):
+        np.testing.assert_allclose(many[number], augment(keys[number], images), atol=1e-5)
+    assert np.any(np.abs(many[0] - many[1]) > 0.1)
+    traced = jax.jit(lambda probability: make_photo_like(probability)(keys[0], images))(0.5)
+    np.testing.assert_allclose(traced, many[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])
+def test_shape_and_dtype_stay_under_strict_promotion(key: Array, dtype: Any) -> None:
+    images = jax.ShapeDtypeStruct((4, 9, 7, 3), dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        found = jax.eval_shape(make_photo_like(0.5), key, images)
+    assert (found.shape, found.dtype) == (images.shape, dtype)
+
+
+def test_derivatives_are_finite_where_the_image_is_black(key: Array) -> None:
+    change = draw_variation(key, 4)
+    slope = jax.grad(lambda images: vary(images, change).sum())(jnp.asarray(normalize(GARMENTS[:4])))
+    assert np.isfinite(slope).all()
