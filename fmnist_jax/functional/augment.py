@@ -223,12 +223,13 @@ def make_augment(config: AugmentConfig) -> Augment:
         chosen.append(make_random_crop(config.crop_padding))
     if not switched_off(config.rotation):
         chosen.append(make_random_rotation(config.rotation))
-    if not switched_off(config.photo_probability):
-        chosen.append(make_photo_like(config.photo_probability))
     if not switched_off(config.erase_probability):
         chosen.append(make_random_erasing(config.erase_probability))
     if not switched_off(config.cutout):
         chosen.append(make_cutout(config.cutout))
+    # Last, so that the others draw the same where a member of a population has a traced 0 and a run has it off.
+    if not switched_off(config.photo_probability):
+        chosen.append(make_photo_like(config.photo_probability))
     return chain(*chosen)
 
 
