@@ -1,4 +1,4 @@
-# make demo | train [ARGS="..."] | test | faults | bench | speedrun | versions | lowest | lock
+# make demo | train [ARGS="..."] | test | faults | lesson | docs | bench | speedrun | versions | lowest | lock
 # Each installs what it needs on first use, for another Python with PYTHON=python3.13.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -10,7 +10,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # For `make versions`, which sets one Python beside another.
 OTHER ?= python3.13
 
-.PHONY: demo train test faults bench speedrun versions lowest lock
+.PHONY: demo train test faults lesson docs bench speedrun versions lowest lock
 demo: $(VENV)/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
@@ -26,6 +26,14 @@ test: $(VENV)/.installed-dev
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults
+
+# The lesson, run and rendered as one page that opens alone.
+lesson: $(VENV)/.installed-dev
+	$(BIN)/python -m experiments.lesson experiments/lesson.html
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m experiments.benchmark.run $(ARGS)
@@ -59,6 +67,11 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.python-$(VERSION)
 $(VENV)/.installed-dev: pyproject.toml tests/constraints.txt | $(VENV)/.python-$(VERSION)
 	@echo "Installing fmnist_jax and its test tools into $(VENV); this takes a minute or two, once."
 	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.python-$(VERSION)
+	@echo "Installing fmnist_jax and what builds its pages into $(VENV); this takes a minute or two, once."
+	@$(INSTALL) --editable '.[docs]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.python-$(VERSION)

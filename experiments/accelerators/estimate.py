@@ -3,7 +3,7 @@
 It needs Linux, `pip install 'fmnist_jax[tpu]'` and no TPU; for `h100:1` and `h100:8`, also `'fmnist_jax[cuda]'` (5.6
 GB) and no GPU. A compilation takes from seconds to minutes of a CPU core, and is kept in `estimates.json` under the
 digest of what was compiled: a program that has not changed is not compiled again. What is printed and, with `--write`,
-put into the README, the page beside this file and `chips.png`, are estimates of compilers and not measurements.
+put into `docs/accelerators.md`, the page beside this file and `chips.png`, are estimates of compilers: no measurements.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ from experiments.accelerators.hlo import loop_body, parse
 from experiments.accelerators.programs import PARTS, Part, parts
 from experiments.accelerators.proposal import proposal
 from experiments.accelerators.tables import chips_table, layers_table, table, variants_table, work_table
-from experiments.results.tables import fill
+from experiments.results.tables import ROOT, refill
 from experiments.script import start
 from fmnist_jax import PRESETS, Config, FmnistError
 
 FOLDER = Path(__file__).parent
-ROOT = FOLDER.parents[1]
+PAGE = ROOT / "docs" / "accelerators.md"
 RESULTS = FOLDER / "estimates.json"
 PICTURE = FOLDER / "chips.png"
 SHOWN = ("v5e:1x1", "v5e:2x4", "h100:1", "h100:8")
@@ -52,7 +52,7 @@ class Arguments:
     results: Path = RESULTS
     """Where estimates are kept, and looked for before compiling."""
     write: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put table and figure into the README and beside this file, too."""
+    """Put table and figure onto the page of accelerators and beside this file, too."""
 
 
 def read(path: Path) -> list[Record]:
@@ -167,16 +167,16 @@ def main(arguments: Arguments) -> None:
 
 
 def write(records: list[Record]) -> None:
-    """Puts the tables into the README and the page beside this file, and draws the figure."""
+    """Puts the tables onto the page of accelerators and the page beside this file, and draws the figure."""
     from experiments.accelerators.figure import figure
 
-    _refill(ROOT / "README.md", {"accelerators": readme_table(records)})
-    _refill(FOLDER / "README.md", page_tables(records, read(FOLDER / "variants.json")))
+    refill(PAGE, {"accelerators": short_table(records)})
+    refill(FOLDER / "README.md", page_tables(records, read(FOLDER / "variants.json")))
     figure(records).savefig(PICTURE, dpi=110)
 
 
-def readme_table(records: list[Record]) -> str:
-    """What the README shows: training on one chip and on a board of eight, of the first kind of TPU and of a GPU."""
+def short_table(records: list[Record]) -> str:
+    """Training on one chip and on a board of eight, of the first kind of TPU and of a GPU."""
     return table([each for each in records if each["part"] == "training"], SHOWN)
 
 
@@ -190,10 +190,6 @@ def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]
         "variants": variants_table(variants),
         "proposal": proposal(variants),
     }
-
-
-def _refill(path: Path, contents: Mapping[str, str]) -> None:
-    path.write_text(fill(path.read_text(), contents))
 
 
 def command(main: Callable[[Any], None], kind: type) -> None:

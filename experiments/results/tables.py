@@ -1,6 +1,6 @@
-"""Prints the README's tables from `experiments/results/*.json`: `python -m experiments.results.tables [--write]`.
+"""Prints the tables of `experiments/results/*.json`: `python -m experiments.results.tables [--write]`.
 
-With `--write`, puts them between their markers in the README.
+With `--write`, puts them between their markers in the README and on the page of results.
 """
 
 import json
@@ -17,16 +17,18 @@ from fmnist_jax import PRESETS
 
 ROOT = Path(__file__).parents[2]
 NOTHING = "*Nothing has been recorded yet.*"
+PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "ablation": ROOT / "docs" / "results.md"}
+"""The page that each table stands on, by its name."""
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Prints the README's tables from the recorded results."""
+    """Prints the tables of the recorded results."""
 
     write: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put the tables into the README, too."""
+    """Put the tables onto their pages, too."""
 
 
 def read(folder: Path) -> list[Record]:
@@ -171,13 +173,18 @@ def fill(text: str, contents: Mapping[str, str]) -> str:
     return text
 
 
+def refill(page: Path, contents: Mapping[str, str]) -> None:
+    """Replaces what stands between the markers of each table on a page."""
+    page.write_text(fill(page.read_text(), contents))
+
+
 def main(arguments: Arguments) -> None:
     """Prints the tables, and writes them where that is asked for."""
     contents = tables(read(ROOT / "experiments" / "results"))
     print("\n\n".join(contents.values()))
     if arguments.write:
-        readme = ROOT / "README.md"
-        readme.write_text(fill(readme.read_text(), contents))
+        for name, table in contents.items():
+            refill(PAGES[name], {name: table})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import tyro
 
 from experiments.benchmark.tables import spread
-from experiments.results.tables import NOTHING, ROOT, Arguments, Record, fill, machine, short
+from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill, short
 from experiments.speedrun.entries import Side
 from experiments.speedrun.run import RESULTS
 from experiments.speedrun.score import LEAST_SEEDS, Summary, summarize
@@ -91,8 +91,7 @@ def main(arguments: Arguments) -> None:
     contents = {"speedrun": table(read(RESULTS))}
     print(contents["speedrun"])
     if arguments.write:
-        readme = ROOT / "README.md"
-        readme.write_text(fill(readme.read_text(), contents))
+        refill(ROOT / "README.md", contents)
 
 
 if __name__ == "__main__":

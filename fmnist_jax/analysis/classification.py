@@ -65,6 +65,11 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
       logits: f[N, C], or anything that rises with the probabilities.
       labels: i[N].
       k: in [1, C].
+
+    Examples:
+      >>> logits = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+      >>> fj.top_k_accuracy(logits, np.array([1, 0]), 2)
+      0.5
     """
     if not len(labels):
         return float("nan")
@@ -81,6 +86,11 @@ def wilson_interval(right: int, examples: int, z: float = _Z_95) -> Interval:
       right: how many of the examples were right.
       examples: how many there are.
       z: half width in standard deviations; the default makes it a 95 % interval.
+
+    Examples:
+      >>> low, high = fj.wilson_interval(9_400, 10_000)
+      >>> print(f"{low:.4f} to {high:.4f}")
+      0.9352 to 0.9445
     """
     if not examples:
         return Interval(float("nan"), float("nan"))
@@ -110,6 +120,15 @@ def most_confused(confusion: np.ndarray, count: int) -> list[Confusion]:
     """Lists the pairs (true class, another) that were taken for one another most often, at most so many.
 
     Pairs that never were are left out; of equal counts the larger share of its class comes first.
+
+    Args:
+      confusion: i[C, C], true class by row, predicted class by column.
+      count: most pairs.
+
+    Examples:
+      >>> [pair] = fj.most_confused(np.array([[8, 2], [0, 5]]), count=10)
+      >>> pair.true, pair.predicted, pair.examples, pair.share
+      (0, 1, 2, 0.2)
     """
     support = confusion.sum(1)
     rows, columns = np.nonzero(confusion * ~np.eye(len(confusion), dtype=bool))

@@ -82,7 +82,7 @@ class Dataset:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Dataset":
-        """Selects examples."""
+        """Selects the examples of indices i[M], or of a mask bool[N]."""
         return Dataset(self.images[indices], self.labels[indices], self.class_names)
 
 

@@ -27,13 +27,13 @@ _MIRROR_STREAM = 2**32 - 2
 
 
 def identity(key: Array, images: Array) -> Array:
-    """Returns the images as they are."""
+    """Returns the images [B, H, W, C] as they are."""
     del key
     return images
 
 
 def random_flip(key: Array, images: Array) -> Array:
-    """Mirrors each image left to right with probability one half (Krizhevsky et al. 2012)."""
+    """Mirrors each image [B, H, W, C] left to right with probability one half (Krizhevsky et al. 2012)."""
     mirrored = for_rows(lambda key, rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows, 1, 1, 1)), key, images)
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
@@ -234,12 +234,16 @@ def make_augment(config: AugmentConfig) -> Augment:
 
 
 def normalize(images: Array | np.ndarray) -> Array:
-    """Scales u8 images in [0, 255] to float32 in [0, 1]; passes on floating ones, which are in [0, 1] already.
+    """Scales u8[..., C] in [0, 255] to f32[..., C] in [0, 1]; passes on floating images, which are in [0, 1] already.
 
     The background stays exactly 0, which is what the convolutions pad with; centring is left to the
     first batch normalisation, which makes the data set's mean and deviation immaterial.
 
     Raises:
       ValueError: the images are neither bytes nor floats.
+
+    Examples:
+      >>> fj.normalize(np.array([[[0], [255]]], np.uint8)).ravel().tolist()
+      [0.0, 1.0]
     """
     return jnp.asarray(images, jnp.float32) / 255.0 if are_bytes(images) else jnp.asarray(images)

@@ -24,7 +24,7 @@ class Slope(NamedTuple):
     """f32[]: the loss."""
     grad: Params
     value_fn: Callable[[Params], Array]
-    """The loss of the same batch, with the same random draws, at other parameters."""
+    """The loss f32[] of the same batch, with the same random draws, at other parameters."""
     grad_fn: Callable[..., Params]
     """Its gradient; what is given after the parameters, as `optax.contrib.sam` does, is not looked at."""
     aux: Aux

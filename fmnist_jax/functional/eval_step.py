@@ -14,7 +14,10 @@ from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cros
 from fmnist_jax.functional.objective import Batch
 
 Predict = Callable[[Params, BatchStats, Array | np.ndarray], Array]
+"""`(params, batch_stats, images [B, H, W, C]) -> logits f32[B, K]`: what `make_predict` returns."""
+
 EvalStep = Callable[[Params, BatchStats, Batch], Any]
+"""`(params, batch_stats, batch) -> sums`, a pytree, by default `Metrics`: what `make_eval_step` returns."""
 
 
 def make_predict(model: Model) -> Predict:

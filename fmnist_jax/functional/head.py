@@ -20,10 +20,15 @@ def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]
       num_classes: C of the new head, for `make_model(config, num_classes=C)`.
 
     Returns:
-      The same parameters but for those of the head.
+      The same parameters but for those of the head: kernel f32[features, C] and bias f32[C].
 
     Raises:
       ValueError: they have no head that this package has made.
+
+    Examples:
+      >>> params = {"Dense_0": {"kernel": jnp.zeros((64, 10)), "bias": jnp.zeros(10)}}
+      >>> fj.replace_head(params, jax.random.key(0), num_classes=5)["Dense_0"]["kernel"].shape
+      (64, 5)
     """
     if _HEAD not in params:
         raise ValueError(f"params have {', '.join(params)} and no {_HEAD}: expected those of a network of make_model")

@@ -25,7 +25,12 @@ CLASS_NAMES: tuple[str, ...] = (
 
 
 def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros."""
+    """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros.
+
+    Examples:
+      >>> fj.one_hot(jnp.array([1, -1]), 3).tolist()
+      [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
     return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
 
 
@@ -44,6 +49,10 @@ def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) 
 
     Returns:
       f32[..., C]; a weight w becomes `(1 - amount) * w + amount / C`.
+
+    Examples:
+      >>> fj.smoothed(jnp.array(1), 0.5, num_classes=2).tolist()
+      [0.25, 0.75]
     """
     return optax.smooth_labels(soft_labels(labels, num_classes), amount)
 
@@ -54,6 +63,10 @@ def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAME
     Raises:
       IndexError: a label outside 0..len(names)-1.
       TypeError: a label that is not a whole number.
+
+    Examples:
+      >>> fj.class_names([9, 1])
+      ['Ankle boot', 'Trouser']
     """
     numbers = [operator.index(label) for label in np.asarray(labels)]
     if outside := [number for number in numbers if not 0 <= number < len(names)]:

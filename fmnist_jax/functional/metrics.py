@@ -82,6 +82,10 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
     Raises:
       ValueError: the labels have another shape or dtype, or are of NumPy and out of range.
+
+    Examples:
+      >>> print(fj.cross_entropy(jnp.zeros((2, 10)), jnp.array([3, fj.PADDING_LABEL])).round(4))
+      [2.3026 0.    ]
     """
     return make_cross_entropy(0.0)(logits, labels)
 
@@ -139,7 +143,12 @@ def total(many: Iterable[Metrics]) -> Metrics:
 
 
 def summarize(metrics: Metrics) -> Summary:
-    """Divides the sums: mean loss in nats and accuracy over all examples, NaN if there are none."""
+    """Divides the sums: mean loss in nats and accuracy over all examples, NaN if there are none.
+
+    Examples:
+      >>> fj.summarize(fj.Metrics(loss_sum=np.float32(2.0), confusion=np.array([[2, 1], [0, 1]])))
+      Summary(loss=0.5, accuracy=0.75, examples=4)
+    """
     confusion = np.asarray(metrics.confusion)
     examples = int(confusion.sum())
     if not examples:

@@ -24,7 +24,7 @@ other shapes with a ValueError.
 
 
 def unmixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-    """Returns the images and labels as they are."""
+    """Returns the images f32[B, H, W, C] and their labels as they are."""
     del key
     return images, labels
 

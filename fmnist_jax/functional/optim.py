@@ -23,6 +23,11 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
 
     Raises:
       ConfigError: the schedule has another name than `OptimConfig` lists.
+
+    Examples:
+      >>> schedule = fj.make_schedule(fj.OptimConfig(peak_lr=0.2, warmup=0.25), total_steps=100)
+      >>> [round(float(schedule(step)), 3) for step in (0, 25, 100)]
+      [0.0, 0.2, 0.0]
     """
     peak, final = config.peak_lr, config.peak_lr * config.final_lr
     warmup_steps = _whole(config.warmup * total_steps)

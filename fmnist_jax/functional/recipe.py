@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
     model: Model
     schedule: optax.Schedule
     init: Callable[[Array], TrainState]
-    """`key -> state`, before the first step."""
+    """`key [] -> state`, before the first step."""
     sample: Sample
     step: TrainStep
 

@@ -85,6 +85,14 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
 
 
 def gathered(batch: Array, key: Array) -> Array:
-    """The rows of a batch from all its shards of a `shard_map`, as `for_rows` counts them; without one, the batch."""
+    """The rows of a batch from all its shards of a `shard_map`, as `for_rows` counts them; without one, the batch.
+
+    Args:
+      batch: [B, ...], of one shard.
+      key: of the draws that are for all rows.
+
+    Returns:
+      [shards * B, ...].
+    """
     axes = batch_axes(batch, key)
     return lax.all_gather(batch, axes, tiled=True) if axes else batch

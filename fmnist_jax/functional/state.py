@@ -34,7 +34,18 @@ class TrainState:
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
-    """Initialises the state before the first step; pure, so `jax.vmap` over keys makes many at once."""
+    """Initialises the state before the first step; pure, so `jax.vmap` over keys makes many at once.
+
+    Examples:
+      >>> def init(key):
+      ...     return {"kernel": jax.random.normal(key, (784, 10)) / 28}, {}
+      >>> def apply(params, batch_stats, images, *, train, key=None):
+      ...     return images.reshape(len(images), -1) @ params["kernel"], batch_stats
+      >>> linear, sgd = fj.Model(init, apply), optax.sgd(0.1)
+      >>> states = jax.vmap(lambda key: fj.init_state(linear, sgd, key))(jax.random.split(jax.random.key(0), 8))
+      >>> states.params["kernel"].shape, states.step.shape
+      ((8, 784, 10), (8,))
+    """
     init_key, root_key = jax.random.split(key)
     params, batch_stats = model.init(init_key)
     return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), root_key)
@@ -46,5 +57,10 @@ def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> Tra
 
 
 def param_count(params: Params) -> int:
-    """Counts the trainable numbers."""
+    """Counts the trainable numbers.
+
+    Examples:
+      >>> fj.param_count({"kernel": np.zeros((784, 10)), "bias": np.zeros(10)})
+      7850
+    """
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -22,7 +22,7 @@ TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
 """`(state, data, num_steps i32[]) -> (state, metrics)`: what `make_train_chunk` returns."""
 
 Sample = Callable[[Batch, Array, Array, int], Batch]
-"""`(data, key, step, batch_size) -> batch`: the batch of a step out of a whole data set."""
+"""`(data, key [], step i32[], batch_size) -> batch`: the batch of a step out of a whole data set."""
 
 
 def make_train_step(
@@ -51,18 +51,29 @@ def make_train_step(
     Returns:
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update. Every
       row counts: padded batches are for evaluation.
+
+    Examples:
+      >>> def apply(params, batch_stats, images, *, train, key=None):
+      ...     return images.reshape(len(images), -1) @ params, batch_stats
+      >>> linear = fj.Model(lambda key: (jnp.zeros((784, 10)), {}), apply)
+      >>> step = jax.jit(fj.make_train_step(linear, optax.sgd(0.1)))
+      >>> batch = fj.Batch(np.full((4, 28, 28, 1), 255, np.uint8), np.array([0, 0, 0, 1]))
+      >>> before = fj.init_state(linear, optax.sgd(0.1), jax.random.key(0))
+      >>> after, metrics = step(before, batch)
+      >>> fj.summarize(metrics).accuracy, int(before.step), int(after.step)
+      (0.75, 0, 1)
     """
     objective = make_objective(model, loss_fn=loss_fn, augment=augment, mix=mix, metrics_fn=metrics_fn)
     return make_descent(objective, optimizer)
 
 
 def sample_batch(data: Batch, key: Array, step: Array | int, batch_size: int) -> Batch:
-    """Gathers the batch of `step` from a whole data set, in the order that `key` determines."""
+    """Gathers the batch of a step i32[] from a whole data set, images [N, ...], in the order that `key` determines."""
     return _gather(data, batch_indices(key, step, batch_size, data.images.shape[0]))
 
 
 def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size: int) -> Batch:
-    """As `sample_batch`, with the images mirrored in every other epoch by `mirror_alternately`."""
+    """As `sample_batch`, with the images [N, H, W, C] mirrored in every other epoch by `mirror_alternately`."""
     n = data.images.shape[0]
     indices, epochs = batch_indices(key, step, batch_size, n), batch_epochs(step, batch_size, n)
     batch = _gather(data, indices)

@@ -97,7 +97,14 @@ def prediction_grid(
 def misclassified_grid(
     images: np.ndarray, assessment: Assessment, class_names: Sequence[str], count: int = 24
 ) -> Figure:
-    """Draws the images that were predicted wrong with the highest probability, surest first, at most so many."""
+    """Draws the images that were predicted wrong with the highest probability, surest first.
+
+    Args:
+      images: u8[N, H, W, C], those that were assessed.
+      assessment: of the N images.
+      class_names: by label.
+      count: most images.
+    """
     return prediction_grid(images, assessment, assessment.wrong[:count], class_names)
 
 
