@@ -21,8 +21,6 @@ _README = _ROOT / "README.md"
 _DOCS = sorted((_ROOT / "docs").glob("*.md"))
 _PAGES = [_README, *_DOCS]
 
-_COMING = {"export", "transfer"}
-
 pages = pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
 
 
@@ -109,8 +107,6 @@ def test_every_preset_picture_and_page_that_is_named_exists(page: Path) -> None:
 @pages
 def test_every_command_that_is_named_can_be_typed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del capsys  # swallows the help that is asked for
-    if page.stem in _COMING:
-        pytest.skip("its command is not there yet")
     text = page.read_text()
     for module, arguments in commands(text):
         if module == "fmnist_jax":

@@ -9,6 +9,7 @@ import pytest
 from experiments import lesson
 
 _ROOT = Path(__file__).parents[2]
+_FEW = 'fj.DataConfig(name="synthetic", synthetic_train_size=3_000, synthetic_test_size=1_000, validation_size=1_000)'
 
 
 def idioms() -> list[tuple[str, str, str]]:
@@ -21,10 +22,16 @@ def idioms() -> list[tuple[str, str, str]]:
 
 @pytest.fixture(scope="module")
 def run() -> nbformat.NotebookNode:
-    """The lesson with what its cells print, and the JAX side of each idiom after it, in the same kernel."""
+    """The lesson with what its cells print, and the JAX side of each idiom after it, in the same kernel.
+
+    Of fewer images, by the one line that the lesson says to change.
+    """
+    notebook = lesson.read()
+    [data] = [cell for cell in notebook.cells if cell.source.startswith("DATA = ")]
+    data.source = re.sub(r"DATA = .*", f"DATA = {_FEW}", data.source, count=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(_ROOT))
-        return lesson.executed(lesson.read(), [ours.strip("`") for _, _, ours in idioms()])
+        return lesson.executed(notebook, [ours.strip("`") for _, _, ours in idioms()])
 
 
 def printed(run: nbformat.NotebookNode) -> str:
@@ -48,7 +55,7 @@ def test_it_runs_and_shows_what_its_words_say(run: nbformat.NotebookNode) -> Non
     assert "twice the same, to the last bit: True" in words
     accuracy = re.search(r"test accuracy ([\d.]+)%", words)
     assert accuracy is not None
-    assert float(accuracy[1]) > 75
+    assert float(accuracy[1]) > 60
     assert not [output for cell in run.cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"]
 
 
