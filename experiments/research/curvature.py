@@ -9,6 +9,7 @@ arXiv:2103.00065); with batches it stays below.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -104,7 +105,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
                 state, _ = chunk(state, data, jnp.int32(arguments.steps))
             # The first vector is random; later ones only have to be turned a little.
             products = arguments.products * (1 if point else 4)
-            value, residual, vector = top_eigenvalue(lambda v, state=state: product(state, v), vector, products)
+            value, residual, vector = top_eigenvalue(partial(product, state), vector, products)
             row = {"eigenvalue": float(value), "residual": float(residual), "loss": float(loss_of(state))}
             points.append({"step": point * arguments.steps, **row})
         found.append({"rate": rate, "points": points})

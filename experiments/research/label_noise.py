@@ -63,7 +63,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         scores = [assess(logits, test.labels) for logits in on_test]
         for place, amount in enumerate(arguments.amounts):
             own = slice(place * arguments.seeds, (place + 1) * arguments.seeds)
-            row = {
+            row: dict[str, Any] = {
                 "share": share,
                 "smoothing": amount,
                 "accuracy": [float(score.accuracy) for score in scores[own]],

@@ -80,8 +80,9 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores every run on every corruption."""
     test, models = study.images(arguments).test, study.trained_models(arguments, arguments.runs)
+    given = jnp.asarray(test.images)
     spoilt = {
-        name: [np.asarray(kind.make(strength)(jax.random.key(0), test.images)) for strength in kind.strengths]
+        name: [np.asarray(kind.make(strength)(jax.random.key(0), given)) for strength in kind.strengths]
         for name, kind in CORRUPTIONS.items()
     }
     found = {}

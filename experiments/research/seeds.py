@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -42,7 +43,9 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     ensembles = []
     for size in range(1, arguments.seeds + 1):
         chosen = [list(members) for members in combinations(range(arguments.seeds), size)]
-        scores = [assess(np.asarray(mean_log_probabilities(logits[members])), test.labels) for members in chosen]
+        scores = [
+            assess(np.asarray(mean_log_probabilities(jnp.asarray(logits[members]))), test.labels) for members in chosen
+        ]
         ensembles.append(
             {
                 "members": size,

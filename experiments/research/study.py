@@ -208,9 +208,9 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
     if not runs:
         raise FmnistError("RUN is missing: name run directories that fmnist_jax.train has written")
     models = {run.name: load_trained(run) for run in runs}
-    for name, model in models.items():
-        if model.config.data.name != "fashion_mnist":
-            raise FmnistError(f"{name} was trained on {model.config.data.name}: expected runs on fashion_mnist")
+    for name, each in models.items():
+        if each.config.data.name != "fashion_mnist":
+            raise FmnistError(f"{name} was trained on {each.config.data.name}: expected runs on fashion_mnist")
     return models
 
 

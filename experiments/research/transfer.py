@@ -64,7 +64,7 @@ def make_way(way: str, config: Config) -> Callable[[Array, Array, Weights, Batch
     probing = way == "linear probe"
     model = make_model(config.model, frozen=(lambda _: True) if probing else None)
 
-    def train(factor: Array, key: Array, start: Weights, data: Batch) -> Weights:
+    def train(factor: Any, key: Array, start: Weights, data: Batch) -> Weights:
         optim = config.optim
         optim = replace(optim, peak_lr=factor * optim.peak_lr, rest_lr=factor * optim.rest_lr)
         optimizer = make_optimizer(optim, make_schedule(optim, config.total_steps))

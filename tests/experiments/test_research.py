@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from experiments.research import (
     calibration,
@@ -21,7 +22,7 @@ from experiments.research import (
     study,
     transfer,
 )
-from fmnist_jax import Dataset, FmnistError
+from fmnist_jax import Dataset, FmnistError, Weights, make_model
 
 _EXPERIMENTS: dict[str, Any] = {
     "seeds": seeds,
@@ -115,12 +116,13 @@ def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong(share: float) -> No
 @pytest.mark.parametrize("name", robustness.CORRUPTIONS)
 def test_a_corruption_spoils_more_the_stronger_it_is(name: str) -> None:
     rng = np.random.default_rng(0)
-    smooth = robustness.gaussian_filter(rng.normal(size=(40, 28, 28, 1)), (0, 2, 2, 0))
+    smooth = gaussian_filter(rng.normal(size=(40, 28, 28, 1)), (0, 2, 2, 0))
     images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     kind, off = robustness.CORRUPTIONS[name], []
     for strength in kind.strengths:
         spoilt = np.asarray(kind.make(strength)(jax.random.key(0), jnp.asarray(images)))
-        assert (spoilt.dtype, spoilt.shape) == (np.uint8, images.shape)
+        assert spoilt.dtype == np.uint8
+        assert spoilt.shape == images.shape
         off.append(float(np.abs(spoilt.astype(float) - images).mean()))
     assert len(off) == 5
     assert off == sorted(off)
@@ -170,8 +172,8 @@ def test_power_iteration_finds_the_largest_eigenvalue_of_a_matrix_that_is_known(
 def test_a_linear_probe_moves_the_head_alone() -> None:
     arguments = transfer.Arguments(quick=True, widths=(4, 6))
     config = study.recipe_config(arguments, 100, 2)
-    model = transfer.make_model(config.model)
-    begun = transfer.Weights(*model.init(jax.random.key(3)))
+    model = make_model(config.model)
+    begun = Weights(*model.init(jax.random.key(3)))
     data = study.on_device(study.images(arguments).train.take(np.arange(100)))
     for way, moved in (("linear probe", {"Dense_0"}), ("fine-tuned", set(begun.params))):
         after = jax.jit(transfer.make_way(way, config))(jnp.float32(1), jax.random.key(0), begun, data)
