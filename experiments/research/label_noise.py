@@ -25,11 +25,11 @@ class Arguments(study.Arguments):
 
     shares: tuple[float, ...] = (0.0, 0.2, 0.4)
     """Of the training labels that are replaced."""
-    amounts: tuple[float, ...] = (0.0, 0.1, 0.3, 0.6)
+    amounts: tuple[float, ...] = (0.0, 0.1, 0.3)
     """Of label smoothing."""
     seeds: int = 3
     train_images: int = 5_000
-    epochs: int = 15
+    epochs: int = 10
 
 
 _QUICK = {"shares": (0.0, 0.4), "amounts": (0.0, 0.3), "seeds": 1, "train_images": 300, "epochs": 1}

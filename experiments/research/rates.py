@@ -30,8 +30,8 @@ class Arguments(study.Arguments):
     decays: tuple[float, ...] = (0.0, 5e-4, 2e-3, 5e-3, 2e-2)
     """Weight decays, in units of the learning rate."""
     seeds: int = 2
-    train_images: int = 10_000
-    epochs: int = 5
+    train_images: int = 6_000
+    epochs: int = 4
 
 
 _QUICK = {"rates": (0.02, 0.2), "decays": (0.0, 5e-3), "seeds": 1, "train_images": 300, "epochs": 1}

@@ -23,10 +23,10 @@ from fmnist_jax import split
 class Arguments(study.Arguments):
     """How the error falls with the number of training images."""
 
-    sizes: tuple[int, ...] = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
+    sizes: tuple[int, ...] = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
     """Training images."""
     seeds: int = 3
-    seen: int = 96_000
+    seen: int = 64_000
     """Images that each training sees, over and over again where it has fewer."""
     samples: int = 2_000
     """Bootstrap samples."""
