@@ -109,10 +109,10 @@ def measure(arguments: Arguments) -> dict[str, Any]:
                 chosen[seed] = study.accuracies(study.logits(predict, found[-1], held_out.images), held_out.labels)
             best = int(chosen.mean(0).argmax())
             of_best = [jax.tree.map(itemgetter(slice(best, best + 1)), weights) for weights in found]
-            scores = [study.accuracies(study.logits(predict, each, test.images), test.labels) for each in of_best]
-            row = {"images": size, "way": way, "factor": arguments.factors[best], "test": np.ravel(scores).tolist()}
-            rows.append(row)
-            print(f"{size:,} images, {way}: {np.mean(row['test']):.2%}, factor {row['factor']:g}", flush=True)
+            on_test = [study.accuracies(study.logits(predict, each, test.images), test.labels)[0] for each in of_best]
+            factor, reached = arguments.factors[best], [float(score) for score in on_test]
+            rows.append({"images": size, "way": way, "factor": factor, "test": reached})
+            print(f"{size:,} images, {way}: {np.mean(reached):.2%}, factor {factor:g}", flush=True)
     return {"synthetic_alone": unchanged, "rows": rows}
 
 
