@@ -5,10 +5,16 @@ configuration, and are mapped over, `vmap` on an accelerator, `lax.map` on a CPU
 momentum, whose decay is decoupled but scaled by the learning rate (Loshchilov & Hutter, arXiv:1711.05101), so that a
 step shrinks a kernel by their product. Each pair is trained from the same seeds and scored on 5,000 validation images;
 the test images see the best pair alone.
+
+Measured with 6,000 training images, 4 epochs and two seeds a pair (582 s on a busy machine): the rate matters more,
+82.8 % at 0.02, 85.8 % at 0.2 and 85.2 % at 0.6 without decay, and 2 diverges. The two do go together: decay of 0.02,
+the largest of the grid, adds 0.2 points at rate 0.02, 0.6 at 0.2 and 1.0 at 0.6. Rate 0.2 with it has the best
+validation accuracy, 86.4 %, and 85.3 % on the test images; the best decay may lie beyond the grid.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -54,8 +60,9 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     grid = study.accuracies(members.logits(validation.images), validation.labels).reshape(shape)
     of_pairs = grid.mean(-1)
     best = np.unravel_index(of_pairs.argmax(), of_pairs.shape)
-    on_test = study.accuracies(members.logits(test.images), test.labels).reshape(shape)[best]
     rate, decay = arguments.rates[best[0]], arguments.decays[best[1]]
+    of_best = jax.tree.map(itemgetter((rates == rate) & (decays == decay)), members.states)
+    on_test = study.accuracies(members._replace(states=of_best).logits(test.images), test.labels)
     print(f"best of {of_pairs.size} on validation images: learning rate {rate:g}, weight decay {decay:g}")
     print(f"validation {of_pairs.max():.2%}, test {on_test.mean():.2%}")
     return {

@@ -2,6 +2,10 @@
 
 Trains members that differ in their seed alone, all in one compiled program: side by side on an accelerator, in turn on
 a CPU. The ensemble of k members is scored as the mean over every choice of k among them.
+
+Measured with 10,000 training images and 8 epochs (151 s): a seed reaches 89.75 %, with a standard deviation of 0.21
+over eight; the mean of two 90.24 %, of four 90.50 %, of all eight 90.68 %. The second member buys half of what all of
+them do.
 """
 
 from collections.abc import Mapping
