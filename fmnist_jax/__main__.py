@@ -15,7 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "score a trained model on one split: tables, predictions, figures",
     "predict": "say what a trained model takes your own pictures for",
     "explore": "describe a data set: sizes, classes, copies, samples, averages, augmentations",
-    "report": "write a run's report, one page of HTML",
+    "report": "write a run's report, or compare several runs, on one page of HTML",
     "export": "write a trained model as files that run without this package",
 }
 """What each command does, by its name, which is that of its module."""

@@ -1,5 +1,6 @@
-"""Writes a run's report, one page of HTML: `python -m fmnist_jax.report RUN`."""
+"""Writes a run's report, or a comparison of several, one page of HTML: `python -m fmnist_jax.report RUN…`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,27 +11,70 @@ import tyro
 from fmnist_jax.commands import cli
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import Places
+from fmnist_jax.errors import ConfigError
 from fmnist_jax.system import backend
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes RUN/report.html: one page that needs no other file and no network, of a run that has ended or not yet."""
+    """Writes RUN/report.html: one page that needs no other file and no network, of a run that has ended or not yet.
 
-    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run directory that fmnist_jax.train has written."""
+    Of several runs it writes one page that compares them.
+    """
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
+    """Run directories that fmnist_jax.train has written, or folders that hold some. Others are compared with the first.
+    """
+    out: Path | None = None
+    """Of several runs: the file to write. Default: comparison.html in the folder that holds them all."""
     data: Places = field(default_factory=Places)
+
+
+def check(arguments: Arguments) -> None:
+    """Checks what can be checked without reading a file.
+
+    Raises:
+      ConfigError: no run is named, or the page cannot be an HTML file.
+    """
+    if not arguments.runs:
+        raise ConfigError("RUN is missing: name a run directory, several, or a folder that holds some")
+    if arguments.out is not None and arguments.out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out is {arguments.out}: name a file that ends in .html")
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog)
-    run = paths.local(arguments.run, "RUN")
+    arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
+    runs = find_runs([paths.local(run, "RUN") for run in arguments.runs])
+    out = None if arguments.out is None else paths.local(arguments.out, "--out")
+    if len(runs) == 1 and out is not None:
+        raise ConfigError(f"--out is {out}, but the report of one run, {runs[0]}, lies in it: leave --out away")
     # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
     backend.start()
-    from fmnist_jax.commands import reporting
+    from fmnist_jax.commands import comparison, reporting
 
-    cli.tell(f"written: {reporting.run(run, arguments.data)}")
+    if len(runs) == 1:
+        cli.tell(f"written: {reporting.run(runs[0], arguments.data)}")
+    else:
+        cli.tell(f"written: {comparison.run(runs, arguments.data, out)}")
+
+
+def find_runs(named: Sequence[Path]) -> list[Path]:
+    """The run directories among paths and, of folders that are none themselves, in them by name; each once."""
+    found: dict[str, Path] = {}
+    for path in named:
+        for run in _inside(path) or [path]:
+            found.setdefault(os.path.realpath(run), run)
+    return list(found.values())
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        if (folder / "config.json").exists():
+            return []
+        return sorted(path for path in folder.iterdir() if (path / "config.json").is_file())
+    except OSError:  # it is not there or may not be looked into, which reading it as a run will say
+        return []
 
 
 if __name__ == "__main__":

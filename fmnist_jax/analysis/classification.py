@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_softmax
 
-# The quantile of the standard normal distribution between whose two sides 95 % lie.
-_Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054
+"""The quantile of the standard normal distribution between whose two sides 95 % lie."""
 
 
 class Interval(NamedTuple):
@@ -79,7 +79,7 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float(np.mean(rank < k))
 
 
-def wilson_interval(right: int, examples: int, z: float = _Z_95) -> Interval:
+def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:
     """Computes the score interval of a share (Wilson 1927), which holds at 0 % and 100 % too; NaN without examples.
 
     Args:

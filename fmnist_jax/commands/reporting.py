@@ -1,11 +1,14 @@
 """The report of a run, out of the files that the run has left."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fmnist_jax.config import paths
+from fmnist_jax.config.schema import Config, DataConfig
 from fmnist_jax.data.dataset import Dataset, Splits, digest, load
 from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
@@ -15,6 +18,19 @@ from fmnist_jax.runs.recorded import FILE, read_predictions
 from fmnist_jax.runs.results import Predictions, write_report
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.system.storage import check_writable
+
+
+class Reported(NamedTuple):
+    """What a page tells of a run."""
+
+    config: Config
+    step: int
+    """Of the weights."""
+    summary: Mapping[str, Any]
+    """As in `summary.json`; empty before the end of the run."""
+    test: Dataset
+    predicted: Predictions
+    """Of the test images."""
 
 
 def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits: Splits | None = None) -> Path:
@@ -30,12 +46,26 @@ def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits
     """
     directory = paths.expanded(directory)
     check_writable(directory, "RUN")
+    found = read(directory, lambda config: load(located(config, data)) if splits is None else splits)
+    return write_report(directory, found.config, found.step, found.test, found.predicted, summary=found.summary)
+
+
+def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported:
+    """Reads the newest checkpoint of a run, what the run came to, and the images that it was trained on.
+
+    Args:
+      directory: of the run.
+      splits_of: loads the images, by what the run has recorded of them.
+
+    Raises:
+      FmnistError: there is no run or no checkpoint, or the data set is not at hand.
+    """
     model = trained.load_trained(directory)
-    splits = load(located(model.config.data, data)) if splits is None else splits
+    splits = splits_of(model.config.data)
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     summary = read_json(directory / "summary.json") or {}
     predicted = _predicted(directory, model, splits.test)
-    return write_report(directory, model.config, model.step, splits.test, predicted, summary=summary)
+    return Reported(model.config, model.step, summary, splits.test, predicted)
 
 
 def _predicted(directory: Path, model: trained.Trained, test: Dataset) -> Predictions:

@@ -1,7 +1,7 @@
-"""A configuration as values that JSON can hold, and back; and what differs between two."""
+"""A configuration as values that JSON can hold, and back; and what differs between two or more."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ _ADDED: Mapping[str, frozenset[str]] = {
 
 _ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
 """Sections that runs of earlier versions have not recorded."""
+
+_PLACES = frozenset({("data", "dir"), ("data", "raw_dir"), ("data", "file")})
+"""Fields that say where the data lie on one machine."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -83,3 +86,18 @@ def diff(old: Config, new: Config) -> list[str]:
             if value != after[section][name]:
                 lines.append(f"{section}.{name}: {value} -> {after[section][name]}")
     return lines
+
+
+def differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """Finds the fields that are not the same in all configurations, but for what changes nothing in the training.
+
+    Returns:
+      The values of each configuration, by `section.field`.
+    """
+    plain = [to_dict(config) for config in configs]
+    named = {"preset": [values["preset"] for values in plain]}
+    for section in (name for name in SECTIONS if name not in UNTRAINED):
+        for name in plain[0][section]:
+            if (section, name) not in _PLACES:
+                named[f"{section}.{name}"] = [values[section][name] for values in plain]
+    return {name: values for name, values in named.items() if any(value != values[0] for value in values)}

@@ -1,17 +1,40 @@
-"""What pages of HTML share: their templates, and images that stand in the page itself."""
+"""What the pages of HTML share: their templates, images in the page itself, and figures of the page's colours."""
 
 import base64
 import io
+import re
+from typing import Any
 
 import jinja2
+import matplotlib
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
+
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
 _QUALITY = 80  # of JPEG, at which a thumbnail of 200 pixels has some 8 KB
 
+# The page sets these, for light and dark; what a figure draws in black is the text's colour.
+_THEMED = {
+    BLUE: "var(--right)",
+    VERMILLION: "var(--wrong)",
+    GREY: "var(--muted)",
+    "#000000": "currentColor",
+    "#ffffff": "var(--card)",
+    "#cccccc": "var(--line)",
+    "#b0b0b0": "var(--muted)",
+}
 
-def template(name: str) -> jinja2.Template:
-    """A template of this room, in which `percent` writes shares."""
+
+def render(template: str, **values: Any) -> str:
+    """Renders one of the templates; text stays text, and a name that it does not know is an error.
+
+    Args:
+      template: its file name.
+      values: what it tells of.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fmnist_jax.views"),
         autoescape=True,
@@ -19,12 +42,32 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
-    return environment.get_template(name)
+    environment.filters["percent"] = percent
+    return environment.get_template(template).render(**values)
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as text, a dash if there is none."""
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}%}"  # noqa: RUF001
+
+
+def themed(colour: str) -> str:
+    """The colour of the page for one of a figure, such as `#0072B2`, in CSS."""
+    return _THEMED.get(colour, colour)
+
+
+def svg(figure: Figure) -> Markup:
+    """Turns a figure into SVG that takes the colours and the type of the page around it."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fmnist_jax"}):
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
+    head, _, body = drawing.partition(">")
+    # Without a size of its own it is as wide as its place.
+    drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
+    for colour, theme in _THEMED.items():
+        drawing = drawing.replace(colour.lower(), theme)
+    return Markup(f'<svg aria-hidden="true"{drawing}')
 
 
 def png_uri(image: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fmnist_jax.views.pages import jpeg_uri, png_uri, template
+from fmnist_jax.views import pages
 
 _TOP = 3
 
@@ -47,7 +47,8 @@ class Contents(NamedTuple):
 def render(contents: Contents) -> str:
     """Renders a page that needs no other file and no network."""
     names = contents.class_names
-    return template("photos.html").render(
+    return pages.render(
+        "photos.html",
         page=contents,
         cards=[_described(card, names) for card in contents.cards],
         classes=[names[label] for label in sorted({int(card.probabilities.argmax()) for card in contents.cards})],
@@ -60,10 +61,10 @@ def _described(card: Card, names: Sequence[str]) -> dict[str, object]:
     left, top_edge, right, bottom = card.box
     return {
         "name": card.name,
-        "picture": jpeg_uri(card.thumbnail),
+        "picture": pages.jpeg_uri(card.thumbnail),
         "size": card.thumbnail.shape[1::-1],
         "box": (left, top_edge, right - left, bottom - top_edge),
-        "seen": png_uri(card.image),
+        "seen": pages.png_uri(card.image),
         "seen_size": card.image.shape[1::-1],
         "top": [(names[label], float(card.probabilities[label])) for label in top],
         "doubts": card.doubts,

@@ -1,41 +1,24 @@
 """The report as one page of HTML: what a run was, how well it does, and what it gets wrong."""
 
-import io
 import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import diff, to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
-from fmnist_jax.views import scores
+from fmnist_jax.views import pages, scores
 from fmnist_jax.views.members import Members, member_panels, score_members
-from fmnist_jax.views.pages import png_uri, template
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
 _EMBEDDED = 1_200  # images behind all of them, or one for each that has any
 _MISTAKES = 24  # images in the gallery
-
-# The page sets these, for light and dark; what a figure draws in black is the text's colour.
-_THEMED = {
-    BLUE: "var(--right)",
-    VERMILLION: "var(--wrong)",
-    GREY: "var(--muted)",
-    "#000000": "currentColor",
-    "#ffffff": "var(--card)",
-    "#cccccc": "var(--line)",
-    "#b0b0b0": "var(--muted)",
-}
 
 
 class Contents(NamedTuple):
@@ -66,8 +49,11 @@ def render(contents: Contents) -> str:
     mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
     portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
     shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
-    images = {index: png_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)}
-    return template("report.html").render(
+    images = {
+        index: pages.png_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)
+    }
+    return pages.render(
+        "report.html",
         run=contents,
         scores=assessment,
         total_steps=contents.config.total_steps,
@@ -79,10 +65,12 @@ def render(contents: Contents) -> str:
         mistakes=mistakes,
         examples={"images": images, "cells": {f"{row}-{column}": each for (row, column), each in cells.items()}},
         probabilities={index: float(assessment.probabilities[index].max()) for index in images},
-        charts={name: _svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
-        calibration={name: _svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()},
+        charts={name: pages.svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
+        calibration={
+            name: pages.svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()
+        },
         members=members,
-        member_charts={name: _svg(figure) for name, figure in (member_panels(members) if members else {}).items()},
+        member_charts={name: pages.svg(figure) for name, figure in (member_panels(members) if members else {}).items()},
         changes=_changes(contents.config),
         settings=json.dumps(to_dict(contents.config), indent=2),
         environment=list(_flattened(contents.environment)),
@@ -130,17 +118,3 @@ def _flattened(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield label, shlex.join(map(str, value)) if name == "command" else ", ".join(map(str, value))
         else:
             yield label, "unknown" if value is None else str(value)
-
-
-def _svg(figure: Figure) -> Markup:
-    """Turns a figure into SVG that takes the colours and the type of the page around it."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fmnist_jax"}):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
-    head, _, body = drawing.partition(">")
-    # Without a size of its own it is as wide as its place.
-    drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
-    for colour, theme in _THEMED.items():
-        drawing = drawing.replace(colour.lower(), theme)
-    return Markup(f'<svg aria-hidden="true"{drawing}')

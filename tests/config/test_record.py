@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.record import diff, from_dict, shareable, to_dict
+from fmnist_jax.config.record import diff, differences, from_dict, shareable, to_dict
 from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, InitConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import ConfigError
 from tests.config.strategies import FIELDS, SECTIONS, configs
@@ -89,3 +89,15 @@ def test_what_earlier_versions_had_not_takes_its_default() -> None:
     del values["model"]["pooling"], values["optim"]["rest_lr"], values["optim"]["ortho_steps"]
     del values["augment"]["photo_probability"]
     assert from_dict(values) == Config()
+
+
+def test_differences_are_the_fields_that_are_not_the_same_in_all() -> None:
+    base = Config()
+    longer = dataclasses.replace(base, preset="fast", train=TrainConfig(epochs=3), run=RunConfig(log_every=7))
+    elsewhere = dataclasses.replace(base, data=DataConfig(dir=Path("/data"), validation_size=7))
+    assert differences([base, longer, elsewhere]) == {
+        "preset": ["standard", "fast", "standard"],
+        "data.validation_size": [5000, 5000, 7],
+        "train.epochs": [30, 3, 30],
+    }
+    assert differences([base, base]) == {}

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import fmnist_jax
-from experiments import seeds
 from experiments.pictures import augmentation_sheet, drawings, sample_sheet, trials
-from fmnist_jax import CLASS_NAMES, DataConfig, ModelConfig
+from fmnist_jax import CLASS_NAMES
 from fmnist_jax.data.photos import to_dataset_image
 
 _FOLDER = Path(__file__).parents[2] / "experiments"
@@ -23,21 +22,6 @@ def test_an_experiment_uses_only_what_the_package_exports(script: Path) -> None:
     for node in ours:
         assert node.module == "fmnist_jax"
         assert {alias.name for alias in node.names} <= set(dir(fmnist_jax))
-
-
-def test_seeds_trains_models_that_differ_and_learn() -> None:
-    arguments = seeds.Arguments(
-        data=DataConfig(name="synthetic", validation_size=0, synthetic_train_size=1000, synthetic_test_size=500),
-        model=ModelConfig(widths=(8, 16), depths=(1, 1)),
-        seeds=2,
-        epochs=2,
-        batch_size=32,
-    )
-    accuracies, ensemble = seeds.main(arguments)
-    assert accuracies.shape == (2,)
-    assert ensemble > accuracies.min()
-    assert np.all(accuracies > 0.3)
-    assert accuracies[0] != accuracies[1]
 
 
 def test_the_sample_sheet_has_a_row_for_each_class() -> None:

@@ -1,4 +1,4 @@
-"""How the report behaves in a real browser: Chromium, without a window and without a network."""
+"""How the pages behave in a real browser: Chromium, without a window and without a network."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
+from fmnist_jax.views import comparison_page
 from fmnist_jax.views.report_page import render
+from tests.views.test_comparison_page import several
 from tests.views.test_report_page import contents, population
 
 
@@ -133,3 +135,34 @@ def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.locator("#mistakes img").first.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1200])
+def test_the_page_of_several_runs_opens_alone_and_wide_tables_scroll_in_their_places(
+    browser: Browser, tmp_path: Path, scheme: str, width: int
+) -> None:
+    path = tmp_path / "comparison.html"
+    many = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in several()]
+    path.write_text(comparison_page.render("a dozen runs", many))
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(path.as_uri())
+    for section in ("scores", "curves", "configuration", "classes"):
+        page.locator(f'nav a[href="#{section}"]').click()
+        assert page.locator(f"#{section} h2").is_visible()
+    assert complaints == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#curves .chart svg").count() == 5
+    assert page.locator("#classes .wide").evaluate("(table) => table.scrollWidth > table.clientWidth")
+    strokes = "(lines) => lines.map((line) => getComputedStyle(line).stroke)"
+    lines = page.locator("#scores .swatch line").evaluate_all(strokes)
+    assert len(lines) == 12
+    assert "none" not in lines
+    page.close()

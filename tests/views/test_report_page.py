@@ -21,7 +21,7 @@ from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views import report_page
 
-_EVIL = "</script><script>alert('x')</script><b title=\"&\">"
+EVIL = "</script><script>alert('x')</script><b title=\"&\">"
 
 
 def contents(**changes: Any) -> report_page.Contents:
@@ -171,14 +171,14 @@ def test_headings_and_names_of_regions_are_there_for_readers_without_sight(page:
 
 
 def test_text_out_of_files_stays_text() -> None:
-    config = replace(PRESETS["demo"], preset=_EVIL)
-    html = report_page.render(contents(name=_EVIL, config=config, environment={_EVIL: _EVIL, "command": [_EVIL]}))
-    test = Dataset(contents().test.images, contents().test.labels, (_EVIL, *CLASS_NAMES[1:]))
+    config = replace(PRESETS["demo"], preset=EVIL)
+    html = report_page.render(contents(name=EVIL, config=config, environment={EVIL: EVIL, "command": [EVIL]}))
+    test = Dataset(contents().test.images, contents().test.labels, (EVIL, *CLASS_NAMES[1:]))
     for evil in (html, report_page.render(contents(test=test))):
         page = Page(evil)
         assert len(page.all("script")) == 2
         assert not page.all("b") or all("title" not in each for each in page.all("b"))
-        assert _EVIL in page.text or any(_EVIL in str(each.get("aria-label")) for _, each in page.tags)
+        assert EVIL in page.text or any(EVIL in str(each.get("aria-label")) for _, each in page.tags)
 
 
 def test_changes_of_the_preset_are_listed_but_not_where_the_run_lies() -> None:

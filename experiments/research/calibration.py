@@ -1,0 +1,142 @@
+"""Can a run's probabilities be believed, and its sets of classes? `python -m experiments.research.calibration RUN...`.
+
+No image but the test images is new to a run that has trained on all others, so these are halved at random, again and
+again: one half calibrates, the other is scored, and neither chooses a model. One half fits a temperature, by which all
+logits are divided (Guo et al. 2017, arXiv:1706.04599), and then the threshold of split conformal prediction
+(Angelopoulos & Bates 2021, arXiv:2107.07511): every class whose score is not above it belongs to the set, which then
+holds the true class with the nominal probability, whatever the network. Two scores: 1 - probability (Sadinle et al.
+2019, arXiv:1609.00451), which has the smallest sets on average, some of them empty; and the probability of all classes
+at least as probable (Romano et al. 2020, arXiv:2006.02544, here without its randomisation).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import reliability
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """Whether a run's probabilities can be believed, and its sets of classes."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Directories of runs on Fashion-MNIST."""
+    nominal: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
+    """Coverages to ask for."""
+    halvings: int = 100
+    """Random halves to average over."""
+
+
+_QUICK = {"halvings": 3}
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature in [0.05, 20] at which logits f[N, K] lose least on labels i[N]."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=-1)
+        return float(-scaled[np.arange(len(labels)), labels].mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=np.log((0.05, 20)), method="bounded").x))
+
+
+def least_ambiguous(probabilities: np.ndarray) -> np.ndarray:
+    """Scores each class of f[N, K] by what its probability lacks of 1."""
+    return 1 - probabilities
+
+
+def adaptive(probabilities: np.ndarray) -> np.ndarray:
+    """Scores each class of f[N, K] by the probability of all that are at least as probable, itself among them."""
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    summed = np.take_along_axis(probabilities, order, -1).cumsum(-1)
+    return np.take_along_axis(summed, np.argsort(order, axis=-1, kind="stable"), -1)
+
+
+SCORES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"least ambiguous": least_ambiguous, "adaptive": adaptive}
+
+
+def threshold(scores: np.ndarray, nominal: float) -> float:
+    """The score of calibration images f[N] that makes sets of a nominal coverage; infinite of too few images."""
+    rank = int(np.ceil((len(scores) + 1) * nominal))
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
+
+
+def halved(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float, ...], seed: int) -> dict[str, Any]:
+    """Calibrates on one half and scores the other."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    fitted, held_out = order[: len(order) // 2], order[len(order) // 2 :]
+    temperature = fit_temperature(logits[fitted], labels[fitted])
+    before, after = softmax(logits[held_out], -1), softmax(logits[held_out] / temperature, -1)
+    truth = labels[held_out]
+    found: dict[str, Any] = {
+        "temperature": temperature,
+        "calibration_error": [reliability(each, truth).calibration_error for each in (before, after)],
+        "loss": [float(-np.log(each[np.arange(len(truth)), truth]).mean()) for each in (before, after)],
+    }
+    for name, score in SCORES.items():
+        own = score(softmax(logits[fitted] / temperature, -1))[np.arange(len(fitted)), labels[fitted]]
+        sets = [score(after) <= threshold(own, each) for each in nominal]
+        found[name] = {
+            "coverage": [float(each[np.arange(len(truth)), truth].mean()) for each in sets],
+            "size": [float(each.sum(-1).mean()) for each in sets],
+            "empty": [float((each.sum(-1) == 0).mean()) for each in sets],
+        }
+    return found
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Averages over the halves, for each run."""
+    test, found = study.images(arguments).test, {}
+    for name, model in study.trained_models(arguments, arguments.runs).items():
+        logits = model.predict(test.images).astype(np.float64)
+        halves = [halved(logits, test.labels, arguments.nominal, seed) for seed in range(arguments.halvings)]
+
+        def over(*path: str, halves: Any = halves) -> dict[str, Any]:
+            values = np.array([each[path[0]] if len(path) == 1 else each[path[0]][path[1]] for each in halves])
+            return {"mean": values.mean(0).tolist(), "deviation": values.std(0, ddof=1).tolist()}
+
+        sets = {score: {of: over(score, of) for of in ("coverage", "size", "empty")} for score in SCORES}
+        single = {of: over(of) for of in ("temperature", "calibration_error", "loss")}
+        found[name] = {"accuracy": float(study.accuracies(logits, test.labels)), **single, "sets": sets}
+        errors = " to ".join(f"{error:.2%}" for error in single["calibration_error"]["mean"])
+        print(f"{name}: temperature {single['temperature']['mean']:.3f}, calibration error {errors}")
+        for score, each in sets.items():
+            rows = zip(arguments.nominal, each["coverage"]["mean"], each["size"]["mean"], strict=True)
+            print(f"  {score}: {'; '.join(f'{row[0]:.0%}: {row[1]:.2%} by {row[2]:.2f} classes' for row in rows)}")
+    return {"nominal": list(arguments.nominal), "runs": found}
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws how far coverage is from nominal, and the mean size of the sets."""
+    drawn, (left, right) = study.panels(2)
+    styles = iter(zip(study.COLOURS, study.MARKERS, strict=True))
+    nominal = 100 * np.array(found["nominal"])
+    for run, each in found["runs"].items():
+        for score, sets in each["sets"].items():
+            colour, marker = next(styles)
+            off = 100 * np.array(sets["coverage"]["mean"]) - nominal
+            spread = 100 * np.array(sets["coverage"]["deviation"])
+            left.errorbar(nominal, off, spread, color=colour, marker=marker, capsize=3, label=f"{run}, {score}")
+            right.plot(nominal, sets["size"]["mean"], color=colour, marker=marker, label=f"{run}, {score}")
+    left.axhline(0, color=study.GREY, linestyle="--")
+    study.describe(left, "Coverage on held-out images, ± deviation", "nominal coverage (%)", "above nominal (points)")
+    study.describe(right, "Mean size of a set", "nominal coverage (%)", "classes")
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("calibration", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

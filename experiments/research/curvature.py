@@ -1,0 +1,137 @@
+"""How curved is the loss where training takes it? `python -m experiments.research.curvature`.
+
+Follows the largest eigenvalue of the Hessian of the loss, of one fixed batch, along trainings by plain SGD at constant
+learning rates. It is found by power iteration (von Mises & Pollaczek-Geiringer 1929) from Hessian-vector products,
+which are the derivative of the gradient along a vector (Pearlmutter 1994): `jvp` of `grad`, no matrix. Gradient descent
+on all images at once would be stable below 2 / learning rate, and its curvature rises up to there (Cohen et al. 2021,
+arXiv:2103.00065); with batches it stays below.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import (
+    Batch,
+    TrainState,
+    compiler_options,
+    init_state,
+    make_model,
+    make_objective,
+    make_train_chunk,
+    make_train_step,
+    split,
+)
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """How curved the loss is where training takes it."""
+
+    rates: tuple[float, ...] = (0.05, 0.2, 0.8)
+    """Learning rates."""
+    train_images: int = 4_000
+    batch_size: int = 128
+    points: int = 16
+    """Measure so often."""
+    steps: int = 30
+    """Between two measurements."""
+    hessian_images: int = 512
+    """Of the training images, whose loss the Hessian is of."""
+    products: int = 15
+    """Hessian-vector products of a measurement, which goes on from the vector of the one before."""
+
+
+_QUICK = {"rates": (0.1,), "train_images": 200, "points": 3, "steps": 3, "hessian_images": 20, "products": 2}
+
+
+def top_eigenvalue(product: Callable[[Any], Any], vector: Any, products: int) -> tuple[Array, Array, Any]:
+    """Finds the eigenvalue of largest magnitude of a symmetric matrix by power iteration.
+
+    Args:
+      product: of the matrix and a vector, any pytree.
+      vector: to begin with.
+      products: how many.
+
+    Returns:
+      The Rayleigh quotient, the relative residual |Hv - value v| / |value|, and the vector to go on with.
+    """
+    for _ in range(products):
+        vector = optax.tree.scale(1 / optax.tree.norm(vector), vector)
+        image = product(vector)
+        value = optax.tree.vdot(vector, image)
+        rest = optax.tree.norm(optax.tree.sub(image, optax.tree.scale(value, vector)))
+        vector = image
+    return value, rest / jnp.abs(value), vector
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Trains with each rate, and stops at every point for the eigenvalue."""
+    subset = split(study.images(arguments).train, arguments.train_images, seed=0)[1]
+    model = make_model(replace(study.recipe_config(arguments, len(subset), 1).model, dropout=0.0))
+    objective, data = make_objective(model), study.on_device(subset)
+    fixed = Batch(data.images[: arguments.hessian_images], data.labels[: arguments.hessian_images])
+
+    def gradient(params: Any, state: TrainState) -> Any:
+        return jax.grad(lambda params: objective(params, state, fixed)[0])(params)
+
+    @jax.jit
+    def product(state: TrainState, vector: Any) -> Any:
+        return jax.jvp(lambda params: gradient(params, state), (state.params,), (vector,))[1]
+
+    loss_of = jax.jit(lambda state: objective(state.params, state, fixed)[0])
+    found = []
+    for rate in arguments.rates:
+        optimizer = optax.sgd(rate)
+        step = make_train_step(model, optimizer)
+        chunk = jax.jit(
+            make_train_chunk(step, arguments.batch_size, arguments.steps), compiler_options=compiler_options("training")
+        )
+        state = init_state(model, optimizer, jax.random.key(0))
+        vector = optax.tree.random_like(jax.random.key(1), state.params)
+        points = []
+        for point in range(arguments.points):
+            if point:
+                state, _ = chunk(state, data, jnp.int32(arguments.steps))
+            # The first vector is random; later ones only have to be turned a little.
+            products = arguments.products * (1 if point else 4)
+            value, residual, vector = top_eigenvalue(partial(product, state), vector, products)
+            row = {"eigenvalue": float(value), "residual": float(residual), "loss": float(loss_of(state))}
+            points.append({"step": point * arguments.steps, **row})
+        found.append({"rate": rate, "points": points})
+        shown = " ".join(f"{point['eigenvalue']:.1f}" for point in points)
+        print(f"rate {rate:g}, unstable above {2 / rate:g}: {shown}", flush=True)
+    return {"trainings": found}
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws eigenvalue and loss along the trainings."""
+    drawn, (left, right) = study.panels(2)
+    for training, colour, marker in zip(found["trainings"], study.COLOURS, study.MARKERS, strict=False):
+        steps = [point["step"] for point in training["points"]]
+        values = np.array([point["eigenvalue"] for point in training["points"]])
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
+        left.semilogy(steps, values, label=f"rate {training['rate']:g}", **style)
+        left.axhline(2 / training["rate"], color=colour, linestyle="--", linewidth=1)
+        right.semilogy(steps, [point["loss"] for point in training["points"]], **style)
+    study.describe(left, "Largest eigenvalue; dashed: 2 / rate", "steps", "of the Hessian")
+    study.describe(right, "Loss of the same batch", "steps", "nats")
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("curvature", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

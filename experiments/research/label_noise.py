@@ -1,0 +1,101 @@
+"""What does label smoothing buy where labels are wrong? `python -m experiments.research.label_noise`.
+
+Replaces a share of the training labels by another class, drawn evenly among the other nine, and trains with several
+amounts of label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7) and several seeds, all of a share as one
+program: the amount is a traced number of a population. The test labels stay as they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import Dataset, assess, split
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """What label smoothing buys where labels are wrong."""
+
+    shares: tuple[float, ...] = (0.0, 0.2, 0.4)
+    """Of the training labels that are replaced."""
+    amounts: tuple[float, ...] = (0.0, 0.1, 0.3)
+    """Of label smoothing."""
+    seeds: int = 3
+    train_images: int = 5_000
+    epochs: int = 10
+
+
+_QUICK = {"shares": (0.0, 0.4), "amounts": (0.0, 0.3), "seeds": 1, "train_images": 300, "epochs": 1}
+
+
+def with_wrong_labels(data: Dataset, share: float, seed: int = 0) -> Dataset:
+    """Replaces so many of the labels, each by one of the other classes."""
+    rng = np.random.default_rng(seed)
+    replaced = rng.permutation(len(data))[: round(share * len(data))]
+    labels = data.labels.copy()
+    labels[replaced] = (labels[replaced] + rng.integers(1, data.num_classes, len(replaced))) % data.num_classes
+    return Dataset(data.images, labels, data.class_names)
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Scores every share of wrong labels with every amount of smoothing."""
+    train, _, test = study.images(arguments)
+    subset = split(train, arguments.train_images, seed=0)[1]
+    amounts, seeds = (
+        axis.ravel() for axis in np.meshgrid(arguments.amounts, np.arange(arguments.seeds), indexing="ij")
+    )
+    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    train_all = study.make_training(config, {"train.label_smoothing": amounts})
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    rows = []
+    for share in arguments.shares:
+        noisy = with_wrong_labels(subset, share)
+        members = train_all(keys, study.on_device(noisy))
+        on_test, wrong = members.logits(test.images), noisy.labels != subset.labels
+        learnt = study.accuracies(members.logits(noisy.images[wrong]), noisy.labels[wrong]) if wrong.any() else None
+        scores = [assess(logits, test.labels) for logits in on_test]
+        for place, amount in enumerate(arguments.amounts):
+            own = slice(place * arguments.seeds, (place + 1) * arguments.seeds)
+            row: dict[str, Any] = {
+                "share": share,
+                "smoothing": amount,
+                "accuracy": [float(score.accuracy) for score in scores[own]],
+                "loss": [float(score.loss) for score in scores[own]],
+                "calibration_error": [float(score.calibration_error) for score in scores[own]],
+                "wrong_labels_learnt": None if learnt is None else learnt[own].tolist(),
+            }
+            rows.append(row)
+            means = {name: float(np.mean(row[name])) for name in ("accuracy", "loss", "calibration_error")}
+            print(f"{share:.0%} replaced, smoothing {amount:g}: {means['accuracy']:.2%}, {means['loss']:.3f} nats")
+    return {"rows": rows}
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws accuracy, loss and calibration error against the amount of smoothing, a line for each share."""
+    drawn, all_axes = study.panels(3, 3.6, 3.4)
+    drawings = (("accuracy", 100, "%"), ("loss", 1, "nats"), ("calibration_error", 100, "%"))
+    shares = sorted({row["share"] for row in found["rows"]})
+    for axes, (name, scale, unit) in zip(all_axes, drawings, strict=True):
+        for share, colour, marker in zip(shares, study.COLOURS, study.MARKERS, strict=False):
+            rows = [row for row in found["rows"] if row["share"] == share]
+            amounts = [row["smoothing"] for row in rows]
+            values = scale * np.array([row[name] for row in rows])
+            axes.plot(amounts, values, color=colour, marker=".", linestyle="none", alpha=0.4)
+            axes.plot(amounts, values.mean(1), color=colour, marker=marker, label=f"{share:.0%} of labels wrong")
+        study.describe(axes, f"Test {name.replace('_', ' ')}", "label smoothing", unit)
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("label-noise", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

@@ -1,0 +1,100 @@
+"""Do learning rate and weight decay have to be chosen together? `python -m experiments.research.rates`.
+
+Trains every pair of a grid as one program: the members of a population differ in two traced numbers of the
+configuration, and are mapped over, `vmap` on an accelerator, `lax.map` on a CPU. The optimiser is SGD with Nesterov
+momentum, whose decay is decoupled but scaled by the learning rate (Loshchilov & Hutter, arXiv:1711.05101), so that a
+step shrinks a kernel by their product. Each pair is trained from the same seeds and scored on 5,000 validation images;
+the test images see the best pair alone.
+
+Measured with 6,000 training images, 4 epochs and two seeds a pair (582 s on a busy machine): the rate matters more,
+82.8 % at 0.02, 85.8 % at 0.2 and 85.2 % at 0.6 without decay, and 2 diverges. The two do go together: decay of 0.02,
+the largest of the grid, adds 0.2 points at rate 0.02, 0.6 at 0.2 and 1.0 at 0.6. Rate 0.2 with it has the best
+validation accuracy, 86.4 %, and 85.3 % on the test images; the best decay may lie beyond the grid.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import split
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """Whether learning rate and weight decay have to be chosen together."""
+
+    rates: tuple[float, ...] = (0.02, 0.06, 0.2, 0.6, 2.0)
+    """Peak learning rates."""
+    decays: tuple[float, ...] = (0.0, 5e-4, 2e-3, 5e-3, 2e-2)
+    """Weight decays, in units of the learning rate."""
+    seeds: int = 2
+    train_images: int = 6_000
+    epochs: int = 4
+
+
+_QUICK = {"rates": (0.02, 0.2), "decays": (0.0, 5e-3), "seeds": 1, "train_images": 300, "epochs": 1}
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Scores the grid on the validation images, and its best pair on the test images."""
+    train, validation, test = study.images(arguments)
+    subset = split(train, arguments.train_images, seed=0)[1]
+    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    config = replace(config, optim=replace(config.optim, name="sgd"))
+    shape = (len(arguments.rates), len(arguments.decays), arguments.seeds)
+    rates, decays, seeds = (
+        axis.ravel()
+        for axis in np.meshgrid(arguments.rates, arguments.decays, np.arange(arguments.seeds), indexing="ij")
+    )
+    train_all = study.make_training(config, {"optim.peak_lr": rates, "optim.weight_decay": decays})
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    members = train_all(keys, study.on_device(subset))
+    grid = study.accuracies(members.logits(validation.images), validation.labels).reshape(shape)
+    of_pairs = grid.mean(-1)
+    best = np.unravel_index(of_pairs.argmax(), of_pairs.shape)
+    rate, decay = arguments.rates[best[0]], arguments.decays[best[1]]
+    of_best = jax.tree.map(itemgetter((rates == rate) & (decays == decay)), members.states)
+    on_test = study.accuracies(members._replace(states=of_best).logits(test.images), test.labels)
+    print(f"best of {of_pairs.size} on validation images: learning rate {rate:g}, weight decay {decay:g}")
+    print(f"validation {of_pairs.max():.2%}, test {on_test.mean():.2%}")
+    return {
+        "rates": list(arguments.rates),
+        "decays": list(arguments.decays),
+        "validation_accuracy": grid.tolist(),
+        "best": {"rate": rate, "decay": decay, "validation": float(of_pairs.max()), "test": float(on_test.mean())},
+        "best_decay_of_each_rate": [arguments.decays[place] for place in of_pairs.argmax(1)],
+    }
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws the grid as a map, with the best decay of each rate framed."""
+    drawn, (axes,) = study.panels(1, 6.0, 4.2)
+    grid = 100 * np.mean(found["validation_accuracy"], -1)
+    # What diverged would leave no colours for what did not.
+    shown = axes.imshow(grid, cmap="cividis", vmin=max(grid.min(), grid.max() - 10), aspect="auto")
+    for row, column in np.ndindex(grid.shape):
+        colour = "black" if grid[row, column] > grid.max() - 4 else "white"
+        bold = "bold" if column == grid[row].argmax() else "normal"
+        axes.text(column, row, f"{grid[row, column]:.2f}", ha="center", va="center", color=colour, weight=bold)
+    axes.set_xticks(range(len(found["decays"])), [f"{decay:g}" for decay in found["decays"]])
+    axes.set_yticks(range(len(found["rates"])), [f"{rate:g}" for rate in found["rates"]])
+    drawn.colorbar(shown, ax=axes, label="validation accuracy (%)", extend="min")
+    study.describe(axes, "Bold: the best weight decay of each learning rate", "weight decay", "peak learning rate")
+    axes.grid(visible=False)
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("rates", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

@@ -1,0 +1,130 @@
+"""What does a trained run make of images that are spoilt? `python -m experiments.research.robustness RUN...`.
+
+Scores the test images under six corruptions at five strengths each, as Hendrycks & Dietterich 2019 (arXiv:1903.12261)
+do for ImageNet, and mirrored. The same draws spoil the images for every run; a corrupted image is bytes again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax import Array
+from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import Augment, make_random_crop, make_random_erasing, make_random_rotation, normalize
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """What trained runs make of images that are spoilt."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Directories of runs on Fashion-MNIST."""
+
+
+class Corruption(NamedTuple):
+    """One way to spoil images, at five strengths."""
+
+    unit: str
+    strengths: tuple[float, ...]
+    make: Callable[[float], Augment]
+
+
+def _bytes(images: Array | np.ndarray) -> Array:
+    return jnp.rint(255 * jnp.clip(jnp.asarray(images), 0, 1)).astype(jnp.uint8)
+
+
+def make_noise(deviation: float) -> Augment:
+    """Adds Gaussian noise of a standard deviation in units of white."""
+    return lambda key, images: _bytes(normalize(images) + deviation * jax.random.normal(key, images.shape))
+
+
+def make_blur(deviation: float) -> Augment:
+    """Blurs with a Gaussian of a standard deviation in pixels; outside the image is background."""
+    sigma = (0, deviation, deviation, 0)
+    return lambda _, images: _bytes(gaussian_filter(np.asarray(normalize(images)), sigma, mode="constant"))
+
+
+def make_contrast(kept: float) -> Augment:
+    """Draws every pixel towards the mean of its image, so that a share of its distance is kept."""
+
+    def contrast(key: Array, images: Array) -> Array:
+        del key
+        shown = normalize(images)
+        mean = shown.mean((1, 2, 3), keepdims=True)
+        return _bytes(mean + kept * (shown - mean))
+
+    return contrast
+
+
+CORRUPTIONS: Mapping[str, Corruption] = {
+    "noise": Corruption("deviation, of white", (0.05, 0.1, 0.2, 0.3, 0.4), make_noise),
+    "blur": Corruption("deviation, pixels", (0.5, 0.8, 1.2, 1.6, 2.0), make_blur),
+    "shift": Corruption("at most, pixels each way", (1, 2, 3, 4, 6), lambda most: make_random_crop(int(most))),
+    "rotation": Corruption("at most, degrees each way", (10, 20, 30, 45, 60), make_random_rotation),
+    "contrast": Corruption("share kept", (0.8, 0.6, 0.4, 0.2, 0.1), make_contrast),
+    "erasing": Corruption(
+        "share of the pixels", (0.05, 0.1, 0.2, 0.3, 0.4), lambda share: make_random_erasing(1.0, area=(share, share))
+    ),
+}
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Scores every run on every corruption."""
+    test, models = study.images(arguments).test, study.trained_models(arguments, arguments.runs)
+    given = jnp.asarray(test.images)
+    spoilt = {
+        name: [np.asarray(kind.make(strength)(jax.random.key(0), given)) for strength in kind.strengths]
+        for name, kind in CORRUPTIONS.items()
+    }
+    found = {}
+    for name, model in models.items():
+
+        def accuracy(images: np.ndarray, model: Any = model) -> float:
+            return float(study.accuracies(model.predict(images), test.labels))
+
+        scores = {corruption: [accuracy(images) for images in each] for corruption, each in spoilt.items()}
+        found[name] = {
+            "preset": model.config.preset,
+            "clean": accuracy(test.images),
+            "mirrored": accuracy(test.images[:, :, ::-1]),
+            "mean_of_corruptions": float(np.mean(list(scores.values()))),
+            "corruptions": scores,
+        }
+        print(f"{name}: clean {found[name]['clean']:.2%}, mirrored {found[name]['mirrored']:.2%}")
+        for corruption, each in scores.items():
+            print(f"  {corruption}: {' '.join(f'{score:.1%}' for score in each)}")
+    return {"strengths": {name: list(kind.strengths) for name, kind in CORRUPTIONS.items()}, "runs": found}
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws accuracy against strength, a plot for each corruption and a line for each run."""
+    drawn, all_axes = study.panels(3, 3.4, 2.9, rows=2)
+    for axes, (name, strengths) in zip(all_axes, found["strengths"].items(), strict=True):
+        for run, colour, marker in zip(found["runs"], study.COLOURS, study.MARKERS, strict=False):
+            scores = found["runs"][run]
+            level = f"{run}, clean" if axes is all_axes[0] else None
+            axes.axhline(100 * scores["clean"], color=colour, linestyle=":", linewidth=1, label=level)
+            values = 100 * np.array(scores["corruptions"][name])
+            axes.plot(strengths, values, color=colour, marker=marker, label=run if axes is all_axes[0] else None)
+        axes.set_ylim(0, 100)
+        study.describe(axes, name, CORRUPTIONS[name].unit, "test accuracy (%)")
+        if name == "contrast":
+            axes.invert_xaxis()
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("robustness", arguments, {}, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

@@ -1,0 +1,92 @@
+"""How far apart do seeds end, and what is an ensemble of them worth? `python -m experiments.research.seeds`.
+
+Trains members that differ in their seed alone, all in one compiled program: side by side on an accelerator, in turn on
+a CPU. The ensemble of k members is scored as the mean over every choice of k among them.
+
+Measured with 10,000 training images and 8 epochs (151 s): a seed reaches 89.75 %, with a standard deviation of 0.21
+over eight; the mean of two 90.24 %, of four 90.50 %, of all eight 90.68 %. The second member buys half of what all of
+them do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import assess, mean_log_probabilities, split
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """How far apart seeds end, and what an ensemble of them is worth."""
+
+    seeds: int = 8
+    """How many members to train."""
+    train_images: int = 10_000
+    epochs: int = 8
+
+
+_QUICK = {"seeds": 2, "train_images": 300, "epochs": 2}
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Scores each member, and the ensembles of 1 to all members."""
+    train, _, test = study.images(arguments)
+    subset = split(train, arguments.train_images, seed=0)[1]
+    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    keys = jax.random.split(jax.random.key(0), arguments.seeds)
+    logits = study.make_training(config)(keys, study.on_device(subset)).logits(test.images)
+    of_members = study.accuracies(logits, test.labels)
+    ensembles = []
+    for size in range(1, arguments.seeds + 1):
+        chosen = [list(members) for members in combinations(range(arguments.seeds), size)]
+        scores = [
+            assess(np.asarray(mean_log_probabilities(jnp.asarray(logits[members]))), test.labels) for members in chosen
+        ]
+        ensembles.append(
+            {
+                "members": size,
+                "accuracy": float(np.mean([score.accuracy for score in scores])),
+                "lowest": float(min(score.accuracy for score in scores)),
+                "highest": float(max(score.accuracy for score in scores)),
+                "loss": float(np.mean([score.loss for score in scores])),
+            }
+        )
+    print(f"one member {of_members.mean():.2%}, standard deviation {of_members.std(ddof=1):.2%}")
+    print(f"all {arguments.seeds} together {ensembles[-1]['accuracy']:.2%}")
+    return {
+        "members": of_members.tolist(),
+        "mean": float(of_members.mean()),
+        "deviation": float(of_members.std(ddof=1)),
+        "ensembles": ensembles,
+    }
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws accuracy and loss against the size of the ensemble."""
+    drawn, (left, right) = study.panels(2)
+    sizes = [each["members"] for each in found["ensembles"]]
+    low, mean, high = ([100 * each[name] for each in found["ensembles"]] for name in ("lowest", "accuracy", "highest"))
+    left.fill_between(sizes, low, high, color=study.COLOURS[0], alpha=0.2, linewidth=0, label="all choices")
+    left.plot(sizes, mean, color=study.COLOURS[0], marker="o", label="mean over the choices")
+    study.describe(left, "Test accuracy", "members of the ensemble", "%")
+    right.plot(sizes, [each["loss"] for each in found["ensembles"]], color=study.COLOURS[1], marker="s")
+    study.describe(right, "Test loss, mean over the choices", "members of the ensemble", "nats")
+    for axes in (left, right):
+        axes.set_xticks(sizes)
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("seeds", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

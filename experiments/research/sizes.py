@@ -1,0 +1,123 @@
+"""How does the error fall with the number of training images? `python -m experiments.research.sizes`.
+
+Trains the same network on class-balanced subsets, each size with several seeds, which draw the subset, too, and for the
+same number of steps, so that sizes differ in their images and not in computation. Fits error = a * images^-b by least
+squares of the logarithms, as Hestness et al. 2017 (arXiv:1712.00409) do; the interval of b is the middle 95 % of
+bootstrap samples (Efron 1979) of the test images, common to all sizes, and of the seeds of each size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import split
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """How the error falls with the number of training images."""
+
+    sizes: tuple[int, ...] = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
+    """Training images."""
+    seeds: int = 3
+    seen: int = 64_000
+    """Images that each training sees, over and over again where it has fewer."""
+    samples: int = 2_000
+    """Bootstrap samples."""
+
+
+_QUICK = {"sizes": (100, 300), "seeds": 2, "seen": 1_200, "samples": 50}
+
+
+class Law(NamedTuple):
+    """error = factor * images^-exponent."""
+
+    factor: float
+    exponent: float
+
+
+def fit(sizes: np.ndarray, errors: np.ndarray) -> Law:
+    """Fits a power law to errors f64[S] of the sizes [S], as a line through their logarithms."""
+    slope, height = np.polyfit(np.log(sizes), np.log(errors), 1)
+    return Law(float(np.exp(height)), float(-slope))
+
+
+def bootstrap(sizes: np.ndarray, wrong: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
+    """Fits the exponent to samples of the test images and of the seeds.
+
+    Args:
+      sizes: [S].
+      wrong: bool[S, seeds, N], the test images predicted wrong.
+      samples: how many.
+      seed: of the draws.
+
+    Returns:
+      f64[samples].
+    """
+    rng = np.random.default_rng(seed)
+    each, seeds, tested = wrong.shape
+    errors = np.empty((samples, each))
+    for sample in range(samples):
+        counts = np.bincount(rng.integers(0, tested, tested), minlength=tested)
+        chosen = rng.integers(0, seeds, (each, seeds))
+        errors[sample] = np.take_along_axis(wrong @ counts / tested, chosen, 1).mean(1)
+    return np.array([fit(sizes, row).exponent for row in errors])
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Trains every size, and fits the law."""
+    train, _, test = study.images(arguments)
+    wrong = np.empty((len(arguments.sizes), arguments.seeds, len(test)), bool)
+    for place, size in enumerate(arguments.sizes):
+        train_one = study.make_training(study.recipe_config(arguments, size, round(arguments.seen / size)))
+        for seed in range(arguments.seeds):
+            subset = study.on_device(split(train, size, seed)[1])
+            members = train_one(jax.random.split(jax.random.key(seed), 1), subset)
+            wrong[place, seed] = members.logits(test.images)[0].argmax(-1) != test.labels
+        print(f"{size:,} images: error {wrong[place].mean():.2%}", flush=True)
+    sizes, errors = np.array(arguments.sizes), wrong.mean(-1)
+    law = fit(sizes, errors.mean(1))
+    low, high = np.quantile(bootstrap(sizes, wrong, arguments.samples), (0.025, 0.975))
+    print(f"error = {law.factor:.2f} * images^-{law.exponent:.3f}, exponent in [{low:.3f}, {high:.3f}]")
+    return {
+        "sizes": list(arguments.sizes),
+        "errors": errors.tolist(),
+        **law._asdict(),
+        "exponent_interval_95": [float(low), float(high)],
+        "largest_misfit": float(np.abs(errors.mean(1) / (law.factor * sizes**-law.exponent) - 1).max()),
+    }
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws the errors and the law on logarithmic axes."""
+    drawn, (axes,) = study.panels(1, 6.0, 4.0)
+    sizes, errors = np.array(found["sizes"]), 100 * np.array(found["errors"])
+    low, high = found["exponent_interval_95"]
+    name = f"{found['factor']:.2f} · images$^{{-b}}$, b = {found['exponent']:.3f} ({low:.3f} to {high:.3f})"
+    axes.loglog(
+        sizes, 100 * found["factor"] * sizes ** -found["exponent"], color=study.GREY, linestyle="--", label=name
+    )
+    axes.loglog(sizes, errors, color=study.COLOURS[0], marker="o", markersize=3, linestyle="none", alpha=0.5)
+    axes.loglog(sizes, errors.mean(1), color=study.COLOURS[0], marker="o", linestyle="none", label="mean of the seeds")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    ticks = [
+        tick for tick in (5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80) if errors.min() * 0.9 < tick < errors.max() * 1.1
+    ]
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    study.describe(axes, "Test error against training images", "training images", "test error (%)")
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("sizes", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

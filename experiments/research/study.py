@@ -1,0 +1,232 @@
+"""What the experiments of this folder share: their arguments, a small network and its training, figures, result files.
+
+Each of them measures plain values, which JSON holds, and draws them: `answer` does both and says where they are.
+"""
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.results.record import origin, write
+from fmnist_jax import (
+    PRESETS,
+    Batch,
+    Config,
+    DataConfig,
+    Dataset,
+    FmnistError,
+    Predict,
+    Splits,
+    Trained,
+    TrainState,
+    Weights,
+    compiler_options,
+    describe_environment,
+    keep_freed_memory,
+    load,
+    load_trained,
+    make_model,
+    make_population,
+    members_map,
+    padded_batches,
+)
+
+RESULTS = Path(__file__).parent / "results"
+
+# Okabe & Ito's colours, chosen to be told apart by colour-blind readers, and a marker for each.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#6B6B6B"
+
+_PREDICTED = 250  # images at once, with which a CPU is fastest
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What every experiment takes."""
+
+    quick: bool = False
+    """Try it out in seconds, with a few synthetic images and a tiny network; what comes out is no answer."""
+    out: Path | None = None
+    """Folder of the result file and the figure. Default: that of the committed ones; with --quick a temporary one."""
+    widths: tuple[int, ...] = (16, 32, 64)
+    """Channels of each stage of the network, which has one convolution in each."""
+    test_images: int = 10_000
+    """Score so many of the test images."""
+
+
+Own = TypeVar("Own", bound=Arguments)
+
+
+def answer(
+    name: str,
+    arguments: Own,
+    quick: Mapping[str, Any],
+    measure: Callable[[Own], dict[str, Any]],
+    figure: Callable[[Mapping[str, Any]], Figure],
+) -> dict[str, Any]:
+    """Measures, and writes `<name>.json` and `<name>.png`.
+
+    Args:
+      name: of the experiment.
+      arguments: as given.
+      quick: what else `--quick` changes in them.
+      measure: computes the answer, of values that JSON can hold.
+      figure: draws it.
+
+    Returns:
+      What the file holds.
+    """
+    keep_freed_memory()  # as the commands do
+    if arguments.quick:
+        arguments = replace(arguments, widths=(4, 6), test_images=200, **quick)
+    out = _folder(arguments)
+    started = time.perf_counter()
+    found = measure(arguments)
+    sizes = dataclasses.asdict(arguments)
+    for place in ("out", "runs"):
+        sizes.pop(place, None)
+    record = {
+        "experiment": name,
+        "data": "synthetic" if arguments.quick else "fashion_mnist",
+        "seconds": round(time.perf_counter() - started, 1),
+        "found": found,
+        "configuration": sizes,
+        **origin(describe_environment()),
+    }
+    write(out / f"{name}.json", record)
+    figure(found).savefig(out / f"{name}.png", dpi=100)
+    print(f"written: {out / name}.json and .png")
+    return record
+
+
+def _folder(arguments: Arguments) -> Path:
+    if arguments.quick and arguments.out is not None and arguments.out.absolute() == RESULTS:
+        raise FmnistError("what --quick measures is no result: give it another --out")
+    given = Path(tempfile.mkdtemp(prefix="research-")) if arguments.quick else RESULTS
+    folder = given if arguments.out is None else arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def images(arguments: Arguments) -> Splits:
+    """The real images, 5,000 of them held out for validation; with `--quick` a few synthetic ones."""
+    few = DataConfig(name="synthetic", validation_size=100, synthetic_train_size=500, synthetic_test_size=200)
+    splits = load(few if arguments.quick else DataConfig())
+    return splits._replace(test=splits.test.take(np.arange(min(arguments.test_images, len(splits.test)))))
+
+
+def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Config:
+    """The recipe of `fast` on a small network, over so many images."""
+    fast, stages = PRESETS["fast"], len(arguments.widths)
+    return replace(
+        fast,
+        data=DataConfig(name="own", total=train_images, validation_size=0),
+        model=replace(fast.model, widths=arguments.widths, depths=(1,) * stages, dropout=0.1),
+        train=replace(fast.train, epochs=epochs),
+    )
+
+
+def on_device(data: Dataset) -> Batch:
+    """A whole data set, of which `make_train_chunk` gathers batches."""
+    return jax.device_put(Batch(data.images, data.labels))
+
+
+class Members(NamedTuple):
+    """Models that were trained beside one another."""
+
+    states: TrainState
+    """With an axis of members before all others."""
+    predict: Predict
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Predicts u8[N, H, W, C] as f32[M, N, K]."""
+        return logits(self.predict, Weights(self.states.params, self.states.batch_stats), images)
+
+
+def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None) -> Callable[[Array, Batch], Members]:
+    """Makes `train(keys [M], data) -> members`, one compiled program for however many data sets of one size.
+
+    Args:
+      config: what the members have in common.
+      varied: numbers of the configuration, one for each member.
+    """
+    over_members = members_map(jax.default_backend())
+    values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
+    population = make_population(config, values, over_members=over_members, max_steps=config.total_steps)
+    init, predict = jax.jit(population.init), jitted(population.predict)
+    chunk = jax.jit(population.chunk, donate_argnums=0, compiler_options=compiler_options("training"))
+
+    def train(keys: Array, data: Batch) -> Members:
+        states, _ = chunk(init(keys), data, jnp.int32(config.total_steps))
+        return Members(states, predict)
+
+    return train
+
+
+def jitted(predict: Predict) -> Predict:
+    """Compiles a prediction."""
+    return jax.jit(predict, compiler_options=compiler_options("evaluation"))
+
+
+def logits(predict: Predict, weights: Weights, images: np.ndarray) -> np.ndarray:
+    """Predicts images u8[N, H, W, C] in batches, as f32[..., N, K]."""
+    batches = padded_batches(Dataset(images, np.zeros(len(images), np.int32)), min(_PREDICTED, len(images)))
+    found = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    return np.concatenate(found, axis=-2)[..., : len(images), :]
+
+
+def accuracies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The share of N images whose class has the largest of the logits f32[..., N, K], f64[...]."""
+    return np.asarray((logits.argmax(-1) == labels).mean(-1))
+
+
+def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trained]:
+    """The models of runs, by their directories' names; with `--quick` one that is trained for a moment.
+
+    Raises:
+      FmnistError: there is none, or one that was not trained on Fashion-MNIST.
+    """
+    if arguments.quick:
+        data = images(arguments).train
+        config = recipe_config(arguments, len(data), 2)
+        states = make_training(config)(jax.random.split(jax.random.key(0), 1), on_device(data)).states
+        weights = jax.tree.map(lambda leaf: leaf[0], Weights(states.params, states.batch_stats))
+        model = make_model(config.model)
+        return {"quick": Trained(config, model, weights, config.total_steps, data.image_shape, data.class_names)}
+    if not runs:
+        raise FmnistError("RUN is missing: name run directories that fmnist_jax.train has written")
+    models = {run.name: load_trained(run) for run in runs}
+    for name, each in models.items():
+        if each.config.data.name != "fashion_mnist":
+            raise FmnistError(f"{name} was trained on {each.config.data.name}: expected runs on fashion_mnist")
+    return models
+
+
+def panels(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of axes in rows, each of so many inches."""
+    drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return drawn, list(drawn.subplots(rows, columns, squeeze=False).ravel())
+
+
+def describe(axes: Axes, title: str, x: str, y: str) -> None:
+    """Says what a plot shows and in what units, with a legend where lines have names."""
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)

@@ -1,0 +1,140 @@
+"""What are synthetic garments worth for real ones? `python -m experiments.research.transfer`.
+
+Trains on the package's synthetic garments, then on 100, 1,000 and 10,000 real images: all weights from there
+(fine-tuning), the dense head alone (a linear probe, the rest frozen with its running statistics), or all from random
+ones. All ways take the same steps of the recipe of `fast`, with learning rates of 1, 0.3 or 0.1 times its own: which,
+2,000 validation images say for each way and number of images.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from matplotlib.figure import Figure
+
+from experiments.research import study
+from experiments.script import start
+from fmnist_jax import (
+    Batch,
+    Config,
+    DataConfig,
+    Weights,
+    init_state,
+    load,
+    make_cross_entropy,
+    make_model,
+    make_optimizer,
+    make_predict,
+    make_schedule,
+    make_train_chunk,
+    make_train_step,
+    members_map,
+    sample_mirrored_batch,
+    split,
+)
+
+WAYS = ("from scratch", "linear probe", "fine-tuned")
+
+
+@dataclass(frozen=True)
+class Arguments(study.Arguments):
+    """What synthetic garments are worth for real ones."""
+
+    sizes: tuple[int, ...] = (100, 1_000, 10_000)
+    """Real images to train on."""
+    factors: tuple[float, ...] = (0.1, 0.3, 1.0)
+    """Learning rates to choose from, relative to the recipe's."""
+    seeds: int = 2
+    seen: int = 20_000
+    """Real images that each training sees, over and over again where it has fewer."""
+    synthetic_images: int = 12_000
+    synthetic_epochs: int = 4
+
+
+_QUICK = {"sizes": (100,), "factors": (0.3, 1.0), "seeds": 1, "seen": 640, "synthetic_images": 500}
+
+
+def make_way(way: str, config: Config) -> Callable[[Array, Array, Weights, Batch], Weights]:
+    """Makes `train(factor f32[], key, start, data) -> weights`, to be mapped over factors."""
+    probing = way == "linear probe"
+    model = make_model(config.model, frozen=(lambda _: True) if probing else None)
+
+    def train(factor: Any, key: Array, start: Weights, data: Batch) -> Weights:
+        optim = config.optim
+        optim = replace(optim, peak_lr=factor * optim.peak_lr, rest_lr=factor * optim.rest_lr)
+        optimizer = make_optimizer(optim, make_schedule(optim, config.total_steps))
+        if probing:
+            parts = {"head": optimizer, "rest": optax.set_to_zero()}
+            optimizer = optax.partition(parts, lambda params: {n: "head" if n == "Dense_0" else "rest" for n in params})
+        step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
+        state = init_state(model, optimizer, key)
+        if way != "from scratch":
+            state = replace(state, params=start.params, batch_stats=start.batch_stats)
+        steps, size = config.total_steps, config.train.batch_size
+        state, _ = make_train_chunk(step, size, steps, sample=sample_mirrored_batch)(state, data, jnp.int32(steps))
+        return Weights(state.params, state.batch_stats)
+
+    return train
+
+
+def measure(arguments: Arguments) -> dict[str, Any]:
+    """Trains on the synthetic images, and from there in every way on every number of real ones."""
+    garments = load(
+        DataConfig(name="synthetic", validation_size=0, synthetic_train_size=arguments.synthetic_images, seed=1)
+    ).train
+    source = study.recipe_config(arguments, len(garments), arguments.synthetic_epochs)
+    trained = study.make_training(source)(jax.random.split(jax.random.key(0), 1), study.on_device(garments))
+    train, validation, test = study.images(arguments)
+    held_out = validation.take(np.arange(min(2_000, len(validation))))
+    start_weights = jax.tree.map(lambda leaf: leaf[0], Weights(trained.states.params, trained.states.batch_stats))
+    unchanged = float(study.accuracies(trained.logits(test.images), test.labels)[0])
+    print(f"trained on synthetic garments alone: {unchanged:.2%}", flush=True)
+    over = members_map(jax.default_backend())
+    predict = study.jitted(over(make_predict(make_model(source.model)), (0, 0, None)))
+    rows = []
+    for size in arguments.sizes:
+        config = study.recipe_config(arguments, size, round(arguments.seen / size))
+        for way in WAYS:
+            fit = jax.jit(over(make_way(way, config), (0, None, None, None)))
+            found, chosen = [], np.empty((arguments.seeds, len(arguments.factors)))
+            for seed in range(arguments.seeds):
+                data = study.on_device(split(train, size, seed)[1])
+                found.append(fit(jnp.array(arguments.factors), jax.random.key(seed), start_weights, data))
+                chosen[seed] = study.accuracies(study.logits(predict, found[-1], held_out.images), held_out.labels)
+            best = int(chosen.mean(0).argmax())
+            of_best = [jax.tree.map(itemgetter(slice(best, best + 1)), weights) for weights in found]
+            on_test = [study.accuracies(study.logits(predict, each, test.images), test.labels)[0] for each in of_best]
+            factor, reached = arguments.factors[best], [float(score) for score in on_test]
+            rows.append({"images": size, "way": way, "factor": factor, "test": reached})
+            print(f"{size:,} images, {way}: {np.mean(reached):.2%}, factor {factor:g}", flush=True)
+    return {"synthetic_alone": unchanged, "rows": rows}
+
+
+def figure(found: Mapping[str, Any]) -> Figure:
+    """Draws test accuracy against the number of real images, a line for each way."""
+    drawn, (axes,) = study.panels(1, 6.0, 4.0)
+    level = 100 * found["synthetic_alone"]
+    axes.axhline(level, color=study.GREY, linestyle="--", label="synthetic garments alone")
+    for way, colour, marker in zip(WAYS, study.COLOURS, study.MARKERS, strict=False):
+        rows = [row for row in found["rows"] if row["way"] == way]
+        sizes, values = [row["images"] for row in rows], 100 * np.array([row["test"] for row in rows])
+        axes.semilogx(sizes, values, color=colour, marker=".", linestyle="none", alpha=0.5)
+        axes.semilogx(sizes, values.mean(1), color=colour, marker=marker, label=way)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    study.describe(axes, "From synthetic garments to real ones", "real training images", "test accuracy (%)")
+    return drawn
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    return study.answer("transfer", arguments, _QUICK, measure, figure)
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

@@ -1,0 +1,76 @@
+"""Several runs on one page, out of the files that they have left."""
+
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fmnist_jax.commands import reporting
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data.dataset import Dataset, Splits, load
+from fmnist_jax.data.places import Places, located
+from fmnist_jax.errors import FmnistError
+from fmnist_jax.runs.directory import read_records
+from fmnist_jax.system.storage import check_writable, write_text
+from fmnist_jax.views import comparison_page
+
+
+def run(directories: Sequence[Path], data: Places | None = None, out: Path | None = None) -> Path:
+    """Writes a page that compares the newest checkpoints of runs, and returns its path.
+
+    Args:
+      directories: of two or more runs; the others are compared with the first.
+      data: where the images lie, if not where the runs found them.
+      out: the file; by default `comparison.html` in the folder that holds all runs.
+
+    Raises:
+      FmnistError: a directory holds no run or no checkpoint, the runs are of different data sets or classes, the data
+        set is not at hand, or nothing can be written.
+    """
+    shared = Path(os.path.commonpath([directory.absolute().parent for directory in directories]))
+    target = shared / "comparison.html" if out is None else out
+    check_writable(target.absolute().parent, "--out")
+
+    @functools.cache
+    def splits_of(config: DataConfig) -> Splits:
+        return load(located(config, data))
+
+    runs: list[comparison_page.Run] = []
+    for directory in directories:
+        found = reporting.read(directory, splits_of)
+        runs.append(
+            comparison_page.Run(
+                name=directory.absolute().relative_to(shared).as_posix(),
+                config=found.config,
+                step=found.step,
+                records=[record for record in read_records(directory) if record["step"] <= found.step],
+                summary=found.summary,
+                test=found.test,
+                logits=found.predicted.logits,
+            )
+        )
+        refuse_other_classes(directories[0], runs[0], directory, runs[-1])
+    write_text(target, comparison_page.render(shared.name, runs))
+    return target
+
+
+def refuse_other_classes(
+    first: Path, reference: comparison_page.Run, directory: Path, other: comparison_page.Run
+) -> None:
+    """Checks that two runs can be compared.
+
+    Raises:
+      FmnistError: their data sets, the shapes of their images, or their classes are different ones.
+    """
+    kinds = [(run.config.data.name, run.test.image_shape, run.test.class_names) for run in (reference, other)]
+    if kinds[0] != kinds[1]:
+        raise FmnistError(
+            f"{first} is of {_words(reference.config.data.name, reference.test)}, and {directory} of "
+            f"{_words(other.config.data.name, other.test)}: compare runs of one data set"
+        )
+
+
+def _words(name: str, test: Dataset) -> str:
+    names = test.class_names
+    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
+    return f"{name} ({'x'.join(map(str, test.image_shape))}, {len(names)} classes: {shown})"

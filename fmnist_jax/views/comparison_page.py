@@ -1,0 +1,103 @@
+"""Several runs as one page of HTML: what they reach, how they got there, and what was different about them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.analysis.pairs import Paired, paired_difference
+from fmnist_jax.config.record import differences
+from fmnist_jax.config.schema import Config
+from fmnist_jax.data.dataset import Dataset
+from fmnist_jax.views import overlays, pages
+
+_LONG = 28  # letters of a name, of which more leave no room for a figure
+
+
+class Run(NamedTuple):
+    """What a page tells of one run."""
+
+    name: str
+    config: Config
+    step: int
+    """Of the weights; fewer than `config.total_steps` in a run that has not ended."""
+    records: Sequence[Mapping[str, Any]]
+    """The lines of `metrics.jsonl`."""
+    summary: Mapping[str, Any]
+    """As in `summary.json`; empty before the end of the run."""
+    test: Dataset
+    logits: np.ndarray
+    """f32[N, C] of the test images; of a population the ensemble's."""
+
+
+class _Row(NamedTuple):
+    """What the tables say of a run."""
+
+    run: Run
+    scores: Assessment
+    against: Paired | None
+    """The first run, where both saw the same test images."""
+    line: overlays.Line
+    colour: str
+    """Of the line, on the page."""
+
+
+def same_images(one: Dataset, other: Dataset) -> bool:
+    """Whether two data sets have the same images and labels, in the same order."""
+    return np.array_equal(one.labels, other.labels) and np.array_equal(one.images, other.images)
+
+
+def render(title: str, runs: Sequence[Run]) -> str:
+    """Renders a page that needs no other file and no network.
+
+    Args:
+      title: of the page.
+      runs: two or more, of the same classes; the others are compared with the first.
+    """
+    rows = _rows(runs)
+    names = runs[0].test.class_names
+    curves = [overlays.Curves(row.line, row.run.records) for row in rows]
+    recalls = np.array([row.scores.classes.recall for row in rows])
+    return pages.render(
+        "comparison.html",
+        title=title,
+        data=runs[0].config.data.name,
+        rows=rows,
+        names=names,
+        recalls=recalls,
+        apart_first=_apart_first(recalls),
+        settings=differences([run.config for run in runs]),
+        charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
+        accuracies=pages.svg(
+            overlays.accuracy_rows(
+                [_short(run.name) for run in runs],
+                [row.scores.accuracy for row in rows],
+                [row.scores.interval for row in rows],
+            )
+        ),
+    )
+
+
+def _rows(runs: Sequence[Run]) -> list[_Row]:
+    assessed = [assess(run.logits, run.test.labels) for run in runs]
+    first = assessed[0].predictions == runs[0].test.labels
+    rows = []
+    for number, (run, scores) in enumerate(zip(runs, assessed, strict=True)):
+        comparable = number > 0 and same_images(run.test, runs[0].test)
+        against = paired_difference(scores.predictions == run.test.labels, first) if comparable else None
+        line = overlays.line(number)
+        rows.append(_Row(run, scores, against, line, pages.themed(line.colour)))
+    return rows
+
+
+def _apart_first(recalls: np.ndarray) -> list[int]:
+    """The classes, those first of which the runs recognise the most unequal shares."""
+    known = [values[~np.isnan(values)] for values in recalls.T]
+    apart = [float(np.ptp(values)) if len(values) else -math.inf for values in known]
+    return sorted(range(len(apart)), key=lambda label: -apart[label])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONG else f"{name[: _LONG - 1]}…"

@@ -1,0 +1,87 @@
+"""Figures of several runs: their curves over one another, their accuracies below one another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fmnist_jax.analysis.classification import Interval
+from fmnist_jax.views.style import BLUE, VERMILLION, describe, draw_panels, new_figure
+
+# Okabe & Ito's that can be seen on white and on black, the latter being black and white in turn.
+_COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Lengths of dashes and gaps, in points; a solid line has none.
+_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
+
+
+class Line(NamedTuple):
+    """How the curves of one run are drawn."""
+
+    colour: str
+    dashes: tuple[float, ...]
+
+
+class Curves(NamedTuple):
+    """The curves of one run."""
+
+    line: Line
+    records: Sequence[Mapping[str, Any]]
+    """The lines of `metrics.jsonl`."""
+
+
+def line(number: int) -> Line:
+    """The line of the run of so many, of which 28 are told apart; then they begin anew."""
+    return Line(_COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)])
+
+
+def overlaid_panels(runs: Sequence[Curves]) -> dict[str, Figure]:
+    """Draws what all runs have logged, a figure each, by name; what none has logged is left out."""
+    drawings = {
+        "training objective": ("train_loss", 1, "Training objective (nats)"),
+        "training accuracy": ("train_accuracy", 100, "Training accuracy (%)"),
+        "validation loss": ("val_loss", 1, "Validation loss (nats)"),
+        "validation accuracy": ("val_accuracy", 100, "Validation accuracy (%)"),
+        "learning rate": ("learning_rate", 1, "Learning rate"),
+    }
+
+    def drawing(key: str, scale: float, title: str) -> Any:
+        return lambda axes, runs: _overlay(axes, runs, key, scale, title)
+
+    logged = {key for run in runs for record in run.records for key, value in record.items() if value is not None}
+    panels = {name: drawing(*of) for name, of in drawings.items() if of[0] in logged}
+    return draw_panels(panels, runs, 4.2, 3.0)
+
+
+def _overlay(axes: Axes, runs: Sequence[Curves], key: str, scale: float, title: str) -> None:
+    for run in runs:
+        points = [(record["epoch"], scale * record[key]) for record in run.records if record.get(key) is not None]
+        few = "." if len(points) < 3 else ""
+        style: dict[str, Any] = {"color": run.line.colour, "marker": few, "linewidth": 1.3}
+        (drawn,) = axes.plot(*zip(*points, strict=True), **style) if points else axes.plot([], [])
+        if run.line.dashes:
+            drawn.set_dashes(run.line.dashes)
+    describe(axes, title, x="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if scale == 1:
+        axes.set_ylim(bottom=0)
+
+
+def accuracy_rows(names: Sequence[str], accuracies: Sequence[float], intervals: Sequence[Interval]) -> Figure:
+    """Draws the accuracy of each run with its interval, the first run on top.
+
+    Args:
+      names: to stand beside the axis.
+      accuracies: in [0, 1].
+      intervals: of them.
+    """
+    figure = new_figure(8.4, 1.0 + 0.32 * len(names))
+    axes = figure.subplots()
+    for row, (accuracy, interval) in enumerate(zip(accuracies, intervals, strict=True)):
+        reach = [[100 * (accuracy - interval.low)], [100 * (interval.high - accuracy)]]
+        axes.errorbar([100 * accuracy], [row], xerr=reach, color=line(row).colour, marker="o", capsize=3)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    describe(axes, x="test accuracy and its 95% interval (%)")
+    return figure

@@ -1,0 +1,183 @@
+"""The research experiments: each asks its question in seconds, and its parts are held against what they should say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from experiments.research import (
+    calibration,
+    curvature,
+    label_noise,
+    rates,
+    robustness,
+    seeds,
+    sizes,
+    study,
+    transfer,
+)
+from fmnist_jax import Dataset, FmnistError, Weights, make_model
+
+_EXPERIMENTS: dict[str, Any] = {
+    "seeds": seeds,
+    "rates": rates,
+    "sizes": sizes,
+    "robustness": robustness,
+    "label-noise": label_noise,
+    "transfer": transfer,
+    "calibration": calibration,
+    "curvature": curvature,
+}
+_FOLDER = Path(study.__file__).parent
+
+
+@pytest.fixture(scope="module", params=_EXPERIMENTS)
+def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, Any]]:
+    """An experiment's name, the folder that it wrote into, and what it returned."""
+    name, out = request.param, tmp_path_factory.mktemp(request.param)
+    return name, out, _EXPERIMENTS[name].main(_EXPERIMENTS[name].Arguments(quick=True, out=out))
+
+
+def _numbers(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for each in value for number in _numbers(each)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_an_experiment_writes_its_answer_with_its_origin_and_a_figure(tried: tuple[str, Path, dict[str, Any]]) -> None:
+    name, out, record = tried
+    assert {path.name for path in out.iterdir()} == {f"{name}.json", f"{name}.png"}
+    text = (out / f"{name}.json").read_text()
+    assert json.loads(text) == json.loads(json.dumps(record))
+    assert str(out) not in text
+    assert record.keys() >= {
+        "experiment",
+        "data",
+        "seconds",
+        "found",
+        "configuration",
+        "hardware",
+        "versions",
+        "commit",
+    }
+    assert record["data"] == "synthetic"
+    numbers = _numbers(record["found"])
+    assert len(numbers) > 5
+    assert np.isfinite(numbers).all()
+    with Image.open(out / f"{name}.png") as picture:
+        assert picture.size > (300, 250)
+
+
+def test_what_is_tried_out_does_not_become_a_result() -> None:
+    with pytest.raises(FmnistError, match="no result: give it another --out"):
+        seeds.main(seeds.Arguments(quick=True, out=study.RESULTS))
+
+
+@pytest.mark.parametrize("experiment", [robustness, calibration])
+def test_runs_are_asked_for_and_must_be_of_the_real_images(experiment: Any, tmp_path: Path, saved_run: Path) -> None:
+    arguments = experiment.Arguments(out=tmp_path)
+    for runs, says in (((), "RUN is missing"), ((saved_run,), "saved was trained on synthetic")):
+        with pytest.raises(FmnistError, match=says):
+            study.trained_models(arguments, runs)
+
+
+def test_a_power_law_is_found_again_and_its_interval_holds_it() -> None:
+    sizes_ = np.array([100, 200, 400, 800])
+    law = sizes.fit(sizes_, 3 * sizes_**-0.5)
+    assert law == pytest.approx((3, 0.5))
+    rng = np.random.default_rng(0)
+    shares = 2 * sizes_**-0.4
+    wrong = rng.random((4, 3, 2_000)) < shares[:, None, None]
+    low, high = np.quantile(sizes.bootstrap(sizes_, wrong, 200), (0.025, 0.975))
+    assert low < 0.4 < high
+    assert high - low < 0.1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong(share: float) -> None:
+    labels = np.arange(1_000, dtype=np.int32) % 10
+    given = Dataset(np.zeros((1_000, 28, 28, 1), np.uint8), labels)
+    noisy = label_noise.with_wrong_labels(given, share)
+    wrong = noisy.labels != labels
+    assert wrong.mean() == share
+    if share:
+        moved = (noisy.labels - labels)[wrong] % 10
+        assert set(moved.tolist()) == set(range(1, 10))
+
+
+@pytest.mark.parametrize("name", robustness.CORRUPTIONS)
+def test_a_corruption_spoils_more_the_stronger_it_is(name: str) -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(40, 28, 28, 1)), (0, 2, 2, 0))
+    images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    kind, off = robustness.CORRUPTIONS[name], []
+    for strength in kind.strengths:
+        spoilt = np.asarray(kind.make(strength)(jax.random.key(0), jnp.asarray(images)))
+        assert spoilt.dtype == np.uint8
+        assert spoilt.shape == images.shape
+        off.append(float(np.abs(spoilt.astype(float) - images).mean()))
+    assert len(off) == 5
+    assert off == sorted(off)
+    assert off[0] > 0
+
+
+def test_a_temperature_undoes_what_the_logits_were_multiplied_by() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20_000, 10))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(-1)  # drawn from the softmax, so calibrated
+    assert calibration.fit_temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
+
+
+@pytest.mark.parametrize("score", calibration.SCORES)
+def test_conformal_sets_hold_the_truth_as_often_as_they_say(score: str) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4_000, 10))
+    labels = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
+    halves = [calibration.halved(logits, labels, (0.8, 0.95), seed) for seed in range(10)]
+    coverage = np.mean([half[score]["coverage"] for half in halves], 0)
+    np.testing.assert_allclose(coverage, (0.8, 0.95), atol=0.01)
+
+
+def test_scores_of_sets_by_hand() -> None:
+    probabilities = np.array([[0.2, 0.7, 0.1]])
+    np.testing.assert_allclose(calibration.adaptive(probabilities), [[0.9, 0.7, 1.0]])
+    np.testing.assert_allclose(calibration.least_ambiguous(probabilities), [[0.8, 0.3, 0.9]])
+    assert calibration.threshold(np.arange(1, 10) / 10, 0.8) == 0.8
+    assert calibration.threshold(np.arange(1, 10) / 10, 0.95) == float("inf")
+
+
+def test_power_iteration_finds_the_largest_eigenvalue_of_a_matrix_that_is_known() -> None:
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    matrix = jnp.asarray(basis @ np.diag([-1.0, 0.5, 2.0, 3.0, 4.0, 9.0]) @ basis.T, jnp.float32)
+    start = {"a": jnp.ones(2), "b": jnp.ones(4)}
+
+    def product(vector: Any) -> Any:
+        image = matrix @ jnp.concatenate([vector["a"], vector["b"]])
+        return {"a": image[:2], "b": image[2:]}
+
+    value, residual, _ = curvature.top_eigenvalue(product, start, 25)
+    assert float(value) == pytest.approx(9, rel=1e-4)
+    assert float(residual) < 1e-3
+
+
+def test_a_linear_probe_moves_the_head_alone() -> None:
+    arguments = transfer.Arguments(quick=True, widths=(4, 6))
+    config = study.recipe_config(arguments, 100, 2)
+    model = make_model(config.model)
+    begun = Weights(*model.init(jax.random.key(3)))
+    data = study.on_device(study.images(arguments).train.take(np.arange(100)))
+    for way, moved in (("linear probe", {"Dense_0"}), ("fine-tuned", set(begun.params))):
+        after = jax.jit(transfer.make_way(way, config))(jnp.float32(1), jax.random.key(0), begun, data)
+        same = jax.tree.map(np.array_equal, dict(begun.params), dict(after.params))
+        assert {name for name, leaves in same.items() if not all(jax.tree.leaves(leaves))} == moved
+        kept = jax.tree.leaves(jax.tree.map(np.array_equal, dict(begun.batch_stats), dict(after.batch_stats)))
+        assert all(kept) == (way == "linear probe")
