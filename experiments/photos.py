@@ -16,11 +16,15 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import tyro
 from PIL import Image, ImageOps
+from scipy.special import softmax
 
-from fmnist_jax import CLASS_NAMES, load_trained, to_dataset_image, wilson_interval
+from fmnist_jax import CLASS_NAMES, Prepared, given_a_pair, load_trained, to_dataset_image, wilson_interval
 
 Pixels = np.ndarray
 """u8[H, W, 3]."""
+
+Ready = tuple[np.ndarray, Sequence[str]]
+"""What a network is shown, u8[28, 28, 1], and what was found in the picture."""
 
 _HOLD_BACK = 3  # every third photo by name is no base for choices
 
@@ -75,38 +79,39 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
     ]
 
 
-def as_predict_does(pixels: Pixels) -> np.ndarray:
-    """What `fmnist_jax.predict` shows a network, u8[28, 28, 1]."""
-    return to_dataset_image(pixels).image
+def as_predict_does(pixels: Pixels) -> Ready:
+    """What `fmnist_jax.predict` shows a network."""
+    prepared: Prepared = to_dataset_image(pixels)
+    return prepared.image, prepared.doubts
 
 
-def as_tutorials_do(pixels: Pixels) -> np.ndarray:
-    """The negative of the whole picture in grey, squeezed into u8[28, 28, 1]."""
-    return 255 - np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28)))[..., None]
+def as_tutorials_do(pixels: Pixels) -> Ready:
+    """The negative of the whole picture in grey, squeezed into 28x28."""
+    return 255 - np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28)))[..., None], ()
 
 
-WAYS: Mapping[str, Callable[[Pixels], np.ndarray]] = {"predict": as_predict_does, "tutorials": as_tutorials_do}
+WAYS: Mapping[str, Callable[[Pixels], Ready]] = {"predict": as_predict_does, "tutorials": as_tutorials_do}
 """The preparations to compare."""
 
 
-def images_of(photos: Iterable[Photo], prepare: Callable[[Pixels], np.ndarray]) -> tuple[np.ndarray, float]:
-    """Reads and prepares pictures: u8[N, 28, 28, 1], and seconds of CPU that each took."""
+def prepared(photos: Iterable[Photo], prepare: Callable[[Pixels], Ready]) -> tuple[list[Ready], float]:
+    """Reads and prepares pictures, and tells how many seconds of CPU each took."""
     start = time.process_time()
-    images = []
+    ready = []
     for photo in photos:
         with Image.open(photo.path) as image:
-            images.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
-    return np.stack(images), (time.process_time() - start) / len(images)
+            ready.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
+    return ready, (time.process_time() - start) / len(ready)
 
 
-def scores(photos: Sequence[Photo], logits: np.ndarray) -> list[Score]:
+def scores(photos: Sequence[Photo], probabilities: np.ndarray) -> list[Score]:
     """Counts what is right, by kind in the order of the alphabet.
 
     Args:
       photos: N.
-      logits: f[N, 10].
+      probabilities: f[N, 10], or logits.
     """
-    ranked = np.argsort(-logits, axis=-1, kind="stable")[:, :3]
+    ranked = np.argsort(-probabilities, axis=-1, kind="stable")[:, :3]
     found = []
     for kind in sorted({photo.kind for photo in photos}):
         of_kind = [(photo, labels) for photo, labels in zip(photos, ranked, strict=True) if photo.kind == kind]
@@ -118,12 +123,15 @@ def scores(photos: Sequence[Photo], logits: np.ndarray) -> list[Score]:
 def main(arguments: Arguments) -> None:
     """Prints a line for each run, preparation and kind."""
     photos = labelled(arguments.directory, arguments.part)
-    prepared = {way: images_of(photos, prepare) for way, prepare in WAYS.items()}
+    ways = {way: prepared(photos, prepare) for way, prepare in WAYS.items()}
     for run in arguments.runs:
         model = load_trained(run)
-        for way, (images, seconds) in prepared.items():
+        for way, (ready, seconds) in ways.items():
             print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU a picture):")
-            for score in scores(photos, model.predict(images, tta=arguments.tta)):
+            logits = model.predict(np.stack([image for image, _ in ready]), tta=arguments.tta)
+            both = zip(softmax(logits, axis=-1), ready, strict=True)
+            probabilities = np.stack([given_a_pair(row, found, CLASS_NAMES) for row, (_, found) in both])
+            for score in scores(photos, probabilities):
                 print(f"  {score.kind}: first {_share(score.first, score.photos)}", end=", ")
                 print(f"among three {_share(score.among_three, score.photos)}")
 

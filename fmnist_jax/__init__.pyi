@@ -5,7 +5,7 @@ from .analysis.calibration import (
     expected_calibration_error as expected_calibration_error,
     reliability as reliability,
 )
-from .analysis.certainty import reasons_for_doubt as reasons_for_doubt
+from .analysis.certainty import given_a_pair as given_a_pair, reasons_for_doubt as reasons_for_doubt
 from .analysis.classification import (
     class_scores as class_scores,
     most_confused as most_confused,

@@ -19,6 +19,31 @@ PROBABLE_CATCH_ALL = 0.9
 
 NOT_PLAIN = "background not plain"
 
+PAIR = "a pair"
+
+IN_PAIRS = ("Sandal", "Sneaker", "Ankle boot")
+"""The classes of Fashion-MNIST that come in pairs."""
+
+
+def given_a_pair(probabilities: np.ndarray, found: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
+    """Probabilities once it is known whether a picture shows a pair, which is of shoes if of any garment.
+
+    Networks have seen single shoes from the side alone, and say Bag or Trouser to most pairs from above.
+
+    Args:
+      probabilities: f[C] of one picture.
+      found: what its preparation found to be difficult.
+      class_names: C names.
+
+    Returns:
+      f[C]: what it was, or of a pair nothing for all classes but shoes, if there are such.
+    """
+    shoes = np.array([name in IN_PAIRS for name in class_names])
+    total = probabilities[shoes].sum()
+    if PAIR not in found or not total > 0:
+        return probabilities
+    return np.where(shoes, probabilities / total, 0)
+
 
 def reasons_for_doubt(probabilities: np.ndarray, found: Sequence[str], class_names: Sequence[str]) -> tuple[str, ...]:
     """Says why a prediction is unsure; nothing if it is not.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from fmnist_jax.analysis.certainty import reasons_for_doubt
+from fmnist_jax.analysis.certainty import given_a_pair, reasons_for_doubt
 from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
 from fmnist_jax.data.silhouettes import Doubt
@@ -99,6 +99,9 @@ def run(
         while batch := list(islice(readable, together)):
             # The first batch may be small; the last of several is filled up, so that nothing is compiled for it.
             probabilities = _probabilities(model, batch, tta, rows=together if pictures else len(batch))
+            if _sees_garments(model):
+                both = zip(probabilities, batch, strict=True)
+                probabilities = np.stack([given_a_pair(row, read.doubts, model.class_names) for row, read in both])
             shares.append(probabilities)
             doubts.extend(_doubts(model, read, row) for read, row in zip(batch, probabilities, strict=True))
             pictures.extend(read.picture for read in batch)

@@ -7,6 +7,7 @@ Planks, cloth and shadows are not plain; there, `colour_models` divides the pixe
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from fmnist_jax.data import colour_models, surfaces
@@ -24,6 +25,7 @@ _EDGE = 2  # pixels, over which an edge is blurred
 _SHARP = 0.8  # of what a faint part has inside, it has so near to its edge
 _SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
 _THIN = 0.008  # of the longest edge, on either side of a line's middle
+_COARSE_EDGE = 96  # pixels, that masks are shrunk to where their form is looked at
 _CUT_OFF = 0.25  # of the square root of its area: a part that touches the edges for longer reaches beyond them
 
 
@@ -118,6 +120,13 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
     return labels, areas
+
+
+def coarse(mask: np.ndarray, share: float) -> np.ndarray:
+    """A mask as small as its form can be seen in; a pixel is set where more than a share of what it stands for is."""
+    scale = min(1.0, _COARSE_EDGE / max(mask.shape))
+    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 255 * share
 
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fmnist_jax.data import postures
-from fmnist_jax.data.segmentation import Segment, parts
+from fmnist_jax.data import pairs, postures
+from fmnist_jax.data.segmentation import Segment, coarse, parts
 
 Doubt = Literal[
     "background not plain",
@@ -25,10 +25,6 @@ _OUTLINE = 0.5  # of its filled area: a mask that has less is an outline
 _GAP = 2  # coarse pixels on either side: a hand-drawn outline has such gaps
 _RIVAL = 0.5  # of the largest part's area: what has more is an object of its own
 _ABREAST = 0.5  # of the narrower part's width: parts that are one above the other for more are one garment
-_LONG = 1.9  # the axes of a shoe seen from above, one over the other; of sleeves and halves of shirts less
-_PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
-_WEARING = 3  # times that a pair is worn off by a pixel, until the shoes are apart
-_COARSE_EDGE = 96  # pixels, that masks are shrunk to where their form is looked at
 _SMALL = 28  # pixels of the longer edge in the picture; the image has as many
 _CUT = 0.5  # of an edge of the picture: an object that covers more of two edges goes on beyond them
 
@@ -58,7 +54,7 @@ def silhouette(found: Segment) -> Silhouette:
         brightness = np.where(filled & ~mask, np.median(brightness[mask]), brightness)
         mask = filled
         doubts.append("outline")
-    pair = _pair(mask)
+    pair = pairs.pair(mask)
     if pair is not None:
         mask, turned = pair
         doubts.append("a pair")
@@ -66,7 +62,7 @@ def silhouette(found: Segment) -> Silhouette:
         if (largest := _largest_abreast(mask)) is not None:
             mask = largest
             doubts.append("several objects")
-        turned = postures.turn_upright(_coarse(mask, 0.5))
+        turned = postures.turn_upright(coarse(mask, 0.5))
         if abs(turned) > postures.LYING:
             doubts.append("on its side")
     if _covered_edges(mask) >= 2:
@@ -82,21 +78,13 @@ def is_small(box: tuple[int, int, int, int]) -> bool:
 
 def _filled(mask: np.ndarray) -> np.ndarray:
     """The mask with what it encloses, be it through small gaps."""
-    coarse = _coarse(mask, 0.0)
-    wide = np.pad(coarse, _GAP + 1)
+    wide = np.pad(coarse(mask, 0.0), _GAP + 1)
     closed = ndimage.maximum_filter(wide, 2 * _GAP + 1)
     labels, _ = ndimage.label(~closed)
     outside = labels == labels[0, 0]
     # What was widened is narrowed again, as far as it is no part of the mask.
     inside = ndimage.minimum_filter(~outside, 2 * _GAP + 1)[_GAP + 1 : -_GAP - 1, _GAP + 1 : -_GAP - 1]
     return mask | np.asarray(Image.fromarray(inside).resize(mask.shape[::-1]))
-
-
-def _coarse(mask: np.ndarray, share: float) -> np.ndarray:
-    """A mask as small as its form can be seen in; a pixel is set where more than a share of what it stands for is."""
-    scale = min(1.0, _COARSE_EDGE / max(mask.shape))
-    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 255 * share
 
 
 def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
@@ -115,26 +103,6 @@ def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
 def _columns(mask: np.ndarray) -> tuple[int, int]:
     columns = np.flatnonzero(mask.any(0))
     return int(columns[0]), int(columns[-1]) + 1
-
-
-def _pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The larger of two long, parallel parts of like size, as no garment but shoes has, and how to lay it flat."""
-    worn = _coarse(mask, 0.5)
-    for _ in range(_WEARING + 1):
-        labels, areas = parts(worn)
-        first, second = np.argsort(-areas, kind="stable")[:2] if np.count_nonzero(areas) > 1 else (0, 0)
-        if areas[second] > _RIVAL * areas[first]:
-            break
-        worn = ndimage.binary_erosion(worn, np.ones((3, 3)))
-    else:
-        return None
-    (length, angle), (other_length, other_angle) = (postures.axes(labels == part) for part in (first, second))
-    apart = abs((angle - other_angle + 90) % 180 - 90)
-    if min(length, other_length) < _LONG or apart > _PARALLEL:
-        return None
-    to_first, to_second = (ndimage.distance_transform_edt(labels != part) for part in (first, second))
-    nearer = np.asarray(Image.fromarray(to_first <= to_second).resize(mask.shape[::-1]))
-    return mask & nearer, angle
 
 
 def _covered_edges(mask: np.ndarray) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fmnist_jax.analysis.certainty import reasons_for_doubt
+from fmnist_jax.analysis.certainty import given_a_pair, reasons_for_doubt
 from fmnist_jax.functional.labels import CLASS_NAMES
 
 NOT_PLAIN = "background not plain"
@@ -27,3 +27,13 @@ def test_a_prediction_is_unsure_for_a_reason(
     probabilities = np.full(10, (1 - share) / 9)
     probabilities[CLASS_NAMES.index(name)] = share
     assert reasons_for_doubt(probabilities, found, CLASS_NAMES) == expected
+
+
+def test_a_pair_is_of_shoes_where_the_classes_have_them() -> None:
+    names = ("Bag", "Sandal", "Coat", "Sneaker", "Ankle boot")
+    shares = np.array([0.6, 0.1, 0.2, 0.1, 0.0])
+    np.testing.assert_allclose(given_a_pair(shares, ["outline", "a pair"], names), [0, 0.5, 0, 0.5, 0])
+    np.testing.assert_array_equal(given_a_pair(shares, ["outline"], names), shares)
+    np.testing.assert_array_equal(given_a_pair(shares, ["a pair"], list("abcde")), shares)
+    certain = np.array([1.0, 0, 0, 0, 0])
+    np.testing.assert_array_equal(given_a_pair(certain, ["a pair"], names), certain)

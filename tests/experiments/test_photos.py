@@ -54,8 +54,8 @@ def test_the_first_or_one_of_three_may_be_any_that_is_accepted(folder: Path) -> 
 
 def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
     drawn = photos.labelled(folder)
-    ours, seconds = photos.images_of(drawn, photos.as_predict_does)
-    theirs, _ = photos.images_of(drawn, photos.as_tutorials_do)
+    (of_predict, seconds), (of_tutorials, _) = (photos.prepared(drawn, way) for way in photos.WAYS.values())
+    ours, theirs = (np.stack([image for image, _ in ready]) for ready in (of_predict, of_tutorials))
     assert ours.shape == theirs.shape == (4, 28, 28, 1)
     assert seconds > 0
     assert ours[0, 0].max() > 200  # the garment fills the height

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from fmnist_jax.data.pairs import pair
+
+Y, X = np.mgrid[:200, :240]
+
+
+def ellipse(x: float, y: float, across: float, down: float) -> np.ndarray:
+    return ((X - x) / across) ** 2 + ((Y - y) / down) ** 2 < 1
+
+
+@pytest.mark.parametrize("between", [60, 50, 44])
+def test_two_long_things_are_a_pair_apart_or_touching(between: int) -> None:
+    found = pair(ellipse(120 - between / 2, 100, 25, 70) | ellipse(120 + between / 2, 100, 27, 74))
+    assert found is not None
+    larger, angle = found
+    assert abs(angle) == pytest.approx(90, abs=8)
+    assert larger[100, 120 + between // 2]
+    assert larger[:, 122:].sum() > 0.9 * larger.sum()
+
+
+@pytest.mark.parametrize("degrees", [30, 75])
+def test_a_pair_may_lie_as_it_likes(degrees: float) -> None:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    u, v = cos * (X - 120) + sin * (Y - 100), cos * (Y - 100) - sin * (X - 120)
+    found = pair(((u / 80) ** 2 + ((v - 22) / 25) ** 2 < 1) | ((u / 80) ** 2 + ((v + 22) / 25) ** 2 < 1))
+    assert found is not None
+    assert found[1] == pytest.approx(degrees, abs=8)
+
+
+def trousers() -> np.ndarray:
+    return (np.abs(X - 120) < 45) & (np.abs(Y - 100) < 85) & ~((np.abs(X - 120) < 12) & (Y > 60))
+
+
+def shirt() -> np.ndarray:
+    body, sleeves = (np.abs(X - 120) < 45) & (np.abs(Y - 100) < 75), (np.abs(X - 120) < 85) & (np.abs(Y - 50) < 22)
+    return (body | sleeves) & ~ellipse(120, 25, 15, 15)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        trousers(),
+        shirt(),
+        ellipse(120, 100, 30, 80),
+        ellipse(90, 100, 40, 45) | ellipse(150, 100, 40, 45),  # no longer than wide
+        ellipse(80, 100, 25, 70) | ellipse(140, 100, 25, 30),  # not alike
+        np.zeros((200, 240), bool),
+    ],
+    ids=["trousers", "shirt", "one", "round", "unlike", "nothing"],
+)
+def test_other_things_are_none(mask: np.ndarray) -> None:
+    assert pair(mask) is None
