@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from fmnist_jax.views.photo_page import render
+from tests.views.conftest import Visit
 from tests.views.test_photo_page import contents
 
 
@@ -33,23 +34,13 @@ def places(page: Page) -> list[int]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
 def test_nothing_is_complained_of_every_image_loads_and_nothing_hangs_over_the_side(
-    browser: Browser, path: Path, scheme: str, width: int
+    visit: Visit, path: Path, scheme: str, width: int
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    complaints: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.goto(path.as_uri())
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert ground == {"light": "rgb(247, 245, 240)", "dark": "rgb(19, 20, 23)"}[scheme]
-    page.close()
+    with visit(path, width, scheme) as page:
+        assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == {"light": "rgb(247, 245, 240)", "dark": "rgb(19, 20, 23)"}[scheme]
 
 
 def test_unsure_ones_and_classes_are_picked_out(page: Page) -> None:

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Page
 
 from fmnist_jax.views import comparison_page
 from fmnist_jax.views.report_page import render
+from tests.views.conftest import Visit
 from tests.views.test_comparison_page import several
 from tests.views.test_report_page import contents, population
 
@@ -50,24 +51,14 @@ def _alternatives(page: Page) -> list[str]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 768, 1200])
 def test_nothing_is_complained_of_every_image_loads_and_nothing_hangs_over_the_side(
-    browser: Browser, path: Path, scheme: str, width: int
+    visit: Visit, path: Path, scheme: str, width: int
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    complaints: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.goto(path.as_uri())
-    page.locator("summary").click()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    loaded = page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth === 28)")
-    assert len(loaded) > 30
-    assert all(loaded)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
+    with visit(path, width, scheme) as page:
+        page.locator("summary").click()
+        loaded = page.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth === 28)")
+        assert len(loaded) > 30
+        assert all(loaded)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_click_shows_the_images_of_its_cell_and_keeps_them(page: Page) -> None:
@@ -140,29 +131,19 @@ def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
 def test_the_page_of_several_runs_opens_alone_and_wide_tables_scroll_in_their_places(
-    browser: Browser, tmp_path: Path, scheme: str, width: int
+    visit: Visit, tmp_path: Path, scheme: str, width: int
 ) -> None:
     path = tmp_path / "comparison.html"
     many = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in several()]
     path.write_text(comparison_page.render("a dozen runs", many))
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    complaints: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.goto(path.as_uri())
-    for section in ("scores", "curves", "configuration", "classes"):
-        page.locator(f'nav a[href="#{section}"]').click()
-        assert page.locator(f"#{section} h2").is_visible()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("#curves .chart svg").count() == 5
-    assert page.locator("#classes .wide").evaluate("(table) => table.scrollWidth > table.clientWidth")
-    strokes = "(lines) => lines.map((line) => getComputedStyle(line).stroke)"
-    lines = page.locator("#scores .swatch line").evaluate_all(strokes)
-    assert len(lines) == 12
-    assert "none" not in lines
-    page.close()
+    with visit(path, width, scheme) as page:
+        for section in ("scores", "curves", "configuration", "classes"):
+            page.locator(f'nav a[href="#{section}"]').click()
+            assert page.locator(f"#{section} h2").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#curves .chart svg").count() == 5
+        assert page.locator("#classes .wide").evaluate("(table) => table.scrollWidth > table.clientWidth")
+        strokes = "(lines) => lines.map((line) => getComputedStyle(line).stroke)"
+        lines = page.locator("#scores .swatch line").evaluate_all(strokes)
+        assert len(lines) == 12
+        assert "none" not in lines
