@@ -70,8 +70,8 @@ _FAST, _STANDARD = _of_preset("fast"), _of_preset("standard")
 
 _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
-        "92": unregularized(lasting(_FAST, 1)),
-        "93": unregularized(lasting(_FAST, 2)),
+        "92": unregularized(lasting(_FAST, 2)),
+        "93": unregularized(lasting(_FAST, 3)),
         "94": lasting(_FAST, 10),
         "94.5": lasting(_FAST, 12),
         "95": lasting(_STANDARD, 30),
