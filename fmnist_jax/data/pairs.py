@@ -1,7 +1,9 @@
 """Pairs of shoes, told from a mask alone: two long, parallel things of like size, apart or touching.
 
 A mask of things that touch is notched at both ends of the line between them, by round toes at one and heels at the
-other. Legs of trousers leave a notch at one end, and so does a neck.
+other. Legs of trousers leave a notch at one end, and so does a neck. Tops with spread sleeves are notched on both
+sides, so things that lie across, one above the other, are taken for none. Of 23 photos of pairs 8 are found, of 95 of
+single garments none is taken for one.
 """
 
 import numpy as np
@@ -14,6 +16,7 @@ from fmnist_jax.data.segmentation import coarse, parts
 _RIVAL = 0.5  # of the larger thing's area: what has less is none of a pair
 _LONG = 1.9  # the axes of a shoe seen from above, one over the other; of sleeves and halves of shirts less
 _PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
+_ACROSS = 30.0  # degrees from the horizontal, up to which a thing lies across
 _WEARING = 3  # times that a mask is worn off by a pixel, until the shoes are apart
 _LONG_HALF = 2.05  # the same of things that touch, because halves of pullovers have up to 2
 _DIRECTIONS = 24  # of lines that may divide a mask
@@ -23,8 +26,6 @@ _NOTCH = 0.08  # of the line's length at either end; of garments at most 0.05, a
 
 def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
     """The larger thing of a pair, and its direction; None if there is no pair.
-
-    Among 95 photos of single garments, a shirt and a pullover are taken for pairs, and 8 of 23 photos of pairs are.
 
     Args:
       mask: bool[h, w].
@@ -37,9 +38,12 @@ def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
     if halves is None:
         return None
     larger, smaller = sorted(halves, key=np.count_nonzero, reverse=True)
+    _, angle = postures.axes(larger)
+    if abs(angle) <= _ACROSS:
+        return None
     to_larger, to_smaller = (ndimage.distance_transform_edt(~half) for half in (larger, smaller))
     nearer = np.asarray(Image.fromarray(to_larger <= to_smaller).resize(mask.shape[::-1]))
-    return mask & nearer, postures.axes(larger)[1]
+    return mask & nearer, angle
 
 
 def _apart(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -96,4 +100,4 @@ def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
     areas = np.count_nonzero(first), np.count_nonzero(second)
     (length, angle), (other_length, other_angle) = postures.axes(first), postures.axes(second)
     apart = abs((angle - other_angle + 90) % 180 - 90)
-    return min(areas) > _RIVAL * max(areas) and min(length, other_length) >= long and apart <= _PARALLEL
+    return bool(min(areas) > _RIVAL * max(areas) and min(length, other_length) >= long and apart <= _PARALLEL)
