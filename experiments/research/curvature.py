@@ -4,7 +4,12 @@ Follows the largest eigenvalue of the Hessian of the loss, of one fixed batch, a
 learning rates. It is found by power iteration (von Mises & Pollaczek-Geiringer 1929) from Hessian-vector products,
 which are the derivative of the gradient along a vector (Pearlmutter 1994): `jvp` of `grad`, no matrix. Gradient descent
 on all images at once would be stable below 2 / learning rate, and its curvature rises up to there (Cohen et al. 2021,
-arXiv:2103.00065); with batches it stays below.
+arXiv:2103.00065); with batches it may stay below.
+
+Measured on 4,000 training images over 450 steps of 128 (306 s): the network begins at 25. At rate 0.05, which would be
+unstable above 40, it stays between 21 and 31. At 0.2 (10) it is down to 9 after 30 steps and then 7.5 to 12.5; at 0.8
+(2.5) to 3.3, and then 1.8 to 3.1. So the rate decides how flat the places are that training gets to: at the two larger
+ones, about as flat as full batches would need. All trainings lower the loss, from 2.5 nats to 0.34, 0.18 and 0.25.
 """
 
 from collections.abc import Callable, Mapping
@@ -121,9 +126,13 @@ def figure(found: Mapping[str, Any]) -> Figure:
         steps = [point["step"] for point in training["points"]]
         values = np.array([point["eigenvalue"] for point in training["points"]])
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
-        left.semilogy(steps, values, label=f"rate {training['rate']:g}", **style)
+        left.semilogy(steps, values, **style)
         left.axhline(2 / training["rate"], color=colour, linestyle="--", linewidth=1)
-        right.semilogy(steps, [point["loss"] for point in training["points"]], **style)
+        losses = [point["loss"] for point in training["points"]]
+        right.semilogy(steps, losses, label=f"rate {training['rate']:g}", **style)
+    for axes, ticks in ((left, (2, 5, 10, 20, 40)), (right, (0.2, 0.3, 0.5, 1, 2))):
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     study.describe(left, "Largest eigenvalue; dashed: 2 / rate", "steps", "of the Hessian")
     study.describe(right, "Loss of the same batch", "steps", "nats")
     return drawn

@@ -3,6 +3,8 @@
 Replaces a share of the training labels by another class, drawn evenly among the other nine, and trains with several
 amounts of label smoothing (Szegedy et al. 2016, arXiv:1512.00567, section 7) and several seeds, all of a share as one
 program: the amount is a traced number of a population. The test labels stay as they are.
+
+Tried out, and not yet asked of the real images.
 """
 
 from collections.abc import Mapping

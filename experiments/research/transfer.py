@@ -4,6 +4,8 @@ Trains on the package's synthetic garments, then on 100, 1,000 and 10,000 real i
 (fine-tuning), the dense head alone (a linear probe, the rest frozen with its running statistics), or all from random
 ones. All ways take the same steps of the recipe of `fast`, with learning rates of 1, 0.3 or 0.1 times its own: which,
 2,000 validation images say for each way and number of images.
+
+Tried out, and not yet asked of the real images.
 """
 
 from collections.abc import Callable, Mapping
