@@ -5,7 +5,11 @@ Trains on the package's synthetic garments, then on 100, 1,000 and 10,000 real i
 ones. All ways take the same steps of the recipe of `fast`, with learning rates of 1, 0.3 or 0.1 times its own: which,
 2,000 validation images say for each way and number of images.
 
-Tried out, and not yet asked of the real images.
+Measured with 20,000 real images seen and two seeds (576 s on a busy machine): synthetic garments alone, 12,000 for 4
+epochs, recognise 60.4 % of the real ones. Of 100 real images scratch comes to 71.1 %, the probe to 73.8 %, fine-tuning
+to 75.3 %; of 1,000 to 84.2 %, 83.0 % and 84.6 %; of 10,000 to 87.2 %, 85.6 % and 88.2 %. Fine-tuning is always ahead,
+by 4.1, 0.4 and 1.0 points, but has also had the steps on synthetic images; the frozen features are worth more for 100
+images alone.
 """
 
 from collections.abc import Callable, Mapping
