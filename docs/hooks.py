@@ -1,10 +1,11 @@
-"""What the site holds beside the pages of this folder: the API by room, and the pages and pictures of the experiments.
+"""What the site holds beside the pages of this folder: the lesson, the API by room, and what the experiments show.
 
 MkDocs calls the functions `on_…`, see `mkdocs.yml`. A link from here to `../experiments/` works in the repository as it
 does on the site, where `experiments/` is a folder of it.
 """
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGE = _ROOT / "fmnist_jax"
-_SHOWN = ("*.md", "*.png", "lesson.html")
+_LESSON = _ROOT / "experiments" / "lesson.ipynb"
+_SHOWN = ("*.md", "*.png", _LESSON.name)
 
 
 def rooms() -> dict[str, dict[str, list[str]]]:
@@ -38,6 +40,13 @@ def api_page(room: str, modules: dict[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
+def lesson_page() -> str:
+    """The Markdown of the lesson: its text, and its code as it stands there."""
+    cells = json.loads(_LESSON.read_text())["cells"]
+    texts = [(cell["cell_type"] == "code", "".join(cell["source"])) for cell in cells]
+    return "\n\n".join(f"```python\n{text}\n```" if is_code else text for is_code, text in texts)
+
+
 def shown() -> Iterator[Path]:
     """The files of the experiments that the site shows."""
     for pattern in _SHOWN:
@@ -58,5 +67,8 @@ def on_files(files: "Files", config: Any) -> "Files":
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Has the links of this folder's pages to the experiments lead to those on the site."""
-    return markdown if page.file.generated_by else markdown.replace("](../experiments/", "](experiments/")
+    """Has the links of this folder's pages to the experiments lead to those on the site, and shows the lesson whole."""
+    if page.file.generated_by:
+        return markdown
+    whole = f"{markdown}\n\n{lesson_page()}" if page.file.src_uri == "lesson.md" else markdown
+    return whole.replace("](../experiments/", "](experiments/")

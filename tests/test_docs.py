@@ -45,6 +45,7 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_elsewhere(t
     done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "make_train_step" in (tmp_path / "api" / "functional.html").read_text()
+    assert "jax.vmap" in (tmp_path / "lesson.html").read_text()
     fetched = r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\"> ]+)|<link[^>]+stylesheet[^>]*href=\"?(https?:[^\"> ]+)"
     for page in tmp_path.rglob("*.html"):
         assert not re.findall(fetched, page.read_text()), page.name

@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from matplotlib.figure import Figure
 
@@ -31,6 +30,8 @@ from fmnist_jax import (
     Config,
     DataConfig,
     Weights,
+    freeze,
+    frozen_norms,
     init_state,
     load,
     make_cross_entropy,
@@ -43,6 +44,7 @@ from fmnist_jax import (
     members_map,
     sample_mirrored_batch,
     split,
+    start_from,
 )
 
 WAYS = ("from scratch", "linear probe", "fine-tuned")
@@ -63,25 +65,22 @@ class Arguments(study.Arguments):
     synthetic_epochs: int = 4
 
 
+_BODY = "[!D]*"  # every parameter but those of the dense head
 _QUICK = {"sizes": (100,), "factors": (0.3, 1.0), "seeds": 1, "seen": 640, "synthetic_images": 500}
 
 
 def make_way(way: str, config: Config) -> Callable[[Array, Array, Weights, Batch], Weights]:
     """Makes `train(factor f32[], key, start, data) -> weights`, to be mapped over factors."""
     probing = way == "linear probe"
-    model = make_model(config.model, frozen=(lambda _: True) if probing else None)
+    model = make_model(config.model, frozen=frozen_norms(_BODY) if probing else None)
 
     def train(factor: Any, key: Array, start: Weights, data: Batch) -> Weights:
         optim = config.optim
         optim = replace(optim, peak_lr=factor * optim.peak_lr, rest_lr=factor * optim.rest_lr)
         optimizer = make_optimizer(optim, make_schedule(optim, config.total_steps))
-        if probing:
-            parts = {"head": optimizer, "rest": optax.set_to_zero()}
-            optimizer = optax.partition(parts, lambda params: {n: "head" if n == "Dense_0" else "rest" for n in params})
+        optimizer = freeze(optimizer, _BODY) if probing else optimizer
         step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
-        state = init_state(model, optimizer, key)
-        if way != "from scratch":
-            state = replace(state, params=start.params, batch_stats=start.batch_stats)
+        state = init_state(model if way == "from scratch" else start_from(model, start), optimizer, key)
         steps, size = config.total_steps, config.train.batch_size
         state, _ = make_train_chunk(step, size, steps, sample=sample_mirrored_batch)(state, data, jnp.int32(steps))
         return Weights(state.params, state.batch_stats)

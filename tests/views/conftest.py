@@ -44,3 +44,11 @@ def visit(browser: Browser) -> Visit:
         page.close()
 
     return visited
+
+
+@pytest.fixture
+def page(browser: Browser, path: Path) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()

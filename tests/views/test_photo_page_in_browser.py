@@ -1,6 +1,5 @@
 """How the page of photos behaves in a real browser: Chromium, without a window and without a network."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
     path.write_text(render(contents(12)))
     return path
-
-
-@pytest.fixture
-def page(browser: Browser, path: Path) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
 
 
 def places(page: Page) -> list[int]:

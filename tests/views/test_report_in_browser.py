@@ -1,6 +1,5 @@
 """How the pages behave in a real browser: Chromium, without a window and without a network."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +17,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     path.write_text(render(contents()))
     return path
-
-
-@pytest.fixture
-def page(browser: Browser, path: Path) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("width", [375, 1200])
