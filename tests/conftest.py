@@ -48,6 +48,8 @@ jax.devices()
 # threads that it sees, which JAX does not count among what tells programs apart.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_EXECUTABLES}/one-device"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# As in pyproject.toml: what one process writes, another may read half.
+os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry:UserWarning"
 os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
