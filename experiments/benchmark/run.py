@@ -11,7 +11,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
@@ -102,9 +102,9 @@ def of_today(config: Config, arguments: Arguments) -> Config:
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measures every side once a round, after one round that warms up and counts for nothing."""
-    for measure in sides.values():
-        measure()
+    """Measures every side once a round, after one that compiles, all sides at once, and counts for nothing."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda measure: measure(), sides.values()))
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, measure in sides.items():
