@@ -96,14 +96,14 @@ def speedrun(arguments: Arguments) -> Sequence[Command]:
     ]
 
 
-def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
-    """A preset at full length, so many seeds at once as one population."""
+def preset(name: str, seeds: int, at_once: int) -> Callable[[Arguments], Sequence[Command]]:
+    """A preset at full length with so many seeds, of which so many at once are one population."""
 
     def commands(arguments: Arguments) -> Sequence[Command]:
         count = 2 if arguments.rehearse else seeds
         # A folder of its own, because a CPU's file of the same preset and seed has the same name.
         folders = ("--results", str(_results(arguments, RESULTS) / "gpu"), "--runs", str(arguments.out / "recorded"))
-        members = ("--seeds", *map(str, range(count)), "--at-once", str(count))
+        members = ("--seeds", *map(str, range(count)), "--at-once", str(min(count, at_once)))
         return [Command("experiments.results.record", ("--presets", name, *members, *folders, *_rehearsing(arguments)))]
 
     return commands
@@ -113,8 +113,9 @@ STAGES: Mapping[str, Stage] = {
     "parity": Stage(3, parity),
     "benchmark": Stage(6, benchmark),
     "speedrun": Stage(6, speedrun),
-    "standard": Stage(5, preset("standard", 5)),
-    "small": Stage(25, preset("small", 5)),
+    "wide": Stage(4, preset("wide", seeds=5, at_once=1)),  # one fills the GPU
+    "standard": Stage(5, preset("standard", seeds=5, at_once=5)),
+    "small": Stage(25, preset("small", seeds=5, at_once=5)),
 }
 
 

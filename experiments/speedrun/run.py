@@ -115,7 +115,8 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     found: dict[str, Any] = json.loads(path.read_text())
-    found["config"] = completed(found["config"])
+    # The name of the preset is none of what was trained: an entry may have become a preset since.
+    found["config"] = {**completed(found["config"]), "preset": same["config"]["preset"]}
     if differing := [name for name, value in same.items() if found[name] != value]:
         raise FmnistError(f"{path} is of another {' and '.join(differing)}: delete it to run this entry anew")
     return found

@@ -38,6 +38,16 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_STANDARD.augment, crop_padding=2, erase_probability=0.5),
         train=replace(_STANDARD.train, epochs=300, label_smoothing=0.0, average_decay=0.999),
     ),
+    # 2.8M parameters, 20 epochs: ten seconds on an H100, once it is compiled, and no work for a CPU. Batches of 1,024
+    # fill a GPU, and Muon's updates are of one length whatever the batch.
+    "wide": replace(
+        _STANDARD,
+        preset="wide",
+        model=replace(_STANDARD.model, stem="full", widths=(64, 128, 256), depths=(2, 2, 2), dtype="bfloat16"),
+        optim=replace(_STANDARD.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.02),
+        augment=replace(_STANDARD.augment, crop_padding=2),
+        train=replace(_STANDARD.train, epochs=20, batch_size=1024, eval_batch_size=2000),
+    ),
     # 5.9M parameters, 200 epochs: a wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146) with what regularises it
     # in the literature; up to an hour on a GPU that computes in bfloat16.
     "record": replace(

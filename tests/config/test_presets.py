@@ -18,7 +18,7 @@ def test_preset_is_valid_and_carries_its_name(name: str) -> None:
 
 
 def test_presets_are_those_that_the_documents_name() -> None:
-    assert list(PRESETS) == ["standard", "fast", "small", "record", "demo"]
+    assert list(PRESETS) == ["standard", "fast", "small", "wide", "record", "demo"]
 
 
 def test_standard_is_the_default_configuration() -> None:
@@ -53,10 +53,12 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         "standard": resnet((48, 96, 192), (1, 1, 1)),
         "fast": plain((32, 64, 192), (1, 1, 3)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
+        "wide": resnet((64, 128, 256), (2, 2, 2)),
         "record": resnet((64, 128, 256), (4, 4, 4)),
         "demo": plain((16, 32, 64), (1, 2, 2)),
     }
-    assert expected == {"standard": 690_394, "fast": 811_498, "small": 271_994, "record": 5_875_914, "demo": 75_450}
+    for_a_processor = {"standard": 690_394, "fast": 811_498, "demo": 75_450}
+    assert expected == for_a_processor | {"small": 271_994, "wide": 2_775_754, "record": 5_875_914}
     for name, count in expected.items():
         params, _ = jax.eval_shape(make_model(PRESETS[name].model).init, jax.random.key(0))
         assert param_count(params) == count

@@ -211,6 +211,17 @@ def test_every_rate_of_the_committed_versions_stands_on_its_page() -> None:
     assert all(f"| {name} |" in stated_page for sides in rates.values() for name in sides)
 
 
+def test_every_rate_of_the_committed_gpu_stands_on_its_page() -> None:
+    from experiments.benchmark import tables
+
+    found = json.loads((_FOLDER / "benchmark" / "gpu.json").read_text())
+    stated_page = _PAGE.read_text()
+    assert f"jax {found['versions']['jax']} and torch {found['versions']['torch']}" in stated_page
+    assert len(found["rates"]) == 2
+    for sides in found["rates"].values():
+        assert all(f"| {' | '.join(row)} |" in stated_page for row in tables.rows(sides))
+
+
 def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:
     from experiments.benchmark import versions
 

@@ -31,7 +31,7 @@ def programs(name: str) -> dict[str, jax.stages.Traced]:
     recipe = fj.make_recipe(config)
     state = jax.eval_shape(recipe.init, jax.random.key(0))
     rows = config.train.batch_size
-    images, labels = np.zeros((1000, 28, 28, 1), np.uint8), np.zeros(1000, np.int32)
+    images, labels = np.zeros((2000, 28, 28, 1), np.uint8), np.zeros(2000, np.int32)
     data, batch = fj.Batch(images, labels), fj.Batch(images[:rows], labels[:rows])
     predict = fj.make_predict(recipe.model)
     chunk = fj.make_train_chunk(recipe.step, rows, 4, sample=recipe.sample)
