@@ -1,4 +1,4 @@
-"""What to do with a machine that has one GPU, for 25 minutes: `python -m experiments.gpu_day`.
+"""What to do with a machine that has one GPU, for 25 minutes: `python -m experiments.gpu_day [--stages NAME…]`.
 
 Parity with the CPU, the benchmark, the speedrun and the presets at full length, stage by stage, each with a time of its
 own. What is done is not done again, and what was stopped goes on: start it again for another 25 minutes. It leaves the
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tyro
 
@@ -36,6 +36,8 @@ class Arguments:
     """Folder of `stages.json` and of the run directories."""
     minutes: float = 25
     """For all stages together."""
+    stages: tuple[Literal["parity", "benchmark", "speedrun", "wide", "standard", "small"], ...] = ()
+    """Which, in this order; all of them if none is named."""
     rehearse: bool = False
     """Try everything out on a CPU in a few steps; all files go into the folder's subfolder `rehearsal`."""
 
@@ -112,7 +114,7 @@ def preset(name: str, seeds: int, at_once: int) -> Callable[[Arguments], Sequenc
 STAGES: Mapping[str, Stage] = {
     "parity": Stage(3, parity),
     "benchmark": Stage(6, benchmark),
-    "speedrun": Stage(6, speedrun),
+    "speedrun": Stage(14, speedrun),
     "wide": Stage(4, preset("wide", seeds=5, at_once=1)),  # one fills the GPU
     "standard": Stage(5, preset("standard", seeds=5, at_once=5)),
     "small": Stage(25, preset("small", seeds=5, at_once=5)),
@@ -158,7 +160,8 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
     arguments.out.mkdir(parents=True, exist_ok=True)
     path, until = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE
     found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    for name, stage in stages.items():
+    for name in arguments.stages or stages:
+        stage = stages[name]
         if found.get(name) == "done":
             continue
         start = time.monotonic()
@@ -167,10 +170,10 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
         write(path, found)
         print(f"=== {name}: {found[name]} ({time.monotonic() - start:.0f} s)", flush=True)
     print("\n".join(["", *(f"{name}: {state}" for name, state in found.items())]))
-    if all(state == "done" for state in found.values()):
+    if all(found.get(name) == "done" for name in stages):
         print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLES))
     else:
-        print("start it again to go on")
+        print("start it again to go on, without --stages for all that is left")
     return found
 
 

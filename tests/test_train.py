@@ -108,9 +108,9 @@ def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[s
         (["--train.batch-size", "0"], "--train.batch-size is 0: choose a value in [1, 65536]"),
         (["--optim.peak-lr", "nan"], "--optim.peak-lr is nan: choose a value in (0, "),
         (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 3"),
-        (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, record, demo"),
-        (["--preset="], "--preset is '': choose one of standard, fast, small, record, demo"),
-        (["--preset"], "--preset is '': choose one of standard, fast, small, record, demo"),
+        (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, wide, record, demo"),
+        (["--preset="], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
+        (["--preset"], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
     ],
 )
 def test_an_impossible_configuration_is_refused(argv: list[str], start: str) -> None:

@@ -10,7 +10,10 @@ from experiments.accelerators.tables import milliseconds
 from fmnist_jax import PRESETS
 
 # Okabe & Ito's colours, chosen to be told apart by colour-blind readers.
-_STYLES = (("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#D55E00", "v"))
+_STYLES = (
+    *(("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^")),
+    *(("#CC79A7", "D"), ("#D55E00", "v"), ("#56B4E9", "P")),
+)
 
 
 def curves(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, list[tuple[int, float]]]:
@@ -28,7 +31,7 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
     drawn = Figure(figsize=(7, 4.6), layout="constrained")
     axes = drawn.subplots()
     shown = curves(records, kind)
-    for (preset, points), (colour, marker) in zip(shown.items(), _STYLES, strict=False):
+    for (preset, points), (colour, marker) in zip(shown.items(), _STYLES[: len(shown)], strict=True):
         chips, times = [each for each, _ in points], [each for _, each in points]
         label = f"{preset}, {PRESETS[preset].train.batch_size} images"
         axes.loglog(chips, times, label=label, color=colour, marker=marker)

@@ -20,16 +20,12 @@ def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
 def report(console: Console, found: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
     for what, sides in found.get("rates", {}).items():
-        markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows(sides))
+        rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
+        markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
     if "time_to_accuracy" in found:
         _report_times(console, found["time_to_accuracy"])
     if "loop" in found:
         _report_loop(console, found["loop"])
-
-
-def rows(sides: Mapping[str, Sequence[float]]) -> list[tuple[str, str, str]]:
-    """A row for each side: its images a second, and how many times as fast fmnist_jax is, round by round."""
-    return [(name, spread(rates), _ratio(sides["fmnist_jax"], rates)) for name, rates in sides.items()]
 
 
 def _report_times(console: Console, sides: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What each side trains for each target: whole configurations, so that an entry stays what it was when presets change.
+"""What each side trains for each target. Ours start from presets: who changes one of them enters another recipe.
 
 To enter another recipe, change a value here, run it, and commit the file that it writes.
 """

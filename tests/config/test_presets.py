@@ -57,8 +57,14 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         "record": resnet((64, 128, 256), (4, 4, 4)),
         "demo": plain((16, 32, 64), (1, 2, 2)),
     }
-    for_a_processor = {"standard": 690_394, "fast": 811_498, "demo": 75_450}
-    assert expected == for_a_processor | {"small": 271_994, "wide": 2_775_754, "record": 5_875_914}
+    assert expected == {
+        "standard": 690_394,
+        "fast": 811_498,
+        "small": 271_994,
+        "wide": 2_775_754,
+        "record": 5_875_914,
+        "demo": 75_450,
+    }
     for name, count in expected.items():
         params, _ = jax.eval_shape(make_model(PRESETS[name].model).init, jax.random.key(0))
         assert param_count(params) == count

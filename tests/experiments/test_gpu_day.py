@@ -4,6 +4,7 @@ import importlib
 import json
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_every_command_takes_the_arguments_that_it_is_given(name: str, rehearse:
 
 
 def test_everything_runs_from_end_to_end_at_a_tiny_size(tmp_path: Path) -> None:
-    # `small` and `wide` are the command of `standard` with another name.
+    # `small` is the command of `standard` with another name, and `wide` with one seed at a time.
     stages = {name: each for name, each in gpu_day.STAGES.items() if name not in ("small", "wide")}
     found = gpu_day.main(Arguments(out=tmp_path, rehearse=True), stages)
     assert found == dict.fromkeys(stages, "done")
@@ -48,6 +49,20 @@ def test_everything_runs_from_end_to_end_at_a_tiny_size(tmp_path: Path) -> None:
     start = time.monotonic()
     assert gpu_day.main(Arguments(out=tmp_path, rehearse=True), stages) == found
     assert time.monotonic() - start < 1  # all of it is done
+
+
+def test_only_the_stages_that_are_named_are_carried_out_in_their_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = tyro.cli(Arguments, args=["--out", str(tmp_path), "--stages", "standard", "parity"])
+    stages = {"parity": stage(_NOTHING), "speedrun": stage(_FAILURE), "standard": stage(_NOTHING)}
+    assert list(gpu_day.main(chosen, stages).items()) == [("standard", "done"), ("parity", "done")]
+    assert "without --stages for all that is left" in capsys.readouterr().out
+
+
+def test_every_stage_can_be_named_and_nothing_else() -> None:
+    named = get_args(get_args(get_type_hints(Arguments)["stages"])[0])
+    assert named == tuple(gpu_day.STAGES)
 
 
 def test_a_failed_stage_is_said_and_the_next_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,23 @@ def test_recorded_seeds_are_not_run_again(arguments: run.Arguments) -> None:
     assert second.trained == [2, 3]
 
 
+def test_an_entry_that_has_become_a_preset_since_goes_on(arguments: run.Arguments) -> None:
+    recorded(arguments, Side(0.9, 0.9, 0.9))
+    again = Side(0.9, 0.9, 0.9)
+    recorded(arguments, again, replace(BASELINE, preset="standard"))
+    assert again.trained == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(run.RESULTS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_what_is_committed_was_trained_by_the_entry_as_it_is(path: Path) -> None:
+    found = json.loads(path.read_text())
+    device = "cpu" if found["hardware"]["backend"] == "cpu" else "gpu"
+    entered = settings(ENTRIES[found["side"]][device][found["target"]])
+    assert {**completed(found["config"]), "preset": entered["preset"]} == entered
+
+
 def test_an_interrupted_run_keeps_the_seeds_that_were_done(arguments: run.Arguments) -> None:
     with pytest.raises(IndexError):
         recorded(arguments, Side(0.9, 0.9))
