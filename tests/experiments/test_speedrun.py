@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from experiments import rehearsal
+from experiments.results.record import completed, settings
 from experiments.results.tables import fill
 from experiments.speedrun import ours, run, score, table
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import BASELINE, ENTRIES, mirrored
-from fmnist_jax import Config, FmnistError, validate
+from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, validate
 
 _ROOT = Path(__file__).parents[2]
 _ENVIRONMENT: Mapping[str, Any] = {
@@ -94,14 +95,10 @@ def test_an_entry_that_has_become_a_preset_since_goes_on(arguments: run.Argument
     assert again.trained == []
 
 
-@pytest.mark.parametrize(
-    "path", sorted(run.RESULTS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
-def test_what_is_committed_was_trained_by_the_entry_as_it_is(path: Path) -> None:
-    found = json.loads(path.read_text())
-    device = "cpu" if found["hardware"]["backend"] == "cpu" else "gpu"
-    entered = settings(ENTRIES[found["side"]][device][found["target"]])
-    assert {**completed(found["config"]), "preset": entered["preset"]} == entered
+def test_what_got_95_percent_on_a_gpu_is_the_preset_wide_on_all_images() -> None:
+    (path,) = run.RESULTS.glob("nvidia-h100-*/fmnist_jax-95.json")
+    entered = settings(replace(PRESETS["wide"], data=DataConfig(validation_size=0)))
+    assert {**completed(json.loads(path.read_text())["config"]), "preset": "wide"} == entered
 
 
 def test_an_interrupted_run_keeps_the_seeds_that_were_done(arguments: run.Arguments) -> None:
