@@ -48,8 +48,8 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_STANDARD.augment, crop_padding=2),
         train=replace(_STANDARD.train, epochs=20, batch_size=1024, eval_batch_size=2000),
     ),
-    # 5.9M parameters, 200 epochs: a wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146), twice as deep as the one
-    # above, with what regularises it in the literature; up to an hour on a GPU that computes in bfloat16.
+    # 5.9M parameters, 200 epochs: a wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146), twice as deep as the
+    # one above, with what regularises it in the literature; up to an hour on a GPU that computes in bfloat16.
     "record": replace(
         _STANDARD,
         preset="record",
