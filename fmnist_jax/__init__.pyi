@@ -201,3 +201,4 @@ from .views.scores import (
     curves as curves,
     reliability_diagram as reliability_diagram,
 )
+from .views.style import describe_axes as describe_axes

@@ -32,6 +32,7 @@ from fmnist_jax import (
     TrainState,
     Weights,
     compiler_options,
+    describe_axes,
     describe_environment,
     keep_freed_memory,
     load,
@@ -222,11 +223,6 @@ def panels(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1)
 
 def describe(axes: Axes, title: str, x: str, y: str) -> None:
     """Says what a plot shows and in what units, with a legend where lines have names."""
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    describe_axes(axes, title, x, y)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)

@@ -13,7 +13,7 @@ from fmnist_jax.views.style import (
     CLASS_MARKERS,
     DIVERGING,
     SEQUENTIAL,
-    describe,
+    describe_axes,
     new_figure,
     show_image,
     without_ticks,
@@ -109,7 +109,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
         axes.text(x, y, class_names[label], **named)
     first, second = projection.shares
-    describe(
+    describe_axes(
         axes,
         f"Features of the last hidden layer, {len(labels):,} images",
         x=f"first principal component ({first:.0%} of the variance)",

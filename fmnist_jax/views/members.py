@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.analysis.members import Agreement, Spread, agreement, spread
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe, draw_panels
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe_axes, draw_panels
 
 _NAMED = 16  # seeds beside the axis, evenly chosen of more members
 _COUNTED = 12  # members up to which a count over each bar has the room it needs
@@ -93,7 +93,7 @@ def _accuracies(axes: Axes, members: Members) -> None:
     named = rows[:: -(-len(rows) // _NAMED)]
     axes.set_yticks([top, *named], ["ensemble", *(f"seed {members.each[row - 1].seed}" for row in named)])
     axes.set_ylim(len(rows) + 0.6, top - 0.6)
-    describe(axes, "Test accuracy (%)")
+    describe_axes(axes, "Test accuracy (%)")
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.08), frameon=False)
 
 
@@ -116,4 +116,4 @@ def _agreement(axes: Axes, members: Members) -> None:
     axes.set_ylim(0, 109)  # percent, and room for a count over a full bar
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     described = f"members, of {largest}, that predict as the ensemble"
-    describe(axes, "Errors of the ensemble by agreement", x=described, y="wrong (%)")
+    describe_axes(axes, "Errors of the ensemble by agreement", x=described, y="wrong (%)")

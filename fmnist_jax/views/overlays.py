@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.classification import Interval
-from fmnist_jax.views.style import BLUE, VERMILLION, describe, draw_panels, new_figure
+from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, new_figure
 
 # Okabe & Ito's that can be seen on white and on black, the latter being black and white in turn.
 _COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -62,7 +62,7 @@ def _overlay(axes: Axes, runs: Sequence[Curves], key: str, scale: float, title: 
         (drawn,) = axes.plot(*zip(*points, strict=True), **style) if points else axes.plot([], [])
         if run.line.dashes:
             drawn.set_dashes(run.line.dashes)
-    describe(axes, title, x="epoch")
+    describe_axes(axes, title, x="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if scale == 1:
         axes.set_ylim(bottom=0)
@@ -83,5 +83,5 @@ def accuracy_rows(names: Sequence[str], accuracies: Sequence[float], intervals: 
         axes.errorbar([100 * accuracy], [row], xerr=reach, color=line(row).colour, marker="o", capsize=3)
     axes.set_yticks(range(len(names)), list(names))
     axes.set_ylim(len(names) - 0.4, -0.6)
-    describe(axes, x="test accuracy and its 95% interval (%)")
+    describe_axes(axes, x="test accuracy and its 95% interval (%)")
     return figure

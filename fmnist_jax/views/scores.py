@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from fmnist_jax.analysis.calibration import Reliability
-from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe, draw_panels, new_figure
+from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe_axes, draw_panels, new_figure
 
 _COUNTED = 25  # classes whose counts can be read
 _MEMBERS = 32  # curves of members; of more, only their range can be seen
@@ -90,7 +90,7 @@ def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _over_epochs(axes: Axes, title: str) -> None:
-    describe(axes, title, x="epoch")
+    describe_axes(axes, title, x="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
@@ -183,7 +183,7 @@ def _reliability(axes: Axes, bins: Reliability) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(loc="upper left")
     error = bins.calibration_error
-    describe(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
+    describe_axes(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
     _over_confidence(axes)
 
 
@@ -197,7 +197,7 @@ def _confidences(axes: Axes, bins: Reliability) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.legend(loc="upper left")
-    describe(axes, "Confidence", y="images (logarithmic)")
+    describe_axes(axes, "Confidence", y="images (logarithmic)")
     _over_confidence(axes)
 
 

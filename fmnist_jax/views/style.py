@@ -59,7 +59,7 @@ def draw_panels(
     return figures
 
 
-def describe(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
     """Says what a plot shows and in what units, and takes away what says nothing."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)

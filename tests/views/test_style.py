@@ -14,7 +14,7 @@ from fmnist_jax.views.style import (
     CLASS_COLOURS,
     CLASS_MARKERS,
     VERMILLION,
-    describe,
+    describe_axes,
     draw_panels,
     new_figure,
     printed,
@@ -44,7 +44,7 @@ def test_each_class_has_a_marker_of_its_own_and_a_colour_that_no_eye_takes_for_a
 
 def test_a_plot_says_what_it_shows() -> None:
     axes = new_figure(3, 2).subplots()
-    describe(axes, "Speed", x="time (s)", y="images/s")
+    describe_axes(axes, "Speed", x="time (s)", y="images/s")
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Speed", "time (s)", "images/s")
 
 
