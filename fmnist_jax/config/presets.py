@@ -76,3 +76,10 @@ PRESETS: Mapping[str, Config] = {
         train=replace(_STANDARD.train, epochs=4),
     ),
 }
+
+_FOR_ACCELERATORS = ("small", "wide", "record")
+
+
+def meant_for_accelerators(config: Config) -> bool:
+    """Whether the network is that of a preset which a CPU would train for hours, days or weeks."""
+    return config.preset in _FOR_ACCELERATORS and config.model == PRESETS[config.preset].model

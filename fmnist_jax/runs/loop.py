@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from fmnist_jax.config.presets import meant_for_accelerators
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.config.validation import validate
@@ -75,6 +76,11 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     """Checks all that can be checked before a directory is made, and trains in it."""
     backend.refuse_without_compilation()
     layout = processes.together(lambda: parallel.choose(config))
+    if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
+        output.warn(
+            f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU days; "
+            "--preset fast and --preset standard are for a CPU"
+        )
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
     processes.first_alone(lambda: warm_start.refuse_unusable(config, path))
     splits = processes.together(lambda: load(config.data) if own is None else own)

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
-from fmnist_jax.data.dataset import load
-from fmnist_jax.errors import CheckpointError, DeviceMemoryError
+from fmnist_jax.data.dataset import Splits, load
+from fmnist_jax.errors import CheckpointError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop
@@ -145,6 +146,21 @@ def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path
         assert summary["test_accuracy_mirrored"] == np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"])
     validation = np.asarray(predict(*state.averages, splits.validation.images))
     assert summary["val_accuracy"] == np.mean(validation.argmax(-1) == splits.validation.labels)
+
+
+@pytest.mark.parametrize(("preset", "told"), [("small", True), ("wide", True), ("record", True), ("standard", False)])
+def test_a_network_that_takes_a_cpu_days_is_told_of_before_anything_is_loaded(
+    preset: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(config: DataConfig) -> Splits:
+        raise DataError("loaded")
+
+    monkeypatch.setattr(loop, "load", stop)
+    for config in (PRESETS[preset], replace(PRESETS[preset], model=_TINY.model)):
+        with pytest.raises(DataError, match="loaded"):
+            loop.run(replace(config, run=replace(_TINY.run, dir=tmp_path / "run")))
+    note = f"note: the network of the preset {preset} is meant for a GPU or TPU"
+    assert capsys.readouterr().err.count(note) == told
 
 
 def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
