@@ -12,9 +12,11 @@ from fmnist_jax.runs.interruption import InterruptionError, listen
 
 @pytest.fixture(autouse=True)
 def _in_the_foreground() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored
+    # A background job starts with the first ignored, and under nohup with the other.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGHUP, before[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
