@@ -28,7 +28,7 @@ from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
 _NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
-_SIDES = {"cpu": 2048, "gpu": 8192}  # of matrices, large enough that to start their product costs nothing
+_MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough that starting the product costs nothing
 _TARGETS = {"cpu": (0.91, 0.92, 0.93), "gpu": (0.91, 0.92, 0.93, 0.94, 0.95)}
 
 
@@ -221,7 +221,9 @@ def main(arguments: Arguments) -> None:
         "config": to_dict(config),
         "versions": versions,
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        "matrix_products_per_second": jax_worker(jax_side.matrix_rate, _SIDES[arguments.device], config.model.dtype),
+        "matrix_products_per_second": jax_worker(
+            jax_side.matrix_rate, _MATRIX_SIZES[arguments.device], config.model.dtype
+        ),
     }
     measures: dict[Part, Callable[[], Any]] = {
         "rates": lambda: rates(config, arguments, jax_worker, torch_worker),
