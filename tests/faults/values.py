@@ -33,7 +33,7 @@ def returns_alike(tree: Any) -> bool:
         save(Path(folder) / "c", tree, step=3)
         back = restore(Path(folder) / "c", 3, like=tree)
     types = [
-        found.dtype == (np.result_type(expected) if np.isscalar(expected) else expected.dtype)
+        found.dtype == (np.asarray(expected).dtype if np.isscalar(expected) else expected.dtype)
         for found, expected in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True)
     ]
     same_structure = str(jax.tree.structure(back)) == str(jax.tree.structure(tree))
