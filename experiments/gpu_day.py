@@ -76,8 +76,8 @@ def parity(arguments: Arguments) -> Sequence[Command]:
 
 
 def benchmark(arguments: Arguments) -> Sequence[Command]:
-    """Rates and seconds to an accuracy; how time grows is left for another day."""
-    parts = ("rates",) if arguments.rehearse else ("rates", "time_to_accuracy", "loop")
+    """Rates and the overhead of real runs; how time grows is left for another day."""
+    parts = ("rates",) if arguments.rehearse else ("rates", "loop")
     few = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
     out = ("--out", str(_results(arguments, BENCHMARKS)))
     options = (*out, *few, "--parts", *parts, *_device(arguments), *_rehearsing(arguments))

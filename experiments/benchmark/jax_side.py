@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -126,37 +126,6 @@ def eval_rate(config: Config, network: Network, plain: bool) -> float:
     start = time.perf_counter()
     side.accuracy(box[0])
     return side.test_size / (time.perf_counter() - start)
-
-
-def reached(clock: Iterator[tuple[float, float]], targets: Sequence[float]) -> dict[str, float | None]:
-    """The first second at which an accuracy is at least each target, None where it never is; stops at the last one."""
-    times: dict[str, float | None] = {f"{target:.2f}": None for target in targets}
-    for seconds, accuracy in clock:
-        for target in targets:
-            if accuracy >= target and times[f"{target:.2f}"] is None:
-                times[f"{target:.2f}"] = seconds
-        times["final"] = accuracy
-        times["seconds"] = seconds
-        if None not in times.values():
-            break
-    return times
-
-
-def time_to_accuracy(config: Config, seed: int, targets: Sequence[float]) -> Mapping[str, float | None]:
-    """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
-    _warm_state(config, "preset", plain=False)
-    side = trainer(config, "preset", plain=False)
-    quarter = round(config.data.train_size / config.train.batch_size / 4)
-
-    def clock() -> Iterator[tuple[float, float]]:
-        state, seconds = side.init(jax.random.key(seed)), 0.0
-        for done in range(0, config.total_steps, quarter):
-            start = time.perf_counter()
-            state = side.train(state, min(quarter, config.total_steps - done))
-            seconds += time.perf_counter() - start
-            yield seconds, side.accuracy(state)
-
-    return reached(clock(), targets)
 
 
 def step_seconds(config: Config, steps: int) -> float:

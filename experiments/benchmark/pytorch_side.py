@@ -7,9 +7,9 @@ configuration asks for it, TF32 products on a GPU.
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,9 +20,6 @@ from torch.nn import functional
 from experiments.benchmark import jax_side, networks
 from experiments.benchmark.pytorch_optim import make_optimizer
 from fmnist_jax import Config, make_schedule, to_dict
-
-Recipe = Literal["ours", "notebook"]
-_NOTEBOOK_BATCH_SIZE, _NOTEBOOK_LEARNING_RATE = 64, 1e-3
 
 
 def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
@@ -56,15 +53,14 @@ def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
 class Trainer:
     """A network in training, with its data on the device."""
 
-    def __init__(self, config: Config, network: jax_side.Network, recipe: Recipe, compiled: bool, seed: int) -> None:
-        """Builds the network and its optimiser; `config` has the data and, for the recipe "ours", the recipe."""
+    def __init__(self, config: Config, network: jax_side.Network, compiled: bool, seed: int) -> None:
+        """Builds the network and its optimiser; `config` has the data and the recipe."""
         torch.set_float32_matmul_precision("high")
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
-        ours = recipe == "ours"
         self.config = config
-        self.batch_size = config.train.batch_size if ours else _NOTEBOOK_BATCH_SIZE
-        self.smoothing = config.train.label_smoothing if ours else 0.0
-        self.rates = _rates(config) if ours else None
+        self.batch_size = config.train.batch_size
+        self.smoothing = config.train.label_smoothing
+        self.rates = _rates(config)
         self.layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
         self.network = build(self.layers).to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.network) if compiled else self.network
@@ -82,8 +78,6 @@ class Trainer:
         self.mirrored_first = torch.randint(2, (images,), device=self.device)
 
     def _optimizer(self) -> Any:
-        if self.rates is None:
-            return torch.optim.Adam(self.network.parameters(), _NOTEBOOK_LEARNING_RATE)
         return make_optimizer(self.network, to_dict(self.config)["optim"])
 
     def _decay_and_set_rate(self, rate: float) -> None:
@@ -96,7 +90,7 @@ class Trainer:
 
     def _mirrored(self, images: Any, indices: Any) -> Any:
         """Mirrors each image in every other epoch where the configuration asks for it, as `mirror_alternately`."""
-        if self.config.augment.flip != "alternating" or self.rates is None:
+        if self.config.augment.flip != "alternating":
             return images
         epoch = self.steps_done * self.batch_size // len(self.order)
         mirrored = (self.mirrored_first[indices] + epoch) % 2 == 1
@@ -129,8 +123,7 @@ class Trainer:
             loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=self.smoothing)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if self.rates is not None:
-                self._decay_and_set_rate(self.rates[min(self.steps_done, len(self.rates) - 1)])
+            self._decay_and_set_rate(self.rates[min(self.steps_done, len(self.rates) - 1)])
             self.optimizer.step()
             self.steps_done += 1
         self._wait()
@@ -166,7 +159,7 @@ def _tensors(dataset: Any, device: str) -> tuple[Any, Any]:
 
 @functools.cache
 def _warm(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
-    trainer = Trainer(config, network, "ours", compiled, seed=0)
+    trainer = Trainer(config, network, compiled, seed=0)
     trainer.train(3)
     trainer.accuracy()
     return trainer
@@ -187,26 +180,6 @@ def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> floa
     trainer.accuracy()
     trainer._wait()
     return len(trainer.test_data[1]) / (time.perf_counter() - start)
-
-
-def time_to_accuracy(
-    config: Config, recipe: Recipe, seed: int, targets: Sequence[float], max_epochs: int
-) -> Mapping[str, float | None]:
-    """Seconds of training, evaluations left out, until the test accuracy first reaches each target."""
-    network: jax_side.Network = "preset" if recipe == "ours" else "notebook"
-    Trainer(config, network, recipe, compiled=False, seed=seed).train(3)
-    trainer = Trainer(config, network, recipe, compiled=False, seed=seed)
-    quarter = round(config.data.train_size / trainer.batch_size / 4)
-
-    def clock() -> Iterator[tuple[float, float]]:
-        seconds = 0.0
-        for _ in range(4 * max_epochs):
-            start = time.perf_counter()
-            trainer.train(quarter)
-            seconds += time.perf_counter() - start
-            yield seconds, trainer.accuracy()
-
-    return jax_side.reached(clock(), targets)
 
 
 def versions() -> dict[str, str]:

@@ -29,10 +29,9 @@ from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 RESULTS = Path(__file__).parent
 _NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
 _MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough that starting the product costs nothing
-_TARGETS = {"cpu": (0.91, 0.92, 0.93), "gpu": (0.91, 0.92, 0.93, 0.94, 0.95)}
 
 
-Part = Literal["rates", "time_to_accuracy", "growth", "loop"]
+Part = Literal["rates", "growth", "loop"]
 """What can be measured by itself."""
 
 
@@ -46,12 +45,8 @@ class Arguments:
     """How often each rate is measured, the sides in turn."""
     steps: int = 40
     """Training steps in each measurement of a rate."""
-    seeds: int = 3
-    """Trainings of each side for the time to an accuracy."""
-    notebook_epochs: int = 5
-    """When to give up on PyTorch with the notebook's recipe."""
     parts: tuple[Part, ...] = get_args(Part)
-    """What to measure: images a second, seconds to an accuracy, how time grows, and the overhead of real runs."""
+    """What to measure: images a second, how time grows, and the overhead of real runs."""
     networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
     """Of which networks to measure rates."""
     rehearse: bool = False
@@ -141,27 +136,6 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
     return found
 
 
-def times_to_accuracy(
-    config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None
-) -> dict[str, list[Mapping[str, float | None]]]:
-    """Seconds until each accuracy for every side and seed, the sides in turn."""
-    targets, preset = _TARGETS[arguments.device], of_today(config, arguments)
-    found: dict[str, list[Mapping[str, float | None]]] = {}
-    for seed in range(arguments.seeds):
-        ours = jax_worker(jax_side.time_to_accuracy, preset, seed, targets)
-        found.setdefault("fmnist_jax, preset fast", []).append(ours)
-        if torch_worker is not None:
-            from experiments.benchmark import pytorch_side
-
-            for name, recipe, epochs in (
-                ("PyTorch, network and recipe of fast 0.1.0", "ours", config.train.epochs),
-                ("PyTorch, notebook's network and recipe", "notebook", arguments.notebook_epochs),
-            ):
-                times = torch_worker(pytorch_side.time_to_accuracy, config, recipe, seed, targets, epochs)
-                found.setdefault(name, []).append(times)
-    return found
-
-
 def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, Any]:
     """Start-up, memory, compilations and overhead of real runs."""
     steps, rounds = 2 * arguments.steps, 3
@@ -227,7 +201,6 @@ def main(arguments: Arguments) -> None:
     }
     measures: dict[Part, Callable[[], Any]] = {
         "rates": lambda: rates(config, arguments, jax_worker, torch_worker),
-        "time_to_accuracy": lambda: times_to_accuracy(config, arguments, jax_worker, torch_worker),
         "growth": lambda: growth(config, jax_worker),
         "loop": lambda: loop(of_today(config, arguments), arguments, jax_worker),
     }

@@ -22,17 +22,8 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
     for what, sides in found.get("rates", {}).items():
         rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
         markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
-    if "time_to_accuracy" in found:
-        _report_times(console, found["time_to_accuracy"])
     if "loop" in found:
         _report_loop(console, found["loop"])
-
-
-def _report_times(console: Console, sides: Mapping[str, Any]) -> None:
-    targets = [key for key in next(iter(sides.values()))[0] if key not in ("final", "seconds")]
-    rows = [(name, *(_seconds([run[target] for run in runs]) for target in targets)) for name, runs in sides.items()]
-    headings = [f"{float(target):.0%}" for target in targets]
-    markdown(console, ("seconds to test accuracy", *headings), rows)
 
 
 def _report_loop(console: Console, runs: Mapping[str, Any]) -> None:
@@ -61,11 +52,6 @@ def markdown(console: Console, headings: Sequence[str], rows: Sequence[Sequence[
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return spread([our / their for our, their in zip(ours, theirs, strict=True)], "{:.2f}")
-
-
-def _seconds(values: Sequence[float | None]) -> str:
-    known = [float("inf") if value is None else value for value in values]
-    return f"{statistics.median(known):.0f} ({min(known):.0f} to {max(known):.0f})".replace("inf", "never")
 
 
 def main(path: tyro.conf.Positional[Path]) -> None:

@@ -35,7 +35,7 @@ def prepare(config: Config) -> Entrant:
       FmnistError: PyTorch's side has not got a part of the configuration.
     """
     refuse_what_is_missing(config)
-    trainer = pytorch_side.Trainer(config, "preset", "ours", compiled=False, seed=0)
+    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0)
     trainer.train(_WARM_UP_STEPS)
 
     def train(seed: int) -> pytorch_side.Trainer:

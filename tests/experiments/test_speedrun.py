@@ -232,7 +232,7 @@ def test_pytorch_mirrors_each_image_in_every_other_epoch() -> None:
     from experiments.benchmark import pytorch_side
 
     config = rehearsal.shrink(mirrored(BASELINE))
-    trainer = pytorch_side.Trainer(config, "preset", "ours", compiled=False, seed=0)
+    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0)
     indices = torch.arange(32)
     images, _ = trainer.train_data
     shown = []
