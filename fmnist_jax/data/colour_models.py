@@ -39,15 +39,23 @@ def divide(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
       colours: f32[h, w, 3] in [0, 1].
       border: bool[h, w]: where background is expected.
     """
-    scale = min(1.0, _WORKING_EDGE / max(border.shape))
-    size = max(1, round(border.shape[1] * scale)), max(1, round(border.shape[0] * scale))
-    small = np.stack([_resized(plane, size) for plane in np.moveaxis(colours, -1, 0)], -1)
-    object_share = _object_share(small, _resized(border.astype(np.float32), size))
-    return _resized(object_share, border.shape[::-1], Image.Resampling.BILINEAR) > 0.5
+    small = shrunk(colours)
+    object_share = _object_share(small, resized(border, small.shape[:2]))
+    return resized(object_share, border.shape, Image.Resampling.BILINEAR) > 0.5
 
 
-def _resized(plane: np.ndarray, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize(size, how))
+def shrunk(colours: np.ndarray) -> np.ndarray:
+    """A picture f32[h, w, 3] with at most 96 pixels on its longer edge."""
+    height, width = colours.shape[:2]
+    scale = min(1.0, _WORKING_EDGE / max(height, width))
+    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    return np.stack([resized(plane, shape) for plane in np.moveaxis(colours, -1, 0)], -1)
+
+
+def resized(plane: np.ndarray, shape: tuple[int, ...], how: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:
+    """A plane of numbers or truths [h, w] in another shape, f32; of truths, the shares that are true."""
+    height, width = shape
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize((width, height), how))
 
 
 def _object_share(colours: np.ndarray, border: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fmnist_jax.data import colour_models, surfaces
+from fmnist_jax.data import colour_models, lighting, surfaces
 from fmnist_jax.data.colour_models import LUMA
 
 _BORDER = 0.03  # of the shorter edge, along each edge, is taken for background
@@ -65,6 +65,7 @@ def segment(colours: np.ndarray) -> Segment:
     covered = np.mean(distance[border] > max(_TRIM, noise))
     if noise > _PLAIN or covered > _COVERED:
         mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
+        mask = _without_surroundings(lighting.without_patches(colours, mask)) if mask.any() else mask
         # Such a picture is not blank, so if no part is like an object, its middle is as good as any.
         mask = mask if mask.any() else ~border
         return Segment(mask, _contrary(colours, mask), background, plain=False)

@@ -1,0 +1,105 @@
+"""Takes off an object what is background in another light: reflections of lamps, and shadows that fade.
+
+No such colour lies along the picture's edges, so a division by colours gives it to the object. But where it ends
+towards the background it fades, and where the object begins it stops at once. In 79 photos of garments and shoes
+the one contrast was at most 0.14 of the other for nine such patches, and at least 0.16 for parts of garments.
+"""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from fmnist_jax.data import surfaces
+from fmnist_jax.data.colour_models import resized, shrunk
+
+_BLUR = 1.0  # pixels, of noise and cloth
+_REACH = 2  # pixels on either side of an edge, that its contrast is taken from
+_LEVELS = 64  # of the histogram that is divided
+_FADES = 0.15  # of the contrast with the object: what differs less from the background is background
+_STOPS = 0.12  # of the range of colours: the least contrast with the object, below which nothing is told by it
+_LEAST, _MOST = 0.03, 0.6  # of the object's area, that a patch may have
+_RIM = 4  # pixels of an edge, from which its contrast is taken
+_ROUNDS = 3
+_AROUND = np.ones((3, 3))
+
+
+def without_patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Leaves out of an object the patches that fade into the background.
+
+    Args:
+      colours: f32[h, w, 3] in [0, 1].
+      mask: bool[h, w].
+
+    Returns:
+      A part of the mask, bool[h, w].
+    """
+    small = ndimage.gaussian_filter(shrunk(colours), (_BLUR, _BLUR, 0))
+    kept = resized(mask, small.shape[:2]) > 0.5
+    patches = np.zeros_like(kept)
+    for _ in range(_ROUNDS):
+        found = _patches(small, kept)
+        if not found.any():
+            break
+        patches |= found
+        kept &= ~found
+    return mask & ~(resized(patches, mask.shape, Image.Resampling.BILINEAR) > 0.5) if patches.any() else mask
+
+
+def _patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The patches, bool[h, w], of the two colours that tell the most of an object apart."""
+    found = np.zeros_like(mask)
+    for side in _two_colours(colours, mask):
+        # What hangs together by a pixel does not.
+        labels, count = ndimage.label(ndimage.binary_opening(side, _AROUND), _AROUND)
+        areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        for label in 1 + np.flatnonzero((areas > _LEAST * mask.sum()) & (areas < _MOST * mask.sum())):
+            patch = ndimage.binary_dilation(labels == label, _AROUND) & side
+            near = _box(patch)
+            patch, own = patch[near], mask[near]
+            stops = _contrast(colours[near], patch, own & ~patch)
+            if stops > _STOPS and _contrast(colours[near], patch, ~own) < _FADES * stops:
+                found[near] |= patch
+    return found
+
+
+def _two_colours(colours: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The object's pixels on either side of Otsu's threshold (1979) along the axis on which its colours differ most."""
+    own = colours[mask]
+    if len(own) < _RIM:
+        return np.zeros_like(mask), np.zeros_like(mask)
+    middle = own.mean(0)
+    _, axes = np.linalg.eigh((own - middle).T @ (own - middle))
+    along = (colours - middle) @ axes[:, -1]
+    counts, edges = np.histogram(along[mask], _LEVELS)
+    below = np.cumsum(counts)[:-1] / len(own)
+    moment = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)[:-1] / len(own)
+    whole = along[mask].mean()
+    between = (whole * below - moment) ** 2 / np.maximum(below * (1 - below), 1 / len(own))
+    dark = along <= edges[1 + int(np.argmax(between))]
+    return mask & dark, mask & ~dark
+
+
+def _box(region: np.ndarray) -> tuple[slice, slice]:
+    """What is needed of a picture to see a region's edges."""
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    margin = _REACH + 1
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
+        slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
+    )
+
+
+def _contrast(colours: np.ndarray, region: np.ndarray, other: np.ndarray) -> float:
+    """How far the colours of two regions are apart where they meet, in the median; 0 where they do not."""
+    rim = region & ndimage.binary_dilation(other, _AROUND)
+    if np.count_nonzero(rim) < _RIM:
+        return 0.0
+    return float(np.median(surfaces.distances(_near(colours, region), _near(colours, other))[rim]))
+
+
+def _near(colours: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The mean colour of a region's pixels about each pixel, f32[h, w, 3]."""
+    weights = region.astype(np.float32)
+    size = 2 * _REACH + 1
+    sums = ndimage.uniform_filter(colours * weights[..., None], (size, size, 1))
+    return sums / np.maximum(ndimage.uniform_filter(weights, size), 1e-6)[..., None]

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from fmnist_jax.data.lighting import without_patches
+
+Y, X = np.mgrid[:180, :240].astype(np.float32)
+FLOOR = np.array([0.6, 0.45, 0.3], np.float32)
+BLUE = np.array([0.1, 0.15, 0.4], np.float32)
+SHIRT = (np.abs(X - 110) < 40) & (np.abs(Y - 90) < 50)
+
+
+def lit(light: float, softness: float) -> tuple[np.ndarray, np.ndarray]:
+    """A shirt on a floor that is in another light on its right: the picture, and the patch that is."""
+    patch = (np.abs(X - 150) < 35) & (np.abs(Y - 90) < 40) & ~SHIRT
+    shade = ndimage.gaussian_filter(np.where(np.abs(X - 150) < 35, np.abs(Y - 90) < 40, False).astype(float), softness)
+    floor = FLOOR * (1 + light * shade[..., None]).astype(np.float32)
+    return np.where(SHIRT[..., None], BLUE, floor), patch
+
+
+@pytest.mark.parametrize("light", [0.5, -0.5], ids=["brighter", "darker"])
+def test_a_patch_that_fades_into_the_background_is_left_out(light: float) -> None:
+    colours, patch = lit(light, softness=22)
+    kept = without_patches(colours, SHIRT | patch)
+    assert kept[SHIRT].mean() > 0.97
+    assert kept[patch].mean() < 0.15
+
+
+def test_a_part_that_ends_sharply_is_kept() -> None:
+    colours, patch = lit(0.5, softness=0.1)
+    both = SHIRT | patch
+    np.testing.assert_array_equal(without_patches(colours, both), both)
+
+
+def test_a_part_that_is_much_like_the_rest_is_kept() -> None:
+    colours, patch = lit(0.5, softness=22)
+    pale = np.where(SHIRT[..., None], FLOOR * 1.35, colours)
+    both = SHIRT | patch
+    np.testing.assert_array_equal(without_patches(pale, both), both)
+
+
+def test_no_more_than_a_part_is_left_out() -> None:
+    fades = ndimage.gaussian_filter(SHIRT.astype(np.float32), 25)[..., None]
+    colours = FLOOR + fades * (BLUE - FLOOR)
+    np.testing.assert_array_equal(without_patches(colours, SHIRT), SHIRT)
+
+
+def test_patches_of_unlike_light_are_found_one_after_the_other() -> None:
+    brighter, right = lit(0.5, softness=22)
+    darker, left = lit(-0.5, softness=22)
+    colours = np.where((X > 110)[..., None], brighter, darker[:, ::-1][:, np.r_[20:240, 0:20]])
+    left = left[:, ::-1][:, np.r_[20:240, 0:20]] & (X < 110) & ~SHIRT
+    kept = without_patches(colours, SHIRT | left | right)
+    assert kept[SHIRT].mean() > 0.95
+    assert kept[left | right].mean() < 0.15
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 3])
+def test_a_mask_of_almost_nothing_stays(pixels: int) -> None:
+    mask = np.zeros(X.shape, bool)
+    mask[0, :pixels] = True
+    np.testing.assert_array_equal(without_patches(lit(0.5, 22)[0], mask), mask)
