@@ -1,5 +1,6 @@
 """Batch normalisation by one pass over the images and one sum over the shards of a batch, and one for its gradient."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,23 +10,24 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import batching
 
+from fmnist_jax.functional.channel_sums import channel_spread, channel_sum, sum_on_cpu
 from fmnist_jax.functional.platforms import platform_primitive
 from fmnist_jax.functional.sharding import alike, automatic, batch_axes
 
 EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 _RESOLUTION = 2.0**-23  # of a float32, relative
-_PIXELS = (-4, -3, -2)  # the axes that a channel's statistics go over
 
 
 def _means(*arrays: Array) -> list[Array]:
     """The mean of each channel of each array, in one pass over memory where the compiler joins reductions."""
-    return [values.mean(_PIXELS, keepdims=True) for values in arrays]
+    return [channel_sum(values) / math.prod(values.shape[-4:-1]) for values in arrays]
 
 
 def _moments_in_two_passes(x: Array, shift: Array) -> Array:
     wide = x.astype(jnp.float32)
-    mean = wide.mean(_PIXELS, keepdims=True)
-    return jnp.stack([mean - shift, jnp.square(wide - mean).mean(_PIXELS, keepdims=True)])
+    pixels = math.prod(x.shape[-4:-1])
+    mean = sum_on_cpu(wide) / pixels
+    return jnp.stack([mean - shift, sum_on_cpu(jnp.square(wide - mean)) / pixels])
 
 
 def _moments_in_one_pass(x: Array, shift: Array) -> Array:
@@ -105,6 +107,8 @@ def _normalize_jvp(
         # Gathered and spread together, so that one sum over the shards does for both, and one for their transposes.
         d_offset, d_deviation = lax.pmean(jnp.stack([d_offset, d_deviation]), axes)
         _, (constant, linear) = alike(x, jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation]))
+    # Repeated as transposes of sums, so that the sums of their transposes are those of `channel_sum`.
+    constant, linear = (channel_spread(values, x.shape) for values in (constant, linear))
     d_y = slope * d_wide + constant + normal * linear
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 

@@ -199,6 +199,8 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits()
     logits, updated = apply(params, batch_stats, draw_images())
     lowered = apply.lower(params, batch_stats, draw_images()).as_text()
     products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
+    # Statistics are in float32, some of them products of ones with the rows of the three images.
+    products = [line for line in products if "(tensor<1x3xf32>, " not in line]
     # Six of blocks, a shortcut and the head, which is the last and in float32; the stem's is a sum over nine shifts.
     assert len(products) == 8
     assert all("xbf16>" in line and "xf32>" not in line for line in products[:-1])
