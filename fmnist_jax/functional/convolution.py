@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
@@ -12,17 +13,19 @@ from fmnist_jax.functional.bilinear import Faces, Operation, bilinear, faces_of
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 # Where Winograd's forms are the faster ones: that of whole images up to so many pixels on a side, that in tiles beyond,
-# each from so many channels on, in and out. In tiles, against the ordinary spelling, milliseconds of one core (AMD
-# EPYC, jax 0.10.2):            28x28, 16 to 16   28x28, 32 to 32   14x14, 32 to 64   14x14, 64 to 64
-#   128 images, forward            20.4   19.5       43.0   59.8       18.6   27.2       32.9   56.6
-#   kernel gradient                32.7   20.7       77.7   71.8       29.6   31.0       48.1   61.1
-# But the ordinary kernel gradient turns the images and computes anew what they come from: in the notebook's network, a
-# step on two cores takes 297 ms in tiles for both of its larger images and 317 ms in none; `standard`, of 14x14 with 48
-# to 48 channels, 313 and 283.
+# for gradients on jax before 0.12, each from so many channels on, in and out. The ordinary kernel gradient turns the
+# images and computes anew what they come from, but for images as small as `standard` has it costs less all the same.
+# Milliseconds on two cores of an AMD EPYC, of a step of 128 images, and of 250 images in evaluation:
+#                                notebook's network            `standard`
+#   jax                           0.10.2   0.12.0.1         0.10.2   0.12.0.1
+#   all in tiles                308  176   323  206       293  214   290  228
+#   gradients in tiles          318        314            281        283
+#   none in tiles               337  150   307  153       294  172   283  189
 _WINOGRAD_PIXELS = 8
 _WINOGRAD_CHANNELS = 64
 _TILED_CHANNELS = 32
 _FEW_PIXELS, _FEW_CHANNELS = 14, 48  # up to which a kernel's gradient is not computed in tiles
+_GRADIENTS_IN_TILES = jax.__version_info__ < (0, 12)
 
 
 def convolve(x: Array, kernel: Array) -> Array:
@@ -75,7 +78,7 @@ def _by_turned_kernel(operation: Operation) -> Callable[..., Array]:
 
 
 _ORDINARY = Faces(convolve, _image_gradient, _kernel_gradient)
-_TILED = Faces(tiles.conv, _by_turned_kernel(tiles.conv), tiles.kernel_gradient)
+_TILED = Faces(convolve, _by_turned_kernel(tiles.conv), tiles.kernel_gradient) if _GRADIENTS_IN_TILES else _ORDINARY
 _WINOGRAD = faces_of(winograd.winograd_conv)._replace(image_gradient=_by_turned_kernel(winograd.winograd_conv))
 
 

@@ -22,7 +22,7 @@ from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.runs.trained import Trained, load_trained
 
-# A stage whose convolutions are cut into tiles on a CPU, and one whose images are in Winograd's form at once.
+# A stage of ordinary convolutions, and one whose images are in Winograd's form on a CPU.
 _MIXED = ModelConfig(family="plain", widths=(32, 32, 64), depths=(1, 1, 2))
 # Reads a program as its model card says, where nothing of this package or of what it builds on can be imported.
 _READER = """

@@ -107,8 +107,7 @@ def test_conv_gradients_of_bfloat16_keep_the_dtype_and_accumulate_in_more() -> N
         ((1, 7, 7, 64, 64, 3), True),  # of whole images
         ((1, 7, 7, 63, 64, 3), False),
         ((1, 7, 7, 64, 64, 5), False),
-        ((1, 9, 7, 32, 32, 3), True),  # of tiles
-        ((1, 9, 7, 31, 32, 3), False),
+        ((1, 9, 7, 64, 64, 3), False),
     ],
 )
 def test_conv_is_matrix_products_alone_only_where_there_are_many_channels(
