@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+from scipy.special import softmax
 
 from experiments.pictures.drawings import BAG, BOOT, T_SHIRT, TROUSER, Points, draw
-from fmnist_jax import CLASS_NAMES, load_trained, reasons_for_doubt, to_dataset_image
+from fmnist_jax import CLASS_NAMES, given_a_pair, load_trained, reasons_for_doubt, to_dataset_image
 
 DRESS: Points = [(0.38, 0), (0.42, 0.1), (0.58, 0.1), (0.62, 0), (0.66, 0.3), (0.62, 0.45), (0.8, 1), (0.2, 1)]
 DRESS += [(0.38, 0.45), (0.34, 0.3)]
@@ -185,10 +186,10 @@ def main(folder: Path, run: Path | None) -> None:
         return
     prepared = [to_dataset_image(np.asarray(picture)) for picture, _ in drawn.values()]
     logits = load_trained(run).predict(np.stack([each.image for each in prepared]))
-    shares = np.exp(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))
-    for (name, (_, truth)), each, row in zip(drawn.items(), prepared, shares, strict=True):
-        doubts = ", ".join(reasons_for_doubt(row, each.doubts, CLASS_NAMES)) or "sure"
-        print(f"{name}: {truth}, taken for {CLASS_NAMES[row.argmax()]} {row.max():.0%} ({doubts})")
+    for (name, (_, truth)), each, row in zip(drawn.items(), prepared, softmax(logits, axis=-1), strict=True):
+        shares = given_a_pair(row, each.doubts, CLASS_NAMES)
+        doubts = ", ".join(reasons_for_doubt(shares, each.doubts, CLASS_NAMES)) or "sure"
+        print(f"{name}: {truth}, taken for {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({doubts})")
 
 
 if __name__ == "__main__":
