@@ -72,13 +72,10 @@ class Trainer:
         """Goes back to before the first step, with weights and an order of another seed; what is compiled stays."""
         torch.manual_seed(seed)
         self.network.load_state_dict(build(self.layers).state_dict())
-        self.optimizer, self.steps_done = self._optimizer(), 0
+        self.optimizer, self.steps_done = make_optimizer(self.network, to_dict(self.config)["optim"]), 0
         images = len(self.train_data[1])
         self.order = torch.randperm(images, device=self.device)
         self.mirrored_first = torch.randint(2, (images,), device=self.device)
-
-    def _optimizer(self) -> Any:
-        return make_optimizer(self.network, to_dict(self.config)["optim"])
 
     def _decay_and_set_rate(self, rate: float) -> None:
         """Decays the kernels apart from the gradient, as optax does, for which PyTorch's optimisers have no option."""

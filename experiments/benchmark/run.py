@@ -23,7 +23,7 @@ from rich.console import Console
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
 from experiments.script import start
-from experiments.speedrun.entries import BASELINE, lasting, mirrored, on_gpu
+from experiments.speedrun.entries import BASELINE, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
@@ -77,7 +77,7 @@ class Worker:
 def configuration(arguments: Arguments) -> Config:
     """The network and recipe that `fast` had in version 0.1.0, so that figures compare over versions.
 
-    On a GPU in half precision, with batches and epochs to fill it.
+    On a GPU in half precision, with batches to fill it.
 
     Raises:
       FmnistError: a rehearsal would lie among the results.
@@ -86,7 +86,7 @@ def configuration(arguments: Arguments) -> Config:
     if arguments.rehearse:
         rehearsal.refuse_among_results(arguments.out, RESULTS)
         return rehearsal.shrink(config)
-    return config if arguments.device == "cpu" else lasting(on_gpu(mirrored(config)), 20)
+    return config if arguments.device == "cpu" else on_gpu(mirrored(config))
 
 
 def of_today(config: Config, arguments: Arguments) -> Config:
@@ -94,7 +94,7 @@ def of_today(config: Config, arguments: Arguments) -> Config:
     preset = replace(PRESETS["fast"], data=config.data)
     if arguments.rehearse:
         return rehearsal.shrink(preset)
-    return preset if arguments.device == "cpu" else lasting(on_gpu(preset), 20)
+    return preset if arguments.device == "cpu" else on_gpu(preset)
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

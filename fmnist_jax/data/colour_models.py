@@ -53,7 +53,7 @@ def shrunk(colours: np.ndarray) -> np.ndarray:
 
 
 def resized(plane: np.ndarray, shape: tuple[int, ...], how: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:
-    """A plane of numbers or truths [h, w] in another shape, f32; of truths, the shares that are true."""
+    """A plane of numbers or booleans [h, w] in another shape, f32; of booleans, the shares that are true."""
     height, width = shape
     return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize((width, height), how))
 

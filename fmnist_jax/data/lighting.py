@@ -1,8 +1,7 @@
-"""Takes off an object what is background in another light: reflections of lamps, and shadows that fade.
+"""Takes background in another light off an object: reflections of lamps, and shadows that fade.
 
 No such colour lies along the picture's edges, so a division by colours gives it to the object. But where it ends
-towards the background it fades, and where the object begins it stops at once. In 79 photos of garments and shoes
-the one contrast was at most 0.14 of the other for nine such patches, and at least 0.16 for parts of garments.
+towards the background it fades, and where the object begins it stops at once.
 """
 
 import numpy as np
@@ -17,8 +16,9 @@ _REACH = 2  # pixels on either side of an edge, that its contrast is taken from
 _LEVELS = 64  # of the histogram that is divided
 _FADES = 0.15  # of the contrast with the object: what differs less from the background is background
 _STOPS = 0.12  # of the range of colours: the least contrast with the object, below which nothing is told by it
-_LEAST, _MOST = 0.03, 0.6  # of the object's area, that a patch may have
-_RIM = 4  # pixels of an edge, from which its contrast is taken
+_LEAST, _MOST = 0.03, 0.6  # of the object's area, that a patch may have, and all of them together
+_RIM = 4  # pixels, along which two regions meet at least
+_FEW = 4  # pixels, that have no two colours
 _ROUNDS = 3
 _AROUND = np.ones((3, 3))
 
@@ -35,21 +35,23 @@ def without_patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     small = ndimage.gaussian_filter(shrunk(colours), (_BLUR, _BLUR, 0))
     kept = resized(mask, small.shape[:2]) > 0.5
-    patches = np.zeros_like(kept)
+    patches, most = np.zeros_like(kept), _MOST * np.count_nonzero(kept)
     for _ in range(_ROUNDS):
         found = _patches(small, kept)
-        if not found.any():
-            break
         patches |= found
         kept &= ~found
-    return mask & ~(resized(patches, mask.shape, Image.Resampling.BILINEAR) > 0.5) if patches.any() else mask
+        if not found.any():
+            break
+    if not 0 < np.count_nonzero(patches) < most:
+        return mask
+    return mask & ~(resized(patches, mask.shape, Image.Resampling.BILINEAR) > 0.5)
 
 
 def _patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The patches, bool[h, w], of the two colours that tell the most of an object apart."""
+    """The parts of either of an object's two main colours that fade into the background, bool[h, w]."""
     found = np.zeros_like(mask)
     for side in _two_colours(colours, mask):
-        # What hangs together by a pixel does not.
+        # Parts that hang together by a pixel are told apart.
         labels, count = ndimage.label(ndimage.binary_opening(side, _AROUND), _AROUND)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         for label in 1 + np.flatnonzero((areas > _LEAST * mask.sum()) & (areas < _MOST * mask.sum())):
@@ -65,7 +67,7 @@ def _patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _two_colours(colours: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The object's pixels on either side of Otsu's threshold (1979) along the axis on which its colours differ most."""
     own = colours[mask]
-    if len(own) < _RIM:
+    if len(own) < _FEW:
         return np.zeros_like(mask), np.zeros_like(mask)
     middle = own.mean(0)
     _, axes = np.linalg.eigh((own - middle).T @ (own - middle))
@@ -90,10 +92,10 @@ def _box(region: np.ndarray) -> tuple[slice, slice]:
 
 
 def _contrast(colours: np.ndarray, region: np.ndarray, other: np.ndarray) -> float:
-    """How far the colours of two regions are apart where they meet, in the median; 0 where they do not."""
+    """How far the colours of two regions are apart where they meet, in the median; not a number where they do not."""
     rim = region & ndimage.binary_dilation(other, _AROUND)
     if np.count_nonzero(rim) < _RIM:
-        return 0.0
+        return float("nan")
     return float(np.median(surfaces.distances(_near(colours, region), _near(colours, other))[rim]))
 
 

@@ -1,7 +1,8 @@
 """Tells the object of a picture from its background, by what lies along the picture's edges.
 
 A plain background, though noisy or fading, is a smooth surface of colour, and the object is what is far from it.
-Planks, cloth and shadows are not plain; there, `colour_models` divides the pixels.
+Planks, cloth and shadows are not plain; there, `colour_models` divides the pixels, and `lighting`
+takes off the object what is background in another light.
 """
 
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def segment(colours: np.ndarray) -> Segment:
     covered = np.mean(distance[border] > max(_TRIM, noise))
     if noise > _PLAIN or covered > _COVERED:
         mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
-        mask = _without_surroundings(lighting.without_patches(colours, mask)) if mask.any() else mask
+        mask = _without_surroundings(lighting.without_patches(colours, mask))
         # Such a picture is not blank, so if no part is like an object, its middle is as good as any.
         mask = mask if mask.any() else ~border
         return Segment(mask, _contrary(colours, mask), background, plain=False)

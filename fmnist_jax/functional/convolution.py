@@ -13,9 +13,9 @@ from fmnist_jax.functional.bilinear import Faces, Operation, bilinear, faces_of
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 # Where Winograd's forms are the faster ones: that of whole images up to so many pixels on a side, that in tiles beyond,
-# for gradients on jax before 0.12, each from so many channels on, in and out. The ordinary kernel gradient turns the
-# images and computes anew what they come from, but for images as small as `standard` has it costs less all the same.
-# Milliseconds on two cores of an AMD EPYC, of a step of 128 images, and of 250 images in evaluation:
+# for gradients on jax before 0.12, each from so many channels on, in and out. The ordinary kernel gradient transposes
+# the images and computes the normalisation before them anew, but for images as small as those of `standard` it costs
+# less all the same. Milliseconds on two cores of an AMD EPYC, of a step of 128 images, then of 250 in evaluation:
 #                                notebook's network            `standard`
 #   jax                           0.10.2   0.12.0.1         0.10.2   0.12.0.1
 #   all in tiles                308  176   323  206       293  214   290  228
@@ -24,7 +24,7 @@ NHWC = ("NHWC", "HWIO", "NHWC")
 _WINOGRAD_PIXELS = 8
 _WINOGRAD_CHANNELS = 64
 _TILED_CHANNELS = 32
-_FEW_PIXELS, _FEW_CHANNELS = 14, 48  # up to which a kernel's gradient is not computed in tiles
+_FEW_PIXELS, _FEW_CHANNELS = 14, 48  # pixels on a side and channels, up to which a kernel's gradient is ordinary
 _GRADIENTS_IN_TILES = jax.__version_info__ < (0, 12)
 
 
@@ -104,7 +104,7 @@ def _conv_of_taps(x: Array, kernel: Array) -> Array:
 
 
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
-    # On 128 images of 28x28x1 with 32 outputs 8 ms on that core instead of 20.
+    # On 128 images of 28x28x1 with 32 outputs 8 ms instead of 20, on one core of an AMD EPYC (jax 0.10.2).
     if kernel.shape[:3] == (3, 3, 1):
         return _conv_of_taps(x, kernel)
     return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)

@@ -101,14 +101,15 @@ def _normalize_jvp(
     inverse = lax.rsqrt(variance + epsilon)
     normal = (x.astype(jnp.float32) - (shift + offset)) * inverse
     d_wide, slope = d_x.astype(jnp.float32), scale * inverse
-    d_offset, d_deviation = _means(d_wide, normal * d_wide)
+    d_offset, d_deviation = automatic(_means, rows=False)(d_wide, normal * d_wide)
     constant, linear = d_bias - slope * d_offset, d_scale - slope * d_deviation
     if axes:
         # Gathered and spread together, so that one sum over the shards does for both, and one for their transposes.
         d_offset, d_deviation = lax.pmean(jnp.stack([d_offset, d_deviation]), axes)
         _, (constant, linear) = alike(x, jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation]))
     # Repeated as transposes of sums, so that the sums of their transposes are those of `channel_sum`.
-    constant, linear = (channel_spread(values, x.shape) for values in (constant, linear))
+    spread = automatic(lambda x, values: channel_spread(values, x.shape), rows=True)
+    constant, linear = spread(x, constant), spread(x, linear)
     d_y = slope * d_wide + constant + normal * linear
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 

@@ -1,5 +1,7 @@
 """Convolution of larger images in tiles of 2x2 outputs: 16 products a tile and pair of channels instead of 36.
 
+A CPU computes gradients so before jax 0.12; `convolution` has the measurements.
+
 This is F(2x2, 3x3) of Lavin & Gray 2016 (arXiv:1509.09308, section 4.1), whose transforms of images and outputs only
 add and subtract. They are loops over channels, row by row and then column by column. Tiles of 4x4 save more products,
 but lose more in their transforms: at 14x14x64 they took twice as long.

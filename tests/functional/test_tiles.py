@@ -25,7 +25,7 @@ def faces(x: Array, kernel: Array, g: Array) -> tuple[Array, Array, Array]:
     sides = x.shape[1], x.shape[2]
     return (
         tiles.conv(x, kernel),
-        convolution._TILED.image_gradient(g, kernel, sides=sides),
+        convolution._by_turned_kernel(tiles.conv)(g, kernel, sides=sides),
         tiles.kernel_gradient(x, g, size=3),
     )
 
