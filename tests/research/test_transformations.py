@@ -184,7 +184,7 @@ def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> N
     for i in range(4):
         drawn, stepped = jax.tree.map(lambda leaf, i=i: leaf[i], together)
         drawn_alone, stepped_alone = alone(*jax.tree.map(lambda leaf, i=i: leaf[i], (states, batches)))
-        jax.tree.map(np.testing.assert_array_equal, drawn, tuple(drawn_alone))
+        assert_close(drawn, tuple(drawn_alone), 1e-6)  # two programs round otherwise; other draws would be far off
         assert_like_one_device(stepped, stepped_alone)
 
 
