@@ -46,10 +46,15 @@ def divide(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
 
 def shrunk(colours: np.ndarray) -> np.ndarray:
     """A picture f32[h, w, 3] with at most 96 pixels on its longer edge."""
-    height, width = colours.shape[:2]
-    scale = min(1.0, _WORKING_EDGE / max(height, width))
-    shape = max(1, round(height * scale)), max(1, round(width * scale))
+    shape = fitting(colours.shape[:2], _WORKING_EDGE)
     return np.stack([resized(plane, shape) for plane in np.moveaxis(colours, -1, 0)], -1)
+
+
+def fitting(shape: tuple[int, ...], longest_edge: int) -> tuple[int, int]:
+    """The height and width of a picture of some shape, shrunk in proportion if an edge is longer than it may be."""
+    scale = min(1.0, longest_edge / max(shape))
+    height, width = (max(1, round(edge * scale)) for edge in shape)
+    return height, width
 
 
 def resized(plane: np.ndarray, shape: tuple[int, ...], how: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:

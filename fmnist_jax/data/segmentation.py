@@ -126,9 +126,9 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def coarse(mask: np.ndarray, share: float) -> np.ndarray:
     """A mask as small as its form can be seen in; a pixel is set where more than a share of what it stands for is."""
-    scale = min(1.0, _COARSE_EDGE / max(mask.shape))
-    size = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 255 * share
+    height, width = colour_models.fitting(mask.shape, _COARSE_EDGE)
+    bytes_of_it = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(bytes_of_it.resize((width, height), Image.Resampling.BOX)) > 255 * share
 
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:

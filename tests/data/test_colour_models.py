@@ -54,3 +54,13 @@ def test_the_smallest_pictures_are_divided_too(shape: tuple[int, int]) -> None:
     mask = colour_models.divide(pixels, border_of(*shape))
     assert mask.shape == shape
     assert mask.dtype == np.bool_
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((480, 640), (72, 96)), ((640, 480), (96, 72)), ((96, 96), (96, 96)), ((5, 7), (5, 7)), ((1, 9000), (1, 96))],
+)
+def test_a_picture_is_shrunk_in_proportion_to_no_less_than_a_pixel(
+    shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert colour_models.fitting(shape, 96) == expected
