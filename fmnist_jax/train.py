@@ -87,8 +87,9 @@ def _starting_point(argv: Sequence[str]) -> Config:
     preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
     started = None if preset or directory is None else read_config(paths.local(Path(directory), "--run.dir"))
     if started is not None:
-        # Over how many devices and processes it went says nothing of how many there are now.
-        return replace(started, data=places.located(started.data), parallel=ParallelConfig())
+        # Over how many devices and processes it went says nothing of how many there are now, and a trace is for once.
+        run = replace(started.run, profile=0)
+        return replace(started, data=places.located(started.data), parallel=ParallelConfig(), run=run)
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[preset or "standard"]

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ _ROOT = Path(__file__).parents[1]
 _README = _ROOT / "README.md"
 _DOCS = sorted((_ROOT / "docs").glob("*.md"))
 _PAGES = [_README, *_DOCS]
+_OF_EXPERIMENTS = sorted((_ROOT / "experiments").rglob("*.md"))
 
 pages = pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
 
@@ -104,7 +106,7 @@ def test_every_preset_picture_and_page_that_is_named_exists(page: Path) -> None:
         assert made or (page.parent / target).is_file(), target
 
 
-@pages
+@pytest.mark.parametrize("page", [*_PAGES, *_OF_EXPERIMENTS], ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_every_command_that_is_named_can_be_typed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del capsys  # swallows the help that is asked for
     text = page.read_text()
@@ -114,9 +116,10 @@ def test_every_command_that_is_named_can_be_typed(page: Path, capsys: pytest.Cap
         elif module.startswith("fmnist_jax."):
             _type(module.removeprefix("fmnist_jax."), arguments)
         elif module.startswith("experiments."):
-            source = _ROOT / f"{module.replace('.', '/')}.py"
-            for flag in re.findall(r"--([\w-]+)", " ".join(arguments)):
-                assert flag.replace("-", "_") in source.read_text(), f"{module} --{flag}"
+            kind = getattr(importlib.import_module(module.replace("NAME", "seeds")), "Arguments", None)
+            known = set() if kind is None else {field.name for field in fields(kind)}
+            flags = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", " ".join(arguments))}
+            assert flags <= known, f"{module} has no {flags - known}"
     targets = re.findall(r"^([\w-]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE)
     for target, arguments in re.findall(r"(?:^    |`)make (\w+)(?: ARGS=\"([^\"]*)\")?", text, re.MULTILINE):
         assert target in targets

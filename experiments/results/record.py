@@ -36,6 +36,7 @@ REMOVALS: Mapping[str, tuple[str, str, Any]] = {
     "rotation": ("augment", "rotation", 0.0),
     "random erasing": ("augment", "erase_probability", 0.0),
     "cutout": ("augment", "cutout", 0),
+    "variations as of photos": ("augment", "photo_probability", 0.0),
     "mixup": ("augment", "mixup_alpha", 0.0),
     "CutMix": ("augment", "cutmix_alpha", 0.0),
     "label smoothing": ("train", "label_smoothing", 0.0),

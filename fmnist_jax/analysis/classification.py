@@ -59,7 +59,8 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Computes the share of examples whose class is among the k most probable; NaN without examples.
 
-    Of classes that are equally probable the first counts as the more probable, as `argmax` has it.
+    Of classes that are equally probable the first counts as the more probable, as `argmax` has it; an example with a
+    logit that is NaN counts as wrong.
 
     Args:
       logits: f[N, C], or anything that rises with the probabilities.
@@ -76,7 +77,7 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     own = np.take_along_axis(np.asarray(logits), np.asarray(labels)[:, None], axis=1)
     earlier = np.arange(np.shape(logits)[1]) < np.asarray(labels)[:, None]
     rank = ((logits > own) | ((logits == own) & earlier)).sum(1)
-    return float(np.mean(rank < k))
+    return float(np.mean((rank < k) & ~np.isnan(logits).any(1)))
 
 
 def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:

@@ -67,6 +67,8 @@ def run(
     Raises:
       FmnistError: there is no such run, checkpoint or split, or nothing can be written.
     """
+    if split not in Splits._fields:
+        raise FmnistError(f"--split is {split!r}: choose one of {', '.join(Splits._fields)}")
     directory = paths.expanded(directory)
     target = directory / "evaluation" / split
     model = trained.load_trained(directory, which)

@@ -9,71 +9,74 @@ from dataclasses import replace
 
 from fmnist_jax.config.schema import Config
 
-# Its weight decay is decoupled from the momentum, so 5e-3 does at momentum 0.9 what 5e-4 does in PyTorch's SGD.
-_STANDARD = Config()
+# By SGD, the plainest. Its weight decay is decoupled from the momentum, so 5e-3 does at momentum 0.9 what 5e-4 does in
+# PyTorch's SGD.
+_BASE = Config()
+
+# Orthogonal updates of the convolutions, for which both peaks were chosen with `fast` on validation images.
+_MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 0.69M parameters, 30 epochs: half an hour on one CPU core, because its pre-activation ResNet halves the image at
-    # once; a coffee break on a GPU.
-    "standard": _STANDARD,
+    # 0.69M parameters, 15 epochs: half an hour on two CPU cores, because its pre-activation ResNet halves the image at
+    # once; less than a coffee break on a GPU. After four epochs Muon had 94.22 % of 10,000 validation images right,
+    # with mirror images averaged in, and SGD 93.64 % (one seed each).
+    "standard": replace(_BASE, optim=_MUON, train=replace(_BASE.train, epochs=15)),
     # 0.81M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
     # place of maxima spare more than half of the products of a stage's first convolution.
     "fast": replace(
-        _STANDARD,
+        _BASE,
         preset="fast",
-        model=replace(
-            _STANDARD.model, family="plain", pooling="mean", widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3
-        ),
-        optim=replace(_STANDARD.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01),
-        augment=replace(_STANDARD.augment, erase_probability=0.0),
-        train=replace(_STANDARD.train, epochs=5),
+        model=replace(_BASE.model, family="plain", pooling="mean", widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3),
+        optim=_MUON,
+        augment=replace(_BASE.augment, erase_probability=0.0),
+        train=replace(_BASE.train, epochs=5),
     ),
     # 0.27M parameters, 300 epochs: the ResNet-20 of Zhong et al. 2017 (arXiv:1708.04896) with its random erasing, but
     # pre-activation; below an hour on a GPU, and no work for a CPU.
     "small": replace(
-        _STANDARD,
+        _BASE,
         preset="small",
-        model=replace(_STANDARD.model, stem="full", widths=(16, 32, 64), depths=(3, 3, 3)),
-        optim=replace(_STANDARD.optim, peak_lr=0.1, schedule="cosine", warmup=0.02),
-        augment=replace(_STANDARD.augment, crop_padding=2, erase_probability=0.5),
-        train=replace(_STANDARD.train, epochs=300, label_smoothing=0.0, average_decay=0.999),
+        model=replace(_BASE.model, stem="full", widths=(16, 32, 64), depths=(3, 3, 3)),
+        optim=replace(_BASE.optim, peak_lr=0.1, schedule="cosine", warmup=0.02),
+        augment=replace(_BASE.augment, crop_padding=2, erase_probability=0.5),
+        train=replace(_BASE.train, epochs=300, label_smoothing=0.0, average_decay=0.999),
     ),
     # 2.8M parameters, 20 epochs: ten seconds on an H100, once it is compiled, and no work for a CPU. `record` with half
     # of the blocks and the optimiser of `fast`; nothing of it was tuned. Batches of 1,024 fill a GPU.
     "wide": replace(
-        _STANDARD,
+        _BASE,
         preset="wide",
-        model=replace(_STANDARD.model, stem="full", widths=(64, 128, 256), depths=(2, 2, 2), dtype="bfloat16"),
-        optim=replace(_STANDARD.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.02),
-        augment=replace(_STANDARD.augment, crop_padding=2),
-        train=replace(_STANDARD.train, epochs=20, batch_size=1024, eval_batch_size=2000),
+        model=replace(_BASE.model, stem="full", widths=(64, 128, 256), depths=(2, 2, 2), dtype="bfloat16"),
+        optim=replace(_MUON, weight_decay=0.02),
+        augment=replace(_BASE.augment, crop_padding=2),
+        train=replace(_BASE.train, epochs=20, batch_size=1024, eval_batch_size=2000),
     ),
     # 5.9M parameters, 200 epochs: a wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146), twice as deep as the
     # one above, with what regularises it in the literature; up to an hour on a GPU that computes in bfloat16.
     "record": replace(
-        _STANDARD,
+        _BASE,
         preset="record",
         model=replace(
-            _STANDARD.model,
+            _BASE.model,
             stem="full",
             widths=(64, 128, 256),
             depths=(4, 4, 4),
             stochastic_depth=0.1,
             dtype="bfloat16",
         ),
-        optim=replace(_STANDARD.optim, schedule="cosine", warmup=0.05),
-        augment=replace(_STANDARD.augment, crop_padding=2, cutmix_alpha=1.0),
-        train=replace(_STANDARD.train, epochs=200, batch_size=256, average_decay=0.999),
+        optim=replace(_BASE.optim, schedule="cosine", warmup=0.05),
+        augment=replace(_BASE.augment, crop_padding=2, cutmix_alpha=1.0),
+        train=replace(_BASE.train, epochs=200, batch_size=256, average_decay=0.999),
     ),
     # 0.08M parameters, 4 epochs of synthetic garments: a minute on two CPU cores, without a download.
     "demo": replace(
-        _STANDARD,
+        _BASE,
         preset="demo",
-        data=replace(_STANDARD.data, name="synthetic", validation_size=2_000),
-        model=replace(_STANDARD.model, family="plain", widths=(16, 32, 64), depths=(1, 2, 2), dropout=0.1),
-        optim=replace(_STANDARD.optim, weight_decay=5e-4),
-        augment=replace(_STANDARD.augment, erase_probability=0.0),
-        train=replace(_STANDARD.train, epochs=4),
+        data=replace(_BASE.data, name="synthetic", validation_size=2_000),
+        model=replace(_BASE.model, family="plain", widths=(16, 32, 64), depths=(1, 2, 2), dropout=0.1),
+        optim=replace(_BASE.optim, weight_decay=5e-4),
+        augment=replace(_BASE.augment, erase_probability=0.0),
+        train=replace(_BASE.train, epochs=4),
     ),
 }
 

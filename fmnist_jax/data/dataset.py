@@ -94,15 +94,6 @@ class Splits(NamedTuple):
     test: Dataset
 
 
-class Statistics(NamedTuple):
-    """Of the pixels, scaled to [0, 1], and of the labels."""
-
-    mean: float
-    std: float
-    class_counts: np.ndarray
-    """i64[C]."""
-
-
 def load(config: DataConfig) -> Splits:
     """Loads a data set by name and splits it.
 
@@ -114,7 +105,8 @@ def load(config: DataConfig) -> Splits:
     if config.name == "own":
         raise DataError(
             "--data.name is own: its images are given in Python and are not at hand here: give them there, by "
-            "fmnist_jax.run(config, splits), or as splits=... to fmnist_jax.commands.evaluation.run or reporting.run"
+            "fmnist_jax.run(config, splits), or as splits=... to fmnist_jax.commands.evaluation.run, "
+            "reporting.run or exporting.run"
         )
     if config.name == "synthetic":
         train = Dataset(*synthetic.draw(config.synthetic_train_size, config.seed))
@@ -189,24 +181,14 @@ def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, D
     for place, label in enumerate(present):
         members = rng.permutation(np.flatnonzero(dataset.labels == label))
         share = validation_size // len(present) + (place < validation_size % len(present))
-        if share > len(members):
+        if share and share >= len(members):
             raise DataError(
                 f"--data.validation-size {validation_size} takes {share} images of class {label}, which has "
-                f"{len(members)}: choose a smaller one"
+                f"{len(members)}, and leaves none for training: choose a smaller one"
             )
         held_out.append(members[:share])
     validation = np.sort(np.concatenate(held_out))
     return dataset.take(np.setdiff1d(np.arange(len(dataset)), validation)), dataset.take(validation)
-
-
-def statistics(dataset: Dataset) -> Statistics:
-    """Computes the mean and standard deviation of all pixels, and counts each class."""
-    histogram = np.bincount(dataset.images.ravel(), minlength=256)
-    levels = np.arange(256) / 255
-    mean = np.average(levels, weights=histogram)
-    variance = np.average((levels - mean) ** 2, weights=histogram)
-    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
-    return Statistics(float(mean), float(np.sqrt(variance)), counts)
 
 
 def digest(splits: Splits) -> str:

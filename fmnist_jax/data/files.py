@@ -9,7 +9,7 @@ from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import idx, npz
 from fmnist_jax.errors import DataError
 
-_MOST_CLASSES = 10_000
+_MOST_CLASSES = 1_000  # a training keeps the counts of one class taken for another for every step between log lines
 
 
 class Contents(NamedTuple):
@@ -46,6 +46,8 @@ def read(config: DataConfig) -> Contents:
 def _given(names: np.ndarray, place: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{place}: class_names are {names.dtype}{list(names.shape)}: expected one row of text")
+    if len(names) > _MOST_CLASSES:
+        raise DataError(f"{place}: class_names are {len(names):,}: expected at most {_MOST_CLASSES:,}")
     return tuple(map(str, names))
 
 

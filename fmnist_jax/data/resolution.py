@@ -1,30 +1,39 @@
-"""What a configuration can say of its data only once they are there: how many images a run trains on."""
+"""What a configuration can say only once its data are there: how many images a run trains on, and where all lies."""
 
 from dataclasses import replace
 
 from fmnist_jax.config.schema import Config, DataConfig
+from fmnist_jax.data import places
 from fmnist_jax.data.dataset import Splits, check
 from fmnist_jax.errors import DataError
 
 
 def resolved(config: Config, splits: Splits) -> Config:
-    """A configuration that knows the number of its images, once `load(config.data)` has given the splits.
+    """A configuration that knows number and places of its images, once `load(config.data)` has given the splits.
 
     Raises:
       DataError: it has been said that there are more, or fewer.
     """
-    data = config.data
-    if data.name in ("fashion_mnist", "synthetic"):
+    # A run may go on, or be evaluated, from another working directory or environment than it was started in.
+    config, data = with_absolute_source(config), config.data
+    if data.name == "synthetic":
         return config
+    if data.name == "fashion_mnist":
+        return replace(config, data=replace(data, dir=places.data_dir(data), raw_dir=places.raw_dir(data)))
     found = len(splits.train) + len(splits.validation)
     if data.total not in (0, found):
         raise DataError(
             f"data.total is {data.total}, but there are {found} images for training and validation: bring back those "
             f"that the run was started on, or start anew with another --run.dir"
         )
-    # A run may be evaluated from another working directory than it was started in.
     raw_dir, file = (path and path.absolute() for path in (data.raw_dir, data.file))
     return replace(config, data=replace(data, total=found, raw_dir=raw_dir, file=file))
+
+
+def with_absolute_source(config: Config) -> Config:
+    """A configuration that names the run whose weights it starts from, if it does, by an absolute path."""
+    source = config.init.source
+    return config if source is None else replace(config, init=replace(config.init, source=source.absolute()))
 
 
 def with_splits(config: Config, splits: Splits) -> Config:

@@ -5,6 +5,7 @@ name their dtype, so that they are the same under `jax_enable_x64`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -215,22 +216,23 @@ def chain(*augments: Augment) -> Augment:
 
 
 def make_augment(config: AugmentConfig) -> Augment:
-    """Composes the augmentations that a configuration names and that need nothing but the images."""
-    chosen: list[Augment] = []
-    if config.flip == "random":
-        chosen.append(random_flip)
-    if not switched_off(config.crop_padding):
-        chosen.append(make_random_crop(config.crop_padding))
-    if not switched_off(config.rotation):
-        chosen.append(make_random_rotation(config.rotation))
-    if not switched_off(config.erase_probability):
-        chosen.append(make_random_erasing(config.erase_probability))
-    if not switched_off(config.cutout):
-        chosen.append(make_cutout(config.cutout))
-    # Last, so that the others draw the same where a member of a population has a traced 0 and a run has it off.
-    if not switched_off(config.photo_probability):
-        chosen.append(make_photo_like(config.photo_probability))
-    return chain(*chosen)
+    """Composes the augmentations that a configuration names and that need nothing but the images.
+
+    Each has its place in the chain, and so its key, whichever of the others are on: a member of a population in which
+    one of them is a traced 0 draws what a run without it draws.
+    """
+
+    def unless_off(value: Any, make: Callable[[Any], Augment]) -> Augment:
+        return identity if switched_off(value) else make(value)
+
+    return chain(
+        random_flip if config.flip == "random" else identity,
+        unless_off(config.crop_padding, make_random_crop),
+        unless_off(config.rotation, make_random_rotation),
+        unless_off(config.erase_probability, make_random_erasing),
+        unless_off(config.cutout, make_cutout),
+        unless_off(config.photo_probability, make_photo_like),
+    )
 
 
 def normalize(images: Array | np.ndarray) -> Array:

@@ -33,7 +33,7 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
     """Averages each image with another of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
 
     Args:
-      alpha: an image's share in the average is drawn from Beta(alpha, alpha), for each image anew.
+      alpha: an image's share in the average is drawn from Beta(alpha, alpha), for each image anew; 0 averages none.
       probability: with which an image is mixed at all.
       num_classes: K, over which labels i32[B] are spread.
     """
@@ -56,7 +56,7 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
     pixels, counted once the box has been cut off at the border.
 
     Args:
-      alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), for each image anew.
+      alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), for each image anew; 0 pastes none.
       probability: with which an image is mixed at all.
       num_classes: K, over which labels i32[B] are spread.
     """
@@ -85,8 +85,10 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
     """Draws the share f32[B] of each image in its mixture, and the other one's place i32[B] in the batch."""
     share_key, chosen_key, partner_key = jax.random.split(key, 3)
-    shares = jax.random.beta(share_key, alpha, alpha, (batch,), jnp.float32)
-    chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (batch,))
+    mixes, chance = jnp.asarray(alpha) > 0, jnp.asarray(probability, jnp.float32)
+    own = jnp.where(mixes, jnp.asarray(alpha, jnp.float32), 1.0)  # Beta(0, 0) is NaN
+    shares = jax.random.beta(share_key, own, own, (batch,), jnp.float32)
+    chosen = mixes & jax.random.bernoulli(chosen_key, chance, (batch,))
     return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, jnp.arange(batch, dtype=jnp.int32))
 
 

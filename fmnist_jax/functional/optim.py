@@ -14,6 +14,8 @@ from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.muon import orthogonalize_kernels
 
+_MORE_THAN_ANY_NORM = 1e30  # of a gradient; with infinity, what is not selected would be NaN, and so its derivative
+
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Maps a step in [0, total_steps] to a learning rate.
@@ -60,7 +62,6 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
     Raises:
       ConfigError: the optimiser has another name than `OptimConfig` lists.
     """
-    clipping = [] if switched_off(config.clip_norm) else [optax.clip_by_global_norm(config.clip_norm)]
     match config.name:
         case "sgd":
             parts = _with_momentum(config, schedule)
@@ -76,7 +77,7 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
                 f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or give make_train_step one of "
                 "optax"
             )
-    return optax.chain(*clipping, *parts)
+    return optax.chain(*_clipping(config), *parts)
 
 
 def _with_momentum(
@@ -90,6 +91,15 @@ def _with_momentum(
 def _adaptive(config: OptimConfig, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
     decay = [] if config.name == "adam" else _decay(config)
     return [optax.scale_by_adam(b1=config.momentum), *decay, optax.scale_by_learning_rate(schedule)]
+
+
+def _clipping(config: OptimConfig) -> list[optax.GradientTransformation]:
+    limit: float | Array = config.clip_norm
+    if switched_off(limit):
+        return []
+    if isinstance(limit, Array):
+        limit = jnp.where(limit > 0, limit, _MORE_THAN_ANY_NORM)
+    return [optax.clip_by_global_norm(limit)]
 
 
 def _decay(config: OptimConfig) -> list[optax.GradientTransformation]:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from fmnist_jax.config.presets import meant_for_accelerators
-from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.record import differences, from_dict, to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data.dataset import Splits, digest, load
@@ -52,6 +52,7 @@ def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
         config = with_splits(config, own)
         validate(config)
     with processes.bound(config.parallel):
+        config = _as_the_first_has_it(config)
         default = f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
         summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own))
@@ -59,6 +60,24 @@ def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
             path, summary = _start(config, path, own)
         results.print_summary(path, summary)
         return summary
+
+
+def _as_the_first_has_it(config: Config) -> Config:
+    """The configuration of the first process, so that all train the same, with places of this machine's own.
+
+    Another process may have been given other flags, or go on with a run that is on the first one's disk alone.
+    """
+    if jax.process_count() == 1:
+        return config
+    first = from_dict(processes.exchange(to_dict(config))[0])
+    if others := differences([first, config]):
+        output.warn(
+            f"note: process {jax.process_index()} has other values of {', '.join(others)} than the first process, "
+            "whose values are taken"
+        )
+    data = replace(first.data, dir=config.data.dir, raw_dir=config.data.raw_dir, file=config.data.file)
+    init = replace(first.init, source=config.init.source or first.init.source)
+    return replace(first, data=data, init=init)
 
 
 def _ended_before(directory: RunDirectory, config: Config, own: Splits | None) -> dict[str, Any] | None:
@@ -88,7 +107,8 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
-    beginning = processes.together(lambda: warm_start.begin(config, path, record))
+    goes_on = processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
+    beginning = processes.together(lambda: warm_start.begin(config, path, record, goes_on=goes_on))
     recipe = beginning.recipe
     processes.first_alone(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
     with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):

@@ -202,6 +202,7 @@ def summarize(
 ) -> dict[str, Any]:
     """What a run came to, as values that JSON can hold."""
     recalls = np.asarray(metrics.recall_per_class(scores.metrics.confusion))
+    weakest = np.argsort(recalls)[:3]  # a class without test images has no recall, which sorts last
     result = metrics.summarize(scores.metrics)
     train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits
     steps, seconds = int(np.max(np.asarray(state.step))), records[-1]["elapsed_seconds"]
@@ -214,7 +215,7 @@ def summarize(
         "test_examples": result.examples,
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
         "val_accuracy_mirrored": scores.mirrored_val_accuracy,
-        "weakest_classes": {class_names[i]: float(recalls[i]) for i in np.argsort(recalls)[:3]},
+        "weakest_classes": {class_names[i]: float(recalls[i]) for i in weakest if np.isfinite(recalls[i])},
         "parameters": param_count(state.params) // members,
         "steps": steps,
         "epochs": train.epochs,

@@ -9,6 +9,7 @@ import jax
 
 from fmnist_jax.config.record import diff
 from fmnist_jax.config.schema import UNTRAINED, Config
+from fmnist_jax.data.resolution import with_absolute_source
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, parallel, processes
@@ -35,7 +36,8 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     total = data.total or before.total
     data_config = replace(data, dir=before.dir, raw_dir=before.raw_dir, file=before.file, total=total)
     untrained = {section: getattr(started, section) for section in UNTRAINED}
-    changed = diff(started, replace(config, preset=started.preset, data=data_config, **untrained))
+    now = replace(config, preset=started.preset, data=data_config, **untrained)
+    changed = diff(with_absolute_source(started), with_absolute_source(now))
     if changed:
         raise CheckpointError(
             f"{directory.path} holds a run of another configuration ({'; '.join(changed)}): "

@@ -62,7 +62,13 @@ class Trained(NamedTuple):
         return "mirror" if self.config.train.eval_mirror else "none"
 
     def member(self, number: int) -> "Trained":
-        """One member of a population, as the same run alone would have come to it."""
+        """One member of a population, as the same run alone would have come to it.
+
+        Raises:
+          IndexError: there is none of that number, counted from 0.
+        """
+        if not 0 <= number < self.members:
+            raise IndexError(f"member {number} of {self.members}: expected 0 to {self.members - 1}")
         if self.members == 1:
             return self
         config = replace(

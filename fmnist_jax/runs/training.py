@@ -1,5 +1,6 @@
 """The training loop: compiled chunks, one after another, and at their ends logging, evaluation and saving."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -102,12 +103,16 @@ def train(
                 if writer is not None:
                     writer.wait()
                 processes.together(lambda: None)  # the others wait until it is on the disk
-                raise interruption.InterruptionError(
-                    received,
-                    f"{received.name} at step {step} of {config.total_steps}, which is saved; "
-                    f"go on with: python -m fmnist_jax.train --run.dir {config.run.dir}",
-                )
+                saved = f"{received.name} at step {step} of {config.total_steps}, which is saved; go on with: "
+                raise interruption.InterruptionError(received, saved + in_words_how_to_go_on(config))
     return state
+
+
+def in_words_how_to_go_on(config: Config) -> str:
+    """What makes a run go on that has been stopped."""
+    if config.data.name == "own":
+        return f"fmnist_jax.run(config, splits), with run.dir {config.run.dir} and the same splits"
+    return f"python -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
 
 
 @contextmanager

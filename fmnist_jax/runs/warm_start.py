@@ -53,15 +53,14 @@ def refuse_unusable(config: Config, directory: Path) -> None:
     choose(run / "checkpoints", "latest")
 
 
-def begin(config: Config, directory: Path, dataset: DatasetRecord) -> Beginning:
+def begin(config: Config, directory: Path, dataset: DatasetRecord, *, goes_on: bool) -> Beginning:
     """Composes the parts of a run with the weights that it starts from.
-
-    A run that has a checkpoint goes on from that, and needs the other run no more.
 
     Args:
       config: of the run.
       directory: of the run, made or not.
       dataset: what it is trained on.
+      goes_on: whether it has a checkpoint, from which it goes on, and needs the other run no more.
 
     Raises:
       FmnistError: the other run is damaged or has nothing that fits, or `init.freeze` matches no parameter or all.
@@ -70,7 +69,7 @@ def begin(config: Config, directory: Path, dataset: DatasetRecord) -> Beginning:
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
     if config.init.source is None:
         return Beginning(recipe, None)
-    if checkpoint.steps(directory / "checkpoints"):
+    if goes_on:
         return Beginning(recipe, read_json(directory / FILE), goes_on=True)
     weights, told = _source(config.init.source)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))

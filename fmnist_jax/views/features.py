@@ -14,6 +14,7 @@ from fmnist_jax.views.style import (
     DIVERGING,
     SEQUENTIAL,
     describe_axes,
+    literal,
     new_figure,
     show_image,
     without_ticks,
@@ -76,7 +77,7 @@ def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) 
             shown = axes.imshow(layer[..., channel], cmap=SEQUENTIAL, vmin=min(0, layer.min()), vmax=layer.max())
             axes.set_title(f"{channel}", fontsize=7, pad=2)
         figure.colorbar(shown, ax=row, shrink=0.85, aspect=8, pad=0.01).ax.tick_params(labelsize=7)
-    figure.suptitle(f"{name}: the most active channels of each layer, by number; one scale a layer")
+    figure.suptitle(literal(f"{name}: the most active channels of each layer, by number; one scale a layer"))
     return figure
 
 
@@ -103,11 +104,11 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
             marker=marker,
             alpha=0.55,
             linewidths=0,
-            label=class_names[label],
+            label=literal(class_names[label]),
         )
     present = np.unique(labels)
     for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
-        axes.text(x, y, class_names[label], **named)
+        axes.text(x, y, literal(class_names[label]), **named)
     first, second = projection.shares
     describe_axes(
         axes,
@@ -145,7 +146,7 @@ def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]
     places = figure.subplots(2, len(images), squeeze=False)
     for above, below, image, values, name in zip(*places, images, saliency, names, strict=True):
         show_image(above, image)
-        above.set_title(name, fontsize=8.5)
+        above.set_title(literal(name), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
         without_ticks(below)
     figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")

@@ -96,6 +96,12 @@ def _recipe(config: Config) -> Iterator[str]:
         f"{optim.name}, learning rate up to {optim.peak_lr:g} ({optim.schedule} schedule), "
         f"momentum {optim.momentum:g}, weight decay {optim.weight_decay if optim.name != 'adam' else 0:g}"
     )
+    if optim.clip_norm:
+        yield f"gradients clipped to a norm of {optim.clip_norm:g}"
+    if config.init.source is not None:
+        yield "started from the weights of another run"
+    if config.init.freeze is not None:
+        yield f"parameters that match {config.init.freeze} kept as they started"
     yield f"cross-entropy{f', label smoothing {train.label_smoothing:g}' if train.label_smoothing else ''}"
     yield f"augmentation: {', '.join(_augmentations(config.augment)) or 'none'}"
     if config.model.dropout:
@@ -121,6 +127,8 @@ def _augmentations(augment: AugmentConfig) -> Iterator[str]:
         yield f"random erasing of {augment.erase_probability:.0%} of the images"
     if augment.cutout:
         yield f"cutout of {augment.cutout} pixels"
+    if augment.photo_probability:
+        yield f"variations as of photos of {augment.photo_probability:.0%} of the images"
     for name, alpha in (("mixup", augment.mixup_alpha), ("CutMix", augment.cutmix_alpha)):
         if alpha:
             yield f"{name} (alpha {alpha:g}) of {augment.mix_probability:.0%} of the images"

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.classification import Interval
-from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, new_figure
+from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, literal, new_figure
 
 # Okabe & Ito's that can be seen on white and on black, the latter being black and white in turn.
 _COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -81,7 +81,7 @@ def accuracy_rows(names: Sequence[str], accuracies: Sequence[float], intervals: 
     for row, (accuracy, interval) in enumerate(zip(accuracies, intervals, strict=True)):
         reach = [[100 * (accuracy - interval.low)], [100 * (interval.high - accuracy)]]
         axes.errorbar([100 * accuracy], [row], xerr=reach, color=line(row).colour, marker="o", capsize=3)
-    axes.set_yticks(range(len(names)), list(names))
+    axes.set_yticks(range(len(names)), [literal(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     describe_axes(axes, x="test accuracy and its 95% interval (%)")
     return figure

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION, new_figure, without_ticks
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, literal, new_figure, without_ticks
 
 _ABREAST = 2  # pictures side by side on a sheet
 _TOP = 3
@@ -77,7 +77,7 @@ def _draw_bars(axes: Axes, shares: np.ndarray, class_names: Sequence[str]) -> No
     places = np.arange(len(top))
     axes.barh(places, shares[top], height=0.3, color=BLUE)
     for place, label in zip(places, top, strict=True):
-        axes.text(0, place - 0.22, f"{class_names[label]}  {shares[label]:.1%}", fontsize=9, va="bottom")
+        axes.text(0, place - 0.22, literal(f"{class_names[label]}  {shares[label]:.1%}"), fontsize=9, va="bottom")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(top) - 0.6, -0.8)
     without_ticks(axes)

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from fmnist_jax.analysis.calibration import Reliability
-from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe_axes, draw_panels, new_figure
+from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe_axes, draw_panels, literal, new_figure
 
+_LARGEST = 32.0  # inches: what 200 names take
 _COUNTED = 25  # classes whose counts can be read
 _MEMBERS = 32  # curves of members; of more, only their range can be seen
 
@@ -131,19 +132,21 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     """
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     classes, few = len(class_names), len(class_names) <= _COUNTED
-    side = max(7.6, (0.7 if few else 0.16) * classes)  # inches, of 0.16 for a name in small print
+    # Inches, of 0.16 for a name in small print; of so many classes that a page has no room for them, one in some.
+    side = min(max(7.6, (0.7 if few else 0.16) * classes), _LARGEST)
+    every = 1 if few else int(np.ceil(0.16 * classes / _LARGEST))
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
     image = axes.imshow(100 * shares, cmap=SHARES, vmin=0, vmax=100)
-    for row, column in np.ndindex(confusion.shape):
+    for row, column in np.argwhere(confusion) if few else ():
         count, share = confusion[row, column], shares[row, column]
-        if count and few:
-            label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
-            axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
+        label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
+        axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
     turned: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
     size = 10 if few else 7
-    axes.set_xticks(range(classes), class_names, fontsize=size, **turned)
-    axes.set_yticks(range(classes), class_names, fontsize=size)
+    names = [literal(name) for name in class_names[::every]]
+    axes.set_xticks(range(0, classes, every), names, fontsize=size, **turned)
+    axes.set_yticks(range(0, classes, every), names, fontsize=size)
     # Between the cells, so that an eye can follow a row through the empty ones.
     axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)

@@ -69,6 +69,11 @@ def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def literal(text: str) -> str:
+    """Text of other people, such as the name of a class, for matplotlib: dollars in it set no mathematics."""
+    return text.replace("$", r"\$")
+
+
 def show_image(axes: Axes, image: np.ndarray) -> None:
     """Draws an image in [0, 255] without axes: [H, W] or [H, W, 1] dark on light, as printed, [H, W, 3] as it is."""
     axes.imshow(printed(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -31,14 +31,14 @@ def score_tables(assessment: Assessment, class_names: Sequence[str], title: str)
 def _class_scores(assessment: Assessment, class_names: Sequence[str]) -> Table:
     table = _table("class", precision="right", recall="right", F1="right", images="right")
     for name, *scores, support in zip(class_names, *assessment.classes, strict=True):
-        table.add_row(name, *("-" if np.isnan(score) else f"{score:.1%}" for score in scores), f"{support:,}")
+        _add_row(table, name, *("-" if np.isnan(score) else f"{score:.1%}" for score in scores), f"{support:,}")
     return table
 
 
 def _confused(assessment: Assessment, class_names: Sequence[str]) -> Table:
     table = _table("most confused", **{"taken for": "left", "images": "right", "of the class": "right"})
     for pair in assessment.most_confused[:_MOST]:
-        table.add_row(class_names[pair.true], class_names[pair.predicted], f"{pair.examples:,}", f"{pair.share:.1%}")
+        _add_row(table, class_names[pair.true], class_names[pair.predicted], f"{pair.examples:,}", f"{pair.share:.1%}")
     return table
 
 
@@ -47,7 +47,7 @@ def _surest_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Tabl
     for index in assessment.wrong[:_MOST]:
         predicted = assessment.predictions[index]
         probability = f"{assessment.probabilities[index, predicted]:.2%}"
-        table.add_row(class_names[assessment.labels[index]], class_names[predicted], probability, f"#{index}")
+        _add_row(table, class_names[assessment.labels[index]], class_names[predicted], probability, f"#{index}")
     return table
 
 
@@ -67,7 +67,7 @@ def _sizes(summaries: Mapping[str, Summary]) -> Table:
     for name, summary in summaries.items():
         shape, values = "x".join(map(str, summary.shape)), f"{summary.lowest}..{summary.highest}"
         moments = (f"{summary.mean:.2f} ({summary.mean / 255:.4f})", f"{summary.std:.2f} ({summary.std / 255:.4f})")
-        table.add_row(name, f"{summary.size:,}", shape, summary.dtype, values, *moments)
+        _add_row(table, name, f"{summary.size:,}", shape, summary.dtype, values, *moments)
     table.caption = "in parentheses: of pixels scaled to 0..1"
     return table
 
@@ -77,7 +77,7 @@ def _class_counts(summaries: Mapping[str, Summary], class_names: Sequence[str]) 
     for name in summaries:
         table.add_column(name, justify="right")
     for label, name in enumerate(class_names):
-        table.add_row(str(label), name, *(f"{summary.class_counts[label]:,}" for summary in summaries.values()))
+        _add_row(table, str(label), name, *(f"{summary.class_counts[label]:,}" for summary in summaries.values()))
     return table
 
 
@@ -87,7 +87,7 @@ def _copies(copies: Mapping[str, Copies]) -> Table:
         table.add_column(column, justify="right")
     for name, counts in copies.items():
         place = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
-        table.add_row(place, *(f"{count:,}" for count in counts))
+        _add_row(table, place, *(f"{count:,}" for count in counts))
     return table
 
 
@@ -116,7 +116,7 @@ def prediction_table(
     for name, background, shares, reasons in zip(names, backgrounds, probabilities, doubts, strict=True):
         top = np.argsort(-shares, kind="stable")[:_TOP]
         classes, percentages = (class_names[label] for label in top), (f"{shares[label]:.1%}" for label in top)
-        table.add_row(Text(name), background, "\n".join(classes), "\n".join(percentages), ", ".join(reasons))
+        _add_row(table, name, background, "\n".join(classes), "\n".join(percentages), ", ".join(reasons))
     return table
 
 
@@ -131,8 +131,13 @@ def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], do
     table = _table("most probable", pictures="right", unsure="right")
     best, unsure = probabilities.argmax(-1), np.array([bool(reasons) for reasons in doubts])
     for label, name in enumerate(class_names):
-        table.add_row(name, f"{np.sum(best == label):,}", f"{np.sum(unsure & (best == label)):,}")
+        _add_row(table, name, f"{np.sum(best == label):,}", f"{np.sum(unsure & (best == label)):,}")
     return table
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Adds cells as they are: to rich, the name of a class or a picture may be markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _table(first: str, **others: str) -> Table:

@@ -125,6 +125,8 @@ def test_without_examples_nothing_is_claimed() -> None:
     logits, labels = np.zeros((0, 10), np.float32), np.zeros(0, np.int32)
     assert np.isnan(classification.wilson_interval(0, 0)).all()
     assert np.isnan(classification.top_k_accuracy(logits, labels, 2))
+    lost = np.array([[np.nan] * 10, [np.nan, *[1.0] * 9]])
+    assert [classification.top_k_accuracy(lost, np.array([0, 1]), k) for k in (1, 2, 10)] == [0, 0, 0]
     scores = classification.class_scores(classification.confusion_matrix(labels, labels, 10))
     assert np.isnan([scores.precision, scores.recall, scores.f1]).all()
     assert classification.most_confused(np.zeros((10, 10), int), 5) == []

@@ -119,6 +119,8 @@ def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> N
         evaluation.run(run, "latest", "validation", "none")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "refuse_other_data", lambda *_: None)
+        with pytest.raises(FmnistError, match=r"--split is 'count': choose one of train, validation, test"):
+            evaluation.run(run, "latest", "count", "none")
         with pytest.raises(FmnistError, match=r"--split is validation, but .*: choose test or train"):
             evaluation.run(run, "latest", "validation", "none")
     assert not (run / "evaluation").exists()

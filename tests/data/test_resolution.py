@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_jax.config.schema import Config, DataConfig
+from fmnist_jax.config.schema import Config, DataConfig, InitConfig
 from fmnist_jax.data.dataset import Dataset, Splits, load
 from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.errors import ConfigError, DataError
@@ -41,7 +41,21 @@ def test_files_are_counted_once_they_are_read_and_found_from_anywhere(
     assert resolved(found, _SPLITS) == found
     with pytest.raises(DataError, match=r"data\.total is 36, but there are 30 images"):
         resolved(found, _SPLITS._replace(validation=_dataset(0)))
-    assert resolved(Config(), _SPLITS) == Config()
+    synthetic = Config(data=DataConfig(name="synthetic"))
+    assert resolved(synthetic, _SPLITS) == synthetic
+
+
+def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FMNIST_DATA_DIR", "prepared")
+    monkeypatch.setenv("FMNIST_RAW_DIR", "raw")
+    found = resolved(Config(), _SPLITS)
+    assert (found.data.dir, found.data.raw_dir) == (tmp_path / "prepared", tmp_path / "raw")
+    given = Config(data=DataConfig(dir=Path("there")), init=InitConfig(source=Path("runs/a")))
+    assert resolved(given, _SPLITS).data.dir == tmp_path / "there"
+    assert resolved(given, _SPLITS).init.source == tmp_path / "runs" / "a"
 
 
 @pytest.mark.parametrize(

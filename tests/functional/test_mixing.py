@@ -1,5 +1,7 @@
 """Mixtures and their labels: each label's weights are read off the pixels that came of each image."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,3 +167,12 @@ def test_mixed_images_keep_their_dtype(mix: Mix, key: Array) -> None:
     mixed, weights = mix(key, jnp.zeros((4, 6, 6, 1), jnp.bfloat16), labels_of_places(4))
     assert mixed.dtype == jnp.bfloat16
     assert weights.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("make", [make_mixup, make_cutmix])
+def test_an_alpha_of_zero_mixes_nothing_traced_or_not(make: Any, key: Array) -> None:
+    images, labels = numbered(16) / 16, labels_of_places(16)
+    for mix in (make(0.0), lambda *batch: jax.jit(lambda alpha: make(alpha)(*batch))(0.0)):
+        mixed, weights = mix(key, images, labels)
+        np.testing.assert_array_equal(mixed, images)
+        np.testing.assert_array_equal(weights, one_hot(labels, 10))

@@ -138,6 +138,29 @@ def test_any_floating_number_may_differ_between_members(section: str, data: Batc
             np.testing.assert_allclose(got, expected, atol=3e-3)
 
 
+ZEROS = {
+    "optim": ("clip_norm", "final_lr", "momentum", "warmup", "weight_decay"),
+    # Of what draws, erasing alone is on: it is to draw the same, whether the others are off or a 0.
+    "augment": ("cutmix_alpha", "photo_probability", "rotation"),
+    "train": ("average_decay", "label_smoothing"),
+    "model": ("batch_norm_momentum", "dropout", "stochastic_depth"),
+}
+
+
+@pytest.mark.parametrize("section", ZEROS)
+def test_a_zero_that_is_varied_is_a_run_without(section: str, data: Batch) -> None:
+    config = dataclasses.replace(CONFIG, optim=OptimConfig(clip_norm=1.0))
+    names = ZEROS[section]
+    varied = {f"{section}.{name}": [0.0, 0.5] for name in names}
+    keys = jax.vmap(jax.random.key)(jnp.zeros(2, jnp.uint32))
+    states, metrics = together(config, keys, data, varied=varied, over_members=in_turn)
+    without = dataclasses.replace(getattr(config, section), **dict.fromkeys(names, 0.0))
+    single, rows = alone(dataclasses.replace(config, **{section: without}), jax.random.key(0), data)
+    np.testing.assert_allclose(metrics.loss_sum[0], rows.loss_sum, rtol=2e-3)
+    for got, expected in zip(member(states.params, 0), without_keys(single.params), strict=True):
+        np.testing.assert_allclose(got, expected, atol=3e-3)
+
+
 @pytest.mark.parametrize(
     ("section", "varied"),
     [

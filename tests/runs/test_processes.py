@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
@@ -48,7 +49,7 @@ LONG = ("--train.epochs", "2000")
 class Pair:
     """Two processes of one run."""
 
-    def __init__(self, directory: Path, *arguments: str, seeds_of_data: tuple[int, int] = (0, 0)) -> None:
+    def __init__(self, directory: Path, *arguments: str, of_second: Sequence[str] = ()) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -60,12 +61,12 @@ class Pair:
         self.directory = directory
         self.both = [
             subprocess.Popen(
-                [*command, "--parallel.process-id", str(number), "--data.seed", str(seed)],
+                [*command, "--parallel.process-id", str(number), *own],
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-            for number, seed in enumerate(seeds_of_data)
+            for number, own in enumerate(((), of_second))
         ]
 
     def train_until(self, step: int) -> None:
@@ -158,13 +159,16 @@ def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would
     tmp_path: Path, alone: dict[str, Any]
 ) -> None:
     run = tmp_path / "run"
+    # As from a machine without the run's config.json, whose flags would make another program of another length.
+    otherwise = ("--train.seed", "7", "--run.log-every", "2", "--train.epochs", "9")
     for saves in (1, 3):
-        pair = Pair(run, *SHORT)
+        pair = Pair(run, *SHORT, of_second=otherwise)
         while pair.both[1].poll() is None and len(_saved(run)) < saves:
             time.sleep(0.01)
         pair.both[1].send_signal(signal.SIGTERM)
-        (code, said, error), (other_code, *_) = pair.ended(0), pair.ended(1)
+        (code, said, error), (other_code, _, other_error) = pair.ended(0), pair.ended(1)
         assert code == other_code == 143, error
+        assert other_error.startswith("note: process 1 has other values of train.epochs, train.seed than the first ")
     assert "going on from step" in said
     summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=run)))
     assert summary["steps"] == alone["steps"]
@@ -194,7 +198,12 @@ def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
 
 
 def test_images_that_differ_between_processes_are_refused(tmp_path: Path) -> None:
-    pair = Pair(tmp_path / "run", *SHORT, seeds_of_data=(0, 1))
+    files, rng = [tmp_path / "first.npz", tmp_path / "second.npz"], np.random.default_rng(0)
+    for file in files:
+        images, labels = rng.integers(0, 256, (2, 200, 28, 28), np.uint8), np.arange(200) % 10
+        np.savez(file, train_images=images[0], train_labels=labels, test_images=images[1], test_labels=labels)
+    of_second = ("--data.file", str(files[1]))
+    pair = Pair(tmp_path / "run", *SHORT, "--data.name", "npz", "--data.file", str(files[0]), of_second=of_second)
     for number in (0, 1):
         code, _, error = pair.ended(number)
         assert code == 2

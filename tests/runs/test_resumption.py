@@ -7,7 +7,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from fmnist_jax.config.schema import ParallelConfig
+from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.schema import InitConfig, ParallelConfig
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, resumption
@@ -31,6 +32,20 @@ def test_the_same_configuration_may_go_on_and_so_may_other_words_about_it(direct
     resumption.refuse_other_run(directory, elsewhere)
     with pytest.raises(CheckpointError, match=r"train\.seed: 0 -> 1"):
         resumption.refuse_other_run(directory, replace(config, train=replace(config.train, seed=1)))
+
+
+def test_the_run_that_it_started_from_may_be_named_by_another_path(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory.path.parent)
+    config = directory.read_config()
+    assert config is not None
+    there, elsewhere = (replace(config, init=InitConfig(source=Path(name).absolute())) for name in ("first", "second"))
+    directory.write_json("config.json", to_dict(there))
+    for same in (there, replace(config, init=InitConfig(source=Path("first")))):
+        resumption.refuse_other_run(directory, same)
+    with pytest.raises(CheckpointError, match=r"init\.source: .*/first -> .*/second"):
+        resumption.refuse_other_run(directory, elsewhere)
 
 
 def test_checkpoints_without_a_configuration_are_no_run(directory: RunDirectory) -> None:

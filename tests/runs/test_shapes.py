@@ -134,6 +134,9 @@ def test_a_member_is_the_run_of_its_seed_alone(population: tuple[Path, dict[str,
     single = replace(POPULATION, train=replace(POPULATION.train, seed=1), population=PopulationConfig())
     alone = loop.run(within(single, tmp_path / "run"))
     member, trained = load_trained(path).member(1), load_trained(tmp_path / "run")
+    for of, number in ((load_trained(path), 2), (load_trained(path), -1), (trained, 1)):
+        with pytest.raises(IndexError, match=rf"member {number} of {of.members}: expected 0 to {of.members - 1}"):
+            of.member(number)
     assert member.config.train.seed == 1
     assert member.config.population.seeds == 1
     for got, expected in zip(jax.tree.leaves(member.weights), jax.tree.leaves(trained.weights), strict=True):

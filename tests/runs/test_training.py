@@ -1,6 +1,7 @@
 """Where a training stops; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.parallel import choose
-from fmnist_jax.runs.training import planned_stops, steps_taken
+from fmnist_jax.runs.training import in_words_how_to_go_on, planned_stops, steps_taken
 
 CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=20),
@@ -41,3 +42,10 @@ def test_the_steps_of_a_model_and_of_members_are_counted_alike(steps: jax.Array,
 def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
     spread = replace(CONFIG, parallel=ParallelConfig(devices=8))
     assert list(planned_stops(spread, 0)) == list(planned_stops(CONFIG, 0))
+
+
+def test_how_to_go_on_can_be_pasted_and_names_python_where_the_images_came_from_there() -> None:
+    config = Config(run=RunConfig(dir=Path("my runs/1")))
+    assert in_words_how_to_go_on(config) == "python -m fmnist_jax.train --run.dir 'my runs/1'"
+    own = replace(config, data=DataConfig(name="own", total=9))
+    assert in_words_how_to_go_on(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"

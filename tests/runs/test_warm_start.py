@@ -114,18 +114,18 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_other_weigh
 ) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "3").mkdir(parents=True)
-    beginning = warm_start.begin(_config(run, saved_run), run, _DATASET)
+    beginning = warm_start.begin(_config(run, saved_run), run, _DATASET, goes_on=True)
     assert beginning.goes_on
     warm_start.refuse_lost_start(beginning, run)
     (run / "checkpoints" / "3").rmdir()
     with pytest.raises(CheckpointError, match="no whole checkpoint left to go on from"):
         warm_start.refuse_lost_start(beginning, run)
-    warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET), run)
+    warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET, goes_on=False), run)
 
 
 def test_other_classes_get_a_head_of_their_own(saved_run: Path, tmp_path: Path) -> None:
     dataset = DatasetRecord((28, 28, 1), ("a", "b", "c"))
-    beginning = warm_start.begin(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset)
+    beginning = warm_start.begin(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset, goes_on=False)
     assert beginning.record is not None
     assert beginning.record["fresh"] == beginning.record["unused"] == ("Dense_0",)
     assert "11 of 12 modules" in warm_start.in_words(beginning.record)
@@ -167,7 +167,7 @@ def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
 def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -> None:
     def refused(**changes: Any) -> str:
         with pytest.raises(FmnistError) as caught:
-            warm_start.begin(_config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET)
+            warm_start.begin(_config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET, goes_on=False)
         return str(caught.value)
 
     other = ModelConfig(family="plain", widths=(3,), depths=(1,))
@@ -179,4 +179,4 @@ def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -
 
 def test_a_run_of_its_own_reads_nothing(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", tmp_path, init=InitConfig())
-    assert warm_start.begin(config, tmp_path / "run", _DATASET).record is None
+    assert warm_start.begin(config, tmp_path / "run", _DATASET, goes_on=False).record is None

@@ -1,6 +1,6 @@
 """The model card: what it says is what it is given."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import pytest
 
 from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import AugmentConfig, Config, PopulationConfig, RunConfig
+from fmnist_jax.config.schema import AugmentConfig, Config, InitConfig, PopulationConfig, RunConfig
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views.model_card import Card, render
 
+_SHARES = ("rotation", "erase_probability", "photo_probability", "mixup_alpha", "cutmix_alpha")
 _FILES = ("model.jaxexport", "model.safetensors", "model.onnx", "README.md")
 
 
@@ -65,6 +66,30 @@ def test_what_a_file_needs_is_told_of_the_files_that_are_there() -> None:
     assert "onnxruntime" in page
     assert "model.jaxexport" not in page
     assert "model.safetensors" not in page
+
+
+def test_any_augmentation_that_is_on_changes_the_card() -> None:
+    config = replace(PRESETS["demo"], augment=AugmentConfig(flip="none", erase_probability=0.0))
+    on: dict[str, Any] = {"flip": "random", "crop_padding": 2, "cutout": 4, **dict.fromkeys(_SHARES, 0.3)}
+    training = [
+        render(_card(replace(config, augment=replace(config.augment, **{name: value})))).partition("## Training")[2]
+        for name, value in on.items()
+    ]
+    told = [page.partition("- augmentation: ")[2].partition("\n")[0] for page in training]
+    assert len({*told, "none"}) == len(on) + 1
+    assert {*on, "mix_probability"} == {field.name for field in fields(AugmentConfig)}
+
+
+def test_where_a_run_started_and_what_bounded_its_steps_is_told_without_places() -> None:
+    demo = PRESETS["demo"]
+    told = render(
+        _card(
+            replace(demo, init=InitConfig(Path("somewhere"), "Conv_*"), optim=replace(demo.optim, clip_norm=1.5)),
+        )
+    )
+    words = ("weights of another run", "match Conv_* kept as they started", "clipped to a norm of 1.5")
+    assert [word for word in words if word not in told] == []
+    assert "somewhere" not in told
 
 
 def test_every_part_of_a_recipe_that_is_on_is_told() -> None:

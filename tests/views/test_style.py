@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
+from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.analysis.classification import Interval
+from fmnist_jax.analysis.inspection import Projection
+from fmnist_jax.views.features import activation_maps, embedding_map, saliency_maps
+from fmnist_jax.views.images import average_images, prediction_grid, sample_grid
+from fmnist_jax.views.overlays import accuracy_rows
+from fmnist_jax.views.photos import photo_sheet
+from fmnist_jax.views.scores import confusion_matrix
 from fmnist_jax.views.style import (
     BLUE,
     CLASS_COLOURS,
@@ -74,3 +84,32 @@ def test_panels_are_a_figure_each_of_the_same_data() -> None:
     figures = draw_panels(panels, [1, 2], 3, 2)
     assert [np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() for figure in figures.values()] == [[1, 2], [2, 1]]
     assert all(tuple(figure.get_size_inches()) == (3, 2) for figure in figures.values())
+
+
+NAMES = ("under $5", "$5_$", "over $10")
+
+
+def _drawn(figure: Figure) -> str:
+    """All that a figure says, once it has been drawn, which mathematics that cannot be set would not let it be."""
+    figure.savefig(io.BytesIO())
+    return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:
+    images, logits = np.zeros((3, 28, 28, 1), np.uint8), np.eye(3)[[1, 2, 0]]
+    assessment, labels = assess(logits, np.arange(3)), np.arange(3)
+    projection = Projection(np.eye(3, 2), np.array([0.5, 0.5]))
+    sheet = photo_sheet([images[0]], [(0, 0, 1, 1)], images[:1], logits[:1], NAMES, doubts=[[]])
+    figures = [
+        confusion_matrix(np.eye(3, dtype=int), NAMES),
+        sample_grid(images, labels, NAMES),
+        average_images(np.zeros((3, 28, 28, 1)), NAMES, np.ones(3, int)),
+        prediction_grid(images, assessment, labels, NAMES),
+        embedding_map(projection, labels, NAMES),
+        saliency_maps(images, np.ones((3, 28, 28)), NAMES),
+        accuracy_rows(NAMES, [0.5] * 3, [Interval(0.4, 0.6)] * 3),
+        activation_maps(images[0], [np.ones((4, 4, 2))], NAMES[1]),
+        sheet,
+    ]
+    for figure in figures:
+        assert r"\$5_\$" in _drawn(figure)

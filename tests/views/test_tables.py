@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.analysis.census import Copies, summarize
 from fmnist_jax.commands import cli
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.views.tables import score_tables
+from fmnist_jax.views.tables import dataset_tables, prediction_summary, prediction_table, score_tables
 
 
 def test_the_tables_hold_the_scores_the_classes_and_the_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,6 +21,20 @@ def test_the_tables_hold_the_scores_the_classes_and_the_mistakes(capsys: pytest.
     assert ["Coat", "-", "-", "-", "0"] in rows
     assert ["Dress", "Bag", "1", "100.0%"] in rows
     assert ["Dress", "Bag", f"{assessment.probabilities[3, 8]:.2%}", "#3"] in rows
+
+
+def test_names_of_classes_and_pictures_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("shirt [red]", "plain [/x]", ":boot: $5")
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    summary = summarize(np.zeros((3, 2, 2), np.uint8), np.arange(3), 3)
+    assert summary is not None
+    cli.show(score_tables(assess(logits, np.array([0, 1, 2])), names, "test images"))
+    cli.show(dataset_tables({"train": summary}, {"train": Copies(0, 0, 0)}, names))
+    cli.show([prediction_table(["[/photo].png"], ["[light]"], logits[:1], names, [["[unsure]"]])])
+    cli.show([prediction_summary(logits, names, [[], [], []])])
+    printed = capsys.readouterr().out
+    assert [printed.count(name) for name in names] == [4, 6, 6]
+    assert [printed.count(name) for name in ("[/photo].png", "[light]", "[unsure]")] == [1, 1, 1]
 
 
 def test_without_mistakes_there_is_no_table_of_them(capsys: pytest.CaptureFixture[str]) -> None:
