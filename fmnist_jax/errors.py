@@ -35,3 +35,8 @@ class DivergenceError(FmnistError):
 
 class DeviceMemoryError(FmnistError):
     """A device without the memory that the configuration needs."""
+
+
+def in_one_line(error: BaseException | str, longest: int = 200) -> str:
+    """What an error says, as a part of a line: so many letters of it at most, and its kind if it says nothing."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__

@@ -80,6 +80,16 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float(np.mean((rank < k) & ~np.isnan(logits).any(1)))
 
 
+def most_probable(probabilities: np.ndarray, count: int = 3) -> list[int]:
+    """The labels of the most probable of C classes, most probable first, the lower label first of equals.
+
+    Args:
+      probabilities: f[C] of one example.
+      count: of labels, of which there are no more than C.
+    """
+    return [int(label) for label in np.argsort(-probabilities, kind="stable")[:count]]
+
+
 def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:
     """Computes the score interval of a share (Wilson 1927), which holds at 0 % and 100 % too; NaN without examples.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.commands import cli
 from fmnist_jax.commands.prediction import Picture, Report
 from fmnist_jax.data import photo_files
@@ -157,7 +158,9 @@ def _failed(name: str, error: DataError) -> list[str]:
 
 
 def _predicted(name: str, probabilities: np.ndarray, names: Sequence[str], doubts: Sequence[str]) -> list[str]:
-    top = [cell for label in _top(probabilities) for cell in (names[label], f"{probabilities[label]:.6f}")]
+    top = [
+        cell for label in most_probable(probabilities, _TOP) for cell in (names[label], f"{probabilities[label]:.6f}")
+    ]
     missing = [""] * (2 * _TOP - len(top))  # of a network that knows two classes
     return [name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
 
@@ -171,7 +174,7 @@ def _comma_separated(rows: Iterable[Sequence[str]]) -> str:
 def _described(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     top = [
         {"label": label, "name": names[label], "probability": float(probabilities[label])}
-        for label in _top(probabilities)
+        for label in most_probable(probabilities, _TOP)
     ]
     return {
         "file": picture.name,
@@ -181,11 +184,6 @@ def _described(picture: Picture, probabilities: np.ndarray, names: Sequence[str]
         "top": top,
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
     }
-
-
-def _top(probabilities: np.ndarray) -> list[int]:
-    """The labels of the most probable classes, most probable first, the lower label first of equals."""
-    return [int(label) for label in np.argsort(-probabilities, kind="stable")[:_TOP]]
 
 
 def _hex(colour: tuple[int, int, int]) -> str:

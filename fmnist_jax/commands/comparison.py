@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fmnist_jax.commands import reporting
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data.dataset import Dataset, Splits, load
+from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.runs import dataset_record
 from fmnist_jax.runs.directory import read_records
 from fmnist_jax.system.storage import check_writable, write_text
 from fmnist_jax.views import comparison_page
@@ -65,12 +66,9 @@ def refuse_other_classes(
     kinds = [(run.config.data.name, run.test.image_shape, run.test.class_names) for run in (reference, other)]
     if kinds[0] != kinds[1]:
         raise FmnistError(
-            f"{first} is of {_words(reference.config.data.name, reference.test)}, and {directory} of "
-            f"{_words(other.config.data.name, other.test)}: compare runs of one data set"
+            f"{first} is of {_words(reference)}, and {directory} of {_words(other)}: compare runs of one data set"
         )
 
 
-def _words(name: str, test: Dataset) -> str:
-    names = test.class_names
-    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
-    return f"{name} ({'x'.join(map(str, test.image_shape))}, {len(names)} classes: {shown})"
+def _words(run: comparison_page.Run) -> str:
+    return f"{run.config.data.name}, {dataset_record.in_words(dataset_record.describe(run.test))}"

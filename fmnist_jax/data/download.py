@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import requests
 from requests.utils import get_environ_proxies, select_proxy
 
-from fmnist_jax.errors import DataError
+from fmnist_jax.errors import DataError, in_one_line
 
 _TIMEOUT = 5.0  # seconds, to connect and between two answers
 _REMEDY = (
@@ -46,7 +46,7 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
         with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
             content = answer.raw.read(file.size + 1, decode_content=False)
     except (requests.RequestException, OSError, ValueError) as error:  # ValueError: of the address of a proxy
-        reason = _without_password(" ".join(str(_first_cause(error)).split()))[:200]
+        reason = _without_password(in_one_line(_first_cause(error)))
         raise DataError(
             f"{missing} {urlparse(file.url).netloc} cannot be reached{through} ({reason}): {way}"
         ) from error

@@ -21,7 +21,7 @@ from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.data import download, places
 from fmnist_jax.data.idx import read_idx
-from fmnist_jax.errors import DataError
+from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system import lock, output
 
 _FILES = {
@@ -72,7 +72,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
         raise
     # TFDS and the readers under it raise errors of many kinds, protobuf's and requests' among them.
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise DataError(
             f"cannot prepare or read {places.tfds_dir(data_dir) / 'fashion_mnist'} ({reason}): "
             f"choose another --data.dir, or mend that"

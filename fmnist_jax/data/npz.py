@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_jax.errors import DataError
+from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system.storage import reason, remedy
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -37,9 +37,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        problem = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path} cannot be read ({problem}): write it by numpy.savez, with numbers for images and labels"
+            f"{path} cannot be read ({in_one_line(error)}): write it by numpy.savez, with numbers for images and labels"
         ) from error
 
 

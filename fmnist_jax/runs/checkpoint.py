@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fmnist_jax.config import paths
-from fmnist_jax.errors import CheckpointError, DivergenceError
+from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
 from fmnist_jax.system.storage import check_writable
@@ -114,7 +114,7 @@ class Writer:
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         return CheckpointError(
-            f"cannot write a checkpoint into {self._manager.directory} ({store.reason(error)}): free space there and "
+            f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): free space there and "
             f"start again with the same --run.dir; earlier checkpoints are whole"
         )
 
@@ -177,7 +177,7 @@ def refuse_unusable(directory: Path) -> None:
     except (CheckpointError, OSError) as error:
         raise CheckpointError(
             f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
-            f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({store.reason(error)})"
+            f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({in_one_line(error)})"
         ) from error
     finally:
         shutil.rmtree(private, ignore_errors=True)

@@ -60,7 +60,7 @@ def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
     recorded = read(directory, config)
     if recorded != found:
         raise CheckpointError(
-            f"the run in {directory} has images of {_words(recorded)}, and those at hand are of {_words(found)}: "
+            f"the run in {directory} has images of {in_words(recorded)}, and those at hand are of {in_words(found)}: "
             f"bring back the data set, or start anew with another --run.dir"
         )
 
@@ -70,7 +70,8 @@ def to_dict(record: DatasetRecord) -> Mapping[str, Any]:
     return {"image_shape": list(record.image_shape), "class_names": list(record.class_names)}
 
 
-def _words(record: DatasetRecord) -> str:
+def in_words(record: DatasetRecord) -> str:
+    """The shape of the images and the classes; of many the first."""
     names = record.class_names
     shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
     return f"{'x'.join(map(str, record.image_shape))} and {len(names)} classes ({shown})"

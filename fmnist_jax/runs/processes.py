@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from fmnist_jax.config.schema import ParallelConfig
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import FmnistError, in_one_line
 from fmnist_jax.runs.leaves import Snapshot
 from fmnist_jax.system import native_output, output
 from fmnist_jax.system.heartbeat import Heartbeat
@@ -74,7 +74,7 @@ def join(parallel: ParallelConfig) -> None:
         )
     except (ValueError, RuntimeError) as error:
         raise FmnistError(
-            f"the processes of the run cannot be joined ({' '.join(str(error).split())[:300]}): start all of them with "
+            f"the processes of the run cannot be joined ({in_one_line(error, 300)}): start all of them with "
             f"the same --parallel.coordinator and --parallel.processes, each with a --parallel.process-id of its own"
         ) from error
     native_output.on_abort(lambda: _end(f"error: another process of the run has gone{_SEE.format(printed)}", 2))
@@ -129,15 +129,15 @@ def _watch_others(seconds: float) -> Heartbeat:
 
 def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
     """Ends the process with what an error says, which the others are told."""
-    said = " ".join(str(error).split())
+    said = in_one_line(error)
     if isinstance(error, FmnistError):
         line, code = f"{error.label}: {error}", error.exit_code
     elif isinstance(error, jax.errors.JaxRuntimeError) and said.startswith(_OF_PEERS):
         time.sleep(_NAMING)  # in which the heartbeat may end this process with the other one's name
-        line, code = f"error: another process has gone ({said[:200]}){_GO_ON}", 2
+        line, code = f"error: another process has gone ({said}){_GO_ON}", 2
     else:
         traceback.print_exception(error)
-        line, code = f"error: {type(error).__name__}: {said[:200]}", 1
+        line, code = f"error: {type(error).__name__}: {said}", 1
     _end(line, code, heartbeat)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from fmnist_jax.errors import CheckpointError
+from fmnist_jax.errors import CheckpointError, in_one_line
 from fmnist_jax.runs import manifest
 from fmnist_jax.runs.leaves import Snapshot
 
@@ -51,7 +51,7 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
         directory.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot use {directory} ({reason(error)}): choose another --run.dir") from error
+        raise CheckpointError(f"cannot use {directory} ({in_one_line(error)}): choose another --run.dir") from error
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -107,7 +107,7 @@ def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snap
         manifest.check_leaves(described, leaves)
     # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
     except Exception as error:
-        raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({reason(error)})") from error
+        raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
     return Snapshot(dict(leaves), dict(described.get("keys", {})))
 
 
@@ -129,8 +129,3 @@ def _all_at_once(path: Path, like: Leaves) -> Leaves:
     alone = _alone()
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path, args=args)
-
-
-def reason(error: Exception) -> str:
-    """What an error says, as a part of one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

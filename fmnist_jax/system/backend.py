@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, cast
 
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import FmnistError, in_one_line
 
 
 def start(join: Callable[[], None] = lambda: None) -> None:
@@ -47,7 +47,7 @@ def _reason(error: BaseException) -> str:
     cause: BaseException | None = error
     while cause is not None and not str(cause).strip():
         cause = cause.__cause__ or cause.__context__
-    return " ".join(str(cause).split())[:300] if cause is not None else "it gives no reason"
+    return in_one_line(cause, 300) if cause is not None else "it gives no reason"
 
 
 def _remedy(error: BaseException) -> str:

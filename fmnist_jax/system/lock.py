@@ -10,7 +10,7 @@ from typing import IO
 import portalocker
 from portalocker import LockFlags
 
-from fmnist_jax.errors import FmnistError, RunInUseError
+from fmnist_jax.errors import FmnistError, RunInUseError, in_one_line
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import reason, remedy
 
@@ -72,7 +72,7 @@ def _opened(path: Path, flag: str) -> IO[str]:
 def _go_on_without(directory: Path, error: portalocker.LockException) -> None:
     """Says what nothing guards any more; the files are written whole, so one process alone is as safe as ever."""
     output.warn(
-        f"warning: the file system of {directory} has no locks ({' '.join(str(error.__cause__ or error).split())}): "
+        f"warning: the file system of {directory} has no locks ({in_one_line(error.__cause__ or error)}): "
         f"see to it that no other process works there"
     )
 

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.views import pages
-
-_TOP = 3
 
 
 class Card(NamedTuple):
@@ -57,7 +56,7 @@ def render(contents: Contents) -> str:
 
 def _described(card: Card, names: Sequence[str]) -> dict[str, object]:
     """A card as the template takes it, its images as addresses."""
-    top = np.argsort(-card.probabilities, kind="stable")[:_TOP]
+    top = most_probable(card.probabilities)
     left, top_edge, right, bottom = card.box
     return {
         "name": card.name,

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION, literal, new_figure, without_ticks
 
 _ABREAST = 2  # pictures side by side on a sheet
-_TOP = 3
 _LINE = 34  # letters that stand side by side under the bars
 
 
@@ -73,7 +73,7 @@ def _draw_photo(axes: Axes, thumbnail: np.ndarray, box: tuple[float, float, floa
 
 def _draw_bars(axes: Axes, shares: np.ndarray, class_names: Sequence[str]) -> None:
     """Draws the most probable classes as bars, each with its name and share written over it."""
-    top = np.argsort(-shares, kind="stable")[:_TOP]
+    top = most_probable(shares)
     places = np.arange(len(top))
     axes.barh(places, shares[top], height=0.3, color=BLUE)
     for place, label in zip(places, top, strict=True):

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from fmnist_jax.analysis.assessment import Assessment
 from fmnist_jax.analysis.census import Copies, Summary
+from fmnist_jax.analysis.classification import most_probable
 
 _MOST = 5  # rows of what is listed by rank
-_TOP = 3  # classes of a picture
 
 
 def score_tables(assessment: Assessment, class_names: Sequence[str], title: str) -> Iterator[str | Table]:
@@ -114,7 +114,7 @@ def prediction_table(
     table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("unsure")
     for name, background, shares, reasons in zip(names, backgrounds, probabilities, doubts, strict=True):
-        top = np.argsort(-shares, kind="stable")[:_TOP]
+        top = most_probable(shares)
         classes, percentages = (class_names[label] for label in top), (f"{shares[label]:.1%}" for label in top)
         _add_row(table, name, background, "\n".join(classes), "\n".join(percentages), ", ".join(reasons))
     return table

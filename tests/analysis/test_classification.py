@@ -145,3 +145,12 @@ def test_the_most_confidently_wrong_come_surest_first_and_are_all_wrong() -> Non
     labels = np.array([0, 1, 0, 0])
     assert classification.most_confidently_wrong(probabilities, labels, 9).tolist() == [2, 3, 1]
     assert classification.most_confidently_wrong(probabilities, labels, 2).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels"), [([0.1, 0.4, 0.1, 0.4], [1, 3, 0]), ([0.2, 0.8], [1, 0]), ([1.0], [0])]
+)
+def test_the_most_probable_come_first_and_of_equals_the_lower_label(
+    probabilities: list[float], labels: list[int]
+) -> None:
+    assert classification.most_probable(np.array(probabilities)) == labels

@@ -56,8 +56,8 @@ def test_runs_of_other_data_or_classes_are_refused_and_both_are_named() -> None:
     real = replace(one.config, data=DataConfig())
     named = Dataset(one.test.images, one.test.labels, names)
     others = {
-        "fashion_mnist .28x28x1, 10 classes: T-shirt/top, ": one._replace(config=real),
-        "synthetic .28x28x1, 10 classes: class 0, ": one._replace(test=named),
+        "fashion_mnist, 28x28x1 and 10 classes .T-shirt/top, ": one._replace(config=real),
+        "synthetic, 28x28x1 and 10 classes .class 0, ": one._replace(test=named),
         "synthetic .14x28x1, ": one._replace(test=Dataset(one.test.images[:, :14], one.test.labels)),
     }
     for words, other in others.items():
