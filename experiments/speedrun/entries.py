@@ -43,7 +43,8 @@ def lasting(config: Config, epochs: int) -> Config:
 def unregularized(config: Config) -> Config:
     """The configuration without dropout and weight decay, which pay only once a network begins to overfit.
 
-    On validation images, averaged with their mirror images, `fast` got 93.67 % after 2 epochs without and 93.37 with.
+    On validation images, averaged with their mirror images, the deeper network below got 93.67 % after 2 epochs without
+    and 93.37 with.
     """
     return replace(config, model=replace(config.model, dropout=0.0), optim=replace(config.optim, weight_decay=0.0))
 
@@ -68,16 +69,23 @@ def _of_preset(name: str) -> Config:
 
 _FAST, _STANDARD, _WIDE = _of_preset("fast"), _of_preset("standard"), _of_preset("wide")
 
+# `fast` as it was when these entries were recorded: narrower, deeper, with dropout and weight decay.
+_DEEPER_FAST = replace(
+    _FAST,
+    model=replace(_FAST.model, widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3),
+    optim=replace(_FAST.optim, weight_decay=0.01),
+)
+
 _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
-        "92": unregularized(lasting(_FAST, 2)),
-        "93": unregularized(lasting(_FAST, 3)),
-        "94": lasting(_FAST, 10),
+        "92": unregularized(lasting(_DEEPER_FAST, 2)),
+        "93": unregularized(lasting(_DEEPER_FAST, 3)),
+        "94": lasting(_FAST, 6),
         "94.5": lasting(_FAST, 12),
         "95": lasting(_STANDARD, 30),
     },
     "gpu": {
-        "94": on_gpu(lasting(_FAST, 20)),
+        "94": on_gpu(lasting(_DEEPER_FAST, 20)),
         "95": lasting(_WIDE, 20),
         "96": lasting(_WIDE, 80),
     },

@@ -13,7 +13,7 @@ from fmnist_jax.config.schema import Config
 # PyTorch's SGD.
 _BASE = Config()
 
-# Orthogonal updates of the convolutions, for which both peaks were chosen with `fast` on validation images.
+# Orthogonal updates of the convolutions; both peaks were chosen with `fast` on validation images.
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
@@ -21,13 +21,15 @@ PRESETS: Mapping[str, Config] = {
     # once; less than a coffee break on a GPU. After four epochs Muon had 94.22 % of 10,000 validation images right,
     # with mirror images averaged in, and SGD 93.64 % (one seed each).
     "standard": replace(_BASE, optim=_MUON, train=replace(_BASE.train, epochs=15)),
-    # 0.81M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
-    # place of maxima spare more than half of the products of a stage's first convolution.
+    # 0.78M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
+    # place of maxima spare more than half of the products of a stage's first convolution. Of 10,000 validation images
+    # it had 94.43 % right, with mirror images averaged in; with dropout and weight decay (0.3, 0.01) 94.00 %, and with a
+    # third convolution of 192 channels in place of two of 256 94.21 % (one seed each).
     "fast": replace(
         _BASE,
         preset="fast",
-        model=replace(_BASE.model, family="plain", pooling="mean", widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3),
-        optim=_MUON,
+        model=replace(_BASE.model, family="plain", pooling="mean", widths=(32, 64, 256), depths=(1, 1, 2)),
+        optim=replace(_MUON, weight_decay=0.0),
         augment=replace(_BASE.augment, erase_probability=0.0),
         train=replace(_BASE.train, epochs=5),
     ),

@@ -51,7 +51,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
 
     expected = {
         "standard": resnet((48, 96, 192), (1, 1, 1)),
-        "fast": plain((32, 64, 192), (1, 1, 3)),
+        "fast": plain((32, 64, 256), (1, 1, 2)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
         "wide": resnet((64, 128, 256), (2, 2, 2)),
         "record": resnet((64, 128, 256), (4, 4, 4)),
@@ -59,7 +59,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
     }
     assert expected == {
         "standard": 690_394,
-        "fast": 811_498,
+        "fast": 780_266,
         "small": 271_994,
         "wide": 2_775_754,
         "record": 5_875_914,
