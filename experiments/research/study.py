@@ -129,12 +129,13 @@ def images(arguments: Arguments) -> Splits:
 
 
 def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Config:
-    """The recipe of `fast` on a small network, over so many images."""
+    """The recipe of `fast` with some weight decay on a small network, over so many images."""
     fast, stages = PRESETS["fast"], len(arguments.widths)
     return replace(
         fast,
         data=DataConfig(name="own", total=train_images, validation_size=0),
         model=replace(fast.model, widths=arguments.widths, depths=(1,) * stages, dropout=0.1),
+        optim=replace(fast.optim, weight_decay=0.01),
         train=replace(fast.train, epochs=epochs),
     )
 

@@ -23,8 +23,8 @@ PRESETS: Mapping[str, Config] = {
     "standard": replace(_BASE, optim=_MUON, train=replace(_BASE.train, epochs=15)),
     # 0.78M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
     # place of maxima spare more than half of the products of a stage's first convolution. Of 10,000 validation images
-    # it had 94.43 % right, with mirror images averaged in; with dropout and weight decay (0.3, 0.01) 94.00 %, and with a
-    # third convolution of 192 channels in place of two of 256 94.21 % (one seed each).
+    # it had 94.43 % right, with mirror images averaged in; with dropout and weight decay (0.3, 0.01) 94.00 %, and with
+    # three convolutions of 192 channels in place of two of 256 94.21 % (one seed each).
     "fast": replace(
         _BASE,
         preset="fast",

@@ -46,7 +46,8 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
         with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
             content = answer.raw.read(file.size + 1, decode_content=False)
     except (requests.RequestException, OSError, ValueError) as error:  # ValueError: of the address of a proxy
-        reason = _without_password(in_one_line(_first_cause(error)))
+        cause = _first_cause(error)
+        reason = in_one_line(_without_password(str(cause)) or type(cause).__name__)
         raise DataError(
             f"{missing} {urlparse(file.url).netloc} cannot be reached{through} ({reason}): {way}"
         ) from error

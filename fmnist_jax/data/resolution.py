@@ -19,7 +19,9 @@ def resolved(config: Config, splits: Splits) -> Config:
     if data.name == "synthetic":
         return config
     if data.name == "fashion_mnist":
-        return replace(config, data=replace(data, dir=places.data_dir(data), raw_dir=places.raw_dir(data)))
+        # Not the environment's folder of the original files, which are looked for anew while none are prepared.
+        raw_dir = data.raw_dir and data.raw_dir.absolute()
+        return replace(config, data=replace(data, dir=places.data_dir(data), raw_dir=raw_dir))
     found = len(splits.train) + len(splits.validation)
     if data.total not in (0, found):
         raise DataError(

@@ -10,17 +10,18 @@ from typing import Any
 import jax
 
 from fmnist_jax.config.presets import meant_for_accelerators
-from fmnist_jax.config.record import differences, from_dict, to_dict
+from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.resolution import resolved, with_splits
-from fmnist_jax.errors import DeviceMemoryError, FmnistError
+from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState, param_count
 from fmnist_jax.runs import (
+    agreement,
     checkpoint,
     dataset_record,
     interruption,
@@ -52,7 +53,7 @@ def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
         config = with_splits(config, own)
         validate(config)
     with processes.bound(config.parallel):
-        config = _as_the_first_has_it(config)
+        config = agreement.as_the_first_has_it(config)
         default = f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
         summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own))
@@ -60,24 +61,6 @@ def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
             path, summary = _start(config, path, own)
         results.print_summary(path, summary)
         return summary
-
-
-def _as_the_first_has_it(config: Config) -> Config:
-    """The configuration of the first process, so that all train the same, with places of this machine's own.
-
-    Another process may have been given other flags, or go on with a run that is on the first one's disk alone.
-    """
-    if jax.process_count() == 1:
-        return config
-    first = from_dict(processes.exchange(to_dict(config))[0])
-    if others := differences([first, config]):
-        output.warn(
-            f"note: process {jax.process_index()} has other values of {', '.join(others)} than the first process, "
-            "whose values are taken"
-        )
-    data = replace(first.data, dir=config.data.dir, raw_dir=config.data.raw_dir, file=config.data.file)
-    init = replace(first.init, source=config.init.source or first.init.source)
-    return replace(first, data=data, init=init)
 
 
 def _ended_before(directory: RunDirectory, config: Config, own: Splits | None) -> dict[str, Any] | None:
@@ -103,12 +86,14 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
     processes.first_alone(lambda: warm_start.refuse_unusable(config, path))
     splits = processes.together(lambda: load(config.data) if own is None else own)
-    _refuse_other_images_elsewhere(splits)
+    agreement.refuse_others_elsewhere("images", digest(splits) if jax.process_count() > 1 else None, "data set")
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
     goes_on = processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
     beginning = processes.together(lambda: warm_start.begin(config, path, record, goes_on=goes_on))
+    if beginning.record is not None and not goes_on:
+        agreement.refuse_others_elsewhere("weights to start from", beginning.record["digest"], "--init.from")
     recipe = beginning.recipe
     processes.first_alone(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
     with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
@@ -130,16 +115,6 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
 def _refuse_unusable(directory: RunDirectory) -> None:
     directory.refuse_full_disk(_OTHER_FILES)
     checkpoint.refuse_unusable(directory.checkpoints)
-
-
-def _refuse_other_images_elsewhere(splits: Splits) -> None:
-    """Checks that all processes have the same images."""
-    digests = processes.exchange(digest(splits) if jax.process_count() > 1 else None)
-    if len(set(digests)) > 1:
-        described = ", ".join(f"process {number} {found[:12]}…" for number, found in enumerate(digests))
-        error = FmnistError(f"the processes have different images ({described}): give all of them the same data set")
-        error.agreed = True
-        raise error
 
 
 def _bytes_needed(recipe: Recipe, members: int) -> int:

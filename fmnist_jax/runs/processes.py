@@ -137,7 +137,7 @@ def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
         line, code = f"error: another process has gone ({said}){_GO_ON}", 2
     else:
         traceback.print_exception(error)
-        line, code = f"error: {type(error).__name__}: {said}", 1
+        line, code = "error: " + ": ".join(dict.fromkeys((type(error).__name__, said))), 1
     _end(line, code, heartbeat)
 
 

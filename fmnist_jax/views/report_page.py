@@ -1,7 +1,6 @@
 """The report as one page of HTML: what a run was, how well it does, and what it gets wrong."""
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.record import diff, to_dict
+from fmnist_jax.config.record import differences, to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import pages, scores
@@ -103,9 +102,8 @@ def _portrait(assessment: Assessment, label: int) -> int | None:
 
 def _changes(config: Config) -> list[tuple[str, str, str]]:
     """What was changed of the preset, as (field, before, after), but for what changes nothing in the training."""
-    lines = diff(PRESETS.get(config.preset, Config()), config)
-    parts = [re.fullmatch(r"(.+?): (.*) -> (.*)", line, re.DOTALL) for line in lines]
-    return [(part[1], part[2], part[3]) for part in parts if part and not part[1].startswith("run.")]
+    changed = differences([PRESETS.get(config.preset, Config()), config])
+    return [(name, str(before), str(after)) for name, (before, after) in changed.items()]
 
 
 def _flattened(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

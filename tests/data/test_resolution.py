@@ -52,9 +52,10 @@ def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
     monkeypatch.setenv("FMNIST_DATA_DIR", "prepared")
     monkeypatch.setenv("FMNIST_RAW_DIR", "raw")
     found = resolved(Config(), _SPLITS)
-    assert (found.data.dir, found.data.raw_dir) == (tmp_path / "prepared", tmp_path / "raw")
-    given = Config(data=DataConfig(dir=Path("there")), init=InitConfig(source=Path("runs/a")))
+    assert (found.data.dir, found.data.raw_dir) == (tmp_path / "prepared", None)
+    given = Config(data=DataConfig(dir=Path("there"), raw_dir=Path("raw")), init=InitConfig(source=Path("runs/a")))
     assert resolved(given, _SPLITS).data.dir == tmp_path / "there"
+    assert resolved(given, _SPLITS).data.raw_dir == tmp_path / "raw"
     assert resolved(given, _SPLITS).init.source == tmp_path / "runs" / "a"
 
 

@@ -8,6 +8,7 @@ import statistics
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -183,10 +184,11 @@ def test_text_out_of_files_stays_text() -> None:
 
 def test_changes_of_the_preset_are_listed_but_not_where_the_run_lies() -> None:
     demo = PRESETS["demo"]
-    changed = replace(demo, train=replace(demo.train, epochs=9), run=replace(demo.run, log_every=3))
+    data = replace(demo.data, dir=Path("/home/somebody"))
+    changed = replace(demo, data=data, train=replace(demo.train, epochs=9), run=replace(demo.run, log_every=3))
     text = Page(report_page.render(contents(config=changed))).text
     assert re.search(r"train\.epochs\s+4\s+9", text)
-    assert not re.search(r"run\.log_every\s+25", text)
+    assert not re.search(r"(run\.log_every|data\.dir)\s+(25|None)", text)
     assert "Preset demo, unchanged." in Page(report_page.render(contents())).text
 
 

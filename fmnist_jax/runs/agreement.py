@@ -1,0 +1,43 @@
+"""What the processes of one run must have in common, so that all train the same."""
+
+from dataclasses import replace
+
+import jax
+
+from fmnist_jax.config.record import differences, from_dict, to_dict
+from fmnist_jax.config.schema import Config
+from fmnist_jax.errors import FmnistError
+from fmnist_jax.runs import processes
+from fmnist_jax.system import output
+
+
+def as_the_first_has_it(config: Config) -> Config:
+    """The configuration of the first process, so that all train the same, with places of this machine's own.
+
+    Another process may have been given other flags, or go on with a run that is on the first one's disk alone.
+    """
+    if jax.process_count() == 1:
+        return config
+    first = from_dict(processes.exchange(to_dict(config))[0])
+    own, total = config.data, first.data.total  # which a run may have on record, and a new start finds out
+    init = replace(config.init, source=first.init.source)
+    if others := differences([first, replace(config, data=replace(own, total=total), init=init)]):
+        output.warn(
+            f"note: process {jax.process_index()} has other values of {', '.join(others)} than the first process, "
+            "whose values are taken"
+        )
+    data = replace(first.data, dir=own.dir, raw_dir=own.raw_dir)
+    if first.data.name in ("idx", "npz"):  # where nothing is named here, the files lie as they do there
+        data = replace(first.data, raw_dir=own.raw_dir or first.data.raw_dir, file=own.file or first.data.file)
+    source = first.init.source and (config.init.source or first.init.source)
+    return replace(first, data=data, init=replace(first.init, source=source))
+
+
+def refuse_others_elsewhere(what: str, own: str | None, source: str) -> None:
+    """Checks that all processes have what has the same digest."""
+    digests = processes.exchange(own)
+    if len(set(digests)) > 1:
+        described = ", ".join(f"process {number} {str(found)[:12]}…" for number, found in enumerate(digests))
+        error = FmnistError(f"the processes have different {what} ({described}): give all of them the same {source}")
+        error.agreed = True
+        raise error
