@@ -264,9 +264,9 @@ def test_confusion_matrix_of_a_hundred_classes_names_them_and_tells_shares_by_co
 
 
 def test_of_more_classes_than_a_page_has_room_for_some_are_named(tmp_path: Path) -> None:
-    names = tuple(f"class {label}" for label in range(1000))
-    figure = scores.confusion_matrix(np.eye(1000, dtype=np.int32), names)
+    names = tuple(f"class {label}" for label in range(400))
+    figure = scores.confusion_matrix(np.eye(400, dtype=np.int32), names)
     assert max(figure.get_size_inches()) <= 33
     named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert named == list(names[::5])
+    assert named == list(names[::2])
     figure.savefig(tmp_path / "figure.png", dpi=30)
