@@ -40,6 +40,7 @@ from .data.dataset import (
     load as load,
     padded_batches as padded_batches,
     split as split,
+    statistics as statistics,
 )
 from .data.photos import Prepared as Prepared, to_dataset_image as to_dataset_image
 from .data.resolution import with_splits as with_splits

@@ -1,6 +1,7 @@
 """Data sets as NumPy arrays: loading, splitting, and batches for the host's side of training."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -92,6 +93,15 @@ class Splits(NamedTuple):
     train: Dataset
     validation: Dataset
     test: Dataset
+
+
+class Statistics(NamedTuple):
+    """Of the pixels, scaled to [0, 1], and of the labels."""
+
+    mean: float
+    std: float
+    class_counts: np.ndarray
+    """i64[C]."""
 
 
 def load(config: DataConfig) -> Splits:
@@ -189,6 +199,18 @@ def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, D
         held_out.append(members[:share])
     validation = np.sort(np.concatenate(held_out))
     return dataset.take(np.setdiff1d(np.arange(len(dataset)), validation)), dataset.take(validation)
+
+
+def statistics(dataset: Dataset) -> Statistics:
+    """Computes the mean and standard deviation of all pixels, NaN without images, and counts each class."""
+    counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
+    if not len(dataset):
+        return Statistics(math.nan, math.nan, counts)
+    histogram = np.bincount(dataset.images.ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = np.average(levels, weights=histogram)
+    variance = np.average((levels - mean) ** 2, weights=histogram)
+    return Statistics(float(mean), float(np.sqrt(variance)), counts)
 
 
 def digest(splits: Splits) -> str:

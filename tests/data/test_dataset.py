@@ -170,6 +170,21 @@ def test_digest_is_sha256_of_images_and_labels_in_order() -> None:
     assert dataset.digest(splits) == hashlib.sha256(whole).hexdigest()
 
 
+def test_statistics_are_those_of_numpy() -> None:
+    examples = draw(57)
+    found = dataset.statistics(examples)
+    assert found.mean == pytest.approx((examples.images / 255).mean(), rel=1e-12)
+    assert found.std == pytest.approx((examples.images / 255).std(), rel=1e-12)
+    assert found.class_counts.tolist() == np.bincount(examples.labels, minlength=10).tolist()
+
+
+def test_statistics_count_a_class_without_images_and_have_no_mean_without_any() -> None:
+    assert dataset.statistics(Dataset(IMAGES, LABELS)).class_counts.tolist() == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    mean, std, counts = dataset.statistics(draw(57).take(np.array([], np.int64)))
+    assert np.isnan([mean, std]).all()
+    assert counts.tolist() == [0] * 10
+
+
 @pytest.mark.parametrize(
     ("size", "batch_size", "start"), [(23, 4, 0), (23, 4, 5), (23, 4, 1_000_003), (24, 4, 1), (5, 8, 3), (1, 1, 0)]
 )
