@@ -82,9 +82,7 @@ def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], caps
 def test_it_is_evaluated_and_reported_with_the_splits_at_hand(run: tuple[fj.Config, Path]) -> None:
     _, path = run
     for work in (evaluation.run, reporting.run):
-        with pytest.raises(
-            fj.DataError, match=r"or as splits=\.\.\. to fmnist_jax\.commands\.evaluation\.run or report"
-        ):
+        with pytest.raises(fj.DataError, match=r"or as splits=\.\.\. to fmnist_jax\.commands\.evaluation\.run, report"):
             work(path)
     found = evaluation.run(str(path), split="validation", tta="mirror", splits=_SPLITS)
     assert found.assessment.accuracy == 1.0
