@@ -241,7 +241,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         )
     output.say(
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
-        f"(loss {summary['test_loss']:.4f}) after {summary['epochs']} epochs in {summary['train_seconds']:.0f} s"
+        f"(loss {summary['test_loss']:.4f}) after epoch {summary['epochs']} in {summary['train_seconds']:.0f} s"
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
         f"weakest classes: {weakest}\n"
         f"run directory: {directory}\n"

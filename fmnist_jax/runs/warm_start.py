@@ -115,7 +115,7 @@ def in_words(record: Mapping[str, Any]) -> str:
         f"{_listed(fresh)} afresh{f'; not used: {_listed(unused)}' if unused else ''}"
     ]
     if frozen:
-        lines.append(f"{len(frozen)} parameters are frozen: {_listed(frozen)}")
+        lines.append(f"frozen parameters, {len(frozen)}: {_listed(frozen)}")
     return "\n".join(lines)
 
 

@@ -89,7 +89,7 @@ def _recipe(config: Config) -> Iterator[str]:
     """The training, a line for each of its parts that is not left out."""
     optim, train = config.optim, config.train
     yield (
-        f"{train.epochs} epochs over {config.data.train_size:,} images, {train.batch_size} at once, "
+        f"epochs: {train.epochs} over {config.data.train_size:,} images, {train.batch_size} at once, "
         f"{config.total_steps:,} steps, seed {train.seed}"
     )
     yield (

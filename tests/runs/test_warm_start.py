@@ -106,7 +106,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_other
     assert loop.run(_config(run, saved_run))["state_digest"] == summary["state_digest"]
     told = capfd.readouterr()
     assert f"12 of 12 modules start from step 5 of {saved_run}; none afresh\n" in told.out + told.err
-    assert "6 parameters are frozen: ResidualBlock_0/BatchNorm_0/bias, " in told.out + told.err
+    assert "frozen parameters, 6: ResidualBlock_0/BatchNorm_0/bias, " in told.out + told.err
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_other_weights_unsaid(
