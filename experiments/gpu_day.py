@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 import tyro
 
 from experiments.benchmark.run import RESULTS as BENCHMARKS
-from experiments.results.record import RESULTS, write
+from experiments.records import write
+from experiments.results.record import RESULTS
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
 
@@ -58,7 +59,7 @@ class Stage(NamedTuple):
 
 
 def _results(arguments: Arguments, committed: Path) -> Path:
-    return arguments.out / "results" / committed.name if arguments.rehearse else committed
+    return arguments.out / committed.relative_to(Path(__file__).parent) if arguments.rehearse else committed
 
 
 def _device(arguments: Arguments) -> tuple[str, ...]:
@@ -89,7 +90,7 @@ def speedrun(arguments: Arguments) -> Sequence[Command]:
     targets = {side: tuple(devices["gpu"]) for side, devices in ENTRIES.items() if side != "pytorch-ours"}
     if arguments.rehearse:
         targets = {"fmnist_jax": ("94",)}
-    shared = ("--results", str(_results(arguments, SPEEDRUNS.parent)), *_device(arguments), *_rehearsing(arguments))
+    shared = ("--results", str(_results(arguments, SPEEDRUNS)), *_device(arguments), *_rehearsing(arguments))
     seeds = ("--seeds", "2") if arguments.rehearse else ()
     return [
         Command("experiments.speedrun.run", ("--target", target, "--side", side, *shared, *seeds))

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from experiments import rehearsal
-from experiments.results.record import origin, write
+from experiments.records import origin, write
 from experiments.speedrun.entries import BASELINE, Device, mirrored
 from fmnist_jax import (
     Batch,
@@ -86,7 +86,6 @@ def main(arguments: Arguments) -> int:
         found[name] = {"logits": np.asarray(predict(*inputs)), "losses": trained}
     apart = differences(found["cpu"], found["other"])
     failed = [name for name, value in apart.items() if not value <= _TOLERANCES[name]]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     known = origin(describe_environment())
     write(arguments.out, {**known, "differences": apart, "tolerances": dict(_TOLERANCES), "failed": failed})
     for name, value in apart.items():

@@ -19,6 +19,7 @@ from typing import Any
 
 import tyro
 
+from experiments import records as recorded
 from experiments.accelerators.chips import TOPOLOGIES
 from experiments.accelerators.compilers import Target, open_target, prepare
 from experiments.accelerators.costs import step_costs
@@ -62,10 +63,8 @@ def read(path: Path) -> list[Record]:
 
 def keep(path: Path, records: Iterable[Record]) -> None:
     """Writes the estimates, whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
     note = "Estimates of compilers, for chips that were not there: nothing here was measured."
-    unfinished.write_text(json.dumps({"note": note, "estimates": list(records)}, indent=1) + "\n")
-    unfinished.replace(path)
+    recorded.write(path, {"note": note, "estimates": list(records)})
 
 
 def merged(records: Iterable[Record], new: Record) -> list[Record]:
@@ -74,8 +73,8 @@ def merged(records: Iterable[Record], new: Record) -> list[Record]:
 
 
 def identity(record: Record) -> tuple[Any, ...]:
-    """What a record is of."""
-    return record["target"], record["preset"], record["part"], record["batch_size"], tuple(record["widths"])
+    """What a record is of: a preset as it is now, or a variant, whose name says in what it differs."""
+    return record["target"], record["preset"], record["part"]
 
 
 def estimate(target: Target, name: str, config: Config, part: Part, known: Iterable[Record]) -> Record | None:

@@ -6,6 +6,7 @@ from typing import Any
 from experiments.accelerators.chips import CHIPS, chip_of
 from experiments.accelerators.costs import ROLES
 from experiments.accelerators.programs import PARTS
+from experiments.records import short
 from fmnist_jax import PRESETS
 
 Record = Mapping[str, Any]
@@ -144,13 +145,8 @@ def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def origin(records: Sequence[Record]) -> str:
     """Says what compiled what, for whoever wants to repeat it."""
     versions = sorted({f"{name} {each}" for record in records for name, each in record["versions"].items()})
-    commits = sorted({_short(record["commit"] or "unknown") for record in records})
+    commits = sorted({short(record["commit"] or "unknown") for record in records})
     return f"Compiled by {', '.join(versions)} at commit {', '.join(commits)}."
-
-
-def _short(commit: str) -> str:
-    digits, mark, changed = commit.partition("+")
-    return f"{digits[:7]}{mark}{changed}"
 
 
 def _is_training(record: Record, target: str) -> bool:

@@ -1,4 +1,4 @@
-"""The JAX sides of the benchmark: this project, and a plain loop as one would first write it."""
+"""The JAX sides of the benchmark: this project, and a plain loop as one would first write it, which mirrors nothing."""
 
 import functools
 import time

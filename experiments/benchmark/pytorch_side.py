@@ -85,12 +85,22 @@ class Trainer:
             with torch.no_grad():
                 torch._foreach_mul_(kernels, 1 - group["lr"] * self.config.optim.weight_decay)
 
+    def _next_indices(self) -> Any:
+        """Those of the next batch, which may begin in one epoch and end in the next, as ours do."""
+        at = self.steps_done * self.batch_size % len(self.order)
+        indices = self.order[at : at + self.batch_size]
+        left = self.batch_size - len(indices)
+        if left or at + self.batch_size == len(self.order):
+            self.order = torch.randperm(len(self.order), device=self.device)
+        return torch.cat([indices, self.order[:left]])
+
     def _mirrored(self, images: Any, indices: Any) -> Any:
         """Mirrors each image in every other epoch where the configuration asks for it, as `mirror_alternately`."""
         if self.config.augment.flip != "alternating":
             return images
-        epoch = self.steps_done * self.batch_size // len(self.order)
-        mirrored = (self.mirrored_first[indices] + epoch) % 2 == 1
+        first = self.steps_done * self.batch_size
+        epochs = torch.arange(first, first + self.batch_size, device=self.device) // len(self.order)
+        mirrored = (self.mirrored_first[indices] + epochs) % 2 == 1
         return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
     def _images(self, images: Any) -> Any:
@@ -108,12 +118,9 @@ class Trainer:
     def train(self, steps: int) -> None:
         """Takes so many steps."""
         self.network.train()
-        (images, labels), size = self.train_data, self.batch_size
+        images, labels = self.train_data
         for _ in range(steps):
-            at = self.steps_done * size % len(labels)
-            if at < size:
-                self.order = torch.randperm(len(labels), device=self.device)
-            indices = self.order[at : at + size]
+            indices = self._next_indices()
             batch = self._mirrored(images[indices], indices)
             with self._precision():
                 logits = self.forward(self._images(batch))

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,9 +35,12 @@ class Run(NamedTuple):
 
 def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
     """The command line of a run of the preset, on the data that the configuration names."""
-    data = ["--data.name", config.data.name, "--data.validation-size", str(config.data.validation_size)]
-    if config.data.name == "synthetic":
-        data += ["--data.synthetic-train-size", str(config.data.synthetic_train_size)]
+    data = [
+        part
+        for field in fields(config.data)
+        if (value := getattr(config.data, field.name)) != field.default
+        for part in (f"--data.{field.name.replace('_', '-')}", str(value))
+    ]
     model = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
     run = ["--run.dir", str(directory), "--run.progress", "plain", "--run.checkpoint-every", "100"]
     return ["--preset", config.preset, *data, *model, "--train.epochs", str(epochs), *run]
@@ -49,6 +53,9 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
       argv: its arguments.
       cache: where JAX keeps executables; an empty folder makes a cold start.
       stop_after: the number of log lines after which it is sent SIGTERM, on which it saves and stops.
+
+    Raises:
+      RuntimeError: it failed, or came to its end before it was to be stopped.
     """
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_LOG_COMPILES": "1"}
     start = time.perf_counter()
@@ -74,8 +81,8 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     reader.join()
-    if process.returncode not in (0, 143):
-        raise RuntimeError(f"the run failed: {''.join(errors[-5:])}")
+    if process.returncode != (0 if stop_after is None else 128 + signal.SIGTERM):
+        raise RuntimeError(f"the run ended with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
     found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
     rates = _rates(Path(argv[argv.index("--run.dir") + 1]))
     unit = 1 if sys.platform == "darwin" else 1024

@@ -5,7 +5,7 @@ stands in `experiments/README.md`. PyTorch comes with `pip install '.[bench]'`; 
 """
 
 import importlib.util
-import json
+import math
 import os
 import platform
 import tempfile
@@ -22,12 +22,14 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
+from experiments.records import write
 from experiments.script import start
-from experiments.speedrun.entries import BASELINE, mirrored, on_gpu
+from experiments.speedrun.entries import BASELINE, PLATFORMS, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
 _NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
+_LOG_LINES = 8  # of a real run, at least: half of them come before it is stopped
 _MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough that starting the product costs nothing
 
 
@@ -139,13 +141,14 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
 def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, Any]:
     """Start-up, memory, compilations and overhead of real runs."""
     steps, rounds = 2 * arguments.steps, 3
+    epochs = math.ceil(_LOG_LINES * config.run.log_every * config.train.batch_size / config.data.train_size)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "executables"
 
         def start(name: str, stop_after: int | None = None) -> real_runs.Run:
-            return real_runs.run(real_runs.arguments(config, Path(folder) / name, epochs=1), cache, stop_after)
+            return real_runs.run(real_runs.arguments(config, Path(folder) / name, epochs), cache, stop_after)
 
-        cold, stopped, resumed = start("cold"), start("stopped", stop_after=4), start("stopped")
+        cold, stopped, resumed = start("cold"), start("stopped", stop_after=_LOG_LINES // 2), start("stopped")
         bare = [jax_worker(jax_side.step_seconds, config, steps) for _ in range(2)][1:]
         runs = []
         for index in range(rounds):
@@ -178,7 +181,7 @@ def growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[float, fl
 
 def main(arguments: Arguments) -> None:
     """Measures, prints and writes."""
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
     console, config, start = Console(width=150), configuration(arguments), time.perf_counter()
     jax_worker = Worker()
@@ -206,12 +209,11 @@ def main(arguments: Arguments) -> None:
     }
     for name in arguments.parts:
         found[name] = measures[name]()
+        found["seconds"] = time.perf_counter() - start
+        write(arguments.out / f"{arguments.device}.json", found)  # at once, so that a later part's failure loses none
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()
-    found["seconds"] = time.perf_counter() - start
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / f"{arguments.device}.json").write_text(json.dumps(found, indent=1, default=str) + "\n")
     if "growth" in found:
         scaling.figure(found["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
     tables.report(console, found)

@@ -18,7 +18,7 @@ from jax import Array
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.results.record import origin, write
+from experiments.records import origin, write
 from fmnist_jax import (
     PRESETS,
     Batch,

@@ -15,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.results.record import RESULTS, Trial, described, settings, write
+from experiments.records import origin, write
+from experiments.results.record import RESULTS, Trial, described, settings
 from experiments.script import start
-from fmnist_jax import FmnistError, assess, from_dict, mean_log_probabilities
+from fmnist_jax import Assessment, FmnistError, assess, from_dict, mean_log_probabilities
+
+_OF_ONE_RUN = ("test_accuracy_of_mirror_images", "state_digest", "compile_seconds", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,15 @@ def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
     """Reads what each run has left: `config`, `summary`, `environment` and `predictions`.
 
     Raises:
-      FmnistError: a run has not ended, or differs from the first one in more than its seed.
+      FmnistError: a run has not ended, is a population, or differs from the first one in more than its seed.
     """
     found = []
     for run in runs:
         if not (run / "summary.json").is_file():
             raise FmnistError(f"{run} holds no run that has ended: expected its summary.json")
-        texts = {name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")}
+        if "population" in read(run / "summary.json"):
+            raise FmnistError(f"{run} is a population, whose ensemble its own report scores: expected single runs")
+        texts = {name: read(run / f"{name}.json") for name in ("config", "summary", "environment")}
         with np.load(run / "predictions.npz") as arrays:
             found.append({**texts, "predictions": dict(arrays)})
         if _unseeded(found[-1]) != _unseeded(found[0]):
@@ -52,22 +57,31 @@ def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
     return found
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Reads a JSON object."""
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def _unseeded(member: Mapping[str, Any]) -> dict[str, Any]:
     values = settings(from_dict(member["config"]))
     return {**values, "train": {**values["train"], "seed": None}}
 
 
 def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
-    """The accuracies of the mean probabilities, without and with mirror images."""
-    labels = found[0]["predictions"]["labels"]
+    """Accuracy and loss of the mean probabilities, and the accuracy of those with mirror images averaged in."""
 
-    def accuracy(name: str) -> float | None:
-        if not all(name in member["predictions"] for member in found):
-            return None
+    def assessed(name: str) -> Assessment:
         logits = np.stack([member["predictions"][name] for member in found])
-        return float(assess(np.asarray(mean_log_probabilities(jnp.asarray(logits))), labels).accuracy)
+        return assess(np.asarray(mean_log_probabilities(jnp.asarray(logits))), found[0]["predictions"]["labels"])
 
-    return {"test_accuracy": accuracy("logits"), "test_accuracy_mirrored": accuracy("mirrored_logits")}
+    whole = assessed("logits")
+    mirrored = all("mirrored_logits" in member["predictions"] for member in found)
+    return {
+        "test_accuracy": float(whole.accuracy),
+        "test_loss": float(whole.loss),
+        "test_accuracy_mirrored": float(assessed("mirrored_logits").accuracy) if mirrored else None,
+    }
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -81,8 +95,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     print(f"mean of their probabilities: {scores['test_accuracy']:.2%}{with_mirrors}")
     seconds = sum(member["summary"]["train_seconds"] for member in found)
     trial = Trial(arguments.record or "", from_dict(first["config"]), None)
-    summary = {**first["summary"], **scores, "test_accuracy_of_mirror_images": None, "train_seconds": seconds}
-    recorded = {**described("results", trial, summary, first["environment"]), "members": len(found)}
+    summary = {**first["summary"], **dict.fromkeys(_OF_ONE_RUN), **scores, "train_seconds": seconds}
+    recorded = {**described("results", trial, summary, origin(first["environment"])), "members": len(found)}
     if arguments.record is not None:
         write(arguments.results / f"{arguments.record}.json", recorded)
     return recorded

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments import rehearsal
+from experiments.records import starts, write
 from experiments.script import start
 from fmnist_jax import (
     PRESETS,
@@ -149,9 +150,10 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, with fields that have been added since then at their defaults."""
+    """Recorded settings, with sections and fields that have been added since then at their defaults."""
     known = settings(Config())
-    return {name: {**known[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()}
+    values = {name: {**known[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()}
+    return {**known, **values}
 
 
 def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
@@ -197,10 +199,10 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         except RunInUseError as error:
             print(f"left {name} to another process: {error}", flush=True)
             continue
-        environment = json.loads((arguments.runs / name / "environment.json").read_text())
+        first_start, *later = starts(arguments.runs / name)
         for number, trial in enumerate(members):
-            found = described(arguments.experiment, trial, of_member(summary, number), environment)
-            write(arguments.results / f"{trial.name}.json", found)
+            found = described(arguments.experiment, trial, of_member(summary, number), first_start)
+            write(arguments.results / f"{trial.name}.json", {**found, **({"gone_on": later} if later else {})})
 
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
@@ -222,9 +224,9 @@ def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
 
 
 def described(
-    experiment: Experiment, trial: Trial, summary: Mapping[str, Any], environment: Mapping[str, Any]
+    experiment: Experiment, trial: Trial, summary: Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is recorded of a run."""
+    """What is recorded of a run, of which the `origin` is known."""
     config, preset = trial.config, PRESETS[trial.config.preset]
     return {
         "experiment": experiment,
@@ -234,25 +236,9 @@ def described(
         "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= preset.data.train_size,
         "train_images": config.data.train_size,
         **{key: summary[key] for key in (*_SCORES[experiment], *_SUMMARY)},
-        **origin(environment),
+        **known,
         "config": settings(config),
     }
-
-
-def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What is kept of the description of a machine, without any place on it."""
-    return {
-        "hardware": {key: environment[key] for key in ("backend", "devices", "cpu_count", "processor")},
-        "versions": {"python": environment["python"], **environment["packages"]},
-        "commit": environment["git_commit"],
-    }
-
-
-def write(path: Path, found: Mapping[str, Any]) -> None:
-    """Writes JSON, whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(found, indent=2) + "\n")
-    unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from scipy import stats
 
+from experiments.records import short
 from fmnist_jax import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -119,15 +121,24 @@ def _spread(group: Sequence[Record], name: str) -> str:
 
 
 def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
-    """The mean of some runs, and by how many points with what standard error it differs from that of others."""
+    """The mean of some runs, and by how many points it differs from that of others, with its margin."""
     values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
     if not values or not others or runs is whole:
         return _spread(runs, name), ""
     change = f"{100 * (statistics.mean(values) - statistics.mean(others)):+.2f}"
     if min(len(values), len(others)) > 1:
-        variance = statistics.variance(values) / len(values) + statistics.variance(others) / len(others)
-        change += f" ± {100 * math.sqrt(variance):.2f}"
+        change += f" ± {100 * _margin(values, others):.2f}"
     return _spread(runs, name), change
+
+
+def _margin(values: Sequence[float], others: Sequence[float]) -> float:
+    """Half of the 95 % interval of a difference between two means, by Welch's t."""
+    groups = [(len(each), statistics.variance(each) / len(each)) for each in (values, others)]
+    square = sum(error for _, error in groups)
+    if not square:
+        return 0.0
+    freedom = square**2 / sum(error**2 / (count - 1) for count, error in groups)
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(square)
 
 
 def _percentage(values: Sequence[float]) -> str:
@@ -151,17 +162,12 @@ def machine(hardware: Mapping[str, Any]) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """Says what the runs were of, for whoever wants to repeat them."""
-    commits = sorted({short(record["commit"] or "unknown") for record in records})
-    versions = sorted({record["versions"]["jax"] for record in records})
+    origins = [origin for record in records for origin in (record, *record.get("gone_on", ()))]
+    commits = sorted({short(origin["commit"] or "unknown") for origin in origins})
+    versions = sorted({origin["versions"]["jax"] for origin in origins})
     return (
         f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
     )
-
-
-def short(commit: str) -> str:
-    """Seven digits of a commit, and whether anything in the working tree differed from it."""
-    digits, mark, changed = commit.partition("+")
-    return f"{digits[:7]}{mark}{changed}"
 
 
 def fill(text: str, contents: Mapping[str, str]) -> str:

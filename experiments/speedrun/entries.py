@@ -10,6 +10,8 @@ from typing import Literal
 from fmnist_jax import PRESETS, AugmentConfig, Config, DataConfig, ModelConfig, OptimConfig, TrainConfig
 
 Device = Literal["cpu", "gpu"]
+PLATFORMS: Mapping[Device, str] = {"cpu": "cpu", "gpu": "cuda"}
+"""What JAX calls each of them in `JAX_PLATFORMS`."""
 Side = Literal["fmnist_jax", "pytorch", "pytorch-ours"]
 """fmnist_jax: this project. pytorch: the baseline below in PyTorch. pytorch-ours: fmnist_jax's recipe in PyTorch."""
 Target = Literal["92", "93", "94", "94.5", "95", "96"]

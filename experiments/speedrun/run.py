@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import rehearsal
-from experiments.results.record import completed, origin, settings, write
+from experiments.records import origin, write
+from experiments.results.record import completed, settings
 from experiments.results.tables import machine
 from experiments.script import start
 from experiments.speedrun.entrant import Entrant
-from experiments.speedrun.entries import ENTRIES, Device, Side, Target
+from experiments.speedrun.entries import ENTRIES, PLATFORMS, Device, Side, Target
 from experiments.speedrun.score import LEAST_SEEDS, summarize, verdict
 from fmnist_jax import Config, FmnistError, describe_environment, keep_freed_memory
 
@@ -105,7 +106,6 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
         runs = sorted([*runs, run], key=lambda run: run["seed"])
         summary = summarize(runs, arguments.target)._asdict()
         found = {**same, "summary": summary, "compile_seconds": sessions, "runs": runs}
-        path.parent.mkdir(parents=True, exist_ok=True)
         write(path, found)
         print(f"seed {seed}: {run['seconds']:.2f} s, {run['accuracy']:.2%}", flush=True)
     return found
@@ -132,7 +132,7 @@ def _timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_c
 def main(arguments: Arguments) -> dict[str, Any]:
     """Prepares, times, records, and says whether the target is reached."""
     config = entry(arguments)
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     if arguments.side != "fmnist_jax":
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX reads the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does

@@ -12,14 +12,15 @@ from typing import Any, get_args
 import tyro
 
 from experiments.benchmark.tables import spread
-from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill, short
+from experiments.records import short
+from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill
 from experiments.speedrun.entries import Side
 from experiments.speedrun.run import RESULTS
 from experiments.speedrun.score import LEAST_SEEDS, Summary, summarize
 
 _NAMES: Mapping[str, str] = {
     "fmnist_jax": "fmnist_jax",
-    "pytorch": "PyTorch, network and recipe of `fast` in 0.1.0",
+    "pytorch": "PyTorch, network of `fast` in 0.1.0",
     "pytorch-ours": "PyTorch, fmnist_jax's network and recipe",
 }
 _HEADINGS = (

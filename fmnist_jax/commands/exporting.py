@@ -79,8 +79,8 @@ def run(
 def to_jaxexport(model: Trained) -> bytes:
     """Serialises `images u8[b, H, W, C] -> probabilities f32[b, C]` with the weights inside, for all `PLATFORMS`.
 
-    The program is that of `Trained.predict` with the run's own averaging of mirror images, and has for each platform
-    what it is there.
+    The program is that of `Trained.predict` with the run's own averaging of mirror images, and a network has for each
+    platform what it is there. Members are mapped as on the platform that exports: on a CPU in turn.
     """
     predict = make_probabilities(trained.make_trained_predict(model.model, model.tta, model.members))
 

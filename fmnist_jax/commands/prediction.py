@@ -16,6 +16,7 @@ from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
 from fmnist_jax.data.silhouettes import Doubt
 from fmnist_jax.errors import DataError
+from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
@@ -125,11 +126,13 @@ def _doubts(model: Trained, read: _Read, probabilities: np.ndarray) -> tuple[str
 
 
 def _sees_garments(model: Trained) -> bool:
-    return model.image_shape == (photos.SIZE, photos.SIZE, 1)
+    """Whether the images are garments as Fashion-MNIST draws them, be it by another name, and not digits as large."""
+    garments = model.config.data.name in photos.FRAMES or model.class_names == CLASS_NAMES
+    return garments and model.image_shape == (photos.SIZE, photos.SIZE, 1)
 
 
 def _preparation(model: Trained) -> Callable[[np.ndarray], photos.Prepared]:
-    """How a picture becomes an image of a run's shape: 28x28 grey as garments are, any other by its whole middle."""
+    """How a picture becomes an image of a run's shape: garments are found in it, anything else is its whole middle."""
     if _sees_garments(model):
         frame = photos.FRAMES.get(model.config.data.name, photos.FRAMES["fashion_mnist"])
         return lambda pixels: photos.to_dataset_image(pixels, frame)

@@ -23,7 +23,7 @@ def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]
       The same parameters but for those of the head: kernel f32[features, C] and bias f32[C].
 
     Raises:
-      ValueError: they have no head that this package has made.
+      ValueError: they have no head that this package has made, or are those of the members of a population.
 
     Examples:
       >>> params = {"Dense_0": {"kernel": jnp.zeros((64, 10)), "bias": jnp.zeros(10)}}
@@ -32,6 +32,9 @@ def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]
     """
     if _HEAD not in params:
         raise ValueError(f"params have {', '.join(params)} and no {_HEAD}: expected those of a network of make_model")
-    features, _ = params[_HEAD]["kernel"].shape
+    shape = params[_HEAD]["kernel"].shape
+    if len(shape) != 2:
+        raise ValueError(f"the kernel of {_HEAD} is {list(shape)}: expected [features, classes], of one network")
+    features, _ = shape
     kernel = jax.nn.initializers.lecun_normal()(key, (features, num_classes), jnp.float32)
-    return {**params, _HEAD: {"kernel": kernel, "bias": jnp.zeros(num_classes)}}
+    return {**params, _HEAD: {"kernel": kernel, "bias": jnp.zeros(num_classes, jnp.float32)}}

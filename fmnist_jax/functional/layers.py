@@ -48,9 +48,9 @@ def conv(x: Array, kernel: Array) -> Array:
 def conv_max_pool(x: Array, kernel: Array) -> Array:
     """Convolves, then takes the maximum of each 2x2 window: `max_pool(conv(x, kernel))`.
 
-    Where the input has one channel, each of the four outputs in a window is a linear map of the same patch of
-    (K + 1)^2 pixels, so one matrix product of patches does for all four: 6 ms for a 3x3
-    kernel on 28x28x1 with 32 outputs, against 107 ms in two plain steps.
+    Where the input has few channels (with 3x3 kernels four at most), each of the four outputs in a window is a linear
+    map of the same patch of (K + 1)^2 pixels, so one matrix product of patches does for all four: 6 ms for a 3x3 kernel
+    on 28x28x1 with 32 outputs, against 107 ms in two plain steps.
 
     Args:
       x: [B, H, W, C_in].

@@ -8,6 +8,7 @@ from jax import Array
 
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
+from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.augment import inside_boxes
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 from fmnist_jax.functional.metrics import check_labels
@@ -102,7 +103,15 @@ def _mix_weights(own: Array, partner: Array, shares: Array) -> Array:
 
 
 def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
-    """Makes the one mixture that a configuration names, or none, of labels of so many classes."""
+    """Makes the one mixture that a configuration names, or none, of labels of so many classes.
+
+    Raises:
+      ConfigError: it names two, of which one may be a 0 that is traced or varied over members.
+    """
+    if not switched_off(config.mixup_alpha) and not switched_off(config.cutmix_alpha):
+        raise ConfigError(
+            "augment.mixup_alpha and augment.cutmix_alpha are both given, or varied: leave one of them at a plain 0"
+        )
     if not switched_off(config.mixup_alpha):
         return make_mixup(config.mixup_alpha, config.mix_probability, num_classes=num_classes)
     if not switched_off(config.cutmix_alpha):

@@ -16,6 +16,9 @@ from fmnist_jax.functional.muon import orthogonalize_kernels
 
 _MORE_THAN_ANY_NORM = 1e30  # of a gradient; with infinity, what is not selected would be NaN, and so its derivative
 
+# Under Adam's root, whose derivative at the 0 of a gradient that is 0 would be NaN, and so that of the whole training.
+_LESS_THAN_ANY_SQUARE = 1e-30
+
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """Maps a step in [0, total_steps] to a learning rate.
@@ -90,7 +93,8 @@ def _with_momentum(
 
 def _adaptive(config: OptimConfig, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
     decay = [] if config.name == "adam" else _decay(config)
-    return [optax.scale_by_adam(b1=config.momentum), *decay, optax.scale_by_learning_rate(schedule)]
+    moments = optax.scale_by_adam(b1=config.momentum, eps_root=_LESS_THAN_ANY_SQUARE)
+    return [moments, *decay, optax.scale_by_learning_rate(schedule)]
 
 
 def _clipping(config: OptimConfig) -> list[optax.GradientTransformation]:

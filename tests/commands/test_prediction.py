@@ -166,3 +166,25 @@ def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.Monk
     peak(2)  # imports
     # Of each picture remain a name and some numbers; whole, one takes 600,000 bytes, and what can be shown 96,000.
     assert peak(22) - peak(2) < 20 * 20_000
+
+
+@pytest.mark.parametrize(
+    ("name", "class_names", "rows"),
+    [
+        ("idx", tuple(map(str, range(10))), (4, 24)),
+        ("idx", CLASS_NAMES, (0, 28)),
+        ("fashion_mnist", CLASS_NAMES, (0, 28)),
+    ],
+    ids=["digits", "garments of one's own", "fashion_mnist"],
+)
+def test_only_garments_are_drawn_as_large_as_the_image(
+    name: str, class_names: tuple[str, ...], rows: tuple[int, int]
+) -> None:
+    data = replace(PRESETS["fast"].data, name=name)  # type: ignore[arg-type]
+    model: Any = SimpleNamespace(
+        config=replace(PRESETS["fast"], data=data), class_names=class_names, image_shape=(28, 28, 1)
+    )
+    one = np.zeros((28, 28), np.uint8)
+    one[4:24, 12:16] = 255
+    drawn = np.flatnonzero(prediction._preparation(model)(one).image.any((1, 2)))
+    assert (drawn[0], drawn[-1] + 1) == rows

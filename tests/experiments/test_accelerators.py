@@ -163,8 +163,8 @@ def test_the_figure_has_a_curve_for_each_preset_and_says_what_it_is() -> None:
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
 
 
-def test_an_estimate_takes_the_place_of_an_earlier_one_of_the_same_program_alone() -> None:
-    kept = [record(), record(preset="fast"), record(batch_size=512)]
+def test_an_estimate_takes_the_place_of_an_earlier_one_of_that_preset_however_it_was_then() -> None:
+    kept = [record(batch_size=512, widths=[8]), record(preset="fast"), record(preset="standard, batch 512")]
     assert estimate.merged(kept, record(cycles=1)) == [kept[1], kept[2], record(cycles=1)]
 
 

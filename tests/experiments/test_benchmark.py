@@ -109,6 +109,23 @@ def test_the_pytorch_side_builds_the_same_network(pooling: Literal["max", "mean"
     assert sum(each.numel() for each in network.parameters()) == param_count(params)
 
 
+def test_the_pytorch_side_sees_every_image_once_an_epoch_in_full_batches() -> None:
+    pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
+    from experiments.benchmark import pytorch_side
+
+    trainer = pytorch_side.Trainer(_TINY, "preset", compiled=False, seed=0)
+    images, size = len(trainer.train_data[1]), trainer.batch_size
+    batches = []
+    for _ in range(2 * images // size + 1):
+        batches.append(trainer._next_indices().numpy())
+        trainer.steps_done += 1
+    assert {len(batch) for batch in batches} == {size}
+    seen = np.concatenate(batches)
+    first, second = seen[:images], seen[images : 2 * images]
+    assert sorted(first) == sorted(second) == list(range(images))
+    assert list(first) != list(second)
+
+
 def test_the_pytorch_side_takes_the_same_steps() -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import pytorch_side

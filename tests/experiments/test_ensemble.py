@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from experiments.results import ensemble, tables
 from fmnist_jax import PRESETS, Config, FmnistError, to_dict
@@ -57,6 +58,9 @@ def test_the_mean_of_probabilities_is_scored_and_recorded_as_a_row_of_its_own(
     assert [line.rpartition(": ")[2] for line in printed.splitlines()] == ["75.00%", "75.00%", "50.00%", "100.00%"]
     found = json.loads((tmp_path / "0" / "fast-ensemble.json").read_text())
     assert (found["members"], found["train_seconds"], found["full_length"]) == (3, 300.0, True)
+    assert found["state_digest"] is found["images_per_second"] is None  # those of one member are not the ensemble's
+    probabilities = np.mean([softmax(np.load(run / "predictions.npz")["logits"], -1) for run in runs], 0)
+    assert found["test_loss"] == pytest.approx(-np.log(probabilities[np.arange(4), _LABELS]).mean(), rel=1e-6)
     row = f"| fast, 3 averaged | 12,345 | {PRESETS['fast'].train.epochs} | 1 | 100.00% |  |  | 300 s | 2 cores of"
     assert row in tables.tables([found, {**found, "members": 2}])["results"]
 
@@ -79,4 +83,7 @@ def test_what_makes_no_ensemble_is_refused(runs: tuple[Path, ...], tmp_path: Pat
     assert "in more than its seed" in message(runs[0], other)
     assert "not all of another seed" in message(runs[0], runs[0])
     assert "not all of another seed" in message(runs[0])
+    members = leave(tmp_path / "members", 5, PRESETS["fast"], logits=logits(0, 1, 2, 3))
+    (members / "summary.json").write_text(json.dumps({**_SUMMARY, "population": {"seeds": [5, 6]}}))
+    assert "is a population" in message(runs[0], members)
     assert "expected its summary.json" in message(runs[0], tmp_path)

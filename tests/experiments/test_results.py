@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 from experiments.results import record, tables
 from fmnist_jax import PRESETS, Config, FmnistError, RunInUseError, to_dict, validate
@@ -26,6 +28,16 @@ def test_the_tables_of_the_pages_are_those_of_the_committed_files() -> None:
     for name, table in made.items():
         page = tables.PAGES[name].read_text()
         assert tables.fill(page, {name: table}) == page
+
+
+def test_the_commands_of_the_page_find_all_that_they_would_record() -> None:
+    page = (_ROOT / "docs" / "results.md").read_text()
+    commands = re.findall(r"^    python -m experiments\.results\.record (.*)$", page, re.MULTILINE)
+    recorded = [tyro.cli(record.Arguments, args=shlex.split(options)) for options in commands]
+    for arguments in recorded:
+        record.record(arguments, lambda config: pytest.fail(f"{config.preset} is not recorded"))
+    names = {trial.name for arguments in recorded for trial in record.trials(arguments)}
+    assert names == {path.stem for path in (_ROOT / "experiments" / "results").glob("*.json")}
 
 
 def test_every_percentage_in_the_results_is_from_a_committed_file() -> None:
@@ -59,7 +71,7 @@ class Trainer:
                 "command": ["/home/me"],
             },
         }
-        (config.run.dir / "environment.json").write_text(json.dumps(environment))
+        (config.run.dir / "sessions.jsonl").write_text(f"{json.dumps(environment)}\n" * 2)
         self.configs.append(config)
         accuracy = 0.9 + 0.01 * config.train.seed - 0.1 * (config.train.label_smoothing == 0)
         mirrored = accuracy + 0.002 if config.train.eval_mirror else None
@@ -93,6 +105,24 @@ def test_results_are_of_all_training_images_and_hold_no_place_on_the_machine(arg
     assert first["config"]["optim"] == to_dict(PRESETS["fast"])["optim"]
     for text in (str(tmp_path), "/home/me", "secret"):
         assert text not in json.dumps([first, second])
+
+
+def test_a_run_that_went_on_elsewhere_says_so(arguments: Any) -> None:
+    def trained(config: Config) -> dict[str, Any]:
+        summary = Trainer()(config)
+        assert config.run.dir is not None
+        with (config.run.dir / "sessions.jsonl").open("a") as file:
+            first = json.loads((config.run.dir / "sessions.jsonl").read_text().splitlines()[0])
+            file.write(json.dumps({**first, "cpu_count": 1, "git_commit": "b" * 40}) + "\n")
+        return summary
+
+    record.record(replace(arguments, seeds=(0,)), trained)
+    record.record(replace(arguments, seeds=(1,)), Trainer())
+    first, second = read(arguments)
+    assert first["hardware"]["cpu_count"] == 2
+    assert [(later["hardware"]["cpu_count"], later["commit"]) for later in first["gone_on"]] == [(1, "b" * 40)]
+    assert "gone_on" not in second
+    assert "At commit aaaaaaa+changes, bbbbbbb, with" in tables.tables([first, second])["results"]
 
 
 def test_what_has_been_recorded_is_not_trained_again(arguments: Any) -> None:
@@ -197,9 +227,9 @@ def test_an_ablation_does_not_look_at_the_test_images(arguments: Any) -> None:
     assert not any("test_accuracy" in record for record in read(arguments))
     table, epochs = tables.tables(read(arguments))["ablation"].splitlines(), PRESETS["standard"].train.epochs
     assert table[2] == f"| standard | {epochs} | nothing | 3 | 91.00% ± 1.00 |  | 91.20% ± 1.00 |  |"
-    # The error of a difference between two means of three: sqrt(1 / 3 + 1 / 3).
-    without = f"| standard | {epochs} | label smoothing | 3 | 81.00% ± 1.00 | -10.00 ± 0.82 | 81.20% ± 1.00 | "
-    assert without + "-10.00 ± 0.82 |" in table
+    # Of two means of three with one deviation, by Student's t of four degrees of freedom: 2.776 sqrt(1 / 3 + 1 / 3).
+    without = f"| standard | {epochs} | label smoothing | 3 | 81.00% ± 1.00 | -10.00 ± 2.27 | 81.20% ± 1.00 | "
+    assert without + "-10.00 ± 2.27 |" in table
 
 
 def test_a_difference_between_single_runs_has_no_error(arguments: Any) -> None:

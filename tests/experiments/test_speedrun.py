@@ -177,7 +177,7 @@ def test_the_table_has_a_row_for_each_file_and_marks_what_fell_short(arguments: 
     (records,) = [table.read(arguments.results)]
     reached = {**found, "runs": runs(*[0.93] * 10)}
     rows = table.table([reached, *(each for each in records if each["side"] == "pytorch")]).splitlines()
-    assert rows[2].startswith("| 92% | PyTorch, network and recipe of `fast` in 0.1.0 | 4 | 3 | *93.00% ± 2.48* | 0.0 ")
+    assert rows[2].startswith("| 92% | PyTorch, network of `fast` in 0.1.0 | 4 | 3 | *93.00% ± 2.48* | 0.0 ")
     assert rows[2].endswith("| 1.5 s | 2 cores of Fast (R) One | torch 2.0 |")
     assert rows[3].startswith("| 93% | fmnist_jax | 4 | 10 | 93.00% ± 0.00 | 14.5 (10.0 to 19.0) | 1.5 s | 2 cores of ")
     assert rows[3].endswith(" | jax 0.10 |")

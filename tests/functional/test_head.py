@@ -34,6 +34,18 @@ def test_a_kernel_is_drawn_as_flax_draws_it() -> None:
     assert not drawn["bias"].any()
 
 
+def test_a_new_head_is_of_single_precision_under_x64_too(variables: tuple[Params, BatchStats]) -> None:
+    with jax.enable_x64(True):
+        head = replace_head(variables[0], jax.random.key(0), 5)["Dense_0"]
+    assert head["kernel"].dtype == head["bias"].dtype == np.float32
+
+
+def test_members_are_refused(variables: tuple[Params, BatchStats]) -> None:
+    members = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), variables[0])
+    with pytest.raises(ValueError, match=r"the kernel of Dense_0 is \[2, .*: expected \[features, classes\]"):
+        replace_head(members, jax.random.key(0), 5)
+
+
 def test_parameters_without_such_a_head_are_refused(variables: tuple[Params, BatchStats]) -> None:
     params = {name: leaves for name, leaves in variables[0].items() if name != "Dense_0"}
     with pytest.raises(ValueError, match=r"params have .*Conv_0.* and no Dense_0: expected those of a network"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from fmnist_jax import AugmentConfig, Mix, make_cutmix, make_mix, make_mixup, one_hot, unmixed
+from fmnist_jax import AugmentConfig, ConfigError, Mix, make_cutmix, make_mix, make_mixup, one_hot, unmixed
 
 COUNT = 400
 MIXTURES: list[Mix] = [make_mixup(0.4), make_cutmix(1.0), make_mixup(1.0, 0.5), make_cutmix(1.0, 0.5)]
@@ -150,6 +150,12 @@ def test_the_configuration_names_one_mixture_or_none(key: Array) -> None:
     ):
         found = make_mix(config)(key, images, labels)
         jax.tree.map(np.testing.assert_array_equal, found, expected(key, images, labels))
+
+
+@pytest.mark.parametrize("mixup", [0.3, jnp.float32(0.0)], ids=["given", "varied"])
+def test_two_mixtures_are_refused(mixup: Any) -> None:
+    with pytest.raises(ConfigError, match="leave one of them at a plain 0"):
+        make_mix(AugmentConfig(mixup_alpha=mixup, cutmix_alpha=1.0))
 
 
 @pytest.mark.parametrize("mix", MIXTURES[:2], ids=["mixup", "cutmix"])

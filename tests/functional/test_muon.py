@@ -66,6 +66,15 @@ def test_a_gradient_of_zeros_stays_one() -> None:
     np.testing.assert_array_equal(orthogonalize(jnp.zeros((4, 6))), np.zeros((4, 6)))
 
 
+def test_its_derivative_is_that_of_small_differences_and_finite_at_zeros() -> None:
+    matrix, direction = jax.random.normal(jax.random.key(0), (2, 4, 6))
+    _, found = jax.jvp(orthogonalize, (matrix,), (direction,))
+    expected = (orthogonalize(matrix + 1e-2 * direction) - orthogonalize(matrix - 1e-2 * direction)) / 2e-2
+    np.testing.assert_allclose(found, expected, atol=2e-2)
+    _, at_zeros = jax.jvp(orthogonalize, (jnp.zeros((4, 6)),), (jnp.zeros((4, 6)),))
+    np.testing.assert_array_equal(at_zeros, np.zeros((4, 6)))
+
+
 def test_many_matrices_are_mapped_as_each_alone() -> None:
     matrices = jax.random.normal(jax.random.key(0), (3, 6, 4))
     found = jax.vmap(orthogonalize)(matrices)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import Array, lax
 
 from fmnist_jax import ConfigError, OptimConfig, make_optimizer, make_schedule
 
@@ -253,6 +254,34 @@ def test_traced_numbers_give_the_updates_of_plain_ones(name: Literal["sgd", "ada
     for i, plain in enumerate([(1.0, 0.0, 0.9), (100.0, 0.1, 0.5)]):
         for leaf_name, leaf in updates(*plain).items():
             np.testing.assert_allclose(found[leaf_name][i], leaf, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+def test_trainings_whose_kernels_start_at_zero_have_derivatives(
+    name: Literal["sgd", "adam", "adamw", "muon"],
+) -> None:
+    """As the last kernel of each residual block does, which gives the one before it a gradient of 0 at first."""
+
+    def loss(params: Any, inputs: Array) -> Array:
+        hidden = lax.conv(inputs, jnp.transpose(params["first"], (3, 2, 0, 1)), (1, 1), "SAME")
+        return jnp.square(lax.conv(hidden, jnp.transpose(params["last"], (3, 2, 0, 1)), (1, 1), "SAME") - 1).mean()
+
+    def trained(peak_lr: Any) -> Array:
+        optimizer = make_optimizer(OptimConfig(name=name, peak_lr=peak_lr), lambda _: peak_lr)
+        params: Any = {"first": jax.random.normal(jax.random.key(0), (3, 3, 1, 4)), "last": jnp.zeros((3, 3, 4, 2))}
+        inputs = jax.random.normal(jax.random.key(1), (2, 1, 6, 6))
+
+        def step(carry: Any, _: None) -> tuple[Any, None]:
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params, inputs), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, _), _ = lax.scan(step, (params, optimizer.init(params)), length=3)
+        return loss(params, inputs)
+
+    found = jax.jit(jax.jacfwd(trained))(0.01)
+    expected = (jax.jit(trained)(0.0101) - jax.jit(trained)(0.0099)) / 2e-4
+    assert float(found) == pytest.approx(float(expected), rel=0.05)
 
 
 def test_a_plain_zero_leaves_a_part_out_and_a_traced_one_keeps_it() -> None:

@@ -127,7 +127,7 @@ def drift(recipe: Recipe, start: TrainState, data: Batch, alone: np.ndarray) -> 
             jnp.where(jax.random.bernoulli(own, shape=leaf.shape), jnp.inf, -jnp.inf)
             for own, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
         )
-        return replace(start, params=structure.unflatten(map(jnp.nextafter, leaves, directions)))
+        return replace(start, params=jax.tree.unflatten(structure, map(jnp.nextafter, leaves, directions)))
 
     states = jax.tree.map(lambda *same: jnp.stack(same), *map(nudged, jax.random.split(jax.random.key(1), 8)))
     drifted = losses(in_turn(chunk, (0, None, None)), mesh_of(1), states, data)
