@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
 
 def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
-    """The command line of a run of the preset, on the data that the configuration names."""
+    """The command line of a run of the preset, on the data and with the size of network that the configuration has."""
     data = [
         part
         for field in fields(config.data)
@@ -42,6 +42,8 @@ def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
         for part in (f"--data.{field.name.replace('_', '-')}", str(value))
     ]
     model = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
+    for name in ("widths", "depths"):
+        model += [f"--model.{name}", *map(str, getattr(config.model, name))]
     run = ["--run.dir", str(directory), "--run.progress", "plain", "--run.checkpoint-every", "100"]
     return ["--preset", config.preset, *data, *model, "--train.epochs", str(epochs), *run]
 
@@ -81,6 +83,8 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     reader.join()
+    process.stdout.close()
+    process.stderr.close()
     if process.returncode != (0 if stop_after is None else 128 + signal.SIGTERM):
         raise RuntimeError(f"the run ended with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
     found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
@@ -90,6 +94,7 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
 
 
 def _rates(directory: Path) -> float:
-    records: list[dict[str, Any]] = [json.loads(line) for line in (directory / "metrics.jsonl").open()]
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     rates = [record["images_per_second"] for record in records if "images_per_second" in record]
     return statistics.median(rates[1:])

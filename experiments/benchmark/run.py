@@ -183,7 +183,7 @@ def main(arguments: Arguments) -> None:
     """Measures, prints and writes."""
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
-    console, config, start = Console(width=150), configuration(arguments), time.perf_counter()
+    console, config, start = Console(width=150, markup=False), configuration(arguments), time.perf_counter()
     jax_worker = Worker()
     has_torch = importlib.util.find_spec("torch") is not None
     torch_worker = Worker() if has_torch else None

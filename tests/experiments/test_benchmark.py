@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from experiments.benchmark import real_runs
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -27,6 +28,7 @@ from fmnist_jax import (
 )
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.runs.leaves import snapshot
+from fmnist_jax.train import parse
 
 _FOLDER = Path(__file__).parents[2] / "experiments"
 _PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
@@ -224,3 +226,22 @@ def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:
         found = worker("versions")
     assert found["jax"] == jax.__version__
     assert found["python"] == ".".join(map(str, sys.version_info[:2]))
+
+
+def test_a_real_run_is_of_the_data_and_the_network_of_the_configuration(tmp_path: Path) -> None:
+    data = DataConfig(name="idx", raw_dir=tmp_path, validation_size=7, seed=3)
+    config = replace(PRESETS["fast"], data=data, model=replace(PRESETS["fast"].model, widths=(4, 6), depths=(1, 2)))
+    parsed = parse(real_runs.arguments(config, tmp_path / "run", epochs=3), "prog").config
+    assert (parsed.data, parsed.model) == (config.data, config.model)
+    assert (parsed.train.epochs, parsed.run.dir) == (3, tmp_path / "run")
+
+
+def test_a_real_run_that_ends_before_it_is_stopped_is_no_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"images_per_second": 1.0}\n' * 2)
+    monkeypatch.setattr(sys, "executable", "true")
+    argv = ["--run.dir", str(tmp_path)]
+    assert real_runs.run(argv, tmp_path).images_per_second == 1.0
+    with pytest.raises(RuntimeError, match="the run ended with 0 after 0 log lines"):
+        real_runs.run(argv, tmp_path, stop_after=4)
