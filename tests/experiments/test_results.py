@@ -37,7 +37,8 @@ def test_the_commands_of_the_page_find_all_that_they_would_record() -> None:
     for arguments in recorded:
         record.record(arguments, lambda config: pytest.fail(f"{config.preset} is not recorded"))
     names = {trial.name for arguments in recorded for trial in record.trials(arguments)}
-    assert names == {path.stem for path in (_ROOT / "experiments" / "results").glob("*.json")}
+    ensembles = set(re.findall(r"experiments\.results\.ensemble .* --record (\S+)", page))
+    assert names | ensembles == {path.stem for path in (_ROOT / "experiments" / "results").glob("*.json")}
 
 
 def test_every_percentage_in_the_results_is_from_a_committed_file() -> None:
