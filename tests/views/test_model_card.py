@@ -42,7 +42,7 @@ def test_a_card_has_all_of_its_parts_for_every_preset(preset: str) -> None:
     page = render(_card(PRESETS[preset]))
     for part in ("Files", "Scores", "Data", "Training", "Limits", "Licence", "Versions", "Configuration"):
         assert f"\n## {part}\n" in page
-    assert f"{PRESETS[preset].train.epochs} epochs" in page
+    assert f"epochs: {PRESETS[preset].train.epochs} over " in page
     assert "None" not in page.partition("## Scores")[2]
     assert "\n\n\n" not in page
     assert ("MIT licence" in page) == (PRESETS[preset].data.name == "fashion_mnist")
