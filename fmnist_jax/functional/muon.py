@@ -29,7 +29,8 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
     rows, columns = matrix.shape
     wide = matrix.T if rows > columns else matrix
     wide = wide.astype(jnp.promote_types(matrix.dtype, jnp.float32))
-    wide = wide / (_norm(wide) + _TINY)
+    # Of zeros, which kernels that start at 0 make, the derivative is 0, where that of the plain norm is NaN.
+    wide = wide / (optax.safe_norm(wide, 0.0) + _TINY)
 
     def product(a: Array, b: Array) -> Array:
         # The Gram matrix has the squares of the singular values, so it needs all digits.
@@ -46,12 +47,6 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
         whole = product(factor, whole)
     wide = product(whole, wide)
     return (wide.T if rows > columns else wide).astype(matrix.dtype)
-
-
-def _norm(matrix: Array) -> Array:
-    """The root of the sum of squares, whose derivative at zeros is 0, not NaN: kernels that start at 0 make them."""
-    square = jnp.sum(jnp.square(matrix))
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
 
 
 def orthogonalize_kernels(steps: int = 5) -> optax.GradientTransformation:
