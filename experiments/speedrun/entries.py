@@ -42,13 +42,13 @@ def lasting(config: Config, epochs: int) -> Config:
     return replace(config, train=replace(config.train, epochs=epochs))
 
 
-def unregularized(config: Config) -> Config:
-    """The configuration without dropout and weight decay, which pay only once a network begins to overfit.
+def narrowed(config: Config, width: int) -> Config:
+    """The configuration with so many channels in its last stage, where most of the products are.
 
-    On validation images, averaged with their mirror images, the deeper network below got 93.67 % after 2 epochs without
-    and 93.37 with.
+    After two epochs of `fast` 93.23, 93.37, 93.48 and 93.52 % of 10,000 validation images were right, averaged with
+    their mirror images, with 96, 128, 192 and 256 channels; one seed each, the last with a rest_lr of 0.01.
     """
-    return replace(config, model=replace(config.model, dropout=0.0), optim=replace(config.optim, weight_decay=0.0))
+    return replace(config, model=replace(config.model, widths=(*config.model.widths[:-1], width)))
 
 
 def on_gpu(config: Config) -> Config:
@@ -71,18 +71,19 @@ def _of_preset(name: str) -> Config:
 
 _FAST, _STANDARD, _WIDE = _of_preset("fast"), _of_preset("standard"), _of_preset("wide")
 
-# `fast` as it was when these entries were recorded: narrower, deeper, with dropout and weight decay.
+
+# `fast` as it was when its entry was recorded: narrower, deeper, with dropout and weight decay.
 _DEEPER_FAST = replace(
     _FAST,
     model=replace(_FAST.model, widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3),
-    optim=replace(_FAST.optim, weight_decay=0.01),
+    optim=replace(_FAST.optim, rest_lr=0.01, weight_decay=0.01),
 )
 
 _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
-        "92": unregularized(lasting(_DEEPER_FAST, 2)),
-        "93": unregularized(lasting(_DEEPER_FAST, 3)),
-        "94": lasting(_FAST, 6),
+        "92": lasting(narrowed(_FAST, 96), 2),
+        "93": lasting(narrowed(_FAST, 192), 2),
+        "94": _FAST,
         "94.5": lasting(_FAST, 12),
         "95": lasting(_STANDARD, 30),
     },

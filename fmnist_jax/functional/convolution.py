@@ -122,14 +122,20 @@ def _kernel_gradient_on_cpu(x: Array, g: Array, *, size: int) -> Array:
     return faces.kernel_gradient(x, g, size=size)
 
 
-def _conv_strided(x: Array, kernel: Array) -> Array:
-    padding = [((len(kernel) - 1) // 2,) * 2] * 2
-    return lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=NHWC)
+def _conv_mean(x: Array, kernel: Array) -> Array:
+    """The mean of the kernel at its four places behind a window, as one kernel at every other pixel."""
+    means = jnp.stack(_window_kernels(kernel)).mean(0)
+    padding = [(len(kernel) // 2,) * 2] * 2
+    return lax.conv_general_dilated(x, means, (2, 2), padding, dimension_numbers=NHWC)
 
 
-def _conv_strided_of_patches(x: Array, kernel: Array) -> Array:
-    patches = _window_patches(x, len(kernel))
-    matrix = kernel.reshape(-1, kernel.shape[3])
+def _conv_mean_of_patches(x: Array, kernel: Array) -> Array:
+    """The kernel itself at every other pixel, on the means of four pixels."""
+    pad = len(kernel) // 2
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    rows = padded[:, :-1] + padded[:, 1:]
+    means = lax.optimization_barrier((rows[:, :, :-1] + rows[:, :, 1:]) / 4)  # else each patch computes its own
+    patches, matrix = _patches(means, len(kernel)), kernel.reshape(-1, kernel.shape[3])
     return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(*patches.shape[:3], kernel.shape[3])
 
 
@@ -149,20 +155,20 @@ def _conv_windows_of_patches(x: Array, kernel: Array) -> Array:
 
 def _window_patches(x: Array, size: int) -> Array:
     """The zero-padded pixels behind each 2x2 window of outputs: [B, H // 2, W // 2, size, size, C_in]."""
-    height, width, pad = x.shape[1] // 2, x.shape[2] // 2, (size - 1) // 2
-    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    corners = [[padded[:, i : i + 2 * height : 2, j : j + 2 * width : 2] for j in range(size)] for i in range(size)]
+    pad = (size - 1) // 2
+    return _patches(jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), size)
+
+
+def _patches(x: Array, size: int) -> Array:
+    """The squares of pixels that begin at every other one: [B, H', W', size, size, C]."""
+    height, width = (2 * ((side - size) // 2 + 1) for side in x.shape[1:3])
+    corners = [[x[:, i : i + height : 2, j : j + width : 2] for j in range(size)] for i in range(size)]
     return lax.optimization_barrier(jnp.stack([jnp.stack(row, 3) for row in corners], 3))
 
 
 def _window_kernels(kernel: Array) -> list[Array]:
     """The kernel at each of its four places in a patch: [K + 1, K + 1, C_in, C_out] each."""
     return [jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in range(2) for j in range(2)]
-
-
-def mean_window_kernel(kernel: Array) -> Array:
-    """The mean of the kernel at its four places in a patch, as one kernel: [K + 1, K + 1, C_in, C_out]."""
-    return jnp.stack(_window_kernels(kernel)).mean(0)
 
 
 conv = bilinear(
@@ -172,12 +178,10 @@ conv = bilinear(
 )
 """Convolves as `convolve` does."""
 
-conv_strided = bilinear(
-    "strided_convolution", on_cpu=faces_of(_conv_strided_of_patches), elsewhere=faces_of(_conv_strided)
-)
-"""Convolves with a kernel [P, P, C_in, C_out] of even side at every other pixel: [B, H // 2, W // 2, C_out].
+conv_mean = bilinear("mean_convolution", on_cpu=faces_of(_conv_mean_of_patches), elsewhere=faces_of(_conv_mean))
+"""The mean of each 2x2 window of `conv`, for a kernel [K, K, C_in, C_out], K odd: [B, H // 2, W // 2, C_out].
 
-With `mean_window_kernel`, that is the mean of each 2x2 window of `conv`.
+On a CPU with K^2 products an output, elsewhere with (K + 1)^2 in one operation.
 """
 
 conv_windows = bilinear(

@@ -151,14 +151,8 @@ def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(
     assert_equals_two_steps(spelling, max_pool, shape)
 
 
-def strided(x: Array, kernel: Array) -> Array:
-    """The spelling of other platforms than a CPU."""
-    return convolution._conv_strided(x, convolution.mean_window_kernel(kernel))
-
-
-# The shapes have even and odd sides, one row, none left
-# after pooling, and a kernel of 5x5.
-@pytest.mark.parametrize("spelling", [conv_avg_pool, strided])
+# The shapes have even and odd sides, one row, none left after pooling, and a kernel of 5x5.
+@pytest.mark.parametrize("spelling", [conv_avg_pool, convolution._conv_mean])
 @pytest.mark.parametrize(
     "shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3)]
 )
@@ -168,7 +162,7 @@ def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
     assert_equals_two_steps(spelling, plain_avg_pool, shape)
 
 
-@pytest.mark.parametrize("spelling", [conv_avg_pool, strided])
+@pytest.mark.parametrize("spelling", [conv_avg_pool, convolution._conv_mean])
 def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array]) -> None:
     x, kernel, _ = draw_conv((2, 6, 6, 4, 3, 3))
     g = np.random.default_rng(1).normal(size=(2, 3, 3, 3))
