@@ -42,13 +42,18 @@ def lasting(config: Config, epochs: int) -> Config:
     return replace(config, train=replace(config.train, epochs=epochs))
 
 
-def narrowed(config: Config, width: int) -> Config:
-    """The configuration with so many channels in its last stage, where most of the products are.
+def narrowed(config: Config) -> Config:
+    """`fast` with half of the channels before the first pooling, and three quarters of those in the last stage.
 
-    After two epochs of `fast` 93.23, 93.37, 93.48 and 93.52 % of 10,000 validation images were right, averaged with
-    their mirror images, with 96, 128, 192 and 256 channels; one seed each, the last with a rest_lr of 0.01.
+    A step takes half of the time: all pixels pass the first convolution, whose values cost more to move than to compute.
+    Of 10,000 validation images 93.8 % were right after three epochs, averaged with their mirror images (93.79 and
+    93.76), as after three epochs with 256 channels in the last stage (93.86), and 93.5 % after two epochs of `fast`.
     """
-    return replace(config, model=replace(config.model, widths=(*config.model.widths[:-1], width)))
+    return replace(
+        config,
+        model=replace(config.model, widths=(16, 64, 192)),
+        optim=replace(config.optim, rest_lr=0.02),
+    )
 
 
 def on_gpu(config: Config) -> Config:
@@ -76,14 +81,14 @@ _FAST, _STANDARD, _WIDE = _of_preset("fast"), _of_preset("standard"), _of_preset
 _DEEPER_FAST = replace(
     _FAST,
     model=replace(_FAST.model, widths=(32, 64, 192), depths=(1, 1, 3), dropout=0.3),
-    optim=replace(_FAST.optim, rest_lr=0.01, weight_decay=0.01),
+    optim=replace(_FAST.optim, weight_decay=0.01),
 )
 
 _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
-        "92": lasting(narrowed(_FAST, 96), 2),
-        "93": lasting(narrowed(_FAST, 192), 2),
-        "94": _FAST,
+        "92": lasting(narrowed(_FAST), 2),
+        "93": lasting(narrowed(_FAST), 3),
+        "94": lasting(_FAST, 6),
         "94.5": lasting(_FAST, 12),
         "95": lasting(_STANDARD, 30),
     },

@@ -79,9 +79,9 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     A convolution and a mean are both sums of shifted images, so either may come first. On a CPU the means come first,
     and the kernel then meets every other one of them, as one matrix product of gathered patches: for K = 3 that is 9
     products an input and output channel instead of 36. Elsewhere the mean of the four places that the kernel can lie at
-    is one convolution of stride 2, with 16 products. A 3x3 kernel on
-    14x14x48 with 96 outputs takes 11 ms by the first, 15 by the second as patches and 18 by `conv` and a mean after it; on
-    7x7x256 with 256 outputs 20, 29 and 34 ms (jax 0.10.2, two cores with AVX-512).
+    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 11 ms by the first,
+    15 by the second as patches, and 18 by `conv` and a mean after it; on 7x7x256 with 256 outputs 20, 29 and 34 ms (jax
+    0.10.2, two cores with AVX-512).
 
     Args:
       x: [B, H, W, C_in].
