@@ -45,7 +45,7 @@ def lasting(config: Config, epochs: int) -> Config:
 def narrowed(config: Config) -> Config:
     """`fast` with half of the channels before the first pooling, and three quarters of those in the last stage.
 
-    A step takes half of the time: all pixels pass the first convolution, whose values cost more to move than to compute.
+    A step takes half of the time: all pixels pass the first convolution, whose values cost more to move than to make.
     Of 10,000 validation images 93.8 % were right after three epochs, averaged with their mirror images (93.79 and
     93.76), as after three epochs with 256 channels in the last stage (93.86), and 93.5 % after two epochs of `fast`.
     """
