@@ -1,4 +1,4 @@
-"""Other widths and batches of `standard` and `record`, for one chip: `python -m experiments.accelerators.variants`.
+"""Other widths and batches of `Config()` and `record`, for one chip: `python -m experiments.accelerators.variants`.
 
 It asks how a preset for accelerators might differ, by what XLA's compiler expects of a TPU v5e; how well such a network
 learns, no compiler can say. As `estimate` does, it keeps what it has compiled, in `variants.json`.
@@ -37,7 +37,7 @@ class Arguments:
 
 def variants() -> Iterator[tuple[str, Config]]:
     """Each variant with a name that says what is changed."""
-    standard, record = PRESETS["standard"], PRESETS["record"]
+    standard, record = Config(), PRESETS["record"]  # the network that `standard` had, by SGD
     yield "standard", standard
     yield "standard, bfloat16", _changed(standard, dtype="bfloat16")
     yield "standard, batch 512", _changed(standard, batch=512)

@@ -13,14 +13,21 @@ from fmnist_jax.config.schema import Config
 # PyTorch's SGD.
 _BASE = Config()
 
-# Orthogonal updates of the convolutions; both peaks were chosen with `fast` on validation images.
+# Orthogonal updates of the convolutions; its peak was chosen with `fast` on validation images.
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 0.69M parameters, 15 epochs: half an hour on two CPU cores, because its pre-activation ResNet halves the image at
-    # once; less than a coffee break on a GPU. After four epochs Muon had 94.22 % of 10,000 validation images right,
-    # with mirror images averaged in, and SGD 93.64 % (one seed each).
-    "standard": replace(_BASE, optim=_MUON, train=replace(_BASE.train, epochs=15)),
+    # 0.68M parameters, 20 epochs: a third of an hour on two recent CPU cores, less than a coffee break on a GPU. All
+    # pixels pass a block of 16 channels. Of 10,000 validation images, with mirror images averaged in, 94.85 % were right
+    # after five epochs; 94.71 % after eight without that block, but maxima of 48 channels, which take as long. A higher
+    # rate of what is left to Adam made it 95.03 and 95.17 % after ten epochs, 95.20 % with weight decay; 64, 128 and 256
+    # channels 95.22 %, two blocks in the last two stages 95.07 % (one seed each).
+    "standard": replace(
+        _BASE,
+        model=replace(_BASE.model, stem="full", widths=(16, 48, 96, 192), depths=(1, 1, 1, 1)),
+        optim=replace(_MUON, rest_lr=0.02),
+        train=replace(_BASE.train, epochs=20),
+    ),
     # 0.78M parameters, 5 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
     # place of maxima spare three quarters of the products of the convolution before them. Of 10,000 validation images
     # it had 94.43 % right, with mirror images averaged in; with dropout and weight decay (0.3, 0.01) 94.00 %, and with

@@ -21,8 +21,12 @@ def test_presets_are_those_that_the_documents_name() -> None:
     assert list(PRESETS) == ["standard", "fast", "small", "wide", "record", "demo"]
 
 
-def test_a_configuration_of_nothing_is_standard_by_sgd() -> None:
-    assert set(differences([PRESETS["standard"], Config()])) == {"optim.name", "optim.weight_decay", "train.epochs"}
+def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
+    """The rest of `standard` is what a reader of `Config` sees."""
+    network, optimizer = {"model.stem", "model.widths", "model.depths"}, {"optim.name", "optim.rest_lr"}
+    changed = network | optimizer | {"optim.weight_decay", "train.epochs"}
+    assert set(differences([PRESETS["standard"], Config()])) == changed
+    assert (Config().model.stem, Config().model.widths) == ("pooled", (48, 96, 192))
 
 
 def test_demo_needs_no_download() -> None:
@@ -50,7 +54,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         return 9 * widths[0] + blocks + 2 * widths[-1] + 10 * widths[-1] + 10
 
     expected = {
-        "standard": resnet((48, 96, 192), (1, 1, 1)),
+        "standard": resnet((16, 48, 96, 192), (1, 1, 1, 1)),
         "fast": plain((32, 64, 256), (1, 1, 2)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
         "wide": resnet((64, 128, 256), (2, 2, 2)),
@@ -58,7 +62,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         "demo": plain((16, 32, 64), (1, 2, 2)),
     }
     assert expected == {
-        "standard": 690_394,
+        "standard": 681_658,
         "fast": 780_266,
         "small": 271_994,
         "wide": 2_775_754,
@@ -70,9 +74,9 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         assert param_count(params) == count
 
 
-def test_presets_for_a_processor_halve_the_image_at_once_and_are_short() -> None:
+def test_presets_for_a_processor_have_few_channels_on_all_pixels_and_are_short() -> None:
     """A network that convolves 28x28 pixels of many channels for hundreds of epochs would take days there."""
     for name in ("standard", "fast", "demo"):
         preset = PRESETS[name]
-        assert preset.model.stem == "pooled"
+        assert preset.model.stem == "pooled" or preset.model.widths[0] <= 16
         assert preset.total_steps * preset.train.batch_size < 2_000_000
