@@ -107,7 +107,7 @@ def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[s
     [
         (["--train.batch-size", "0"], "--train.batch-size is 0: choose a value in [1, 65536]"),
         (["--optim.peak-lr", "nan"], "--optim.peak-lr is nan: choose a value in (0, "),
-        (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 3"),
+        (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 4"),
         (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, wide, record, demo"),
         (["--preset="], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
         (["--preset"], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
@@ -229,11 +229,11 @@ def test_print_config_prints_the_preset_and_trains_nothing(preset: str, capsys: 
 
 
 def test_print_config_shows_what_the_arguments_change(capsys: pytest.CaptureFixture[str]) -> None:
-    train.main(["--optim.peak-lr", "0.5", "--model.widths", "8", "16", "32", "--print-config"])
+    train.main(["--optim.peak-lr", "0.5", "--model.widths", "8", "16", "32", "64", "--print-config"])
     printed = json.loads(capsys.readouterr().out)
     expected = to_dict(PRESETS["standard"])
     expected["optim"]["peak_lr"] = 0.5
-    expected["model"]["widths"] = [8, 16, 32]
+    expected["model"]["widths"] = [8, 16, 32, 64]
     assert printed == expected
 
 
