@@ -17,7 +17,7 @@ _BASE = Config()
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 0.68M parameters, 20 epochs: a third of an hour on two recent CPU cores, less than a coffee break on a GPU. All
+    # 0.68M parameters, 20 epochs: a quarter of an hour on two recent CPU cores, less than a coffee break on a GPU. All
     # pixels pass a block of 16 channels. Of 10,000 validation images, mirror images averaged in, 94.85 % were right
     # after five epochs; 94.71 % after eight without that block, but maxima of 48 channels, which take as long. A
     # higher rate of what is left to Adam made it 95.03 % and, after ten epochs, 95.17 %, with weight decay 95.20 %;

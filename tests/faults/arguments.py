@@ -91,7 +91,7 @@ ARGUMENTS = [
     Case("--augment.crop-padding 15", "[0, 14]"),
     Case("--augment.mixup-alpha 1 --augment.cutmix-alpha 1", "choose 0 for one of them"),
     Case("--augment.erase-probability 1.1", "[0, 1]"),
-    Case("--model.family plain --model.stochastic-depth 0.1", "--model.family resnet"),
+    Case("--model.family plain --model.stem pooled --model.stochastic-depth 0.1", "--model.family resnet"),
     Case("--model.family plain --model.stem full", "--model.family resnet"),
     Case("--model.stem stride", "pooled"),
     Case("--model.family inception", "plain"),

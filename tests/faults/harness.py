@@ -19,7 +19,7 @@ TIMEOUT = 120.0  # seconds; far more than a run takes on a busy machine
 
 TINY = (
     *("--data.name", "synthetic", "--data.synthetic-train-size", "512", "--data.synthetic-test-size", "50"),
-    *("--data.validation-size", "32", "--model.family", "plain", "--model.dropout", "0.3"),
+    *("--data.validation-size", "32", "--model.family", "plain", "--model.stem", "pooled", "--model.dropout", "0.3"),
     *("--model.widths", "4", "4", "--model.depths", "1", "1"),
     *("--train.batch-size", "32", "--train.eval-batch-size", "32", "--train.epochs", "4"),
     *("--run.log-every", "1", "--run.checkpoint-every", "4", "--run.progress", "plain"),
