@@ -37,6 +37,7 @@ from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.program import Program, prepare
 from fmnist_jax.runs.training import Session, planned_stops, steps_taken, train
 from fmnist_jax.system import backend, environment, lock, output
+from fmnist_jax.system.compilation import RAISED_BY_XLA
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
@@ -213,7 +214,7 @@ def _blaming_memory(remedy: str) -> Iterator[None]:
     """Turns XLA's word for a full device into an error that says what to do."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except RAISED_BY_XLA as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise DeviceMemoryError(f"the device is out of memory: {remedy}") from error

@@ -24,6 +24,7 @@ from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.errors import FmnistError, in_one_line
 from fmnist_jax.runs.leaves import Snapshot
 from fmnist_jax.system import native_output, output
+from fmnist_jax.system.compilation import RAISED_BY_XLA
 from fmnist_jax.system.heartbeat import Heartbeat
 
 T = TypeVar("T")
@@ -34,7 +35,10 @@ _ARRIVAL = 10  # times the heartbeat, within which all processes must have start
 _NAMING = 2.0  # seconds
 _TELLING = 1.0  # seconds in which the others can say why they end, before they find this one gone
 _GO_ON = ": start all processes again with the same --run.dir to go on"
-_OF_PEERS = ("UNKNOWN", "UNAVAILABLE", "ABORTED", "DEADLINE_EXCEEDED", "INTERNAL")  # what collectives fail with
+# What collectives fail with.
+_OF_PEERS = tuple(
+    f"{status}: " for status in ["UNKNOWN", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL"]
+)
 _SEE = ", says JAX ({}): start all processes again with the same --run.dir to go on"
 
 _leaving = threading.Lock()
@@ -129,21 +133,23 @@ def _watch_others(seconds: float) -> Heartbeat:
 
 def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
     """Ends the process with what an error says, which the others are told."""
-    said = in_one_line(error)
+    said, unforeseen = in_one_line(error), None
     if isinstance(error, FmnistError):
         line, code = f"{error.label}: {error}", error.exit_code
-    elif isinstance(error, jax.errors.JaxRuntimeError) and said.startswith(_OF_PEERS):
+    elif isinstance(error, RAISED_BY_XLA) and said.startswith(_OF_PEERS):
         time.sleep(_NAMING)  # in which the heartbeat may end this process with the other one's name
         line, code = f"error: another process has gone ({said}){_GO_ON}", 2
     else:
-        traceback.print_exception(error)
         line, code = "error: " + ": ".join(dict.fromkeys((type(error).__name__, said))), 1
-    _end(line, code, heartbeat)
+        unforeseen = error
+    _end(line, code, heartbeat, unforeseen)
 
 
-def _end(line: str, code: int, heartbeat: Heartbeat | None = None) -> None:
+def _end(line: str, code: int, heartbeat: Heartbeat | None = None, unforeseen: BaseException | None = None) -> None:
     """Ends the process with a line on standard error, and passes it on: the first that has one to say ends it."""
     _leaving.acquire()
+    if unforeseen is not None:
+        traceback.print_exception(unforeseen)
     output.warn(line)
     if heartbeat is not None:
         heartbeat.say_goodbye(line.partition(": ")[2].removesuffix(_GO_ON))

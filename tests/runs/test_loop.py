@@ -26,6 +26,7 @@ from fmnist_jax.runs import checkpoint, loop
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.training import Session
 from fmnist_jax.system import lock
+from fmnist_jax.system.compilation import RAISED_BY_XLA
 
 _TINY = Config(
     preset="demo",
@@ -248,11 +249,12 @@ def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
     assert lines[-1] == "next: python -m fmnist_jax.train --preset fast"
 
 
+@pytest.mark.parametrize("kind", RAISED_BY_XLA)
 def test_a_device_without_room_for_the_images_is_one_line_before_anything_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     def fill(*_: object, **__: object) -> None:
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
+        raise kind("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
 
     monkeypatch.setattr(jax, "device_put", fill)
     with pytest.raises(DeviceMemoryError, match=r"out of memory: free it of other processes") as caught:

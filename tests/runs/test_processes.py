@@ -1,22 +1,27 @@
 """Two real processes over loopback: a run of both, and what becomes of one when the other ends."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
-from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.runs import checkpoint, loop, processes
 from fmnist_jax.runs.processes import exchange, first_alone, together
+from fmnist_jax.system.compilation import RAISED_BY_XLA
+from fmnist_jax.system.heartbeat import Heartbeat
 
 HEARTBEAT = 5  # seconds
 CONFIG = Config(
@@ -195,6 +200,42 @@ def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
     assert error.startswith("error: ")
     assert "start all processes again" in error
     assert checkpoint.steps(long_run.directory / "checkpoints")
+
+
+@pytest.mark.parametrize("kind", RAISED_BY_XLA)
+def test_a_collective_that_fails_says_that_another_process_has_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    """The heartbeat has not named it by then."""
+    error = kind("UNKNOWN: Gloo all-reduce failed: [pair.cc:547]\nConnection closed by peer [127.0.0.1]:41159")
+    code, said = _leaving(error, monkeypatch, capsys)
+    assert code == 2
+    assert said == (
+        "error: another process has gone (UNKNOWN: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer "
+        "[127.0.0.1]:41159): start all processes again with the same --run.dir to go on\n"
+    )
+
+
+def test_what_nobody_foresaw_leaves_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = _leaving(ValueError("UNKNOWN value 3"), monkeypatch, capsys)
+    assert code == 1
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert said.endswith("\nValueError: UNKNOWN value 3\nerror: ValueError: UNKNOWN value 3\n")
+
+
+def _leaving(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit code of one of two processes that meets an error, and what it says."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(processes, "_watch_others", lambda _: Heartbeat(HEARTBEAT, print))
+    monkeypatch.setattr(processes, "_leaving", threading.Lock())
+    monkeypatch.setattr(processes, "_NAMING", 0)
+    monkeypatch.setattr(processes, "_TELLING", 0)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as left, processes.bound(ParallelConfig()):
+        raise error
+    return int(str(left.value)), capsys.readouterr().err
 
 
 def test_images_that_differ_between_processes_are_refused(tmp_path: Path) -> None:
