@@ -30,9 +30,9 @@ PRESETS: Mapping[str, Config] = {
     ),
     # 0.78M parameters, 6 epochs: minutes on two CPU cores. Muon needs half of the epochs that SGD does, and means in
     # place of maxima spare three quarters of the products of the convolution before them. Of 10,000 validation images
-    # it had after five epochs 94.43 % right, with mirror images averaged in; with dropout and weight decay (0.3, 0.01) 94.00 %, and with
-    # three convolutions of 192 channels in place of two of 256 94.21 % (one seed each). Seven epochs of (16, 96, 192)
-    # channels, which take as long as four of these, had 94.43 %, too.
+    # it had 94.43 % right after five epochs, with mirror images averaged in; with dropout and weight decay (0.3, 0.01)
+    # 94.00 %, and with three convolutions of 192 channels in place of two of 256 94.21 % (one seed each). Seven epochs
+    # of (16, 96, 192) channels, which take as long as four of these, had 94.43 %, too.
     "fast": replace(
         _BASE,
         preset="fast",

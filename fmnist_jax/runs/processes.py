@@ -36,9 +36,7 @@ _NAMING = 2.0  # seconds
 _TELLING = 1.0  # seconds in which the others can say why they end, before they find this one gone
 _GO_ON = ": start all processes again with the same --run.dir to go on"
 # What collectives fail with.
-_OF_PEERS = tuple(
-    f"{status}: " for status in ["UNKNOWN", "UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL"]
-)
+_OF_PEERS = ("UNKNOWN: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ", "INTERNAL: ")
 _SEE = ", says JAX ({}): start all processes again with the same --run.dir to go on"
 
 _leaving = threading.Lock()

@@ -11,7 +11,7 @@ import jax
 FOR_ONE_CALL: Mapping[str, str] = MappingProxyType({"xla_backend_optimization_level": "0"})
 
 RAISED_BY_XLA = (jax.errors.JaxRuntimeError, ValueError)
-"""What errors of XLA come as: the latter of a program that has run before its call returned. They begin with a status."""
+"""What an error of XLA comes as, the latter if the program has run before its call returns; it begins with a status."""
 
 _LIBRARY_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 _NOTHING, _SUMS = "", "LIBRARY_FUSION_TYPE_REDUCE"
