@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from experiments.research import study
 from experiments.script import start
-from fmnist_jax import reliability
+from fmnist_jax import best_temperature, reliability
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,6 @@ class Arguments(study.Arguments):
 
 
 _QUICK = {"halvings": 3}
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature in [0.05, 20] at which logits f[N, K] lose least on labels i[N]."""
-
-    def loss(log_temperature: float) -> float:
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=-1)
-        return float(-scaled[np.arange(len(labels)), labels].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=np.log((0.05, 20)), method="bounded").x))
 
 
 def least_ambiguous(probabilities: np.ndarray) -> np.ndarray:
@@ -81,7 +70,7 @@ def halved(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float, ...], s
     """Calibrates on one half and scores the other."""
     order = np.random.default_rng(seed).permutation(len(labels))
     fitted, held_out = order[: len(order) // 2], order[len(order) // 2 :]
-    temperature = fit_temperature(logits[fitted], labels[fitted])
+    temperature = best_temperature(logits[fitted], labels[fitted])
     before, after = softmax(logits[held_out], -1), softmax(logits[held_out] / temperature, -1)
     truth = labels[held_out]
     found: dict[str, Any] = {

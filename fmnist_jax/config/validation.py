@@ -28,7 +28,7 @@ def validate(config: Config) -> None:
         if not isinstance(given := getattr(config, section), kind):
             raise ConfigError(f"{section} is {_typed(given)}: give a {kind.__name__}")
     problems = dict(_value_problems(config))
-    if config.preset not in PRESETS:
+    if not isinstance(config.preset, str) or config.preset not in PRESETS:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
     messages = list(problems.values())
     # Sizes can be compared only where each of them is a number in its range.

@@ -16,6 +16,7 @@ from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.photo_like import make_photo_like
 from fmnist_jax.functional.pixels import are_bytes
+from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import for_rows
 from fmnist_jax.functional.warping import centred_grid, sample_image
 
@@ -112,8 +113,7 @@ def rotate(images: Array, degrees: Array) -> Array:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         return sample_image(image, cos * y + sin * x, cos * x - sin * y)
 
-    wide = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
-    turned = jax.vmap(turn)(images.astype(wide), jnp.deg2rad(degrees))
+    turned = jax.vmap(turn)(images.astype(at_least_float32(images.dtype)), jnp.deg2rad(degrees))
     return (jnp.round(turned) if whole else turned).astype(images.dtype)
 
 

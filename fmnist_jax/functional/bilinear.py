@@ -16,7 +16,7 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from fmnist_jax.functional.platforms import platform_primitive
+from fmnist_jax.functional.platforms import models_first, platform_primitive
 from fmnist_jax.functional.sharding import alike
 
 Operation = Callable[[Array, Array], Array]
@@ -142,14 +142,11 @@ def _batch(
         pair = [a, b]
         pair[which] = _merged(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
         return _split(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
-    models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    first = [
-        jnp.moveaxis(x, axis, 0) if axis is not None else jnp.broadcast_to(x, (models, *x.shape))
-        for x, axis in zip(operands, axes, strict=True)
-    ]
+    first = models_first(operands, axes)
     if not mapped:
         return primitive.bind(*first, mapped=True, **static), 0
-    return _split(primitive.bind(*(_merged(x, 0) for x in first), mapped=True, **static), 0, models), 0
+    merged = primitive.bind(*(_merged(x, 0) for x in first), mapped=True, **static)
+    return _split(merged, 0, len(first[0])), 0
 
 
 def _merged(x: Array, axis: int) -> Array:

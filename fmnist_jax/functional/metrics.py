@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from fmnist_jax.functional.labels import smoothed, soft_labels
+from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import automatic
 
 PADDING_LABEL = -1
@@ -95,8 +96,7 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 
     def loss_fn(logits: Array, labels: Array) -> Array:
         check_labels(labels, logits.shape[:-1], logits.shape[-1])
-        wide = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
-        weights = soft_labels(labels, logits.shape[-1]).astype(wide)
+        weights = soft_labels(labels, logits.shape[-1]).astype(at_least_float32(logits.dtype))
         targets = smoothed(weights, label_smoothing, logits.shape[-1])
         losses = optax.softmax_cross_entropy(logits, targets)
         return jnp.where(_counted(labels, logits.shape[-1]), losses, 0.0)

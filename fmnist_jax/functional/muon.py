@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from fmnist_jax.functional.precision import at_least_float32
+
 # Each step maps a singular value s to s times this polynomial in s^2 (Jordan et al. 2024): steep at 0, and for what is
 # near 1 it goes round between 0.7 and 1.2, which is as good for training as 1.
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
@@ -28,7 +30,7 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
     """
     rows, columns = matrix.shape
     wide = matrix.T if rows > columns else matrix
-    wide = wide.astype(jnp.promote_types(matrix.dtype, jnp.float32))
+    wide = wide.astype(at_least_float32(matrix.dtype))
     # Of zeros, which kernels that start at 0 make, the derivative is 0, where that of the plain norm is NaN.
     wide = wide / (optax.safe_norm(wide, 0.0) + _TINY)
 

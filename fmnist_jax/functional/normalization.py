@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.interpreters import batching
 
 from fmnist_jax.functional.channel_sums import channel_spread, channel_sum, sum_on_cpu
-from fmnist_jax.functional.platforms import platform_primitive
+from fmnist_jax.functional.platforms import models_first, platform_primitive
 from fmnist_jax.functional.sharding import alike, automatic, batch_axes
 
 EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
@@ -50,13 +50,8 @@ _moments_p = platform_primitive("moments", on_cpu=_moments_in_two_passes, elsewh
 
 
 def _batch_moments(operands: Sequence[Array], axes: Sequence[Any]) -> tuple[Array, int]:
-    """Takes an axis of models before all others, which the statistics leave alone."""
-    models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
-    first = [
-        jnp.broadcast_to(x, (models, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
-        for x, axis in zip(operands, axes, strict=True)
-    ]
-    return _moments_p.bind(*first), 1
+    """The statistics leave axes before those of a batch alone."""
+    return _moments_p.bind(*models_first(operands, axes)), 1
 
 
 batching.primitive_batchers[_moments_p] = _batch_moments

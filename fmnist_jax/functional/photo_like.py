@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from fmnist_jax.functional.pixels import are_bytes
+from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import for_rows
 from fmnist_jax.functional.warping import centred_grid, sample_image
 
@@ -81,8 +82,7 @@ def vary(images: Array, variation: Variation) -> Array:
       ValueError: the images are neither bytes nor floats.
     """
     whole = are_bytes(images)
-    wide = jnp.float64 if images.dtype == jnp.float64 else jnp.float32
-    levels = images.astype(wide) / (255 if whole else 1)
+    levels = images.astype(at_least_float32(images.dtype)) / (255 if whole else 1)
     varied = jax.vmap(_varied)(levels, variation)
     return (jnp.round(255 * varied) if whole else varied).astype(images.dtype)
 

@@ -4,7 +4,7 @@ What is lowered for a TPU or a GPU has then no trace of the CPU's spelling. `lax
 conditional, the constants of every branch and what every branch keeps for its gradient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,20 @@ def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Ca
     mlir.register_lowering(primitive, _lowering(elsewhere))
     mlir.register_lowering(primitive, _lowering(on_cpu), platform="cpu")
     return primitive
+
+
+def models_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
+    """Takes an axis of models before all others, for a rule of `vmap`; what all models share is repeated for each.
+
+    Args:
+      operands: of a primitive.
+      axes: where each of them has the axis; None where it has none, which are not all of them.
+    """
+    models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
+    return [
+        jnp.broadcast_to(x, (models, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(operands, axes, strict=True)
+    ]
 
 
 def _lowering(spelling: Callable[..., Array]) -> Callable[..., Any]:

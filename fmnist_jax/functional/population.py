@@ -87,7 +87,7 @@ def mean_log_probabilities(logits: Array) -> Array:
     Returns:
       f32[B, K].
     """
-    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(jnp.float32(len(logits)))
+    return jax.nn.logmeanexp(jax.nn.log_softmax(logits), axis=0)
 
 
 class Population(NamedTuple):

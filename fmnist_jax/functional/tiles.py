@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, export, lax
 
+from fmnist_jax.functional.precision import at_least_float32
+
 _TILE = 2  # outputs on a side
 _CHUNK = 8  # images at a time: 128 images of 14x14x64 at once took half as long again
 
@@ -77,7 +79,7 @@ def kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
 
 
 def _widened(x: Array) -> Array:
-    return x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+    return x.astype(at_least_float32(x.dtype))
 
 
 def _taps(x: Array) -> Array:

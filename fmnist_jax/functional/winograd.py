@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fmnist_jax.functional.precision import at_least_float32
+
 KERNEL = 3  # pixels on a side
 _TILE = 4  # outputs on a side, where the image has as many
 _FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # those of Lavin & Gray, who add infinity
@@ -77,7 +79,7 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
       [B, H, W, C_out], in the dtype of `x`.
     """
     batch, height, width, channels = x.shape
-    features, dtype = kernel.shape[3], jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    features, dtype = kernel.shape[3], at_least_float32(x.dtype)
     images, kernels, outputs = (jnp.asarray(transform, dtype) for transform in _transforms(height, width))
     points, tiles, pixels = images.shape
     # Pixels first, so that a transform is one product and its result is already grouped by point.

@@ -16,7 +16,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
-from fmnist_jax.system.storage import check_writable
+from fmnist_jax.system.storage import check_writable, reason, remedy
 
 UNSCORED = -1.0
 """Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
@@ -228,10 +228,17 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
 
 
 def steps(directory: Path) -> list[int]:
-    """Lists the steps that have a checkpoint, believable or not, in ascending order."""
-    if not directory.is_dir():
+    """Lists the steps that have a checkpoint, believable or not, in ascending order.
+
+    Raises:
+      CheckpointError: the directory is there, but cannot be read.
+    """
+    try:
+        return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be read ({reason(error)}): {remedy(error)}") from error
 
 
 def set_aside_damaged(directory: Path) -> list[str]:
@@ -241,7 +248,7 @@ def set_aside_damaged(directory: Path) -> list[str]:
       A sentence on each.
 
     Raises:
-      CheckpointError: there are checkpoints, but none that can be believed.
+      CheckpointError: there are checkpoints, but none that can be believed, or one of the others cannot be moved.
     """
     found, problems = steps(directory), dict[int, str]()
     for step in found:
@@ -254,6 +261,9 @@ def set_aside_damaged(directory: Path) -> list[str]:
     for step in problems:
         aside = directory.parent / "damaged" / str(step)
         shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
-        shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
+        except (OSError, shutil.Error) as error:
+            raise CheckpointError(f"{problems[step]}; it cannot be moved to {aside} ({in_one_line(error)})") from error
     return list(problems.values())

@@ -18,6 +18,7 @@ from fmnist_jax.system.storage import (
     make_directory,
     reason,
     remedy,
+    remove_unfinished,
     unwritten,
     write_figure,
     write_text,
@@ -100,6 +101,11 @@ class RunDirectory:
         """The configuration that the run was started with, or None if it has not been started."""
         return read_config(self.path)
 
+    def remove_unfinished(self) -> None:
+        """Removes the beginnings of files that a killed process has left; to be called where no other writes them."""
+        for folder in (self.path, self.path / "figures"):
+            remove_unfinished(folder)
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends a metrics line."""
         self._append(self.metrics, record)
@@ -107,6 +113,10 @@ class RunDirectory:
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` what a start of the run was told that changes nothing in what is trained."""
         self._append(self.path / "sessions.jsonl", record)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Reads what each start of the run was told, leaving out a last line that a kill cut short."""
+        return _read_lines(self.path / "sessions.jsonl")
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an uncompressed `.npz` file."""
@@ -195,13 +205,23 @@ def read_config(directory: Path) -> Config | None:
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
     """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
-    path = directory / "metrics.jsonl"
+    return _read_lines(directory / "metrics.jsonl")
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads JSON objects with a step each, of which the last may be cut short; none if there is no file."""
     try:
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [json.loads(line) for line in whole]
+        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return [_of_a_step(json.loads(line), number) for number, line in enumerate(lines, 1)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
     except ValueError as error:
         raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error
+
+
+def _of_a_step(record: Any, number: int) -> dict[str, Any]:
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        raise ValueError(f"line {number} is no object with a step")
+    return record

@@ -35,7 +35,7 @@ from fmnist_jax.runs import (
 )
 from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.program import Program, prepare
-from fmnist_jax.runs.training import Session, planned_stops, steps_taken, train
+from fmnist_jax.runs.training import Session, steps_taken, train
 from fmnist_jax.system import backend, environment, lock, output
 from fmnist_jax.system.compilation import RAISED_BY_XLA
 
@@ -84,14 +84,15 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
             f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU days; "
             "--preset fast and --preset standard are for a CPU"
         )
+    named = config.run.dir is not None  # what lies under a name that no one gave is another run, started just now
+    goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
-    processes.first_alone(lambda: warm_start.refuse_unusable(config, path))
+    processes.first_alone(lambda: warm_start.refuse_unusable(config, path, goes_on=goes_on))
     splits = processes.together(lambda: load(config.data) if own is None else own)
     agreement.refuse_others_elsewhere("images", digest(splits) if jax.process_count() > 1 else None, "data set")
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
-    goes_on = processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
     beginning = processes.together(lambda: warm_start.begin(config, path, record, goes_on=goes_on))
     if beginning.record is not None and not goes_on:
         agreement.refuse_others_elsewhere("weights to start from", beginning.record["digest"], "--init.from")
@@ -100,7 +101,7 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
         images = Batch(splits.train.images, splits.train.labels)
         train_data = jax.block_until_ready(parallel.place(images, layout.everywhere))
-    if config.run.dir is None:
+    if not named:
         path = Path(processes.first_alone(lambda: str(claim(path))))
     config = replace(config, run=replace(config.run, dir=path))
     with ExitStack() as held, interruption.listen() as requests:
@@ -128,6 +129,7 @@ def _entered(directory: RunDirectory, held: ExitStack) -> dict[str, Any] | None:
     """Makes and locks the directory; the summary, if another process has ended the run meanwhile."""
     directory.make()
     held.enter_context(lock.exclusive(directory.path))
+    directory.remove_unfinished()
     return directory.read_json("summary.json")
 
 
@@ -176,7 +178,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
     dataset_record.refuse_other(directory.path, config, record)
-    resumption.warn_of_damage(directory, (stop.step for stop in planned_stops(config, 0) if stop.save))
+    resumption.warn_of_damage(directory, config)
     warm_start.refuse_lost_start(session.beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
         resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"])

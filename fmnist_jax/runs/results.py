@@ -12,6 +12,7 @@ from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.analysis.members import spread
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.population import mean_log_probabilities
@@ -200,7 +201,13 @@ def summarize(
     config: Config,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """What a run came to, as values that JSON can hold."""
+    """What a run came to, as values that JSON can hold.
+
+    Raises:
+      FmnistError: the run has lost its metrics.
+    """
+    if not records:
+        raise FmnistError("metrics.jsonl of the run has no line, though all steps are taken: bring the file back")
     recalls = np.asarray(metrics.recall_per_class(scores.metrics.confusion))
     weakest = np.argsort(recalls)[:3]  # a class without test images has no recall, which sorts last
     result = metrics.summarize(scores.metrics)

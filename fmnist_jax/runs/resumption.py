@@ -1,6 +1,5 @@
 """Whether and from where a run goes on: what must be the same, what is damaged, and the newest checkpoint."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from fmnist_jax.runs import checkpoint, parallel, processes
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.leaves import rebuild, snapshot
 from fmnist_jax.runs.parallel import Layout
+from fmnist_jax.runs.training import planned_stops
 from fmnist_jax.system import output
 
 
@@ -45,12 +45,12 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
         )
 
 
-def warn_of_damage(directory: RunDirectory, saves: Iterable[int]) -> None:
+def warn_of_damage(directory: RunDirectory, config: Config) -> None:
     """Moves damaged checkpoints out of the way, and says so.
 
     Args:
       directory: of the run.
-      saves: the steps at which it saves, in order; the first two are looked at.
+      config: of the run.
 
     Raises:
       CheckpointError: no checkpoint is left though the run has got past one.
@@ -59,13 +59,23 @@ def warn_of_damage(directory: RunDirectory, saves: Iterable[int]) -> None:
         output.warn(f"warning: {problem}; moved to {directory.path / 'damaged'}")
     records = directory.records()
     # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
-    second = next(islice(saves, 1, None), None)
-    lost = second is not None and records and records[-1]["step"] > second
+    lost = records and records[-1]["step"] > _second_save(directory, config)
     if lost and not checkpoint.steps(directory.checkpoints):
         raise CheckpointError(
             f"{directory.checkpoints} is empty though the run has got to step {records[-1]['step']}: "
             f"bring the checkpoints back, or start anew with another --run.dir"
         )
+
+
+def _second_save(directory: RunDirectory, config: Config) -> int:
+    """The step by which a run has saved twice, as seldom as any of its starts from the beginning was told to save."""
+    told = [config.run]
+    for session in directory.sessions():
+        if session["step"] == 0:
+            seldom = {name: session["run"][name] for name in ("log_every", "checkpoint_every")}
+            told.append(replace(config.run, **seldom))
+    plans = (planned_stops(replace(config, run=run), 0) for run in told)
+    return max(next(islice((stop.step for stop in plan if stop.save), 1, None), config.total_steps) for plan in plans)
 
 
 def restore_latest(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:

@@ -31,18 +31,19 @@ class Beginning(NamedTuple):
     """Whether the recipe does without those weights, because the run has a checkpoint."""
 
 
-def refuse_unusable(config: Config, directory: Path) -> None:
+def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
     """Checks, before any data are loaded, that the run to start from can be one.
 
     Args:
       config: of the run.
       directory: of the run, made or not.
+      goes_on: whether it has a checkpoint, from which it goes on, and needs the other run no more.
 
     Raises:
       FmnistError: it is none, is this one, is a population, or has no checkpoint.
     """
     run = config.init.source
-    if run is None or checkpoint.steps(directory / "checkpoints"):
+    if run is None or goes_on:
         return
     if os.path.realpath(run) == os.path.realpath(directory):
         raise ConfigError(f"--init.from is {run}, the directory of this run itself: name another --run.dir")

@@ -12,6 +12,9 @@ import jax
 
 _PACKAGES = ("fmnist_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+"""Extensions of x86 for vectors, the widest first, by the names that Linux gives them."""
+
 
 def describe_environment() -> dict[str, Any]:
     """Describes what a run ran on: versions, devices, and the git commit of the package if it has one."""
@@ -38,13 +41,20 @@ def _version(package: str) -> str | None:
 
 
 def _processor(cpuinfo: Path) -> str:
-    """The processor's name where the system tells it, else its family, such as x86_64."""
+    """The processor's name where the system tells it, else its architecture, such as x86_64.
+
+    With its family and widest vectors, because a virtual machine may name the brand alone.
+    """
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:  # not Linux
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(filter(None, names), "") or platform.processor() or platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    flags = told.get("flags", "").split()
+    family = [f"family {told['cpu family']}"] if told.get("cpu family") else []
+    vectors = [name for flag, name in _VECTORS.items() if flag in flags][:1]
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(details)})" if (details := family + vectors) else name
 
 
 def _cpu_count() -> int | None:

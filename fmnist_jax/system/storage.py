@@ -1,11 +1,12 @@
 """Writing files whole or not at all, and refusing a place to write to before any work is done for it."""
 
+import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,6 +14,8 @@ from fmnist_jax.errors import FmnistError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
+
+_UNFINISHED = ".unfinished"
 
 
 def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError) -> None:
@@ -53,6 +56,8 @@ def make_directory(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Replaces a file in one step, so that a reader never sees half of it, and a failure leaves the old one.
 
+    Of several writers at once each writes a file of its own first, and the last one's stays.
+
     Args:
       path: of the file; its directory exists.
       write: writes the contents.
@@ -60,14 +65,23 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
       FmnistError: it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:
             write(file)
         unfinished.replace(path)
-    except OSError as error:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        raise unwritten(path, error) from error
+        if isinstance(error, OSError):
+            raise unwritten(path, error) from error
+        raise
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Removes what writers that were killed have left in a directory."""
+    for left in directory.glob(f"*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def refuse_taken(path: Path, flag: str) -> None:
@@ -82,7 +96,7 @@ def refuse_taken(path: Path, flag: str) -> None:
     check_writable(path.absolute().parent, flag)
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """Has a directory appear with all of its files at once; a failure leaves nothing.
 
@@ -96,7 +110,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
       FmnistError: it cannot be made or moved.
     """
     path = path.absolute()
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.mkdir()

@@ -75,9 +75,10 @@ def test_alternating_mirrors_are_applied_where_batches_are_gathered() -> None:
 
 
 def test_a_step_with_everything_on_holds_under_strict_dtype_promotion(batch: Batch, key: Array) -> None:
-    everything = AugmentConfig(crop_padding=2, rotation=9.0, erase_probability=0.5, cutout=5, cutmix_alpha=1.0)
-    # One stage, because Flax's average pooling, between two, promotes a dtype itself.
-    model = ModelConfig(family="resnet", widths=(3,), depths=(2,), stochastic_depth=0.1, dtype="bfloat16")
+    everything = AugmentConfig(
+        crop_padding=2, rotation=9.0, erase_probability=0.5, cutout=5, cutmix_alpha=1.0, photo_probability=0.5
+    )
+    model = ModelConfig(family="resnet", widths=(3, 4), depths=(2, 1), stochastic_depth=0.1, dtype="bfloat16")
     recipe = make_recipe(replace(CONFIG, augment=everything, model=model))
     state = jax.eval_shape(recipe.init, key)
     with jax.numpy_dtype_promotion("strict"):

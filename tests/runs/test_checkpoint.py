@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -237,7 +238,7 @@ def test_a_path_is_usable_or_refused_before_anything_is_lost(tmp_path: Path, nam
     else:
         checkpoint.save(directory, {"w": jnp.arange(3)}, step=1)
         checkpoint.restore(directory, 1, like={"w": jnp.zeros(3, jnp.int32)})
-    assert not list((tmp_path / name).rglob(".probe*"))
+    assert not list(tmp_path.rglob(".probe*"))
 
 
 def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path: Path) -> None:
@@ -258,3 +259,25 @@ def test_a_damaged_checkpoint_is_set_aside_from_another_disk(tmp_path: Path, mon
     assert len(checkpoint.set_aside_damaged(tmp_path / "c")) == 1
     assert checkpoint.steps(tmp_path / "c") == [1]
     assert (tmp_path / "damaged" / "2" / "metrics").is_dir()
+
+
+def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", deny)
+    with pytest.raises(CheckpointError, match=r"c cannot be read \(Permission denied\): give yourself permission"):
+        checkpoint.steps(tmp_path / "c")
+
+
+def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step)
+    (tmp_path / "c" / "2" / "metrics" / "metrics").write_text("{}")
+
+    def deny(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(shutil, "move", deny)
+    with pytest.raises(CheckpointError, match=r"2 .* is damaged .*; it cannot be moved to .* Read-only file system"):
+        checkpoint.set_aside_damaged(tmp_path / "c")

@@ -56,10 +56,21 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: Ru
     assert directory.metrics.read_text() == '{"step": 1}\n'
 
 
-def test_a_damaged_line_is_not_passed_over(directory: RunDirectory) -> None:
-    directory.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(FmnistError, match=r"metrics\.jsonl is damaged"):
-        directory.records()
+@pytest.mark.parametrize("line", ['{"st', "5", "null", "[1]", "{}", '{"step": "2"}', '{"step": true}'])
+@pytest.mark.parametrize("name", ["metrics.jsonl", "sessions.jsonl"])
+def test_a_damaged_line_is_not_passed_over(directory: RunDirectory, name: str, line: str) -> None:
+    (directory.path / name).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(FmnistError, match=rf"{name} is damaged .*: mend or delete the line"):
+        directory.records() if name == "metrics.jsonl" else directory.sessions()
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(directory: RunDirectory) -> None:
+    directory.write_json("config.json", {})
+    (directory.path / "figures").mkdir()
+    for left in ("summary.json.0a1b2c3d.unfinished", "figures/curves.png.0a1b2c3d.unfinished"):
+        (directory.path / left).touch()
+    directory.remove_unfinished()
+    assert sorted(path.name for path in directory.path.rglob("*")) == ["config.json", "figures"]
 
 
 def test_replacing_a_file_leaves_no_other_behind(directory: RunDirectory) -> None:

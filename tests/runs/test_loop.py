@@ -17,9 +17,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.config.schema import Config, DataConfig, InitConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.data.dataset import Splits, load
-from fmnist_jax.errors import CheckpointError, DataError, DeviceMemoryError
+from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop
@@ -274,3 +274,15 @@ def test_without_a_directory_a_run_takes_the_next_name_that_is_free(
     made = tmp_path / "runs" / "demo-20200102-030405-2"
     assert json.loads((made / "config.json").read_text())["run"]["dir"] == "runs/demo-20200102-030405-2"
     assert (made / "summary.json").exists()
+
+
+def test_without_a_directory_a_run_is_none_that_has_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that start in one second the other one may have checkpoints; this one still needs where it starts from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
+    (tmp_path / "runs" / "demo-20200102-030405" / "checkpoints" / "40").mkdir(parents=True)
+    config = replace(_TINY, init=InitConfig(source=tmp_path), run=replace(_TINY.run, dir=None))
+    with pytest.raises(ConfigError, match=r"which has no config\.json: name a run directory"):
+        loop.run(config)

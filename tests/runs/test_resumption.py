@@ -8,14 +8,19 @@ import jax
 import pytest
 
 from fmnist_jax.config.record import to_dict
-from fmnist_jax.config.schema import InitConfig, ParallelConfig
+from fmnist_jax.config.schema import Config, InitConfig, ParallelConfig
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, resumption
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.parallel import choose
 
-_SAVES = (5, 10)
+
+def _config(directory: RunDirectory) -> Config:
+    """Of 10 steps, with saves after 5 and 10."""
+    config = directory.read_config()
+    assert config is not None
+    return config
 
 
 @pytest.fixture
@@ -78,20 +83,31 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
 def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(
     directory: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    resumption.warn_of_damage(directory, _SAVES)
+    resumption.warn_of_damage(directory, _config(directory))
     assert capsys.readouterr().err == ""
     shutil.copytree(directory.checkpoints / "5", directory.checkpoints / "7")  # one that calls itself another
-    resumption.warn_of_damage(directory, _SAVES)
+    resumption.warn_of_damage(directory, _config(directory))
     assert "checkpoint 7" in capsys.readouterr().err
     assert checkpoint.steps(directory.checkpoints) == [5]
     (directory.checkpoints / "5").rename(directory.checkpoints / "8")
     with pytest.raises(CheckpointError, match="no other is left"):
-        resumption.warn_of_damage(directory, _SAVES)
+        resumption.warn_of_damage(directory, _config(directory))
 
 
 def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
-    resumption.warn_of_damage(directory, _SAVES)  # the line at step 5 is written before the checkpoint of step 5
+    # The line at step 5 is written before the checkpoint of step 5.
+    resumption.warn_of_damage(directory, _config(directory))
     directory.append({"step": 11})
     with pytest.raises(CheckpointError, match="is empty though the run has got to step 11"):
-        resumption.warn_of_damage(directory, _SAVES)
+        resumption.warn_of_damage(directory, _config(directory))
+
+
+def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: RunDirectory) -> None:
+    shutil.rmtree(directory.checkpoints)
+    config = _config(directory)
+    often = replace(config, run=replace(config.run, log_every=1, checkpoint_every=2))
+    with pytest.raises(CheckpointError, match="is empty though the run has got to step 5"):
+        resumption.warn_of_damage(directory, often)
+    directory.append_session({"step": 0, "run": {"log_every": 5, "checkpoint_every": 200}})
+    resumption.warn_of_damage(directory, often)

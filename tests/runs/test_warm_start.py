@@ -159,8 +159,8 @@ def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
     with pytest.raises(CheckpointError, match="has no checkpoint"):
         loop.run(_config(tmp_path / "new", tmp_path / "empty"))
     with pytest.raises(ConfigError, match="the directory of this run itself"):
-        warm_start.refuse_unusable(_config(tmp_path / "empty", tmp_path / "empty"), tmp_path / "empty")
-    warm_start.refuse_unusable(_config(tmp_path / "new", saved_run), tmp_path / "new")
+        warm_start.refuse_unusable(_config(tmp_path / "empty", tmp_path / "empty"), tmp_path / "empty", goes_on=False)
+    warm_start.refuse_unusable(_config(tmp_path / "new", saved_run), tmp_path / "new", goes_on=False)
     assert not (tmp_path / "new").exists()
 
 

@@ -44,3 +44,13 @@ def test_the_processor_is_named_where_the_system_names_it(tmp_path: Path) -> Non
     assert environment._processor(cpuinfo) == family
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Fast One\n\nprocessor\t: 1\nmodel name\t: Fast One\n")
     assert environment._processor(cpuinfo) == "Fast One"
+
+
+@pytest.mark.parametrize(
+    ("flags", "vectors"), [("avx avx2", ", AVX2"), ("avx avx2 avx512f avx512dq", ", AVX-512"), ("sse2 notavx2", "")]
+)
+def test_processors_of_one_name_are_told_apart(tmp_path: Path, flags: str, vectors: str) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    core = f"processor\t: 0\ncpu family\t: 26\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n"
+    cpuinfo.write_text(f"{core}\n{core}")
+    assert environment._processor(cpuinfo) == f"AMD EPYC (family 26{vectors})"

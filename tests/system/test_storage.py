@@ -1,12 +1,20 @@
 """Files are written whole, and places that cannot be written to are refused without a trace."""
 
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from fmnist_jax.errors import DataError, FmnistError
-from fmnist_jax.system.storage import check_writable, refuse_taken, whole_directory, write_text, write_whole
+from fmnist_jax.system.storage import (
+    check_writable,
+    refuse_taken,
+    remove_unfinished,
+    whole_directory,
+    write_text,
+    write_whole,
+)
 
 
 def test_a_place_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
@@ -45,6 +53,33 @@ def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_pat
     with pytest.raises(FmnistError, match=r"cannot write .*a\.txt \(No space left on device\): free space"):
         write_whole(tmp_path / "a.txt", fail)
     assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_write_leaves_nothing_and_what_a_kill_left_can_be_removed(tmp_path: Path) -> None:
+    def stop(file: BinaryIO) -> None:
+        file.write(b"half of the ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a.txt", stop)
+    assert list(tmp_path.iterdir()) == []
+    # A kill leaves no time to remove it.
+    write_whole(tmp_path / "a.txt", lambda file: shutil.copy(file.name, tmp_path / f"b{Path(file.name).name}"))
+    remove_unfinished(tmp_path)
+    remove_unfinished(tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_of_two_that_write_at_once_the_last_one_wins_whole(tmp_path: Path) -> None:
+    def write_within(file: BinaryIO) -> None:
+        file.write(b"fir")
+        write_text(tmp_path / "a.txt", "second")
+        assert (tmp_path / "a.txt").read_text() == "second"
+        file.write(b"st")
+
+    write_whole(tmp_path / "a.txt", write_within)
+    assert (tmp_path / "a.txt").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 

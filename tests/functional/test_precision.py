@@ -1,0 +1,19 @@
+"""What is computed in more digits than it is given in."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fmnist_jax.functional.muon import orthogonalize
+from fmnist_jax.functional.precision import at_least_float32
+
+
+@pytest.mark.parametrize("name", ["uint8", "int32", "bfloat16", "float16", "float32", "float64"])
+def test_float64_alone_stays_what_it_is(name: str) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        assert at_least_float32(jnp.dtype(name)) == ("float64" if name == "float64" else "float32")
+
+
+def test_directions_in_half_precision_are_found_under_strict_promotion() -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        assert orthogonalize(jnp.eye(3, 4, dtype=jnp.bfloat16)).dtype == jnp.bfloat16
