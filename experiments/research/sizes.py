@@ -5,7 +5,7 @@ same number of steps, so that sizes differ in their images and not in computatio
 squares of the logarithms, as Hestness et al. 2017 (arXiv:1712.00409) do; the interval of b is the middle 95 % of
 bootstrap samples (Efron 1979) of the test images, common to all sizes, and of the seeds of each size.
 
-Measured with 64,000 images seen and three seeds a size (481 s): the error falls from 21.1 % of 250 images to 9.9 % of
+Measured with 64,000 images seen and three seeds a size (481 s): the error falls from 21.2 % of 250 images to 9.9 % of
 16,000, as 0.59 * images^-0.190 to within 5 %, the exponent in [0.177, 0.202]. Ten times the images leave 65 % of the
 errors. The last point lies above the line: of 16,000 images four epochs are seen, which are not all that they are
 worth.

@@ -1,4 +1,6 @@
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 import pytest
@@ -17,8 +19,11 @@ def test_preset_is_valid_and_carries_its_name(name: str) -> None:
     assert from_dict(to_dict(PRESETS[name])) == PRESETS[name]
 
 
-def test_presets_are_those_that_the_documents_name() -> None:
-    assert list(PRESETS) == ["standard", "fast", "small", "wide", "record", "demo"]
+def test_presets_are_those_that_the_readme_names() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.partition("| preset | network |")[2].partition("\n\n")[0]
+    assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE), "demo"} == {*PRESETS}
+    assert next(iter(PRESETS)) == Config().preset
 
 
 def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,12 +46,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, di
     return config, path, loop.run(config)
 
 
-def test_the_run_directory_holds_what_the_readme_promises(finished: tuple[Config, Path, dict[str, Any]]) -> None:
+def test_the_run_directory_holds_what_the_page_of_the_commands_promises(
+    finished: tuple[Config, Path, dict[str, Any]],
+) -> None:
     config, path, summary = finished
-    assert {item.name for item in path.iterdir()} >= {
-        *("config.json", "environment.json", "metrics.jsonl", "summary.json", "predictions.npz"),
-        *("checkpoints", "figures", "sessions.jsonl", "report.html"),
-    }
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
+    table = page.partition("| file | what is in it |")[2].partition("\n\n")[0]
+    promised = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    made = [f"{item.name}/" if item.is_dir() else item.name for item in path.iterdir() if item.name != ".lock"]
+    assert sorted(made) == sorted({*promised} - {"transfer.json"})  # it has started from no other run
     assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
     assert json.loads((path / "summary.json").read_text()) == summary
     assert summary["steps"] == config.total_steps == 10
