@@ -24,6 +24,7 @@ PRESETS: Mapping[str, Config] = {
     # 64, 128 and 256 channels 95.22 %, two blocks in the last two stages 95.07 % (one seed each).
     "standard": replace(
         _BASE,
+        preset="standard",
         model=replace(_BASE.model, stem="full", widths=(16, 48, 96, 192), depths=(1, 1, 1, 1)),
         optim=replace(_MUON, rest_lr=0.02),
         train=replace(_BASE.train, epochs=30),

@@ -225,13 +225,16 @@ class ParallelConfig(Section):
 UNTRAINED = frozenset({"run", "parallel"})
 """Sections that change nothing in what is trained, so that they may change when a run goes on."""
 
+CUSTOM = "custom"
+"""Stands for the name of a preset in a configuration that started from none."""
+
 
 @dataclass(frozen=True)
 class Config:
     """Everything that determines a run: by default a ResNet of three blocks on 14 pixels and less, trained by SGD."""
 
-    preset: str = "standard"
-    """Name of the preset that the other values started from."""
+    preset: str = CUSTOM
+    """Name of the preset that the other values started from, if it was one."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)

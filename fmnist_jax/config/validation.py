@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 from fmnist_jax.config import parallelism, paths
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import (
+    CUSTOM,
     SECTIONS,
     AugmentConfig,
     Config,
@@ -28,7 +29,7 @@ def validate(config: Config) -> None:
         if not isinstance(given := getattr(config, section), kind):
             raise ConfigError(f"{section} is {_typed(given)}: give a {kind.__name__}")
     problems = dict(_value_problems(config))
-    if not isinstance(config.preset, str) or config.preset not in PRESETS:
+    if config.preset not in [*PRESETS, CUSTOM]:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
     messages = list(problems.values())
     # Sizes can be compared only where each of them is a number in its range.

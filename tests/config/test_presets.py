@@ -23,13 +23,14 @@ def test_presets_are_those_that_the_readme_names() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.partition("| preset | network |")[2].partition("\n\n")[0]
     assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE), "demo"} == {*PRESETS}
-    assert next(iter(PRESETS)) == Config().preset
+    assert Config().preset not in PRESETS
+    validate(Config())
 
 
 def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
     """The rest of `standard` is what a reader of `Config` sees."""
     network, optimizer = {"model.stem", "model.widths", "model.depths"}, {"optim.name", "optim.rest_lr"}
-    changed = network | optimizer | {"optim.weight_decay"}
+    changed = {"preset"} | network | optimizer | {"optim.weight_decay"}
     assert set(differences([PRESETS["standard"], Config()])) == changed
     assert (Config().model.stem, Config().model.widths) == ("pooled", (48, 96, 192))
 

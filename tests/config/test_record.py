@@ -38,7 +38,7 @@ def test_diff_lists_exactly_the_changed_fields(old: Config, other: Config, chose
 def test_diff_says_old_and_new_value() -> None:
     old = Config(train=TrainConfig(epochs=20))
     new = Config(preset="fast", train=TrainConfig(epochs=3), data=DataConfig(dir=Path("/data")))
-    assert diff(old, new) == ["preset: standard -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
+    assert diff(old, new) == ["preset: custom -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -97,7 +97,7 @@ FIRST = {
 def test_what_earlier_versions_had_not_takes_its_default() -> None:
     values = to_dict(Config())
     recorded = {section: {name: values[section][name] for name in names.split()} for section, names in FIRST.items()}
-    assert from_dict({"preset": "standard", **recorded}) == Config()
+    assert from_dict({"preset": "custom", **recorded}) == Config()
 
 
 def test_differences_are_the_fields_that_are_not_the_same_in_all() -> None:
@@ -105,7 +105,7 @@ def test_differences_are_the_fields_that_are_not_the_same_in_all() -> None:
     longer = dataclasses.replace(base, preset="fast", train=TrainConfig(epochs=3), run=RunConfig(log_every=7))
     elsewhere = dataclasses.replace(base, data=DataConfig(dir=Path("/data"), validation_size=7))
     assert differences([base, longer, elsewhere]) == {
-        "preset": ["standard", "fast", "standard"],
+        "preset": ["custom", "fast", "custom"],
         "data.validation_size": [5000, 5000, 7],
         "train.epochs": [30, 3, 30],
     }
