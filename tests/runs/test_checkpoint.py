@@ -247,10 +247,14 @@ def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_set_aside_from_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _save_two_and_damage_the_second(directory: Path) -> None:
     for step in (1, 2):
-        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step)
-    (tmp_path / "c" / "2" / "metrics" / "metrics").write_text("{}")
+        checkpoint.save(directory, {"w": jnp.ones(3)}, step=step)
+    (directory / "2" / "metrics" / "metrics").write_text("{}")
+
+
+def test_a_damaged_checkpoint_is_set_aside_from_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save_two_and_damage_the_second(tmp_path / "c")
 
     def across(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
@@ -271,9 +275,7 @@ def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatc
 
 
 def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in (1, 2):
-        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step)
-    (tmp_path / "c" / "2" / "metrics" / "metrics").write_text("{}")
+    _save_two_and_damage_the_second(tmp_path / "c")
 
     def deny(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
