@@ -48,6 +48,7 @@ def narrowed(config: Config) -> Config:
     A step takes half of the time: all pixels pass the first convolution, whose values cost more to move than to make.
     Of 10,000 validation images 93.8 % were right after three epochs, averaged with their mirror images (93.79 and
     93.76), as after three epochs with 256 channels in the last stage (93.86), and 93.5 % after two epochs of `fast`.
+    After as many images as eight epochs of all have, 94.35 % were (94.46 and 94.24): as with `fast` after six, 94.40.
     """
     return replace(
         config,
@@ -88,7 +89,7 @@ _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "cpu": {
         "92": lasting(narrowed(_FAST), 2),
         "93": lasting(narrowed(_FAST), 3),
-        "94": _FAST,
+        "94": lasting(narrowed(_FAST), 8),
         # Neither has been run. Of 10,000 validation images `standard` had 95.03 % right after five epochs, and 95.20 %
         # after ten, averaged with their mirror images; the test images have been 0.2 to 0.4 harder.
         "94.5": lasting(_STANDARD, 4),
