@@ -30,6 +30,13 @@ def test_the_tables_of_the_pages_are_those_of_the_committed_files() -> None:
         assert tables.fill(page, {name: table}) == page
 
 
+def test_the_exported_run_gets_right_what_was_recorded() -> None:
+    page = (_ROOT / "docs" / "export.md").read_text()
+    (said,) = re.findall(r"run of `fast` with seed 0 gets the ([\d.]+) %", page)
+    recorded = json.loads((_ROOT / "experiments" / "results" / "fast-seed0.json").read_text())
+    assert said == f"{100 * recorded['test_accuracy_mirrored']:.2f}"
+
+
 def test_the_commands_of_the_page_find_all_that_they_would_record() -> None:
     page = (_ROOT / "docs" / "results.md").read_text()
     commands = re.findall(r"^    python -m experiments\.results\.record (.*)$", page, re.MULTILINE)
