@@ -31,7 +31,7 @@ def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
     """The rest of `standard` is what a reader of `Config` sees."""
     network = {"model.stem", "model.widths", "model.depths"}
     recipe = {"optim.name", "optim.rest_lr", "optim.weight_decay", "train.epochs"}
-    changed = {"preset", "augment.erase_probability", "augment.cutout"} | network | recipe
+    changed = {"preset"} | network | recipe
     assert set(differences([PRESETS["standard"], Config()])) == changed
     assert (Config().model.stem, Config().model.widths) == ("pooled", (48, 96, 192))
 
