@@ -130,7 +130,7 @@ def _step_of(state: Any) -> int:
 def writing(directory: str | os.PathLike[str]) -> Iterator[Writer]:
     """Opens a directory that keeps the two latest checkpoints and the best, and closes it when the block ends.
 
-    If the block fails, a save that fails with it is not reported over its error. Call `set_aside_damaged` first where
+    If the block fails, a save that fails with it is not reported over its error. Call `damage.set_aside` first where
     an earlier process may have been killed.
 
     Raises:
@@ -239,31 +239,3 @@ def steps(directory: Path) -> list[int]:
         return []
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be read ({reason(error)}): {remedy(error)}") from error
-
-
-def set_aside_damaged(directory: Path) -> list[str]:
-    """Moves each checkpoint that cannot be believed into `damaged/` beside the directory.
-
-    Returns:
-      A sentence on each.
-
-    Raises:
-      CheckpointError: there are checkpoints, but none that can be believed, or one of the others cannot be moved.
-    """
-    found, problems = steps(directory), dict[int, str]()
-    for step in found:
-        try:
-            store.read(directory / str(step))
-        except CheckpointError as error:
-            problems[step] = str(error)
-    if problems and len(problems) == len(found):
-        raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew with another --run.dir")
-    for step in problems:
-        aside = directory.parent / "damaged" / str(step)
-        shutil.rmtree(aside, ignore_errors=True)
-        try:
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
-        except (OSError, shutil.Error) as error:
-            raise CheckpointError(f"{problems[step]}; it cannot be moved to {aside} ({in_one_line(error)})") from error
-    return list(problems.values())

@@ -11,7 +11,7 @@ from fmnist_jax.config.schema import UNTRAINED, Config
 from fmnist_jax.data.resolution import with_absolute_source
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import checkpoint, parallel, processes
+from fmnist_jax.runs import checkpoint, damage, parallel, processes
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.leaves import rebuild, snapshot
 from fmnist_jax.runs.parallel import Layout
@@ -55,7 +55,7 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
     Raises:
       CheckpointError: no checkpoint is left though the run has got past one.
     """
-    for problem in checkpoint.set_aside_damaged(directory.checkpoints):
+    for problem in damage.set_aside(directory.checkpoints):
         output.warn(f"warning: {problem}; moved to {directory.path / 'damaged'}")
     records = directory.records()
     # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.

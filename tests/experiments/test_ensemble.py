@@ -13,7 +13,7 @@ from experiments.results import ensemble, tables
 from fmnist_jax import PRESETS, Config, FmnistError, to_dict
 
 _SUMMARY = {
-    **{"test_loss": 0.3, "parameters": 12_345, "epochs": 5, "steps": 7, "train_seconds": 100.0, "compile_seconds": 1.0},
+    **{"test_loss": 0.3, "parameters": 12_345, "steps": 7, "train_seconds": 100.0, "compile_seconds": 1.0},
     **{"images_per_second": 5.0, "state_digest": "d", "dataset": "fashion_mnist", "dataset_digest": "e"},
 }
 _ENVIRONMENT = {
@@ -36,6 +36,7 @@ def leave(path: Path, seed: int, config: Config, **predictions: np.ndarray) -> P
     whole = replace(config, train=replace(config.train, seed=seed), data=replace(config.data, validation_size=0))
     accuracy = float(np.mean(predictions["logits"].argmax(-1) == _LABELS))
     summary = {**_SUMMARY, "test_accuracy": accuracy, "test_accuracy_mirrored": None, "seed": seed}
+    summary["epochs"] = config.train.epochs
     for name, values in (("config", to_dict(whole)), ("summary", summary), ("environment", _ENVIRONMENT)):
         (path / f"{name}.json").write_text(json.dumps(values))
     arrays: Any = {"labels": _LABELS, **predictions}

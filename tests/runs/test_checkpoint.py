@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,7 +20,7 @@ from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, abstract_state, init_state
-from fmnist_jax.runs import checkpoint, store
+from fmnist_jax.runs import checkpoint, damage, store
 from fmnist_jax.runs.leaves import Snapshot, state_digest
 from tests.faults.values import returns_alike, states
 
@@ -92,7 +91,7 @@ def test_a_changed_value_is_found_by_its_digest_though_orbax_reads_it(tmp_path: 
     values = json.loads(path.read_text())
     values["val_accuracy"] = 0.99
     path.write_text(json.dumps(values))
-    problems = checkpoint.set_aside_damaged(tmp_path / "c")
+    problems = damage.set_aside(tmp_path / "c")
     assert len(problems) == 1
     assert "does not match its digest" in problems[0]
     assert checkpoint.steps(tmp_path / "c") == [1]
@@ -103,14 +102,14 @@ def test_nothing_is_moved_when_no_checkpoint_can_be_believed(tmp_path: Path, sta
     _save(tmp_path / "c", state, {1: 0.1})
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text("{}")
     with pytest.raises(CheckpointError, match="no other is left"):
-        checkpoint.set_aside_damaged(tmp_path / "c")
+        damage.set_aside(tmp_path / "c")
     assert checkpoint.steps(tmp_path / "c") == [1]
 
 
 def test_believable_checkpoints_are_left_alone(tmp_path: Path, state: TrainState) -> None:
     _save(tmp_path / "c", state, {1: 0.1, 2: 0.2})
-    assert checkpoint.set_aside_damaged(tmp_path / "c") == []
-    assert checkpoint.set_aside_damaged(tmp_path / "none") == []
+    assert damage.set_aside(tmp_path / "c") == []
+    assert damage.set_aside(tmp_path / "none") == []
     assert checkpoint.steps(tmp_path / "c") == [1, 2]
 
 
@@ -192,7 +191,7 @@ def test_a_step_is_not_saved_twice(tmp_path: Path, state: TrainState) -> None:
     checkpoint.save(tmp_path / "c", state)
     with pytest.raises(CheckpointError, match="has a checkpoint 0 already"):
         checkpoint.save(tmp_path / "c", state)
-    assert checkpoint.set_aside_damaged(tmp_path / "c") == []
+    assert damage.set_aside(tmp_path / "c") == []
 
 
 def test_a_script_that_ends_has_saved(tmp_path: Path) -> None:
@@ -247,24 +246,6 @@ def test_a_path_that_orbax_takes_for_a_pattern_is_refused(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def _save_two_and_damage_the_second(directory: Path) -> None:
-    for step in (1, 2):
-        checkpoint.save(directory, {"w": jnp.ones(3)}, step=step)
-    (directory / "2" / "metrics" / "metrics").write_text("{}")
-
-
-def test_a_damaged_checkpoint_is_set_aside_from_another_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _save_two_and_damage_the_second(tmp_path / "c")
-
-    def across(*_: object) -> None:
-        raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-    monkeypatch.setattr(os, "rename", across)
-    assert len(checkpoint.set_aside_damaged(tmp_path / "c")) == 1
-    assert checkpoint.steps(tmp_path / "c") == [1]
-    assert (tmp_path / "damaged" / "2" / "metrics").is_dir()
-
-
 def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def deny(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -272,14 +253,3 @@ def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "iterdir", deny)
     with pytest.raises(CheckpointError, match=r"c cannot be read \(Permission denied\): give yourself permission"):
         checkpoint.steps(tmp_path / "c")
-
-
-def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _save_two_and_damage_the_second(tmp_path / "c")
-
-    def deny(*_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(shutil, "move", deny)
-    with pytest.raises(CheckpointError, match=r"2 .* is damaged .*; it cannot be moved to .* Read-only file system"):
-        checkpoint.set_aside_damaged(tmp_path / "c")

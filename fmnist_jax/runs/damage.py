@@ -1,0 +1,36 @@
+"""Checkpoints that cannot be believed are moved out of the way, so that a run goes on from the one before."""
+
+import shutil
+from pathlib import Path
+
+from fmnist_jax.errors import CheckpointError, in_one_line
+from fmnist_jax.runs import store
+from fmnist_jax.runs.checkpoint import steps
+
+
+def set_aside(directory: Path) -> list[str]:
+    """Moves each checkpoint that cannot be believed into `damaged/` beside the directory.
+
+    Returns:
+      A sentence on each.
+
+    Raises:
+      CheckpointError: there are checkpoints, but none that can be believed, or one of the others cannot be moved.
+    """
+    found, problems = steps(directory), dict[int, str]()
+    for step in found:
+        try:
+            store.read(directory / str(step))
+        except CheckpointError as error:
+            problems[step] = str(error)
+    if problems and len(problems) == len(found):
+        raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew with another --run.dir")
+    for step in problems:
+        aside = directory.parent / "damaged" / str(step)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
+        except (OSError, shutil.Error) as error:
+            raise CheckpointError(f"{problems[step]}; it cannot be moved to {aside} ({in_one_line(error)})") from error
+    return list(problems.values())
