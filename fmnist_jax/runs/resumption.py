@@ -69,11 +69,9 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
 
 def _second_save(directory: RunDirectory, config: Config) -> int:
     """The step by which a run has saved twice, as seldom as any of its starts from the beginning was told to save."""
-    told = [config.run]
-    for session in directory.sessions():
-        if session["step"] == 0:
-            seldom = {name: session["run"][name] for name in ("log_every", "checkpoint_every")}
-            told.append(replace(config.run, **seldom))
+    now = {name: getattr(config.run, name) for name in ("log_every", "checkpoint_every")}
+    starts = [session.get("run", {}) for session in directory.sessions() if session["step"] == 0]
+    told = [replace(config.run, **{name: start.get(name, now[name]) for name in now}) for start in starts or [now]]
     plans = (planned_stops(replace(config, run=run), 0) for run in told)
     return max(next(islice((stop.step for stop in plan if stop.save), 1, None), config.total_steps) for plan in plans)
 

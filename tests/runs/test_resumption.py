@@ -111,3 +111,16 @@ def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: R
         resumption.warn_of_damage(directory, often)
     directory.append_session({"step": 0, "run": {"log_every": 5, "checkpoint_every": 200}})
     resumption.warn_of_damage(directory, often)
+
+
+def test_it_has_lost_some_though_it_is_now_told_to_save_seldom(directory: RunDirectory) -> None:
+    shutil.rmtree(directory.checkpoints)
+    config = _config(directory)
+    seldom = replace(config, run=replace(config.run, checkpoint_every=200))
+    resumption.warn_of_damage(directory, seldom)
+    directory.append_session({"step": 0, "run": {"log_every": 1, "checkpoint_every": 2}})
+    with pytest.raises(CheckpointError, match="is empty though the run has got to step 5"):
+        resumption.warn_of_damage(directory, seldom)
+    # Nor does a start that was not kept on record in full end in a traceback.
+    (directory.path / "sessions.jsonl").write_text('{"step": 0}\n')
+    resumption.warn_of_damage(directory, seldom)
