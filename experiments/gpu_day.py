@@ -37,7 +37,7 @@ class Arguments:
     """Folder of `stages.json` and of the run directories."""
     minutes: float = 25
     """For all stages together."""
-    stages: tuple[Literal["parity", "benchmark", "speedrun", "wide", "standard", "small"], ...] = ()
+    stages: tuple[Literal["parity", "benchmark", "speedrun", "wide", "standard", "small", "record"], ...] = ()
     """Which, in this order; all of them if none is named."""
     rehearse: bool = False
     """Try everything out on a CPU in a few steps; all files go into the folder's subfolder `rehearsal`."""
@@ -117,8 +117,9 @@ STAGES: Mapping[str, Stage] = {
     "benchmark": Stage(6, benchmark),
     "speedrun": Stage(14, speedrun),
     "wide": Stage(4, preset("wide", seeds=5, at_once=1)),  # one fills the GPU
-    "standard": Stage(5, preset("standard", seeds=5, at_once=5)),
-    "small": Stage(25, preset("small", seeds=5, at_once=5)),
+    "standard": Stage(6, preset("standard", seeds=5, at_once=1)),
+    "small": Stage(10, preset("small", seeds=5, at_once=1)),
+    "record": Stage(9, preset("record", seeds=5, at_once=1)),
 }
 
 

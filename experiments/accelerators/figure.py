@@ -31,9 +31,10 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
     drawn = Figure(figsize=(7, 4.6), layout="constrained")
     axes = drawn.subplots()
     shown = curves(records, kind)
+    batches = {record["preset"]: record["batch_size"] for record in records if record["part"] == "training"}
     for (preset, points), (colour, marker) in zip(shown.items(), _STYLES[: len(shown)], strict=True):
         chips, times = [each for each, _ in points], [each for _, each in points]
-        label = f"{preset}, {PRESETS[preset].train.batch_size} images"
+        label = f"{preset}, {batches[preset]} images"
         axes.loglog(chips, times, label=label, color=colour, marker=marker)
         axes.loglog(chips, [times[0] * chips[0] / each for each in chips], color=colour, linestyle="--", alpha=0.4)
     counts = sorted({each for points in shown.values() for each, _ in points})

@@ -78,6 +78,14 @@ def points(records: Sequence[Record], preset: str) -> Points:
     return sorted(found.items())
 
 
+def own_batch(records: Sequence[Record], preset: str) -> int | None:
+    """The batch that a preset had when it was compiled for one v5e; None where it is not compiled yet."""
+    for record in records:
+        if (record["preset"], record["part"], record["target"]) == (preset, "training", "v5e:1x1"):
+            return int(record["batch_size"])
+    return None
+
+
 def _is_plain(name: str) -> bool:
     """Whether a variant differs from its preset in nothing but the batch."""
     return all(part.strip().startswith("batch") for part in name.split(",")[1:])
@@ -137,7 +145,7 @@ def text(records: Sequence[Record], template: str) -> str:
       FmnistError: what eight and one v5e exchange and need has not been compiled for `record`.
     """
     # Without one chip's time for the whole batch there is nothing to compare with.
-    whole = {name: PRESETS[name].train.batch_size in dict(points(records, name)) for name in PRESETS}
+    whole = {name: own_batch(records, name) in dict(points(records, name)) for name in PRESETS}
     presets = [name for name in PRESETS if whole[name] and exchange(records, name)]
     exchanged = exchange(records, "record")
     if exchanged is None:
@@ -181,8 +189,9 @@ def _inputs(records: Sequence[Record], presets: Sequence[str]) -> str:
 def _own(records: Sequence[Record], presets: Sequence[str]) -> str:
     rows = []
     for preset in presets:
-        exchanged, known, batch = exchange(records, preset), points(records, preset), PRESETS[preset].train.batch_size
+        exchanged, known, batch = exchange(records, preset), points(records, preset), own_batch(records, preset)
         assert exchanged is not None
+        assert batch is not None
         cells = [
             "{:.1f} to {:.1f}".format(*speed_up(batch, each, exchanged, known)) if batch % each.chips == 0 else "n/a"
             for each in NETWORKS
@@ -200,7 +209,7 @@ def _needed(records: Sequence[Record], presets: Sequence[str]) -> str:
         for network in NETWORKS:
             bounds = [least_batch(network, exchanged, known, latency) for latency in network.latency]
             cells.append(" to ".join(f"{each:,}" if each else "more than 2^20" for each in dict.fromkeys(bounds)))
-        rows.append((preset, str(PRESETS[preset].train.batch_size), *cells))
+        rows.append((preset, str(own_batch(records, preset)), *cells))
     return markdown(("preset", "its own batch", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
 
 

@@ -47,20 +47,19 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """Makes a row for each preset, length and machine."""
+    """Makes a row for each preset and length, with the median time on each machine that had seeds of it."""
     if not records:
         return NOTHING
     rows = ["| preset | parameters | epochs | seeds | test | with mirror images | mirrored test | training time | on |"]
     rows.append("|---" * 9 + "|")
     for group in _by_preset(records):
         first = group[0]
-        seconds = statistics.median(record["train_seconds"] for record in group)
         cells = [
             *(_named(first), f"{first['parameters']:,}"),
             *(_length(first), str(len(group))),
             *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
             _spread(group, "test_accuracy_of_mirror_images"),
-            *(_duration(seconds), machine(first["hardware"])),
+            *_times(group),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join([*rows, "", _origin(records)])
@@ -92,12 +91,11 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
-    """Gathers the records of a preset, a length and a machine, presets in their order."""
-    found: dict[tuple[int, int, str, str], list[Record]] = {}
+    """Gathers the records of a preset and a length, presets in their order."""
+    found: dict[tuple[int, int, str], list[Record]] = {}
     for record in records:
         preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
-        place = (preset, members, _length(record), machine(record["hardware"]))
-        found.setdefault(place, []).append(record)
+        found.setdefault((preset, members, _length(record)), []).append(record)
     return [found[place] for place in sorted(found)]
 
 
@@ -135,6 +133,16 @@ def _percentage(values: Sequence[float]) -> str:
     """Mean and, of several, standard deviation."""
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}%{deviation}"
+
+
+def _times(group: Sequence[Record]) -> tuple[str, str]:
+    """The median time on each machine, and the machines, with the seeds that each of several had."""
+    found: dict[str, list[float]] = {}
+    for record in group:
+        found.setdefault(machine(record["hardware"]), []).append(record["train_seconds"])
+    seconds = "; ".join(_duration(statistics.median(each)) for each in found.values())
+    several = len(found) > 1
+    return seconds, "; ".join(f"{name} ({len(each)} of the seeds)" if several else name for name, each in found.items())
 
 
 def _duration(seconds: float) -> str:

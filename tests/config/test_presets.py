@@ -30,7 +30,7 @@ def test_presets_are_those_that_the_readme_names() -> None:
 def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
     """The rest of `standard` is what a reader of `Config` sees."""
     network = {"model.stem", "model.widths", "model.depths"}
-    recipe = {"optim.name", "optim.rest_lr", "optim.weight_decay", "train.epochs"}
+    recipe = {"optim.name", "optim.rest_lr", "optim.weight_decay", "augment.erase_probability"}
     changed = {"preset"} | network | recipe
     assert set(differences([PRESETS["standard"], Config()])) == changed
     assert (Config().model.stem, Config().model.widths) == ("pooled", (48, 96, 192))
@@ -61,7 +61,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         return 9 * widths[0] + blocks + 2 * widths[-1] + 10 * widths[-1] + 10
 
     expected = {
-        "standard": resnet((16, 48, 96, 192), (1, 1, 1, 1)),
+        "standard": resnet((16, 64, 128, 256), (1, 1, 1, 1)),
         "fast": plain((32, 64, 256), (1, 1, 2)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
         "wide": resnet((64, 128, 256), (2, 2, 2)),
@@ -69,7 +69,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         "demo": plain((16, 32, 64), (1, 2, 2)),
     }
     assert expected == {
-        "standard": 681_658,
+        "standard": 1_203_194,
         "fast": 780_266,
         "small": 271_994,
         "wide": 2_775_754,

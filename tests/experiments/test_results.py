@@ -219,9 +219,9 @@ def test_an_ablation_changes_one_technique_that_the_preset_has(preset: str) -> N
 
 def test_an_ablation_covers_what_record_is_made_of() -> None:
     removed = {name for name, _ in ablated("record")}
-    assert removed >= {"mirroring", "random erasing", "CutMix", "label smoothing", "stochastic depth"}
-    assert removed >= {"average of weights", "alternation of mirroring", "shifts"}
-    assert not removed & {"mixup", "dropout", "cutout", "rotation"}
+    assert removed >= {"mirroring", "random erasing", "label smoothing", "stochastic depth", "weight decay"}
+    assert removed >= {"alternation of mirroring", "shifts"}
+    assert not removed & {"mixup", "CutMix", "dropout", "cutout", "rotation", "average of weights"}
 
 
 def test_an_ablation_does_not_look_at_the_test_images(arguments: Any) -> None:
@@ -266,6 +266,16 @@ def test_the_results_table_has_a_row_for_each_preset_in_their_order(arguments: A
         "",
         "At commit aaaaaaa+changes, with jax 0.10; each run is a file in `experiments/results/`.",
     ]
+
+
+def test_seeds_of_several_machines_share_a_row_with_the_median_time_on_each(arguments: Any) -> None:
+    record.record(replace(arguments, presets=("demo",), seeds=(0, 1, 2)), Trainer())
+    first, *others = read(arguments)
+    gpu = {"backend": "gpu", "devices": ["Big One"], "cpu_count": 16, "processor": "Other"}
+    elsewhere = {**first, "hardware": gpu, "train_seconds": 7.0}
+    row = tables.results_table([elsewhere, *others]).splitlines()[2]
+    times = "| 7 s; 100 s | Big One (1 of the seeds); 2 cores of Fast One (2 of the seeds) |"
+    assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
 
 
 def test_a_file_of_before_a_score_was_recorded_has_an_empty_cell(arguments: Any) -> None:
