@@ -33,12 +33,15 @@ from .config.schema import (
     TrainConfig as TrainConfig,
 )
 from .config.validation import validate as validate
+from .data.batching import (
+    batches as batches,
+    padded_batches as padded_batches,
+    stacked_batches as stacked_batches,
+)
 from .data.dataset import (
     Dataset as Dataset,
     Splits as Splits,
-    batches as batches,
     load as load,
-    padded_batches as padded_batches,
     split as split,
     statistics as statistics,
 )
@@ -80,9 +83,11 @@ from .functional.descent import (
 )
 from .functional.eval_step import (
     EvalStep as EvalStep,
+    Evaluate as Evaluate,
     Predict as Predict,
     evaluate_batches as evaluate_batches,
     make_eval_step as make_eval_step,
+    make_evaluate as make_evaluate,
     make_mirrored_predict as make_mirrored_predict,
     make_predict as make_predict,
     make_probabilities as make_probabilities,

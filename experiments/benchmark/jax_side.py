@@ -23,6 +23,7 @@ from fmnist_jax import (
     load,
     make_cross_entropy,
     make_eval_step,
+    make_evaluate,
     make_model,
     make_optimizer,
     make_predict,
@@ -32,6 +33,7 @@ from fmnist_jax import (
     padded_batches,
     sample_batch,
     sample_mirrored_batch,
+    stacked_batches,
     summarize,
 )
 
@@ -74,11 +76,18 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     options = None if plain else compiler_options("training")
     for_evaluation = None if plain else compiler_options("evaluation")
     init = jax.jit(lambda key: init_state(model, optimizer, key))
-    eval_step = jax.jit(make_eval_step(make_predict(model)), compiler_options=for_evaluation)
+    eval_step = make_eval_step(make_predict(model))
+    jitted_eval_step = jax.jit(eval_step)
+    evaluate = jax.jit(make_evaluate(eval_step), compiler_options=for_evaluation)
 
-    def accuracy(state: TrainState) -> float:
+    def accuracy_from_host(state: TrainState) -> float:
         test = padded_batches(data.test, train.eval_batch_size)
-        return summarize(evaluate_batches(eval_step, state.params, state.batch_stats, test)).accuracy
+        return summarize(evaluate_batches(jitted_eval_step, state.params, state.batch_stats, test)).accuracy
+
+    resident = None if plain else jax.device_put(stacked_batches(data.test, train.eval_batch_size))
+
+    def accuracy_on_device(state: TrainState) -> float:
+        return summarize(evaluate(state.params, state.batch_stats, resident)).accuracy
 
     jitted_step = jax.jit(step, donate_argnums=0, compiler_options=options)
 
@@ -100,7 +109,9 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
         state, _ = chunk(state, on_device, jnp.int32(steps))
         return jax.block_until_ready(state)
 
-    return Trainer(init, train_from_host if plain else train_on_device, accuracy, len(data.test))
+    if plain:
+        return Trainer(init, train_from_host, accuracy_from_host, len(data.test))
+    return Trainer(init, train_on_device, accuracy_on_device, len(data.test))
 
 
 @functools.cache

@@ -1,17 +1,11 @@
-"""Data sets as NumPy arrays: loading, splitting, and batches for the host's side of training."""
+"""Data sets as NumPy arrays: loading, splitting, describing."""
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import count
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
@@ -19,9 +13,6 @@ from fmnist_jax.data import decoded, files, places, synthetic
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.functional.metrics import PADDING_LABEL
-from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.sampling import batch_indices
 from fmnist_jax.system import output
 
 _SMALLEST = 8  # pixels that an edge of an image has
@@ -220,35 +211,3 @@ def digest(splits: Splits) -> str:
         sha.update(np.ascontiguousarray(dataset.images).data)
         sha.update(np.ascontiguousarray(dataset.labels).data)
     return sha.hexdigest()
-
-
-def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
-    """Yields shuffled training batches without end, the same ones that `train_step.sample_batch` gathers.
-
-    Args:
-      dataset: N examples.
-      key: determines the order; `TrainState.key` for the order of a training run.
-      batch_size: B.
-      start_step: the first batch to yield, reached at once.
-    """
-    indices_of = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
-    # A copy, because `key` is often that of a state which the caller's step is given to overwrite.
-    own_key = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
-
-    def batch(step: int) -> Batch:
-        indices = np.asarray(indices_of(own_key, step))
-        return Batch(dataset.images[indices], dataset.labels[indices])
-
-    return map(batch, count(start_step))
-
-
-def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
-    """Yields every example once, in order; the last batch is filled up with rows labelled `PADDING_LABEL`."""
-    for start in range(0, len(dataset), batch_size):
-        images = dataset.images[start : start + batch_size]
-        labels = dataset.labels[start : start + batch_size]
-        missing = batch_size - len(labels)
-        yield Batch(
-            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            np.pad(labels, (0, missing), constant_values=PADDING_LABEL),
-        )

@@ -146,7 +146,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         f"--run.dir; earlier checkpoints are whole"
     ):
         with _writing(directory) as writer:
-            state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits.test)
+            state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits)
             state = resumption.restore_latest(directory.checkpoints, state, layout, config.total_steps)
             step = steps_taken(state, layout)
             _announce(session, program, step, described)

@@ -41,6 +41,11 @@ class Layout(NamedTuple):
         """Where a batch lies that is given from outside the compiled loop."""
         return NamedSharding(self.mesh, PartitionSpec("data") if self.axis == "data" else PartitionSpec())
 
+    @property
+    def of_stacked_rows(self) -> NamedSharding:
+        """Where batches lie that are stacked along an axis before their rows."""
+        return NamedSharding(self.mesh, PartitionSpec(None, *self.of_rows.spec))
+
     def filled_up(self, batch_size: int) -> int:
         """The smallest number of rows, of at least so many, that the devices can share."""
         return math.ceil(batch_size / self.mesh.size) * self.mesh.size if self.axis == "data" else batch_size

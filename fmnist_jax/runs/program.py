@@ -11,9 +11,10 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.data.dataset import Dataset, padded_batches
+from fmnist_jax.data.batching import padded_batches, stacked_batches
+from fmnist_jax.data.dataset import Splits
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_predict
+from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_evaluate, make_predict
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.parallel import (
@@ -24,7 +25,7 @@ from fmnist_jax.functional.parallel import (
 )
 from fmnist_jax.functional.population import members_map
 from fmnist_jax.functional.recipe import Recipe
-from fmnist_jax.functional.state import TrainState
+from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
 from fmnist_jax.runs.parallel import Layout, place
 from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
@@ -46,7 +47,8 @@ class Program(NamedTuple):
     learning_rates: np.ndarray
     """f32[total_steps]."""
     chunk: TrainChunk
-    eval_step: EvalStep
+    validate: Callable[[Weights], Any] | None
+    """Metrics of the validation images; None where there are none."""
     predict: Predict
     """Logits, on every process."""
     compile_seconds: float
@@ -88,7 +90,7 @@ def _of_members(one: Parts) -> Parts:
 
 
 def prepare(
-    recipe: Recipe, config: Config, layout: Layout, train_data: Batch, test: Dataset
+    recipe: Recipe, config: Config, layout: Layout, train_data: Batch, splits: Splits
 ) -> tuple[TrainState, Program]:
     """Initialises the state, and compiles.
 
@@ -97,26 +99,31 @@ def prepare(
       config: of the run.
       layout: the devices.
       train_data: all training images, on every device.
-      test: what is evaluated.
+      splits: whose validation and test images are evaluated.
     """
     parts = make_parts(recipe, config, layout.mesh)
     start = time.perf_counter()
-    eval_batch = place(next(padded_batches(test, layout.filled_up(config.train.eval_batch_size))), layout.of_rows)
+    eval_batch_size = layout.filled_up(config.train.eval_batch_size)
+    images = place(next(padded_batches(splits.test, eval_batch_size)).images, layout.of_rows)
     state = place(_initial(recipe, config), layout.of_members)
     weights = weights_to_score(state)
     for_training, for_evaluation = compiler_options("training"), compiler_options("evaluation")
     chunk = jax.jit(parts.chunk, donate_argnums=0, out_shardings=(layout.of_members, layout.everywhere))
-    eval_step = jax.jit(parts.eval_step, out_shardings=layout.everywhere)
+    evaluate = jax.jit(make_evaluate(parts.eval_step), out_shardings=layout.everywhere)
     predict = jax.jit(parts.predict, out_shardings=layout.everywhere)
     steps = place(np.int32(0), layout.everywhere)
     program = Program(
         # All of them now, because a computation in the loop would wait for the chunk that is running.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
         chunk=_counted(chunk.lower(state, train_data, steps).compile(for_training), layout),
-        eval_step=eval_step.lower(*weights, eval_batch).compile(for_evaluation),
-        predict=_from_host(predict.lower(*weights, eval_batch.images).compile(for_evaluation), layout),
+        validate=None,
+        predict=_from_host(predict.lower(*weights, images).compile(for_evaluation), layout),
         compile_seconds=0.0,
     )
+    if len(splits.validation):
+        batches = place(stacked_batches(splits.validation, eval_batch_size), layout.of_stacked_rows)
+        compiled = evaluate.lower(*weights, batches).compile(for_evaluation)
+        program = program._replace(validate=lambda weights: compiled(*weights, batches))
     return state, program._replace(compile_seconds=time.perf_counter() - start)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, PopulationConfig
 from fmnist_jax.config.validation import validate
-from fmnist_jax.data import dataset
+from fmnist_jax.data import batching, dataset
 from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
@@ -176,7 +176,7 @@ def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_si
     """
     # Without an image, a batch of padding says how long a row is.
     shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
-    batches = dataset.padded_batches(dataset.Dataset(shown, np.zeros(len(shown), np.int32)), batch_size)
+    batches = batching.padded_batches(dataset.Dataset(shown, np.zeros(len(shown), np.int32)), batch_size)
     rows = [np.asarray(predict(*weights, batch.images)) for batch in batches]
     return np.concatenate(rows, axis=-2)[..., : len(images), :]
 

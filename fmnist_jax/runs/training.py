@@ -10,10 +10,9 @@ import jax
 import numpy as np
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.data.dataset import Splits, padded_batches
+from fmnist_jax.data.dataset import Splits
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.eval_step import evaluate_batches
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, display, interruption, parallel, processes, tensorboard_log
@@ -92,7 +91,7 @@ def train(
             log.flush()
             accuracy = checkpoint.UNSCORED
             if stop.evaluate and len(session.splits.validation):
-                results = _validate(session, program, state)
+                results = _validate(program, state)
                 log.evaluated(step, results)
                 accuracy = float(np.mean([result.accuracy for result in results]))
             whole = parallel.gathered(state, layout)
@@ -131,10 +130,8 @@ def _log(session: Session, program: Program, step: int, writer: checkpoint.Write
             yield MetricsLog(session.directory, both, program.learning_rates, epochs_per_step, step)
 
 
-def _validate(session: Session, program: Program, state: TrainState) -> list[metrics.Summary]:
+def _validate(program: Program, state: TrainState) -> list[metrics.Summary]:
     """Evaluates every member on the validation images."""
-    layout = session.layout
-    batches = padded_batches(session.splits.validation, layout.filled_up(session.config.train.eval_batch_size))
-    placed = (parallel.place(batch, layout.of_rows) for batch in batches)
-    total = jax.device_get(evaluate_batches(program.eval_step, *weights_to_score(state), placed))
+    assert program.validate is not None  # `stops.plan` evaluates where images are held out alone
+    total = jax.device_get(program.validate(weights_to_score(state)))
     return metrics.summarize_members(total)

@@ -10,10 +10,12 @@ from fmnist_jax import (
     Model,
     evaluate_batches,
     make_eval_step,
+    make_evaluate,
     make_mirrored_predict,
     make_predict,
     make_probabilities,
     padded_batches,
+    stacked_batches,
     summarize,
 )
 from fmnist_jax.functional.interface import BatchStats, Params
@@ -150,6 +152,28 @@ def test_metrics_of_ones_own_add_up(model: Model, variables: tuple[Params, Batch
     once, twice = (evaluate_batches(step, *variables, [batch] * times) for times in (1, 2))
     assert (int(once["count"]), int(twice["count"])) == (8, 16)
     np.testing.assert_allclose(twice["loss"], 2 * once["loss"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 20])
+def test_one_loop_over_batches_adds_up_what_they_do_one_by_one(
+    model: Model, variables: tuple[Params, BatchStats], dataset: Dataset, batch_size: int
+) -> None:
+    eval_step = make_eval_step(make_predict(model))
+    found = jax.jit(make_evaluate(eval_step))(*variables, stacked_batches(dataset, batch_size))
+    expected = evaluate_batches(jax.jit(eval_step), *variables, padded_batches(dataset, batch_size))
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    np.testing.assert_allclose(found.loss_sum, expected.loss_sum, rtol=1e-5)
+    assert found.confusion.sum() == len(dataset)
+
+
+def test_one_loop_evaluates_many_models(model: Model, variables: tuple[Params, BatchStats], dataset: Dataset) -> None:
+    eval_step, batches = make_eval_step(make_predict(model)), stacked_batches(dataset, 8)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf / 2]), variables)
+    found = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*both, batches)
+    for number, factor in enumerate((1.0, 0.5)):
+        one = jax.tree.map(lambda leaf, factor=factor: factor * leaf, variables)
+        expected = jax.jit(make_evaluate(eval_step))(*one, batches)
+        np.testing.assert_array_equal(found.confusion[number], expected.confusion)
 
 
 def test_probabilities_are_the_softmax_of_the_logits(

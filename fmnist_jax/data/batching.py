@@ -1,0 +1,59 @@
+"""Batches of a data set on the host: shuffled ones to train on, and each example once to evaluate."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from fmnist_jax.data.dataset import Dataset
+from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.sampling import batch_indices
+
+
+def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
+    """Yields shuffled training batches without end, the same ones that `train_step.sample_batch` gathers.
+
+    Args:
+      dataset: N examples.
+      key: determines the order; `TrainState.key` for the order of a training run.
+      batch_size: B.
+      start_step: the first batch to yield, reached at once.
+    """
+    indices_of = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
+    # A copy, because `key` is often that of a state which the caller's step is given to overwrite.
+    own_key = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
+
+    def batch(step: int) -> Batch:
+        indices = np.asarray(indices_of(own_key, step))
+        return Batch(dataset.images[indices], dataset.labels[indices])
+
+    return map(batch, count(start_step))
+
+
+def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
+    """Stacks what `padded_batches` yields: images u8[N, B, H, W, C] and labels i32[N, B].
+
+    Raises:
+      ValueError: there is no example.
+    """
+    if not len(dataset):
+        raise ValueError("the data set holds no example: expected one at least to make a batch of")
+    batches = padded_batches(dataset, batch_size)
+    return Batch(*(np.stack(leaves) for leaves in zip(*((each.images, each.labels) for each in batches), strict=True)))
+
+
+def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+    """Yields every example once, in order; the last batch is filled up with rows labelled `PADDING_LABEL`."""
+    for start in range(0, len(dataset), batch_size):
+        images = dataset.images[start : start + batch_size]
+        labels = dataset.labels[start : start + batch_size]
+        missing = batch_size - len(labels)
+        yield Batch(
+            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
+            np.pad(labels, (0, missing), constant_values=PADDING_LABEL),
+        )
