@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from fmnist_jax import Config
 
 _COMPILED = re.compile(r"Finished XLA compilation of jit\((\w+)\)")
-_FUNCTIONS = ("chunk", "eval_step", "predict")
+_FUNCTIONS = ("chunk", "evaluate", "predict")
 
 
 class Run(NamedTuple):

@@ -54,11 +54,13 @@ def results_table(records: Sequence[Record]) -> str:
     rows.append("|---" * 9 + "|")
     for group in _by_preset(records):
         first = group[0]
+        # Of a seed that several machines trained, the first one counts.
+        runs = [*{record["seed"]: record for record in reversed(group)}.values()]
         cells = [
             *(_named(first), f"{first['parameters']:,}"),
-            *(_length(first), str(len(group))),
-            *(_spread(group, "test_accuracy"), _spread(group, "test_accuracy_mirrored")),
-            _spread(group, "test_accuracy_of_mirror_images"),
+            *(_length(first), str(len(runs))),
+            *(_spread(runs, "test_accuracy"), _spread(runs, "test_accuracy_mirrored")),
+            _spread(runs, "test_accuracy_of_mirror_images"),
             *_times(group),
         ]
         rows.append(f"| {' | '.join(cells)} |")

@@ -81,7 +81,7 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     layout = processes.together(lambda: parallel.choose(config))
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
         output.warn(
-            f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU days; "
+            f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or days; "
             "--preset fast and --preset standard are for a CPU"
         )
     named = config.run.dir is not None  # what lies under a name that no one gave is another run, started just now
@@ -142,8 +142,8 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         origin["transfer"] = session.beginning.record
     processes.first_alone(lambda: _begin(session, origin))
     with _blaming_memory(
-        f"choose less than --train.batch-size {config.train.batch_size}, or smaller --model.widths, with another "
-        f"--run.dir; earlier checkpoints are whole"
+        f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold fewer "
+        "images out with --data.validation-size, with another --run.dir; earlier checkpoints are whole"
     ):
         with _writing(directory) as writer:
             state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits)

@@ -132,6 +132,6 @@ def _log(session: Session, program: Program, step: int, writer: checkpoint.Write
 
 def _validate(program: Program, state: TrainState) -> list[metrics.Summary]:
     """Evaluates every member on the validation images."""
-    assert program.validate is not None  # `stops.plan` evaluates where images are held out alone
+    assert program.validate is not None  # asked for only where images are held out
     total = jax.device_get(program.validate(weights_to_score(state)))
     return metrics.summarize_members(total)

@@ -1,4 +1,4 @@
-"""Data sets against NumPy, and the host's batches against the device's."""
+"""Data sets: loading, splitting, digests and statistics, against NumPy."""
 
 import hashlib
 from dataclasses import replace

@@ -276,6 +276,14 @@ def test_seeds_of_several_machines_share_a_row_with_the_median_time_on_each(argu
     row = tables.results_table([elsewhere, *others]).splitlines()[2]
     times = "| 7 s; 100 s | Big One (1 of the seeds); 2 cores of Fast One (2 of the seeds) |"
     assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
+    again = {
+        **elsewhere,
+        "test_accuracy": 0.5,
+        "test_accuracy_of_mirror_images": 0.5,
+    }  # of a seed that is there already
+    row = tables.results_table([first, *others, again]).splitlines()[2]
+    times = "| 100 s; 7 s | 2 cores of Fast One (3 of the seeds); Big One (1 of the seeds) |"
+    assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
 
 
 def test_a_file_of_before_a_score_was_recorded_has_an_empty_cell(arguments: Any) -> None:

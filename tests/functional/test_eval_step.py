@@ -1,8 +1,11 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from jax.sharding import AxisType, PartitionSpec
 
 from fmnist_jax import (
     Batch,
@@ -166,14 +169,34 @@ def test_one_loop_over_batches_adds_up_what_they_do_one_by_one(
     assert found.confusion.sum() == len(dataset)
 
 
-def test_one_loop_evaluates_many_models(model: Model, variables: tuple[Params, BatchStats], dataset: Dataset) -> None:
-    eval_step, batches = make_eval_step(make_predict(model)), stacked_batches(dataset, 8)
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf / 2]), variables)
-    found = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*both, batches)
-    for number, factor in enumerate((1.0, 0.5)):
-        one = jax.tree.map(lambda leaf, factor=factor: factor * leaf, variables)
-        expected = jax.jit(make_evaluate(eval_step))(*one, batches)
+def test_one_loop_evaluates_many_models(model: Model, dataset: Dataset) -> None:
+    eval_step = make_eval_step(make_predict(model))
+    both = jax.vmap(model.init)(jax.random.split(jax.random.key(3), 2))
+    found = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*both, stacked_batches(dataset, 8))
+    for number in range(2):
+        params, batch_stats = jax.tree.map(lambda leaf, number=number: leaf[number], both)
+        expected = evaluate_batches(jax.jit(eval_step), params, batch_stats, padded_batches(dataset, 8))
         np.testing.assert_array_equal(found.confusion[number], expected.confusion)
+        np.testing.assert_allclose(found.loss_sum[number], expected.loss_sum, rtol=1e-4)
+    assert (found.confusion[0] != found.confusion[1]).any()
+
+
+def test_one_loop_runs_on_the_shards_of_a_mesh(model: Model, dataset: Dataset) -> None:
+    eval_step, batches = make_eval_step(make_predict(model)), stacked_batches(dataset, 8)
+    own, shared, rows = (PartitionSpec(*axes) for axes in (("data",), (), (None, "data")))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    both = jax.vmap(model.init)(jax.random.split(jax.random.key(3), 2))
+    of_members = make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None)))
+    expected = jax.jit(of_members)(*both, batches)
+    found = jax.jit(jax.shard_map(of_members, mesh=mesh, in_specs=(own, own, shared), out_specs=own))(*both, batches)
+    np.testing.assert_array_equal(found.confusion, expected.confusion)
+
+    def of_rows(*operands: Any) -> Any:
+        return jax.tree.map(lambda sums: sums[None], make_evaluate(eval_step)(*operands))
+
+    one = jax.tree.map(lambda leaf: leaf[0], both)
+    parts = jax.jit(jax.shard_map(of_rows, mesh=mesh, in_specs=(shared, shared, rows), out_specs=own))(*one, batches)
+    np.testing.assert_array_equal(parts.confusion.sum(0), expected.confusion[0])
 
 
 def test_probabilities_are_the_softmax_of_the_logits(

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.config.schema import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    ParallelConfig,
+    PopulationConfig,
+    RunConfig,
+    TrainConfig,
+)
 from fmnist_jax.data.dataset import load
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import make_predict
@@ -57,15 +65,27 @@ def test_the_compiled_functions_are_those_of_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("held_out", [1, 20, 23])
-def test_validation_counts_every_image_that_is_held_out_once(held_out: int) -> None:
-    config = replace(_TINY, data=replace(_TINY.data, validation_size=held_out))
+@pytest.mark.parametrize(
+    ("devices", "axis", "seeds"), [(1, "data", 1), (2, "data", 1), (2, "data", 2), (2, "member", 2)]
+)
+def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
+    held_out: int, devices: int, axis: Literal["data", "member"], seeds: int
+) -> None:
+    config = replace(
+        _TINY,
+        data=replace(_TINY.data, validation_size=held_out),
+        parallel=ParallelConfig(devices=devices, axis=axis),
+        population=PopulationConfig(seeds=seeds),
+    )
     recipe, splits, layout = make_recipe(config), load(config.data), choose(config)
     data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
     state, program = prepare(recipe, config, layout, data, splits)
     assert program.validate is not None
-    found, validation = program.validate(weights_to_score(state)), splits.validation
-    logits = jax.jit(make_predict(recipe.model))(state.params, state.batch_stats, validation.images)
-    expected = np.zeros((10, 10), np.int32)
-    np.add.at(expected, (validation.labels, np.asarray(logits).argmax(-1)), 1)
-    np.testing.assert_array_equal(found.confusion, expected)
-    assert found.confusion.sum() == held_out
+    validation, predict = splits.validation, jax.jit(make_predict(recipe.model))
+    found, weights = jax.device_get((program.validate(weights_to_score(state)).confusion, weights_to_score(state)))
+    for member in range(seeds):
+        own = jax.tree.map(lambda leaf, member=member: leaf[member], weights) if seeds > 1 else weights
+        expected = np.zeros((10, 10), np.int32)
+        np.add.at(expected, (validation.labels, np.asarray(predict(*own, validation.images)).argmax(-1)), 1)
+        np.testing.assert_array_equal(found[member] if seeds > 1 else found, expected)
+    assert found.sum() == seeds * held_out
