@@ -84,8 +84,9 @@ def make_eval_step(
 def make_evaluate(eval_step: EvalStep) -> Evaluate:
     """Makes `evaluate(params, batch_stats, batches) -> metrics`: the sums of all batches, one loop to be compiled.
 
-    Called one by one, each batch allocates its intermediate results anew, and on a CPU two of them run at once. In one loop the network of `fast` in 0.1.0 sees 14,200 images a second instead of 9,600 to 11,600, that of
-    notebooks 8,300 instead of 6,400 (jax 0.10.2, two cores with AVX-512, batches of 250).
+    Called one by one, each batch allocates its intermediate results anew, and on a CPU two of them run at once. In one
+    loop the network of `fast` in 0.1.0 sees 14,200 images a second instead of 9,600 to 11,600, that of notebooks 8,300
+    instead of 6,400 (jax 0.10.2, two cores with AVX-512, batches of 250).
 
     Args:
       eval_step: what `make_eval_step` returns, of one model or mapped over several.

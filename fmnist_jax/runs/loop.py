@@ -81,8 +81,8 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     layout = processes.together(lambda: parallel.choose(config))
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
         output.warn(
-            f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or days; "
-            "--preset fast and --preset standard are for a CPU"
+            f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or "
+            "days; --preset fast and --preset standard are for a CPU"
         )
     named = config.run.dir is not None  # what lies under a name that no one gave is another run, started just now
     goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
