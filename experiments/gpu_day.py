@@ -99,14 +99,14 @@ def speedrun(arguments: Arguments) -> Sequence[Command]:
     ]
 
 
-def preset(name: str, seeds: int, at_once: int) -> Callable[[Arguments], Sequence[Command]]:
-    """A preset at full length with so many seeds, of which so many at once are one population."""
+def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
+    """A preset at full length with so many seeds, one after another: populations have not been tried on a GPU."""
 
     def commands(arguments: Arguments) -> Sequence[Command]:
         count = 2 if arguments.rehearse else seeds
         # A folder of its own, because a CPU's file of the same preset and seed has the same name.
         folders = ("--results", str(_results(arguments, RESULTS) / "gpu"), "--runs", str(arguments.out / "recorded"))
-        members = ("--seeds", *map(str, range(count)), "--at-once", str(min(count, at_once)))
+        members = ("--seeds", *map(str, range(count)))
         return [Command("experiments.results.record", ("--presets", name, *members, *folders, *_rehearsing(arguments)))]
 
     return commands
@@ -116,11 +116,10 @@ STAGES: Mapping[str, Stage] = {
     "parity": Stage(3, parity),
     "benchmark": Stage(6, benchmark),
     "speedrun": Stage(30, speedrun),
-    # One seed at a time: one of `wide` fills the GPU, and populations have not been tried on one.
-    "wide": Stage(4, preset("wide", seeds=5, at_once=1)),
-    "standard": Stage(9, preset("standard", seeds=5, at_once=1)),
-    "small": Stage(10, preset("small", seeds=5, at_once=1)),
-    "record": Stage(11, preset("record", seeds=5, at_once=1)),
+    "wide": Stage(4, preset("wide", seeds=5)),
+    "standard": Stage(9, preset("standard", seeds=5)),
+    "small": Stage(10, preset("small", seeds=5)),
+    "record": Stage(11, preset("record", seeds=5)),
 }
 
 

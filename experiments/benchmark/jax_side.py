@@ -74,11 +74,10 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(train.label_smoothing))
     options = None if plain else compiler_options("training")
-    for_evaluation = None if plain else compiler_options("evaluation")
     init = jax.jit(lambda key: init_state(model, optimizer, key))
     eval_step = make_eval_step(make_predict(model))
     jitted_eval_step = jax.jit(eval_step)
-    evaluate = jax.jit(make_evaluate(eval_step), compiler_options=for_evaluation)
+    evaluate = jax.jit(make_evaluate(eval_step), compiler_options=compiler_options("evaluation"))
 
     def accuracy_from_host(state: TrainState) -> float:
         test = padded_batches(data.test, train.eval_batch_size)

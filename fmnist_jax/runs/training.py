@@ -90,8 +90,8 @@ def train(
                 continue
             log.flush()
             accuracy = checkpoint.UNSCORED
-            if stop.evaluate and len(session.splits.validation):
-                results = _validate(program, state)
+            if stop.evaluate and program.validate is not None:
+                results = metrics.summarize_members(jax.device_get(program.validate(weights_to_score(state))))
                 log.evaluated(step, results)
                 accuracy = float(np.mean([result.accuracy for result in results]))
             whole = parallel.gathered(state, layout)
@@ -128,10 +128,3 @@ def _log(session: Session, program: Program, step: int, writer: checkpoint.Write
             return
         with tensorboard_log.beside(screen, session.directory.path, step) as both:
             yield MetricsLog(session.directory, both, program.learning_rates, epochs_per_step, step)
-
-
-def _validate(program: Program, state: TrainState) -> list[metrics.Summary]:
-    """Evaluates every member on the validation images."""
-    assert program.validate is not None  # asked for only where images are held out
-    total = jax.device_get(program.validate(weights_to_score(state)))
-    return metrics.summarize_members(total)
