@@ -151,10 +151,14 @@ def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(
     assert_equals_two_steps(spelling, max_pool, shape)
 
 
-# The shapes have even and odd sides, one row, none left after pooling, and a kernel of 5x5.
+# The shapes have even and odd sides, one row, none left after pooling, and kernels of 5x5 and 1x1.
 @pytest.mark.parametrize("spelling", [conv_avg_pool, convolution._conv_mean])
 @pytest.mark.parametrize(
-    "shape", [(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3), (2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3)]
+    "shape",
+    [
+        *[(2, 14, 14, 3, 4, 3), (2, 7, 5, 2, 3, 3), (1, 3, 2, 4, 2, 3)],
+        *[(2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3), (1, 4, 5, 2, 3, 1)],
+    ],
 )
 def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
     spelling: Callable[..., Array], shape: tuple[int, ...]
