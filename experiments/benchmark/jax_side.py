@@ -73,11 +73,11 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     model = _model(config, network, plain)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(train.label_smoothing))
-    options = None if plain else compiler_options("training")
+    options = None if plain else compiler_options()
     init = jax.jit(lambda key: init_state(model, optimizer, key))
     eval_step = make_eval_step(make_predict(model))
     jitted_eval_step = jax.jit(eval_step)
-    evaluate = jax.jit(make_evaluate(eval_step), compiler_options=compiler_options("evaluation"))
+    evaluate = jax.jit(make_evaluate(eval_step), compiler_options=compiler_options())
 
     def accuracy_from_host(state: TrainState) -> float:
         test = padded_batches(data.test, train.eval_batch_size)

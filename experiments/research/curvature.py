@@ -100,7 +100,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         optimizer = optax.sgd(rate)
         step = make_train_step(model, optimizer)
         chunk = jax.jit(
-            make_train_chunk(step, arguments.batch_size, arguments.steps), compiler_options=compiler_options("training")
+            make_train_chunk(step, arguments.batch_size, arguments.steps), compiler_options=compiler_options()
         )
         state = init_state(model, optimizer, jax.random.key(0))
         vector = optax.tree.random_like(jax.random.key(1), state.params)

@@ -168,7 +168,7 @@ def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None
     values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
     population = make_population(config, values, over_members=over_members, max_steps=config.total_steps)
     init, predict = jax.jit(population.init), jitted(population.predict)
-    chunk = jax.jit(population.chunk, donate_argnums=0, compiler_options=compiler_options("training"))
+    chunk = jax.jit(population.chunk, donate_argnums=0, compiler_options=compiler_options())
 
     def train(keys: Array, data: Batch) -> Members:
         states, _ = chunk(init(keys), data, jnp.int32(config.total_steps))
@@ -179,7 +179,7 @@ def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None
 
 def jitted(predict: Predict) -> Predict:
     """Compiles a prediction."""
-    return jax.jit(predict, compiler_options=compiler_options("evaluation"))
+    return jax.jit(predict, compiler_options=compiler_options())
 
 
 def logits(predict: Predict, weights: Weights, images: np.ndarray) -> np.ndarray:

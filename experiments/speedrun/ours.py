@@ -35,7 +35,7 @@ def prepare(config: Config) -> Entrant:
     many_steps = make_train_chunk(recipe.step, config.train.batch_size, config.total_steps, sample=recipe.sample)
     start = time.perf_counter()
     init = jax.jit(recipe.init, compiler_options=dict(FOR_ONE_CALL)).lower(jax.random.key(0)).compile()
-    jitted = jax.jit(many_steps, donate_argnums=0, compiler_options=compiler_options("training"))
+    jitted = jax.jit(many_steps, donate_argnums=0, compiler_options=compiler_options())
     chunk = jitted.lower(init(jax.random.key(0)), data, jnp.int32(0)).compile()
     compile_seconds = time.perf_counter() - start
 
@@ -45,7 +45,7 @@ def prepare(config: Config) -> Entrant:
 
     predict = make_predict(recipe.model)
     chosen = make_mirrored_predict(predict) if config.train.eval_mirror else predict
-    eval_step = jax.jit(make_eval_step(chosen), compiler_options=compiler_options("evaluation"))
+    eval_step = jax.jit(make_eval_step(chosen), compiler_options=compiler_options())
 
     def accuracy(weights: Weights) -> float:
         batches = padded_batches(test, config.train.eval_batch_size)

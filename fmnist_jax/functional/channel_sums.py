@@ -1,109 +1,103 @@
-"""Sums of each channel over a batch of images, and their transpose, for CPUs before jax 0.12 as matrix products.
+"""Sums over a batch of images of each channel and of its products with a factor, in one pass, and their transpose.
 
-XLA:CPU breaks a long sum up into windows of 32 and writes what they give to memory, one window after the other. As
-ones times a matrix, of the images for rows, the sum over the batch is a product, which its library computes. Mean and
-variance of 128x28x28x32 then take 6.0 ms instead of 11.1, and of 128x14x14x64 2.8 instead of 8.3 (two cores of an AMD
-EPYC, jax 0.10.2). From jax 0.12 on, YNNPACK sums (`compiler_options`), and faster than that: a step of the notebook's
-network takes 328 ms by its sums and 336 by products.
+Batch normalisation needs no other sums: the images about a point and their squares on the way forward, and on the way
+back the gradient and its products with the normalised images. A compiler for a GPU joins such sums by itself. XLA:CPU
+reads the images once for each, and as it breaks a sum of more than 32 values up into windows, it first writes down
+what is to be summed. Sums of a few pixels side by side, of both at once, it unrolls, together with what makes the
+pixels: those of the gradient of 128x14x14x64 behind a ReLU take 0.2 ms instead of 2.5, and of 128x28x28x32 1.6
+instead of 5.4 (two cores of an AMD EPYC with AVX-512, jax 0.10.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from fmnist_jax.functional.platforms import platform_primitive
-
-# Pixels on a side, up to which a plain sum is the faster one: `winograd` lays such images out pixel by pixel, which a
-# product would copy; and a cotangent that a product reads is computed again by what else reads it, which made a step of
-# `fast` take 1.3 times as long.
-_FEW_PIXELS, _FEW_PIXELS_OF_COTANGENT = 8, 14
-_SUMS_ARE_SLOW = jax.__version_info__ < (0, 12)
+from fmnist_jax.functional.platforms import models_first, platform_primitive
+from fmnist_jax.functional.sharding import alike
 
 _PIXELS = (-4, -3, -2)  # the axes of a batch of images [B, H, W, C] that a sum goes over
+_UNROLLED = 16  # values that XLA:CPU sums without a loop, at most
 
 
-def sum_on_cpu(x: Array, few_pixels: int = _FEW_PIXELS) -> Array:
-    """Sums values of a forward pass as a CPU does fastest, [..., B, H, W, C] to [..., 1, 1, 1, C].
+def channel_sums(x: Array, factor: Array) -> Array:
+    """Sums each channel over all images and pixels, and its products with a factor.
 
     Args:
-      x: f32[..., B, H, W, C].
-      few_pixels: on a side, up to which the sum is a plain one.
+      x: f32[B, H, W, C]; each shard of a `shard_map` sums its own.
+      factor: f32[B, H, W, C].
+
+    Returns:
+      f32[2, 1, 1, 1, C].
     """
-    return product_with_ones(x) if _SUMS_ARE_SLOW and max(x.shape[-3:-1]) > few_pixels else _sum(x)
+    return _sums_p.bind(*alike(x, factor))
 
 
-def product_with_ones(x: Array) -> Array:
-    """Sums as a product of ones with images for rows, f32[..., B, H, W, C] to [..., 1, 1, 1, C]."""
+def channel_lines(coefficients: Array, factor: Array) -> Array:
+    """Gives a constant of each channel plus a multiple of the factor for each pixel: the transpose of `channel_sums`.
+
+    Args:
+      coefficients: f32[2, 1, 1, 1, C].
+      factor: f32[B, H, W, C].
+
+    Returns:
+      f32[B, H, W, C].
+    """
+    return _lines_p.bind(*alike(coefficients, factor))
+
+
+def _sums(x: Array, factor: Array) -> Array:
+    return jnp.stack([x.sum(_PIXELS, keepdims=True), (x * factor).sum(_PIXELS, keepdims=True)], -5)
+
+
+def _sums_on_cpu(x: Array, factor: Array) -> Array:
     *models, batch, height, width, channels = x.shape
-    ones, rows = jnp.ones((*models, 1, batch), x.dtype), x.reshape(*models, batch, height * width * channels)
-    places = jnp.matmul(ones, rows, precision=lax.Precision.HIGHEST).reshape(*models, 1, 1, height * width, channels)
-    return places.sum(-2, keepdims=True)
+    side_by_side = max(size for size in range(1, _UNROLLED + 1) if height * width % size == 0)
+    shape = (*models, batch, height * width // side_by_side, side_by_side, channels)
+    both, zeros = (x.reshape(shape), (x * factor).reshape(shape)), (jnp.zeros((), x.dtype),) * 2
+    groups = lax.reduce(both, zeros, lambda totals, values: tuple(map(jnp.add, totals, values)), (len(shape) - 2,))
+    return jnp.stack([group.sum((-3, -2))[..., None, None, None, :] for group in groups], -5)
 
 
-def _sum_of_cotangent_on_cpu(x: Array) -> Array:
-    return sum_on_cpu(x, _FEW_PIXELS_OF_COTANGENT)
+def _lines(coefficients: Array, factor: Array) -> Array:
+    constant, multiple = _halves(coefficients)
+    return constant + multiple * factor
 
 
-def _sum(x: Array) -> Array:
-    return x.sum(_PIXELS, keepdims=True)
+def _halves(both: Array) -> tuple[Array, Array]:
+    """What belongs to the images and what to their products, of [..., 2, 1, 1, 1, C]."""
+    return both[..., 0, :, :, :, :], both[..., 1, :, :, :, :]
 
 
-def _spread(x: Array, *, batch: int, height: int, width: int) -> Array:
-    return jnp.broadcast_to(x, (*x.shape[:-4], batch, height, width, x.shape[-1]))
+_sums_p = platform_primitive("channel_sums", on_cpu=_sums_on_cpu, elsewhere=_sums)
+_lines_p = platform_primitive("channel_lines", on_cpu=_lines, elsewhere=_lines)
 
 
-_sum_p = platform_primitive("channel_sum", on_cpu=_sum_of_cotangent_on_cpu, elsewhere=_sum)
-_spread_p = platform_primitive("channel_spread", on_cpu=_spread, elsewhere=_spread)
+def _sums_by_factor(d_factor: Array, x: Array, factor: Array) -> Array:
+    products, _ = _halves(channel_sums(x * d_factor, factor))
+    return jnp.stack([jnp.zeros_like(products), products], -5)
 
 
-def channel_sum(x: Array) -> Array:
-    """Sums each channel over all images and pixels.
-
-    Args:
-      x: f32[..., B, H, W, C]; each shard of a `shard_map` sums its own.
-
-    Returns:
-      [..., 1, 1, 1, C].
-    """
-    return _sum_p.bind(x)
+def _lines_by_factor(d_factor: Array, coefficients: Array, _: Array) -> Array:
+    return _halves(coefficients)[1] * d_factor
 
 
-def channel_spread(x: Array, shape: Sequence[int]) -> Array:
-    """Repeats a value of each channel for all images and pixels: the transpose of `channel_sum`.
-
-    Args:
-      x: [1, 1, 1, C].
-      shape: B, H, W and C.
-
-    Returns:
-      [B, H, W, C].
-    """
-    batch, height, width, _ = shape
-    return _spread_p.bind(x, batch=batch, height=height, width=width)
+# Each is linear in its first argument, and there the transpose of the other.
+ad.defjvp(_sums_p, lambda d_x, _, factor: channel_sums(d_x, factor), _sums_by_factor)
+ad.defjvp(_lines_p, lambda d_coefficients, _, factor: channel_lines(d_coefficients, factor), _lines_by_factor)
+ad.primitive_transposes[_sums_p] = lambda g, _, factor: (channel_lines(g, factor), None)
+ad.primitive_transposes[_lines_p] = lambda g, _, factor: (channel_sums(g, factor), None)
 
 
-def _sum_of_cotangent(g: Array, _: Any, **__: int) -> tuple[Array]:
-    return (_sum_p.bind(g),)
+def _batch(primitive: Primitive) -> Callable[..., tuple[Array, int]]:
+    def of_models(operands: Sequence[Array], axes: Sequence[Any]) -> tuple[Array, int]:
+        return primitive.bind(*models_first(operands, axes)), 0
+
+    return of_models
 
 
-def _spread_of_cotangent(g: Array, x: Any) -> tuple[Array]:
-    batch, height, width, _ = x.aval.shape[-4:]
-    return (_spread_p.bind(g, batch=batch, height=height, width=width),)
-
-
-def _batch_sum(operands: Sequence[Array], axes: Sequence[int]) -> tuple[Array, int]:
-    return _sum_p.bind(jnp.moveaxis(operands[0], axes[0], 0)), 0
-
-
-def _batch_spread(operands: Sequence[Array], axes: Sequence[int], **sizes: int) -> tuple[Array, int]:
-    return _spread_p.bind(jnp.moveaxis(operands[0], axes[0], 0), **sizes), 0
-
-
-ad.deflinear2(_sum_p, _spread_of_cotangent)
-ad.deflinear2(_spread_p, _sum_of_cotangent)
-batching.primitive_batchers[_sum_p] = _batch_sum
-batching.primitive_batchers[_spread_p] = _batch_spread
+for _primitive in (_sums_p, _lines_p):
+    batching.primitive_batchers[_primitive] = _batch(_primitive)

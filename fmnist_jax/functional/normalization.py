@@ -1,38 +1,28 @@
 """Batch normalisation by one pass over the images and one sum over the shards of a batch, and one for its gradient."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.interpreters import batching
 
-from fmnist_jax.functional.channel_sums import channel_spread, channel_sum, sum_on_cpu
-from fmnist_jax.functional.platforms import models_first, platform_primitive
-from fmnist_jax.functional.sharding import alike, automatic, batch_axes
+from fmnist_jax.functional.channel_sums import channel_lines, channel_sums
+from fmnist_jax.functional.sharding import automatic, batch_axes
 
 EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
 _RESOLUTION = 2.0**-23  # of a float32, relative
 
 
-def _means(*arrays: Array) -> list[Array]:
-    """The mean of each channel of each array, in one pass over memory where the compiler joins reductions."""
-    return [channel_sum(values) / math.prod(values.shape[-4:-1]) for values in arrays]
+def _means(x: Array, factor: Array) -> Array:
+    """The mean of each channel, and of its products with a factor: f32[2, 1, 1, 1, C]."""
+    return channel_sums(x, factor) / math.prod(x.shape[:-1])
 
 
-def _moments_in_two_passes(x: Array, shift: Array) -> Array:
-    wide = x.astype(jnp.float32)
-    pixels = math.prod(x.shape[-4:-1])
-    mean = sum_on_cpu(wide) / pixels
-    return jnp.stack([mean - shift, sum_on_cpu(jnp.square(wide - mean)) / pixels])
-
-
-def _moments_in_one_pass(x: Array, shift: Array) -> Array:
+def _own_moments(x: Array, shift: Array) -> Array:
     shifted = x.astype(jnp.float32) - shift
-    return _centred(*_means(shifted, jnp.square(shifted)))
+    return _centred(*_means(shifted, shifted))
 
 
 def _centred(offset: Array, square: Array) -> Array:
@@ -44,19 +34,6 @@ def _centred(offset: Array, square: Array) -> Array:
     return jnp.stack([offset, jnp.maximum(square - jnp.square(offset), _RESOLUTION * jnp.square(offset))])
 
 
-# On a CPU `batch_norm` and its gradient took 8 to 17 % longer with one pass than with two, at four shapes from
-# 128x28x28x32 to 128x7x7x192 (best of 9).
-_moments_p = platform_primitive("moments", on_cpu=_moments_in_two_passes, elsewhere=_moments_in_one_pass)
-
-
-def _batch_moments(operands: Sequence[Array], axes: Sequence[Any]) -> tuple[Array, int]:
-    """The statistics leave axes before those of a batch alone."""
-    return _moments_p.bind(*models_first(operands, axes)), 1
-
-
-batching.primitive_batchers[_moments_p] = _batch_moments
-
-
 def _moments(x: Array, shift: Array, axes: tuple[str, ...]) -> Array:
     """How far the mean of each channel lies beyond `shift`, and the variance: f32[2, 1, 1, 1, C].
 
@@ -65,7 +42,7 @@ def _moments(x: Array, shift: Array, axes: tuple[str, ...]) -> Array:
       shift: f32[1, 1, 1, C], the same on all of them.
       axes: of a `shard_map`.
     """
-    own = automatic(lambda *both: _moments_p.bind(*alike(*both)), rows=False)(x, shift)
+    own = automatic(_own_moments, rows=False)(x, shift)
     if not axes:
         return own
     offset, variance = own
@@ -96,16 +73,12 @@ def _normalize_jvp(
     inverse = lax.rsqrt(variance + epsilon)
     normal = (x.astype(jnp.float32) - (shift + offset)) * inverse
     d_wide, slope = d_x.astype(jnp.float32), scale * inverse
-    d_offset, d_deviation = automatic(_means, rows=False)(d_wide, normal * d_wide)
-    constant, linear = d_bias - slope * d_offset, d_scale - slope * d_deviation
-    if axes:
-        # Gathered and spread together, so that one sum over the shards does for both, and one for their transposes.
-        d_offset, d_deviation = lax.pmean(jnp.stack([d_offset, d_deviation]), axes)
-        _, (constant, linear) = alike(x, jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation]))
-    # Repeated as transposes of sums, so that the sums of their transposes are those of `channel_sum`.
-    spread = automatic(lambda x, values: channel_spread(values, x.shape), rows=True)
-    constant, linear = spread(x, constant), spread(x, linear)
-    d_y = slope * d_wide + constant + normal * linear
+    means = automatic(_means, rows=False)(d_wide, normal)
+    d_offset, d_deviation = lax.pmean(means, axes) if axes else means
+    coefficients = jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation])
+    d_y = slope * d_wide + automatic(lambda normal, lines: channel_lines(lines, normal), rows=True)(
+        normal, coefficients
+    )
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 
 
@@ -128,9 +101,8 @@ def batch_norm(
 
     They come from one pass over the images, as sums of what is left once `shift` is taken off, and of its squares
     (Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"). The result depends on it by rounding
-    alone: where the shift is d deviations off, the variance is known to about `d^2 2^-23` of itself. Under `shard_map`
-    one sum over the shards does for both statistics, and one for both of the gradient. A CPU makes two passes over each
-    shard, as the faster way there.
+    alone: where the shift is d deviations off, the variance is known to a few `d^2 2^-23` of itself. Under `shard_map`
+    one sum over the shards does for both statistics, and one for both of the gradient.
 
     Args:
       x: [B, H, W, C].

@@ -107,7 +107,7 @@ def prepare(
     images = place(next(padded_batches(splits.test, eval_batch_size)).images, layout.of_rows)
     state = place(_initial(recipe, config), layout.of_members)
     weights = weights_to_score(state)
-    for_training, for_evaluation = compiler_options("training"), compiler_options("evaluation")
+    options = compiler_options()
     chunk = jax.jit(parts.chunk, donate_argnums=0, out_shardings=(layout.of_members, layout.everywhere))
     evaluate = jax.jit(make_evaluate(parts.eval_step), out_shardings=layout.everywhere)
     predict = jax.jit(parts.predict, out_shardings=layout.everywhere)
@@ -115,14 +115,14 @@ def prepare(
     program = Program(
         # All of them now, because a computation in the loop would wait for the chunk that is running.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
-        chunk=_counted(chunk.lower(state, train_data, steps).compile(for_training), layout),
+        chunk=_counted(chunk.lower(state, train_data, steps).compile(options), layout),
         validate=None,
-        predict=_from_host(predict.lower(*weights, images).compile(for_evaluation), layout),
+        predict=_from_host(predict.lower(*weights, images).compile(options), layout),
         compile_seconds=0.0,
     )
     if len(splits.validation):
         batches = place(stacked_batches(splits.validation, eval_batch_size), layout.of_stacked_rows)
-        compiled = evaluate.lower(*weights, batches).compile(for_evaluation)
+        compiled = evaluate.lower(*weights, batches).compile(options)
         program = program._replace(validate=lambda weights: compiled(*weights, batches))
     return state, program._replace(compile_seconds=time.perf_counter() - start)
 

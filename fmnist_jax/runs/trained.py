@@ -197,4 +197,4 @@ def make_trained_predict(model: Model, tta: TestTimeAugmentation, members: int) 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
     predict = make_trained_predict(model, tta, members)
-    return jax.jit(predict, compiler_options=compilation.compiler_options("evaluation"))
+    return jax.jit(predict, compiler_options=compilation.compiler_options())

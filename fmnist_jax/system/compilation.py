@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
@@ -13,39 +13,29 @@ FOR_ONE_CALL: Mapping[str, str] = MappingProxyType({"xla_backend_optimization_le
 RAISED_BY_XLA = (jax.errors.JaxRuntimeError, ValueError)
 """What an error of XLA comes as, the latter if the program has run before its call returns; it begins with a status."""
 
-_LIBRARY_OPTION = "xla_cpu_experimental_ynn_fusion_type"
-_NOTHING, _SUMS = "", "LIBRARY_FUSION_TYPE_REDUCE"
-
-# What YNNPACK, XLA:CPU's default library, is left to compute, and Eigen or XLA's own loops not. Images/s of `fast`,
-# the notebook's network and `standard`, each row in one process, two cores of an AMD EPYC:
+# YNNPACK, XLA:CPU's default library, is left nothing to compute: Eigen and XLA's own loops do. Images/s of `fast`, the
+# notebook's network and `standard`, each row in one process, two cores of an AMD EPYC without AVX-512:
 #                     training              evaluation
 #   jax 0.10.2        2,649   909  1,118    7,544  4,014  3,660    nothing
-#                     2,499 1,057  1,142    5,743  4,071  2,765    sums
 #                     1,867   649    780    5,668  2,363  2,048    XLA's choice
 #   jax 0.12.0.1      2,476   832  1,112    8,199  3,720  3,326    nothing
-#                     2,490   965  1,130    7,852  3,691  2,548    sums
 #                     2,440   960  1,084    7,531  3,643  2,484    XLA's choice
-_LEFT_TO_LIBRARY: Mapping[str, str] = MappingProxyType(
-    {
-        "training": _SUMS if jax.__version_info__ >= (0, 12) else _NOTHING,
-        "evaluation": _NOTHING,
-    }
-)
+# What the notebook's network gained by its sums has been gained since by other sums (`channel_sums`).
+_LIBRARY_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 
 
-def compiler_options(work: Literal["training", "evaluation"] = "training") -> dict[str, Any]:
-    """Options for `jax.jit(..., compiler_options=...)` on the default backend, by what the function does.
+def compiler_options() -> dict[str, Any]:
+    """Options for `jax.jit(..., compiler_options=...)` on the default backend, for training and evaluation.
 
     None but on a CPU, and none if this version of XLA does not know them.
     """
-    value = _LEFT_TO_LIBRARY[work]
-    return {_LIBRARY_OPTION: value} if jax.default_backend() == "cpu" and _known(_LIBRARY_OPTION, value) else {}
+    return {_LIBRARY_OPTION: ""} if jax.default_backend() == "cpu" and _known(_LIBRARY_OPTION) else {}
 
 
 @functools.cache
-def _known(option: str, value: str) -> bool:
+def _known(option: str) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+        jax.jit(lambda: 0, compiler_options={option: ""}).lower().compile()
     except RAISED_BY_XLA:
         return False
     return True
