@@ -62,7 +62,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
 
     expected = {
         "standard": resnet((16, 64, 128, 256), (1, 1, 1, 1)),
-        "fast": plain((32, 64, 256), (1, 1, 2)),
+        "fast": plain((16, 64, 192), (1, 1, 2)),
         "small": resnet((16, 32, 64), (3, 3, 3)),
         "wide": resnet((64, 128, 256), (2, 2, 2)),
         "record": resnet((64, 128, 256), (4, 4, 4)),
@@ -70,7 +70,7 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
     }
     assert expected == {
         "standard": 1_203_194,
-        "fast": 780_266,
+        "fast": 469_946,
         "small": 271_994,
         "wide": 2_775_754,
         "record": 5_875_914,
