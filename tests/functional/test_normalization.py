@@ -123,7 +123,7 @@ def test_a_stale_shift_costs_as_much_as_it_is_off_and_never_explodes(off: float)
     offset, variance = jax.jit(normalization._own_moments)(x, jnp.full((1, 1, 1, 3), off, jnp.float32))
     exact = x.var((0, 1, 2), np.float64)
     np.testing.assert_allclose(offset.ravel() + off, x.mean((0, 1, 2), np.float64), atol=2e-6 * off)
-    assert (np.abs(variance.ravel() - exact) <= 8e-7 * (off**2 + 8) * exact).all()
+    assert (np.abs(variance.ravel() - exact) <= 2e-6 * (off**2 + 8) * exact).all()
     # An image is normalised to less than it should be, not to hundreds of deviations.
     assert (np.asarray(variance).ravel() >= np.minimum(0.5, 2.0**-24 * off**2)).all()
 
