@@ -90,7 +90,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
     seconds = sum(member["summary"]["train_seconds"] for member in found)
     trial = Trial(arguments.record or "", from_dict(first["config"]), None)
     summary = {**first["summary"], **dict.fromkeys(_OF_ONE_RUN), **scores, "train_seconds": seconds}
-    recorded = {**described("results", trial, summary, origin(first["environment"])), "members": len(found)}
+    trained = [
+        {"train_seconds": member["summary"]["train_seconds"], **origin(member["environment"])} for member in found
+    ]
+    recorded = {
+        **described("results", trial, summary, origin(first["environment"])),
+        "members": len(found),
+        "trained": trained,
+    }
     if arguments.record is not None:
         write(arguments.results / f"{arguments.record}.json", recorded)
     return recorded

@@ -139,12 +139,22 @@ def _percentage(values: Sequence[float]) -> str:
 
 def _times(group: Sequence[Record]) -> tuple[str, str]:
     """The median time on each machine, and the machines, with the seeds that each of several had."""
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[list[float]]] = {}
     for record in group:
-        found.setdefault(machine(record["hardware"]), []).append(record["train_seconds"])
-    seconds = "; ".join(_duration(statistics.median(each)) for each in found.values())
+        by_machine: dict[str, list[float]] = {}
+        for training in _trainings(record):
+            by_machine.setdefault(machine(training["hardware"]), []).append(training["train_seconds"])
+        for name, seconds in by_machine.items():
+            found.setdefault(name, []).append(seconds)
+    times = "; ".join(_duration(statistics.median(map(sum, each))) for each in found.values())
+    counts = {name: sum(map(len, each)) for name, each in found.items()}
     several = len(found) > 1
-    return seconds, "; ".join(f"{name} ({len(each)} of the seeds)" if several else name for name, each in found.items())
+    return times, "; ".join(f"{name} ({count} of the seeds)" if several else name for name, count in counts.items())
+
+
+def _trainings(record: Record) -> Sequence[Record]:
+    """What a result was trained by: of an ensemble each member, which may come from machines of their own."""
+    return record.get("trained", [record])
 
 
 def _duration(seconds: float) -> str:
@@ -162,7 +172,7 @@ def machine(hardware: Mapping[str, Any]) -> str:
 
 def _origin(records: Sequence[Record]) -> str:
     """Says what the runs were of, for whoever wants to repeat them."""
-    origins = [origin for record in records for origin in (record, *record.get("gone_on", ()))]
+    origins = [origin for record in records for origin in (*_trainings(record), *record.get("gone_on", ()))]
     commits = sorted({short(origin["commit"] or "unknown") for origin in origins})
     versions = sorted({origin["versions"]["jax"] for origin in origins})
     return (

@@ -66,6 +66,16 @@ def test_the_mean_of_probabilities_is_scored_and_recorded_as_a_row_of_its_own(
     assert row in tables.tables([found, {**found, "members": 2}])["results"]
 
 
+def test_the_time_of_each_member_is_of_the_machine_that_trained_it(runs: tuple[Path, ...], tmp_path: Path) -> None:
+    gpu = {**_ENVIRONMENT, "backend": "gpu", "devices": ["H100"], "packages": {"jax": "0.11"}, "git_commit": "b" * 40}
+    (runs[1] / "environment.json").write_text(json.dumps(gpu))
+    found = ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path / "0"))
+    table = tables.tables([json.loads((tmp_path / "0" / "fast-averaged.json").read_text())])["results"]
+    assert found["train_seconds"] == 300.0
+    assert "| 200 s; 100 s | 2 cores of Fast One (2 of the seeds); H100 (1 of the seeds) |" in table
+    assert "At commit aaaaaaa, bbbbbbb, with jax 0.10, 0.11;" in table
+
+
 def test_mirror_images_count_where_every_run_has_scored_them(tmp_path: Path) -> None:
     right, wrong = logits(0, 1, 2, 3), logits(9, 9, 9, 9)
     both = [leave(tmp_path / str(i), i, PRESETS["fast"], logits=wrong, mirrored_logits=right) for i in range(2)]
