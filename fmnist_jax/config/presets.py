@@ -33,7 +33,7 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, erase_probability=0.5),
         train=replace(_BASE.train, epochs=30),
     ),
-    # 0.47M parameters, 9 epochs: a minute on two CPU cores with AVX-512, a minute and a half on one. Muon needs half of
+    # 0.47M parameters, 9 epochs: a minute on two CPU cores with AVX-512, under two on one. Muon needs half of
     # the epochs that SGD does, and means in place of maxima spare three quarters of the products of the convolution
     # before them. All pixels pass the first convolution, whose values cost more to move than to make: so 16 channels
     # there. Of 10,000 validation images, mirror images averaged in, this network had 94.35 % right after as many images
