@@ -115,8 +115,8 @@ def _conv_mean_of_patches(x: Array, kernel: Array) -> Array:
 def _mean_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
     """One product for all pixels of all patches, which are then added up where patches overlap.
 
-    By transposition, each tap becomes a whole image of its own, mostly zeros: 14.3 ms instead of 3.1 for 128 images of
-    14x14x64 with 128 outputs.
+    By transposition, each tap becomes a whole image of its own, mostly zeros: 31 ms instead of 4 for 128 images of
+    14x14x64 with 128 outputs (two cores of an AMD EPYC with AVX-512, jax 0.10.2).
     """
     *taps, features = kernel.shape
     patches = jnp.dot(g.reshape(-1, features), kernel.reshape(-1, features).T / 4).reshape(*g.shape[:3], *taps)
