@@ -138,7 +138,7 @@ def _percentage(values: Sequence[float]) -> str:
 
 
 def _times(group: Sequence[Record]) -> tuple[str, str]:
-    """The median time on each machine, and the machines, with the seeds that each of several had."""
+    """The median time on each machine, of an ensemble that of all members there, and who was trained where."""
     found: dict[str, list[list[float]]] = {}
     for record in group:
         by_machine: dict[str, list[float]] = {}
@@ -148,8 +148,9 @@ def _times(group: Sequence[Record]) -> tuple[str, str]:
             found.setdefault(name, []).append(seconds)
     times = "; ".join(_duration(statistics.median(map(sum, each))) for each in found.values())
     counts = {name: sum(map(len, each)) for name, each in found.items()}
+    trained = "members" if "members" in group[0] else "seeds"
     several = len(found) > 1
-    return times, "; ".join(f"{name} ({count} of the seeds)" if several else name for name, count in counts.items())
+    return times, "; ".join(f"{name} ({count} of the {trained})" if several else name for name, count in counts.items())
 
 
 def _trainings(record: Record) -> Sequence[Record]:

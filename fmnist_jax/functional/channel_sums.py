@@ -58,8 +58,13 @@ def _sums_on_cpu(x: Array, factor: Array) -> Array:
     side_by_side = max(size for size in range(1, _UNROLLED + 1) if height * width % size == 0)
     shape = (*models, batch, height * width // side_by_side, side_by_side, channels)
     both, zeros = (x.reshape(shape), (x * factor).reshape(shape)), (jnp.zeros((), x.dtype),) * 2
-    groups = lax.reduce(both, zeros, lambda totals, values: tuple(map(jnp.add, totals, values)), (len(shape) - 2,))
+    groups = lax.reduce(both, zeros, _added, (len(shape) - 2,))
     return jnp.stack([group.sum((-3, -2))[..., None, None, None, :] for group in groups], -5)
+
+
+def _added(totals: Sequence[Array], values: Sequence[Array]) -> tuple[Array, ...]:
+    """By a name, because a function made for each call would be compiled for each."""
+    return tuple(map(jnp.add, totals, values))
 
 
 def _lines(coefficients: Array, factor: Array) -> Array:
@@ -77,7 +82,7 @@ _lines_p = platform_primitive("channel_lines", on_cpu=_lines, elsewhere=_lines)
 
 
 def _sums_by_factor(d_factor: Array, x: Array, factor: Array) -> Array:
-    products, _ = _halves(channel_sums(x * d_factor, factor))
+    products, _ = _halves(channel_sums(x * d_factor, factor))  # the plain sums; what else is summed is not used
     return jnp.stack([jnp.zeros_like(products), products], -5)
 
 
@@ -85,11 +90,12 @@ def _lines_by_factor(d_factor: Array, coefficients: Array, _: Array) -> Array:
     return _halves(coefficients)[1] * d_factor
 
 
-# Each is linear in its first argument, and there the transpose of the other.
+# Each is linear in its first argument, and there the transpose of the other. The rules of transposition come first,
+# because `deflinear2` sets a derivative, too.
+ad.deflinear2(_sums_p, lambda g, _, factor: (channel_lines(g, factor), None))
+ad.deflinear2(_lines_p, lambda g, _, factor: (channel_sums(g, factor), None))
 ad.defjvp(_sums_p, lambda d_x, _, factor: channel_sums(d_x, factor), _sums_by_factor)
 ad.defjvp(_lines_p, lambda d_coefficients, _, factor: channel_lines(d_coefficients, factor), _lines_by_factor)
-ad.primitive_transposes[_sums_p] = lambda g, _, factor: (channel_lines(g, factor), None)
-ad.primitive_transposes[_lines_p] = lambda g, _, factor: (channel_sums(g, factor), None)
 
 
 def _batch(primitive: Primitive) -> Callable[..., tuple[Array, int]]:

@@ -27,8 +27,8 @@ def conv(x: Array, kernel: Array) -> Array:
     """Convolves with stride 1 and zero padding that keeps the spatial size.
 
     The transposed convolutions that autodiff emits miss XLA:CPU's library kernels inside a compiled loop: a
-    3x3 kernel on 28x28x32 takes 3,499 ms with them. The same sums written as ordinary convolutions take 47 ms.
-    Small images with many channels take Winograd's form: 7x7x128 takes 18 ms, against 1,396 ms by autodiff.
+    3x3 kernel on 28x28x32 takes 2,717 ms with them. The same sums written as ordinary convolutions take 31 ms.
+    Small images with many channels take Winograd's form: 7x7x128 takes 12 ms, against 972 ms by autodiff.
 
     Args:
       x: [B, H, W, C_in].
@@ -48,8 +48,8 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
     """Convolves, then takes the maximum of each 2x2 window: `max_pool(conv(x, kernel))`.
 
     Where the input has few channels (with 3x3 kernels four at most), each of the four outputs in a window is a linear
-    map of the same patch of (K + 1)^2 pixels, so one matrix product of patches does for all four: 6 ms for a 3x3 kernel
-    on 28x28x1 with 32 outputs, against 107 ms in two plain steps.
+    map of the same patch of (K + 1)^2 pixels, so one matrix product of patches does for all four: 8 ms for a 3x3 kernel
+    on 28x28x1 with 32 outputs, against 92 ms in two plain steps.
 
     Args:
       x: [B, H, W, C_in].
@@ -78,9 +78,8 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     A convolution and a mean are both sums of shifted images, so either may come first. On a CPU the means come first,
     and the kernel then meets every other one of them, as one matrix product of gathered patches: for K = 3 that is 9
     products an input and output channel instead of 36. Elsewhere the mean of the four places that the kernel can lie at
-    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 11 ms by the first,
-    15 by the second as patches, and 18 by `conv` and a mean after it; on 7x7x256 with 256 outputs 20, 29 and 34 ms (jax
-    0.10.2, two cores with AVX-512).
+    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 6 ms, against 20 ms
+    by `conv` and a mean after it, and on 7x7x256 with 256 outputs 14 and 58 ms.
 
     Args:
       x: [B, H, W, C_in].
@@ -112,7 +111,7 @@ def avg_pool(x: Array) -> Array:
 def max_pool(x: Array) -> Array:
     """Takes the maximum of each 2x2 window with stride 2, dropping an odd last row or column.
 
-    Takes 7 ms, against 35 ms for XLA's reduce-window, whose gradient is a select-and-scatter. A tie shares its
+    Takes 6 ms, against 33 ms for XLA's reduce-window, whose gradient is a select-and-scatter. A tie shares its
     gradient between the equal elements.
 
     Args:

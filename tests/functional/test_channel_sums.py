@@ -83,6 +83,46 @@ def test_mapped_over_models_along_any_axis(axis: int) -> None:
         np.testing.assert_array_equal(lines[index], channel_lines(sums[index], factor))
 
 
+def of_both(x: Array, factor: Array) -> Array:
+    """A function of both operands in which each rule of derivation has a part."""
+    return jnp.sum(jnp.sin(channel_lines(jnp.tanh(channel_sums(x, factor) / 10), x * factor)))
+
+
+@pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0)])
+def test_gradients_over_models_are_those_of_each_model(in_axes: tuple[int | None, int | None]) -> None:
+    operands = [draw(3, 2, 4, 3, 5, seed=seed)[slice(None) if axis == 0 else 0] for seed, axis in enumerate(in_axes)]
+    of_models = jax.vmap(jax.grad(of_both, (0, 1)), in_axes)(*operands)
+    of_sum = jax.grad(lambda *both: jax.vmap(of_both, in_axes)(*both).sum(), (0, 1))(*operands)
+    each = [
+        jax.grad(of_both, (0, 1))(*(x[model] if axis == 0 else x for x, axis in zip(operands, in_axes, strict=True)))
+        for model in range(3)
+    ]
+    for place, axis in enumerate(in_axes):
+        expected = jnp.stack([gradients[place] for gradients in each])
+        np.testing.assert_allclose(of_models[place], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(of_sum[place], expected if axis == 0 else expected.sum(0), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_over_models_of_models() -> None:
+    x, factor = draw(2, 3, 1, 4, 3, 2), draw(3, 1, 4, 3, 2, seed=1)
+    gradients = jax.vmap(jax.vmap(jax.grad(of_both, (0, 1))), (0, None))(x, factor)
+    for index in np.ndindex(2, 3):
+        each = jax.grad(of_both, (0, 1))(x[index], factor[index[1]])
+        for got, expected in zip(gradients, each, strict=True):
+            np.testing.assert_allclose(got[index], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_asked_for_has_no_gradient() -> None:
+    x, factor = draw(2, 4, 3, 2), draw(2, 4, 3, 2, seed=1)
+
+    @jax.jit
+    def three(x: Array) -> tuple[Array, Array, Array]:
+        sums = channel_sums(x, factor)
+        return sums, channel_lines(sums, factor), x.sum()
+
+    np.testing.assert_array_equal(jax.grad(lambda x: three(x)[2])(x), jnp.ones_like(x))
+
+
 @pytest.mark.parametrize(("platform", "reductions"), [("cpu", 3), ("cuda", 2), ("tpu", 2)])
 def test_only_a_cpu_sums_both_at_once(platform: str, reductions: int) -> None:
     images = draw(2, 16, 16, 3)
