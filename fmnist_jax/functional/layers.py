@@ -1,10 +1,10 @@
 """Operations whose plain spelling XLA:CPU compiles badly, each with the measurement that justifies it.
 
-All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms
-keep the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a
-compiled loop, on two cores of an AMD EPYC with jax 0.12.0.1: `experiments.benchmark.layer_times` prints them. Each has
-derivatives of every order in forward and reverse mode, and works under `jit`, `vmap`, `scan`, meshes with automatic and
-explicit axes, and `shard_map`, where statistics are those of the whole batch.
+All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms keep
+the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a compiled
+loop, on two cores of an AMD EPYC with AVX-512 (jax 0.10.2): `experiments.benchmark.layer_times` prints them. Each has
+derivatives of every order in forward and reverse mode, and works under `jit`, `vmap`, `scan`, meshes with automatic
+and explicit axes, and `shard_map`, where statistics are those of the whole batch.
 """
 
 import jax
@@ -78,8 +78,8 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     A convolution and a mean are both sums of shifted images, so either may come first. On a CPU the means come first,
     and the kernel then meets every other one of them, as one matrix product of gathered patches: for K = 3 that is 9
     products an input and output channel instead of 36. Elsewhere the mean of the four places that the kernel can lie at
-    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 6 ms, against 20 ms
-    by `conv` and a mean after it, and on 7x7x256 with 256 outputs 14 and 58 ms.
+    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 7 ms, against 20 ms
+    by `conv` and a mean after it.
 
     Args:
       x: [B, H, W, C_in].
