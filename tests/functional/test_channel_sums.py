@@ -112,17 +112,6 @@ def test_gradients_over_models_of_models() -> None:
             np.testing.assert_allclose(got[index], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_not_asked_for_has_no_gradient() -> None:
-    x, factor = draw(2, 4, 3, 2), draw(2, 4, 3, 2, seed=1)
-
-    @jax.jit
-    def three(x: Array) -> tuple[Array, Array, Array]:
-        sums = channel_sums(x, factor)
-        return sums, channel_lines(sums, factor), x.sum()
-
-    np.testing.assert_array_equal(jax.grad(lambda x: three(x)[2])(x), jnp.ones_like(x))
-
-
 @pytest.mark.parametrize(("platform", "reductions"), [("cpu", 3), ("cuda", 2), ("tpu", 2)])
 def test_only_a_cpu_sums_both_at_once(platform: str, reductions: int) -> None:
     images = draw(2, 16, 16, 3)
