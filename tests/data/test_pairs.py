@@ -20,7 +20,7 @@ def test_two_long_things_are_a_pair_apart_or_touching(between: int) -> None:
     assert larger[:, 122:].sum() > 0.9 * larger.sum()
 
 
-@pytest.mark.parametrize("degrees", [-60, 45])
+@pytest.mark.parametrize("degrees", [-60, 0, 45])
 def test_a_pair_may_lie_as_it_likes(degrees: float) -> None:
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     u, v = cos * (X - 120) + sin * (Y - 100), cos * (Y - 100) - sin * (X - 120)
@@ -38,6 +38,14 @@ def shirt() -> np.ndarray:
     return (body | sleeves) & ~ellipse(120, 25, 15, 15)
 
 
+def open_shirt() -> np.ndarray:
+    """Notched at both ends of the line between its halves, as a pair is, and each of them long."""
+    hem = ellipse(120, 175, 12, 25)
+    return ((np.abs(X - 120) < 36) & (np.abs(Y - 100) < 75) | (np.abs(X - 120) < 62) & (np.abs(Y - 50) < 20)) & ~(
+        ellipse(120, 25, 12, 25) | hem
+    )
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -46,10 +54,11 @@ def shirt() -> np.ndarray:
         ellipse(120, 100, 30, 80),
         ellipse(90, 100, 40, 45) | ellipse(150, 100, 40, 45),  # no longer than wide
         ellipse(80, 100, 25, 70) | ellipse(140, 100, 25, 30),  # not alike
-        ellipse(120, 70, 80, 26) | ellipse(120, 120, 80, 26),
+        ellipse(120, 60, 80, 26) | ellipse(120, 130, 80, 26),  # apart, one above the other
+        open_shirt(),
         np.zeros((200, 240), bool),
     ],
-    ids=["trousers", "shirt", "one", "round", "unlike", "across", "nothing"],
+    ids=["trousers", "shirt", "one", "round", "unlike", "across", "open shirt", "nothing"],
 )
 def test_other_things_are_none(mask: np.ndarray) -> None:
     assert pair(mask) is None
