@@ -18,7 +18,8 @@ import tyro
 from PIL import Image, ImageOps
 from scipy.special import softmax
 
-from fmnist_jax import CLASS_NAMES, Prepared, given_a_pair, load_trained, to_dataset_image, wilson_interval
+from experiments.script import start
+from fmnist_jax import CLASS_NAMES, FmnistError, Prepared, given_a_pair, load_trained, to_dataset_image, wilson_interval
 
 Pixels = np.ndarray
 """u8[H, W, 3]."""
@@ -65,18 +66,22 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
     """Reads `labels.csv`, by the names of the files.
 
     Raises:
-      ValueError: a class that is none.
+      FmnistError: no such file, a class that is none, or no photo in that part.
     """
-    with (directory / "labels.csv").open(newline="") as file:
+    table = directory / "labels.csv"
+    if not table.is_file():
+        raise FmnistError(f"{table} is no file: name a directory with photos and their labels, as the module says")
+    with table.open(newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
     photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
     for photo in photos:
         if not photo.accepted <= set(CLASS_NAMES):
-            raise ValueError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
+            raise FmnistError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
     held_back = photos[_HOLD_BACK - 1 :: _HOLD_BACK]
-    return {"all": photos, "held-back": held_back, "development": [each for each in photos if each not in held_back]}[
-        part
-    ]
+    parts = {"all": photos, "held-back": held_back, "development": [each for each in photos if each not in held_back]}
+    if not parts[part]:
+        raise FmnistError(f"{table} has no photo in the part {part!r} of its {len(photos)}: choose another part")
+    return parts[part]
 
 
 def as_predict_does(pixels: Pixels) -> Ready:
@@ -142,4 +147,4 @@ def _share(right: int, of: int) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -21,8 +21,8 @@ _STANDARD_OUTPUT = Path("-")
 class Arguments:
     """Says what a trained model takes photos or drawings of garments for.
 
-    Each picture should show one garment on a plain background, light or dark. A network of other images than 28x28 grey
-    ones sees the middle of each picture, shrunk, as it is.
+    Each picture should show one garment, on a background of other colours. A network of anything but grey garments of
+    28x28 pixels sees the middle of each picture, shrunk, as it is.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]

@@ -82,10 +82,10 @@ _OURS: Mapping[Device, Mapping[Target, Config]] = {
         "92": lasting(_FAST, 2),
         "93": lasting(_FAST, 3),
         "94": lasting(_FAST, 8),
-        # Neither has been timed by the rules. Of 10,000 validation images this network had 95.03 % right after five
-        # epochs and 95.20 % after ten, averaged with their mirror images; the test images have been 0.2 to 0.4 harder:
-        # of those it had 95.13 and 95.22 % right after twenty epochs.
-        "94.5": lasting(_SHORTER_STANDARD, 5),
+        # Of 10,000 validation images this network had 95.03 % right after five epochs and 95.20 % after ten, averaged
+        # with their mirror images. Five epochs were entered first, and missed the target with 94.48 ± 0.10 % of the
+        # test images. The entry for 95 % has not been timed.
+        "94.5": lasting(_SHORTER_STANDARD, 7),
         "95": _SHORTER_STANDARD,
     },
     "gpu": {

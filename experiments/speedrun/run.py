@@ -47,8 +47,10 @@ def entry(arguments: Arguments) -> Config:
     """Finds what is to be trained.
 
     Raises:
-      FmnistError: nothing has been entered there, or a rehearsal would lie among the results.
+      FmnistError: nothing has been entered there, no seed is asked for, or a rehearsal would lie among the results.
     """
+    if arguments.seeds < 1:
+        raise FmnistError(f"--seeds is {arguments.seeds}: choose 1 or more, {LEAST_SEEDS} for an entry")
     if arguments.rehearse:
         rehearsal.refuse_among_results(arguments.results, RESULTS)
     entered = ENTRIES[arguments.side][arguments.device]

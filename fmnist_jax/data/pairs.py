@@ -2,9 +2,9 @@
 
 A mask of things that touch is notched at both ends of the line between them, by round toes at one and heels at the
 other, and either side of the line is a shape without dents. Legs of trousers leave a notch at one end, and so does a
-neck. Tops with spread sleeves are notched on both sides, but their halves are dented. Of 23 photos of pairs 15 are
-found; of 95 of single garments none is taken for one, nor are more than 5 of the first 100 training images of each
-class of Fashion-MNIST, four of them pullovers.
+neck. Tops with spread sleeves are notched on both sides, but their halves are dented. Of 23 photos of shoes, most
+of them pairs, 15 are found; of 95 photos of single garments none is taken for a pair, and of 1,000 training images of
+Fashion-MNIST, the first 100 of each class, 6 are, four of them pullovers.
 """
 
 import numpy as np

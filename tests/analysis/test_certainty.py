@@ -32,8 +32,19 @@ def test_a_prediction_is_unsure_for_a_reason(
 def test_a_pair_is_of_shoes_where_the_classes_have_them() -> None:
     names = ("Bag", "Sandal", "Coat", "Sneaker", "Ankle boot")
     shares = np.array([0.6, 0.1, 0.2, 0.1, 0.0])
-    np.testing.assert_allclose(given_a_pair(shares, ["outline", "a pair"], names), [0, 0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(given_a_pair(shares, ["outline", "a pair"], names), [0, 0.25, 0, 0.75, 0])
+    of_three = given_a_pair(np.array([0.5, 0.3, 0.0, 0.05, 0.15]), ["a pair"], names)
+    np.testing.assert_allclose(of_three, [0, 0.5, 0, 0.25, 0.25])
     np.testing.assert_array_equal(given_a_pair(shares, ["outline"], names), shares)
     np.testing.assert_array_equal(given_a_pair(shares, ["a pair"], list("abcde")), shares)
+    assert np.isnan(given_a_pair(np.full(5, np.nan), ["a pair"], names)).all()
     certain = np.array([1.0, 0, 0, 0, 0])
     np.testing.assert_array_equal(given_a_pair(certain, ["a pair"], names), certain)
+
+
+@pytest.mark.parametrize(("sandal", "said"), [(0.31, "Sandal"), (0.29, "Sneaker")])
+def test_a_pair_is_of_sneakers_unless_another_shoe_is_three_times_as_probable(sandal: float, said: str) -> None:
+    shares = np.zeros(10)
+    for name, share in (("Sandal", sandal), ("Sneaker", 0.1), ("Bag", 0.9 - sandal)):
+        shares[CLASS_NAMES.index(name)] = share
+    assert CLASS_NAMES[given_a_pair(shares, ["a pair"], CLASS_NAMES).argmax()] == said

@@ -107,6 +107,18 @@ def test_what_is_hard_about_a_picture_is_a_doubt(run: Path, tmp_path: Path) -> N
     assert "very small" in predicted(run, tmp_path).doubts[0]
 
 
+def test_a_pair_is_of_shoes(run: Path, tmp_path: Path) -> None:
+    y, x = np.mgrid[:400, :480]
+    shoes = [((x - middle) / 50) ** 2 + ((y - 200) / 140) ** 2 < 1 for middle in (160, 300)]
+    Image.fromarray(np.where(shoes[0] | shoes[1], 40, 245).astype(np.uint8)).save(tmp_path / "pair.png")
+    report = predicted(run, tmp_path)
+    assert report.doubts[0][0] == "a pair"
+    of_shoes = np.isin(CLASS_NAMES, ("Sandal", "Sneaker", "Ankle boot"))
+    assert (report.probabilities[0, of_shoes] > 0).all()
+    assert not report.probabilities[0, ~of_shoes].any()
+    assert report.probabilities[0].sum() == pytest.approx(1)
+
+
 def test_no_picture_is_an_empty_report(run: Path, folder: Path) -> None:
     report = predicted(run, folder / "broken.png")
     assert (report.pictures, report.doubts) == ([], [])

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments import photos
-from fmnist_jax import CLASS_NAMES
+from fmnist_jax import CLASS_NAMES, FmnistError
 
 _ROWS = ("b.png,Dress|Coat,phone", "a.png,Bag,shoes", "c.png,Trouser,phone", "d.png,Bag,phone")
 
@@ -38,7 +38,16 @@ def test_every_third_by_name_is_held_back(folder: Path) -> None:
 
 def test_a_class_that_is_none_is_refused(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,accepted,kind\na.png,Dress|Hat,phone\n")
-    with pytest.raises(ValueError, match=r"a\.png accepts \['Dress', 'Hat'\]"):
+    with pytest.raises(FmnistError, match=r"a\.png accepts \['Dress', 'Hat'\]"):
+        photos.labelled(folder)
+
+
+def test_a_folder_without_labels_or_without_photos_in_a_part_is_refused(folder: Path) -> None:
+    (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *_ROWS[:2])))
+    with pytest.raises(FmnistError, match="no photo in the part 'held-back' of its 2"):
+        photos.labelled(folder, "held-back")
+    (folder / "labels.csv").unlink()
+    with pytest.raises(FmnistError, match=r"labels\.csv is no file"):
         photos.labelled(folder)
 
 
@@ -72,6 +81,11 @@ def test_each_run_and_preparation_has_its_lines(
         asked.append(tta)
         return np.tile(np.arange(10.0), (len(images), 1))
 
+    two = np.full((80, 60, 3), 250, np.uint8)
+    two[10:70, [*range(8, 24), *range(36, 52)]] = (20, 60, 90)
+    Image.fromarray(two).save(folder / "a.png")
+    rows = (_ROWS[0], "a.png,Sandal,shoes", *_ROWS[2:])
+    (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *rows)))
     monkeypatch.setattr(photos, "load_trained", lambda _: SimpleNamespace(predict=predict))
     photos.main(photos.Arguments(folder, (Path("runs/one"), Path("two")), tta="mirror"))
     lines = capsys.readouterr().out.splitlines()
@@ -79,4 +93,6 @@ def test_each_run_and_preparation_has_its_lines(
     assert [line.partition(" (")[0] for line in lines if not line.startswith(" ")] == [
         f"{run}, prepared as by {way}" for run in ("one", "two") for way in ("predict", "tutorials")
     ]
+    # A boot, a bag and a sneaker are the likeliest by the network alone, but of a pair no bag is.
     assert lines[2].startswith("  shoes: first 0 of 1, 0% (95% interval 0% to 79%), among three 1 of 1, 100%")
+    assert "among three 0 of 1" in lines[5]

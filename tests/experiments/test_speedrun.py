@@ -61,6 +61,11 @@ def test_what_nobody_has_entered_is_refused() -> None:
         run.entry(run.Arguments("96", side="pytorch"))
 
 
+def test_an_entry_has_a_seed() -> None:
+    with pytest.raises(FmnistError, match="--seeds is 0: choose 1 or more"):
+        run.entry(run.Arguments("93", seeds=0))
+
+
 def test_a_rehearsal_does_not_lie_among_the_results() -> None:
     with pytest.raises(FmnistError, match="a folder of its own"):
         run.entry(run.Arguments("93", rehearse=True))
