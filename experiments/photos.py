@@ -2,8 +2,8 @@
 
 The directory holds photos and `labels.csv` with the columns file, accepted (classes with `|` between them, where people
 would disagree) and kind. A picture is right at the first place if the most probable class is an accepted one, among
-three if any of the three is. What tutorials do is to turn a picture grey, shrink it to 28x28 whatever its proportions,
-and take the negative.
+three if any of the three is. How many of those are right that `predict` does not mark unsure is told, too. What
+tutorials do is to turn a picture grey, shrink it to 28x28 whatever its proportions, and take the negative.
 """
 
 import csv
@@ -19,7 +19,16 @@ from PIL import Image, ImageOps
 from scipy.special import softmax
 
 from experiments.script import start
-from fmnist_jax import CLASS_NAMES, FmnistError, Prepared, given_a_pair, load_trained, to_dataset_image, wilson_interval
+from fmnist_jax import (
+    CLASS_NAMES,
+    FmnistError,
+    Prepared,
+    given_a_pair,
+    load_trained,
+    reasons_for_doubt,
+    to_dataset_image,
+    wilson_interval,
+)
 
 Pixels = np.ndarray
 """u8[H, W, 3]."""
@@ -60,6 +69,9 @@ class Score(NamedTuple):
     first: int
     among_three: int
     photos: int
+    sure: int
+    """Those that `predict` would not mark."""
+    sure_and_first: int
 
 
 def labelled(directory: Path, part: str = "all") -> list[Photo]:
@@ -109,20 +121,31 @@ def prepared(photos: Iterable[Photo], prepare: Callable[[Pixels], Ready]) -> tup
     return ready, (time.process_time() - start) / len(ready)
 
 
-def scores(photos: Sequence[Photo], probabilities: np.ndarray) -> list[Score]:
+def scores(photos: Sequence[Photo], probabilities: np.ndarray, difficult: Sequence[Sequence[str]]) -> list[Score]:
     """Counts what is right, by kind in the order of the alphabet.
 
     Args:
       photos: N.
-      probabilities: f[N, 10], or logits.
+      probabilities: f[N, 10].
+      difficult: what was found in each of the pictures.
     """
     ranked = np.argsort(-probabilities, axis=-1, kind="stable")[:, :3]
-    found = []
-    for kind in sorted({photo.kind for photo in photos}):
-        of_kind = [(photo, labels) for photo, labels in zip(photos, ranked, strict=True) if photo.kind == kind]
-        hits = np.array([[CLASS_NAMES[label] in photo.accepted for label in labels] for photo, labels in of_kind])
-        found.append(Score(kind, int(hits[:, 0].sum()), int(hits.any(-1).sum()), len(hits)))
-    return found
+    accepted = zip(photos, ranked, strict=True)
+    hits = np.array([[CLASS_NAMES[label] in photo.accepted for label in labels] for photo, labels in accepted])
+    rows = zip(probabilities, difficult, strict=True)
+    sure = np.array([not reasons_for_doubt(row, found, CLASS_NAMES) for row, found in rows])
+    kinds = np.array([photo.kind for photo in photos])
+    return [
+        Score(
+            kind,
+            first=int(hits[kinds == kind, 0].sum()),
+            among_three=int(hits[kinds == kind].any(-1).sum()),
+            photos=int((kinds == kind).sum()),
+            sure=int(sure[kinds == kind].sum()),
+            sure_and_first=int((sure & hits[:, 0])[kinds == kind].sum()),
+        )
+        for kind in sorted(set(kinds.tolist()))
+    ]
 
 
 def main(arguments: Arguments) -> None:
@@ -134,14 +157,18 @@ def main(arguments: Arguments) -> None:
         for way, (ready, seconds) in ways.items():
             print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU a picture):")
             logits = model.predict(np.stack([image for image, _ in ready]), tta=arguments.tta)
-            both = zip(softmax(logits, axis=-1), ready, strict=True)
-            probabilities = np.stack([given_a_pair(row, found, CLASS_NAMES) for row, (_, found) in both])
-            for score in scores(photos, probabilities):
+            difficult = [found for _, found in ready]
+            rows = zip(softmax(logits, axis=-1), difficult, strict=True)
+            probabilities = np.stack([given_a_pair(row, found, CLASS_NAMES) for row, found in rows])
+            for score in scores(photos, probabilities, difficult):
                 print(f"  {score.kind}: first {_share(score.first, score.photos)}", end=", ")
-                print(f"among three {_share(score.among_three, score.photos)}")
+                print(f"among three {_share(score.among_three, score.photos)}", end=", ")
+                print(f"first of those not marked unsure {_share(score.sure_and_first, score.sure)}")
 
 
 def _share(right: int, of: int) -> str:
+    if not of:
+        return "0 of 0"
     low, high = wilson_interval(right, of)
     return f"{right} of {of}, {right / of:.0%} (95% interval {low:.0%} to {high:.0%})"
 

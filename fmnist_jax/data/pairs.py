@@ -111,7 +111,7 @@ def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
 
 
 def _solidity(part: np.ndarray) -> float:
-    """The share of its convex hull that a part, which is no line, fills."""
+    """The share of its convex hull that a part, which is not empty, fills."""
     pixels = np.argwhere(part)
     corners = np.concatenate([np.add(pixels, (down, right)) for down in (0, 1) for right in (0, 1)])
     return float(len(pixels) / ConvexHull(corners).volume)

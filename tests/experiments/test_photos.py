@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 from experiments import photos
 from fmnist_jax import CLASS_NAMES, FmnistError
@@ -56,9 +57,21 @@ def test_the_first_or_one_of_three_may_be_any_that_is_accepted(folder: Path) -> 
     for row, ranked in enumerate((("Shirt", "Coat", "Bag"), ("Coat", "Shirt", "Bag"), ("Coat", "Shirt", "Bag"), "")):
         for place, name in enumerate(ranked):
             logits[row, CLASS_NAMES.index(name)] = -place
-    found = photos.scores(photos.labelled(folder), logits)
+    found = photos.scores(photos.labelled(folder), softmax(logits, axis=-1), [()] * 4)
     # Of equal logits the lower label is the likelier one, and Bag is none of the three lowest.
-    assert found == [photos.Score("phone", 1, 1, 3), photos.Score("shoes", 0, 1, 1)]
+    assert found == [photos.Score("phone", 1, 1, 3, 2, 1), photos.Score("shoes", 0, 1, 1, 1, 0)]
+
+
+def test_those_that_predict_would_not_mark_are_counted_apart(folder: Path) -> None:
+    shares = np.full((4, 10), 0.02)
+    for row, (name, share) in enumerate((("Bag", 0.88), ("Coat", 0.82), ("Coat", 0.82), ("Bag", 0.95))):
+        shares[row, CLASS_NAMES.index(name)] = share
+    drawn = photos.labelled(folder)
+    assert photos.scores(drawn, shares, [()] * 4) == [
+        photos.Score("phone", 2, 3, 3, sure=3, sure_and_first=2),
+        photos.Score("shoes", 1, 1, 1, sure=0, sure_and_first=0),
+    ]
+    assert photos.scores(drawn, shares, [(), (), ("outline",), ()])[0] == photos.Score("phone", 2, 3, 3, 2, 2)
 
 
 def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
