@@ -197,3 +197,15 @@ def damage(path: Path, kind: str) -> None:
     elif content:
         content[len(content) // 2] ^= 0x10
         path.write_bytes(content)
+
+
+def riddle(checkpoint: Path) -> None:
+    """Flips one bit in every 64 bytes of a checkpoint's payload, of which some are never read.
+
+    OCDBT keeps the nodes of its tree that later writes replaced, and may have a file of nothing else,
+    so that a single bit, or a single file, may be flipped or deleted without harm.
+    """
+    for path in checkpoint.glob("state/**/d/*"):
+        content = bytearray(path.read_bytes())
+        content[::64] = bytes(byte ^ 0x10 for byte in content[::64])
+        path.write_bytes(content)

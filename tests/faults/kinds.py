@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.harness import TIMEOUT, TINY, Lab, damage, outcome, wait_for_step
+from tests.faults.harness import TIMEOUT, TINY, Lab, outcome, riddle, wait_for_step
 
 
 class UnavailableError(Exception):
@@ -102,7 +102,7 @@ def _another_disk(lab: Lab, folder: Path) -> bool:
         shutil.move(run / "checkpoints", f"{disk}/checkpoints")
         (run / "checkpoints").symlink_to(f"{disk}/checkpoints")
         newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-        damage(next(path for path in newest.glob("state/**/d/*")), "flipped")
+        riddle(newest)
         return _ended_alike(lab, run, lab.start(run)) and (run / "damaged" / newest.name).is_dir()
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.faults.harness import (
     kill_while_saving,
     outcome,
     records,
+    riddle,
     wait_for_step,
 )
 
@@ -83,24 +85,26 @@ def test_a_second_interrupt_stops_at_once_and_damages_nothing(lab: Lab) -> None:
     _assert_same_in_the_end(lab, run)
 
 
-def _payload_and_manifest(checkpoint: Path) -> list[tuple[str, Path]]:
-    """Each kind of damage once, to the largest payload file or to the manifest; `make faults` has them all."""
-    largest = max(checkpoint.glob("state/**/d/*"), key=lambda path: path.stat().st_size).relative_to(checkpoint)
-    return [("flipped", largest), ("deleted", largest), ("truncated", Path("manifest", "metadata"))]
+def _without_payload(checkpoint: Path) -> None:
+    for path in checkpoint.glob("state/**/d/*"):
+        damage(path, "deleted")
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab) -> None:
-    half_done = lab.half_done()
-    checkpoint = _newest(half_done).relative_to(half_done)
-    for kind, path in _payload_and_manifest(half_done / checkpoint):
-        run = lab.copy(half_done, "damaged")
-        damage(run / checkpoint / path, kind)
-        done = lab.finish(run)
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.startswith(f"warning: checkpoint {checkpoint.name} in "), (kind, path)
-        assert len(done.stderr.splitlines()) == 1
-        assert (run / "damaged" / checkpoint.name).is_dir()
-        assert outcome(run) == lab.undisturbed(), (kind, path)
+def _half_a_manifest(checkpoint: Path) -> None:
+    damage(checkpoint / "manifest" / "metadata", "truncated")
+
+
+@pytest.mark.parametrize("hurt", [riddle, _without_payload, _half_a_manifest])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(lab: Lab, hurt: Callable[[Path], None]) -> None:
+    run = lab.copy(lab.half_done(), "damaged")
+    checkpoint = _newest(run)
+    hurt(checkpoint)
+    done = lab.finish(run)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"warning: checkpoint {checkpoint.name} in ")
+    assert len(done.stderr.splitlines()) == 1
+    assert (run / "damaged" / checkpoint.name).is_dir()
+    assert outcome(run) == lab.undisturbed()
 
 
 def test_an_empty_step_directory_and_a_stale_temporary_one_do_no_harm(lab: Lab) -> None:
@@ -116,7 +120,7 @@ def test_an_empty_step_directory_and_a_stale_temporary_one_do_no_harm(lab: Lab) 
 def test_without_a_believable_checkpoint_a_run_never_starts_afresh(lab: Lab) -> None:
     run = lab.copy(lab.half_done(), "all-damaged")
     for checkpoint in (run / "checkpoints").iterdir():
-        damage(next(checkpoint.glob("state/**/d/*")), "flipped")
+        riddle(checkpoint)
     before = {path: path.stat().st_size for path in (run / "checkpoints").rglob("*")}
     done = lab.finish(run)
     assert done.returncode == 2
