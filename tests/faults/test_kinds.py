@@ -11,7 +11,6 @@ _QUICK = {
     "the reader of a pipe leaves",
     "no standard streams at all",
     "save",
-    "a symbolic link",
     "no locks",
     "no home",
 }

@@ -1,8 +1,9 @@
-"""A damaged checkpoint that cannot simply be moved; `test_checkpoint` has the other ways to be damaged."""
+"""Damaged checkpoints: set aside whatever is damaged about them, and where they cannot simply be moved."""
 
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,6 +11,42 @@ import pytest
 
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.runs import checkpoint, damage
+from tests.faults import harness
+
+
+def _without_payload(path: Path) -> None:
+    for file in path.glob("state/**/d/*"):
+        file.unlink()
+
+
+def _without_arrays(path: Path) -> None:
+    shutil.rmtree(path / "state")
+
+
+def _half_a_manifest(path: Path) -> None:
+    harness.damage(path / "manifest" / "metadata", "truncated")
+
+
+def _another_manifest(path: Path) -> None:
+    shutil.copy(path.parent / "1" / "manifest" / "metadata", path / "manifest" / "metadata")
+
+
+def _a_flipped_digest(path: Path) -> None:
+    harness.damage(path / "manifest" / "metadata", "flipped")
+
+
+@pytest.mark.parametrize(
+    "hurt",
+    [harness.riddle, _without_payload, _without_arrays, _half_a_manifest, _another_manifest, _a_flipped_digest],
+)
+def test_whatever_is_damaged_the_one_before_is_left(tmp_path: Path, hurt: Callable[[Path], None]) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "c", {"w": jnp.arange(300.0) * step, "b": jnp.ones(())}, step=step)
+    hurt(tmp_path / "c" / "2")
+    (problem,) = damage.set_aside(tmp_path / "c")
+    assert problem.startswith(f"checkpoint 2 in {tmp_path / 'c'} is damaged (")
+    assert checkpoint.steps(tmp_path / "c") == [1]
+    assert (tmp_path / "damaged" / "2").is_dir()
 
 
 def _save_two_and_damage_the_second(directory: Path) -> None:
