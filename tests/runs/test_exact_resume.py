@@ -48,7 +48,7 @@ def advance() -> Callable[[TrainState, int], TrainState]:
 
 
 @given(st.sets(st.integers(1, _STEPS - 1), max_size=4))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_any_cuts_end_in_the_same_bits(
     start: TrainState, advance: Callable[[TrainState, int], TrainState], cuts: set[int]
 ) -> None:

@@ -36,16 +36,8 @@ ARGUMENTS = (
     *("--preset", "demo", "--data.synthetic-train-size", "200", "--data.synthetic-test-size", "70"),
     *("--data.validation-size", "40", "--model.widths", "4", "4", "--model.depths", "1", "1", "--model.dropout", "0.3"),
     *("--optim.weight-decay", "0.005", "--augment.erase-probability", "0.25", "--train.batch-size", "32"),
-    *(
-        "--train.eval-batch-size",
-        "33",
-        "--run.log-every",
-        "3",
-        "--run.checkpoint-every",
-        "4",
-        "--run.progress",
-        "plain",
-    ),
+    *("--train.eval-batch-size", "33", "--run.log-every", "3", "--run.checkpoint-every", "4"),
+    *("--run.progress", "plain"),
 )
 SHORT = ("--train.epochs", "6")
 LONG = ("--train.epochs", "2000")
@@ -55,13 +47,10 @@ class Pair:
     """Two processes of one run."""
 
     def __init__(self, directory: Path, *arguments: str, of_second: Sequence[str] = ()) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         command = [
             *(sys.executable, "-m", "fmnist_jax.train", *ARGUMENTS, *arguments, "--run.dir", str(directory)),
-            *("--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{port}", "--parallel.processes", "2"),
-            *("--parallel.heartbeat", str(HEARTBEAT)),
+            *("--parallel.distributed", "--parallel.coordinator", f"127.0.0.1:{_free_port()}"),
+            *("--parallel.processes", "2", "--parallel.heartbeat", str(HEARTBEAT)),
         ]
         self.directory = directory
         self.both = [
@@ -95,6 +84,12 @@ class Pair:
         for process in self.both:
             process.kill()
             process.communicate()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +143,9 @@ def test_what_the_first_process_refuses_all_refuse(long_run: Pair) -> None:
     assert other_error == error.replace("error: ", "error: process 0: ")
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_signal_to_either_stops_both_at_the_same_step_saved(long_run: Pair, number: int) -> None:
-    long_run.both[number].send_signal(signal.SIGTERM)
+def test_a_signal_to_the_first_stops_both_at_the_same_step_saved(long_run: Pair) -> None:
+    """The next test sends one to the second."""
+    long_run.both[0].send_signal(signal.SIGTERM)
     (code, _, error), (other_code, _, other_error) = long_run.ended(0), long_run.ended(1)
     assert (code, other_code) == (143, 143), (error, other_error)
     step = checkpoint.steps(long_run.directory / "checkpoints")[-1]
@@ -253,26 +248,29 @@ def test_images_that_differ_between_processes_are_refused(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_process_whose_peers_do_not_come_ends_with_one_line(tmp_path: Path, number: int) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_a_process_whose_peers_do_not_come_ends_with_one_line(tmp_path: Path) -> None:
+    """The first of two, and the second of two others, which wait at the same time."""
+    waiting = [_alone_of_two(number, tmp_path / str(number)) for number in (0, 1)]
+    for number, process in enumerate(waiting):
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert error.startswith(f"error: the processes of the run have not all come within {HEARTBEAT} s, says JAX (")
+        assert error.count("\n") == 1
+        assert not (tmp_path / str(number)).exists()
+
+
+def _alone_of_two(number: int, run: Path) -> subprocess.Popen[str]:
     arguments = [
-        *("--preset", "demo", "--run.dir", str(tmp_path / "run"), "--parallel.distributed"),
-        *("--parallel.processes", "2", "--parallel.coordinator", f"127.0.0.1:{port}"),
-        *("--parallel.process-id", str(number), "--parallel.heartbeat", str(HEARTBEAT)),
+        *("--preset", "demo", "--run.dir", str(run), "--parallel.distributed", "--parallel.processes", "2"),
+        *("--parallel.coordinator", f"127.0.0.1:{_free_port()}", "--parallel.process-id", str(number)),
+        *("--parallel.heartbeat", str(HEARTBEAT)),
     ]
     # Within one heartbeat instead of ten.
     code = (
         "from fmnist_jax import train; from fmnist_jax.runs import processes; "
         f"processes._ARRIVAL = 1; train.main({arguments})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: the processes of the run have not all come within {HEARTBEAT} s, says JAX (")
-    assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "run").exists()
+    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_one_process_alone_decides_for_itself() -> None:
