@@ -8,9 +8,13 @@ from importlib.metadata import version
 
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
+# The tests compile much and compute little, so LLVM's optimisations cost a third of their time, and a tenth of what is
+# left are passes that it makes all the same and the cutting of programs into parts to be compiled by several threads.
+_QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} {_QUICK} --xla_cpu_parallel_codegen_split_count=1".strip()
+    )
 # Emitting fused loops by way of MLIR takes half of the compilation that is left; later versions know no other way.
 if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
@@ -37,16 +41,16 @@ from fmnist_jax.runs.directory import RunDirectory
 # Test after test compiles the same programs, in each worker and in each process that a test starts: once is enough. The
 # folder is this session's alone, so that no test passes by what another version of JAX or of the package has compiled.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    os.environ["FMNIST_JAX_TEST_EXECUTABLES"] = tempfile.mkdtemp(prefix="fmnist-jax-executables-")
-    atexit.register(shutil.rmtree, os.environ["FMNIST_JAX_TEST_EXECUTABLES"], ignore_errors=True)
-_EXECUTABLES = os.environ["FMNIST_JAX_TEST_EXECUTABLES"]
-jax.config.update("jax_compilation_cache_dir", f"{_EXECUTABLES}/eight-devices")
+    os.environ["FMNIST_JAX_TEST_SHARED"] = tempfile.mkdtemp(prefix="fmnist-jax-tests-")
+    atexit.register(shutil.rmtree, os.environ["FMNIST_JAX_TEST_SHARED"], ignore_errors=True)
+_SHARED = os.environ["FMNIST_JAX_TEST_SHARED"]
+jax.config.update("jax_compilation_cache_dir", f"{_SHARED}/eight-devices")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 jax.devices()
 # Processes that the tests start have one device, as users have, and executables of their own: XLA:CPU cuts loops by the
 # threads that it sees, which JAX does not count among what tells programs apart.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_EXECUTABLES}/one-device"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED}/one-device"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # As in pyproject.toml: what one process writes, another may read half.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry:UserWarning"
@@ -94,9 +98,9 @@ def raw_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_data_dir(raw_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fashion-MNIST, prepared from the original files once for all tests, which takes about 20 s."""
-    path = tmp_path_factory.mktemp("tfds")
+def real_data_dir(raw_dir: Path) -> Path:
+    """Fashion-MNIST, prepared from the original files once for all workers, which takes about 20 s."""
+    path = Path(_SHARED) / "tfds"
     load(DataConfig(dir=path, raw_dir=raw_dir))
     return path
 

@@ -31,13 +31,14 @@ def photo(garment: np.ndarray, on_white: bool, cloth: np.ndarray) -> Image.Image
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a run of the demo's network on the demo's garments."""
+    """Half a run of half of the demo's network on the demo's garments."""
     demo = PRESETS["demo"]
     path = tmp_path_factory.mktemp("runs") / "demo"
     loop.run(
         replace(
             demo,
             data=replace(demo.data, synthetic_test_size=250),
+            model=replace(demo.model, widths=(8, 16, 32)),
             train=replace(demo.train, epochs=2, eval_mirror=False, eval_every=2),
             parallel=ParallelConfig(devices=1),
             run=replace(demo.run, dir=path, progress="plain"),

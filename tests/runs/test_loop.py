@@ -18,7 +18,16 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import Config, DataConfig, InitConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.config.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    InitConfig,
+    ModelConfig,
+    ParallelConfig,
+    RunConfig,
+    TrainConfig,
+)
 from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
@@ -113,6 +122,7 @@ def test_a_profiled_run_ends_as_one_that_was_not(
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_that_tensorboard_follows_ends_as_one_that_it_does_not(
     finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -223,6 +233,8 @@ def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     config = replace(
         _TINY,
         data=DataConfig(dir=real_data_dir, validation_size=0),
+        model=replace(_TINY.model, stem="pooled"),
+        augment=AugmentConfig(flip="none", erase_probability=0.0),
         train=replace(_TINY.train, epochs=1, batch_size=1000, eval_batch_size=300),
         run=replace(_TINY.run, dir=tmp_path / "run", log_every=20, checkpoint_every=60),
     )
