@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fmnist_jax.system import lock
+
 ROOT = Path(__file__).parents[2]
 STEPS = 60
 TIMEOUT = 120.0  # seconds; far more than a run takes on a busy machine
@@ -68,20 +70,22 @@ class Lab:
     def undisturbed(self) -> Outcome:
         """The outcome of a run that nothing happens to, made once."""
         run = self.folder / "undisturbed"
-        if not (run / "summary.json").exists():
-            done = self.finish(run)
-            assert done.returncode == 0, done.stderr
+        with lock.in_turn(self.folder):
+            if not (run / "summary.json").exists():
+                done = self.finish(run)
+                assert done.returncode == 0, done.stderr
         return outcome(run)
 
     def half_done(self) -> Path:
         """A run that SIGTERM stopped near its middle, made once; copy it before hurting it."""
         run = self.folder / "half-done"
-        if not run.exists():
-            process = self.start(run, log_delay=0.02)
-            wait_for_step(run, process, STEPS // 2)
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=TIMEOUT)
-            assert process.returncode == 128 + signal.SIGTERM
+        with lock.in_turn(self.folder):
+            if not run.exists():
+                process = self.start(run, log_delay=0.02)
+                wait_for_step(run, process, STEPS // 2)
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=TIMEOUT)
+                assert process.returncode == 128 + signal.SIGTERM
         return run
 
     def copy(self, run: Path, name: str) -> Path:

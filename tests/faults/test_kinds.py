@@ -16,11 +16,6 @@ _QUICK = {
 }
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    return Lab(tmp_path_factory.mktemp("lab"))
-
-
 @pytest.mark.parametrize(
     "trial", [trial for trial in TRIALS if trial.name in _QUICK], ids=lambda trial: f"{trial.kind}: {trial.name}"
 )
