@@ -4,7 +4,7 @@ The same weights give the same logits, and the same training has the same losses
 are taken in full float32 on both, where a GPU would round their factors to TF32.
 """
 
-import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
 from experiments import rehearsal
 from experiments.records import origin, write
+from experiments.script import start, start_jax
 from experiments.speedrun.entries import BASELINE, Device, mirrored
 from fmnist_jax import (
     Batch,
@@ -73,7 +73,7 @@ def differences(cpu: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) 
 
 def main(arguments: Arguments) -> int:
     """Compares, writes, says what differs too much; returns how much does."""
-    os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device]
+    start_jax({"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device])
     jax.config.update("jax_default_matmul_precision", "highest")
     config = mirrored(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)
     images, _, test = load(config.data)
@@ -94,4 +94,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Arguments)))
+    start(lambda arguments: sys.exit(main(arguments)), Arguments)

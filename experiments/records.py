@@ -18,8 +18,9 @@ def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
 def starts(run: Path) -> list[dict[str, Any]]:
     """The origin of the run's first start, and those of later starts that differ from what came before them."""
     found: list[dict[str, Any]] = []
-    for line in (run / "sessions.jsonl").read_text().splitlines():
-        if (known := origin(json.loads(line))) not in found[-1:]:
+    for line in (run / "sessions.jsonl").read_text().splitlines(keepends=True):
+        whole = line.endswith("\n")  # a kill cuts the last one short
+        if whole and (known := origin(json.loads(line))) not in found[-1:]:
             found.append(known)
     return found
 

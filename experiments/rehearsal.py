@@ -18,10 +18,10 @@ def shrink(config: Config) -> Config:
 
 
 def refuse_among_results(folder: Path, results: Path) -> None:
-    """Refuses to rehearse into the folder of the results.
+    """Refuses to rehearse into the folder of the results, or into one of its subfolders, which the tables take in.
 
     Raises:
       FmnistError: as said.
     """
-    if folder.absolute() == results.absolute():
+    if folder.resolve().is_relative_to(results.resolve()):
         raise FmnistError("a rehearsal is no result: give it a folder of its own")

@@ -23,7 +23,7 @@ from rich.console import Console
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
 from experiments.records import write
-from experiments.script import start
+from experiments.script import start, start_jax
 from experiments.speedrun.entries import BASELINE, PLATFORMS, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
@@ -187,6 +187,7 @@ def main(arguments: Arguments) -> None:
     jax_worker = Worker()
     has_torch = importlib.util.find_spec("torch") is not None
     torch_worker = Worker() if has_torch else None
+    jax_worker(start_jax, PLATFORMS[arguments.device])
     versions = jax_worker(jax_side.versions)
     if torch_worker is not None:
         from experiments.benchmark import pytorch_side

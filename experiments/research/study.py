@@ -113,7 +113,7 @@ def answer(
 
 
 def _folder(arguments: Arguments) -> Path:
-    if arguments.quick and arguments.out is not None and arguments.out.absolute() == RESULTS:
+    if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("what --quick measures is no result: give it another --out")
     given = Path(tempfile.mkdtemp(prefix="research-")) if arguments.quick else RESULTS
     folder = given if arguments.out is None else arguments.out

@@ -78,8 +78,8 @@ def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def main(arguments: Arguments) -> dict[str, Any]:
-    """Prints the members' accuracies and the ensemble's, and writes them where that is asked for."""
+def main(arguments: Arguments) -> dict[str, float | None]:
+    """Prints the members' accuracies and the ensemble's, and writes the latter where that is asked for; returns it."""
     found = members(arguments.runs)
     scores, first = score(found), found[0]
     for run, member in zip(arguments.runs, found, strict=True):
@@ -87,8 +87,10 @@ def main(arguments: Arguments) -> dict[str, Any]:
     mirrored = scores["test_accuracy_mirrored"]
     with_mirrors = "" if mirrored is None else f"; {mirrored:.2%} with mirror images averaged in"
     print(f"mean of their probabilities: {scores['test_accuracy']:.2%}{with_mirrors}")
+    if arguments.record is None:
+        return scores
     seconds = sum(member["summary"]["train_seconds"] for member in found)
-    trial = Trial(arguments.record or "", from_dict(first["config"]), None)
+    trial = Trial(arguments.record, from_dict(first["config"]), None)
     summary = {**first["summary"], **dict.fromkeys(_OF_ONE_RUN), **scores, "train_seconds": seconds}
     trained = [
         {"train_seconds": member["summary"]["train_seconds"], **origin(member["environment"])} for member in found
@@ -98,9 +100,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "members": len(found),
         "trained": trained,
     }
-    if arguments.record is not None:
-        write(arguments.results / f"{arguments.record}.json", recorded)
-    return recorded
+    write(arguments.results / f"{arguments.record}.json", recorded)
+    return scores
 
 
 if __name__ == "__main__":

@@ -112,11 +112,17 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
     """Yields all runs, seed by seed, so that whatever has been recorded at any time covers the presets evenly."""
     for seed in arguments.seeds:
         for preset in arguments.presets:
-            for name, config, removed in variants(arguments.experiment, PRESETS[preset]):
+            for name, config, removed in variants(arguments.experiment, _preset(preset)):
                 shortened, length = shorten(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
                 scored = score_at_the_end(shortened, arguments.experiment)
                 train = replace(scored.train, seed=seed)
                 yield Trial(f"{name}{length}-seed{seed}", replace(scored, train=train), removed)
+
+
+def _preset(name: str) -> Config:
+    if name not in PRESETS:
+        raise FmnistError(f"{name} is no preset: choose of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
@@ -227,13 +233,14 @@ def described(
     experiment: Experiment, trial: Trial, summary: Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What is recorded of a run, of which the `origin` is known."""
-    config, preset = trial.config, PRESETS[trial.config.preset]
+    config, preset = trial.config, _preset(trial.config.preset)
+    every_image = preset.data.size if experiment == "results" else preset.data.train_size
     return {
         "experiment": experiment,
         "preset": config.preset,
         "removed": trial.removed,
         "seed": config.train.seed,
-        "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= preset.data.train_size,
+        "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= every_image,
         "train_images": config.data.train_size,
         **{key: summary[key] for key in (*_SCORES[experiment], *_SUMMARY)},
         **known,

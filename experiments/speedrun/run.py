@@ -17,7 +17,7 @@ from experiments import rehearsal
 from experiments.records import origin, write
 from experiments.results.record import completed, settings
 from experiments.results.tables import machine
-from experiments.script import start
+from experiments.script import start, start_jax
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import ENTRIES, PLATFORMS, Device, Side, Target
 from experiments.speedrun.score import LEAST_SEEDS, summarize, verdict
@@ -134,10 +134,10 @@ def _timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_c
 def main(arguments: Arguments) -> dict[str, Any]:
     """Prepares, times, records, and says whether the target is reached."""
     config = entry(arguments)
-    os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     if arguments.side != "fmnist_jax":
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX reads the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does
+    start_jax(PLATFORMS[arguments.device])
     entrant = prepare(arguments, config)
     print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
     found = record(arguments, entrant, config, describe_environment())

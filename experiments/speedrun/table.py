@@ -42,7 +42,7 @@ def read(folder: Path) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Makes a row for each target, machine and side, and says below what did not reach its target."""
+    """Makes a row for each target, machine and side; what did not reach its target is in italics, as is said below."""
     if not records:
         return NOTHING
     rows = [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]

@@ -28,7 +28,8 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
       FmnistError: a directory holds no run or no checkpoint, the runs are of different data sets or classes, the data
         set is not at hand, or nothing can be written.
     """
-    shared = Path(os.path.commonpath([directory.absolute().parent for directory in directories]))
+    places = [Path(os.path.normpath(directory.absolute())) for directory in directories]
+    shared = Path(os.path.commonpath([place.parent for place in places]))
     target = shared / "comparison.html" if out is None else out
     check_writable(target.absolute().parent, "--out")
 
@@ -37,11 +38,11 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
         return load(located(config, data))
 
     runs: list[comparison_page.Run] = []
-    for directory in directories:
+    for directory, place in zip(directories, places, strict=True):
         found = reporting.read(directory, splits_of)
         runs.append(
             comparison_page.Run(
-                name=directory.absolute().relative_to(shared).as_posix(),
+                name=place.relative_to(shared).as_posix(),
                 config=found.config,
                 step=found.step,
                 records=[record for record in read_records(directory) if record["step"] <= found.step],

@@ -35,7 +35,8 @@ class Dataset:
         Raises:
           DataError: they are not those of a data set.
         """
-        images, labels, count = self.images, self.labels, len(self.labels)
+        images, labels = self.images, self.labels
+        count = next(iter((*labels.shape, *images.shape)), 0)
         if images.ndim == 3:
             images = images[..., None]
         sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)

@@ -108,11 +108,16 @@ class RunDirectory:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends a metrics line."""
-        self._append(self.metrics, record)
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise unwritten(self.metrics, error) from error
 
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` what a start of the run was told that changes nothing in what is trained."""
-        self._append(self.path / "sessions.jsonl", record)
+        # Written anew and whole, because a line of an earlier start may have been cut short.
+        self.write_text("sessions.jsonl", "".join(json.dumps(line) + "\n" for line in [*self.sessions(), record]))
 
     def sessions(self) -> list[dict[str, Any]]:
         """Reads what each start of the run was told, leaving out a last line that a kill cut short."""
@@ -126,13 +131,6 @@ class RunDirectory:
         """Writes `figures/<name>.png`."""
         make_directory(self.path / "figures")
         write_figure(self.path / "figures" / f"{name}.png", figure)
-
-    def _append(self, path: Path, record: Mapping[str, Any]) -> None:
-        try:
-            with path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-        except OSError as error:
-            raise unwritten(path, error) from error
 
     def records(self) -> list[dict[str, Any]]:
         """Reads the metrics lines, leaving out a last one that a kill cut short."""

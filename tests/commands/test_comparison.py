@@ -1,6 +1,7 @@
 """The page of several runs, out of their files."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,17 @@ def test_the_page_lies_in_the_folder_that_holds_the_runs_or_where_it_is_asked_fo
     out = tmp_path / "page.html"
     assert comparison.run(two[::-1], out=out) == out
     assert out.read_text().index("other") < out.read_text().index("one</th>")
+
+
+def test_the_folder_that_holds_them_is_found_by_way_of_others(
+    two: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    page = comparison.run([two[0], Path("..", "runs", "other")])
+    assert page == tmp_path / "runs" / "comparison.html"
+    assert "other</th>" in page.read_text()
+    assert ".." not in re.findall(r"<h1>.*?</table>", page.read_text(), re.DOTALL)[0]
 
 
 def test_what_a_run_has_written_at_its_end_is_what_is_compared(two: list[Path]) -> None:

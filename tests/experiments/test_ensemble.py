@@ -69,8 +69,9 @@ def test_the_mean_of_probabilities_is_scored_and_recorded_as_a_row_of_its_own(
 def test_the_time_of_each_member_is_of_the_machine_that_trained_it(runs: tuple[Path, ...], tmp_path: Path) -> None:
     gpu = {**_ENVIRONMENT, "backend": "gpu", "devices": ["H100"], "packages": {"jax": "0.11"}, "git_commit": "b" * 40}
     (runs[1] / "environment.json").write_text(json.dumps(gpu))
-    found = ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path / "0"))
-    table = tables.tables([json.loads((tmp_path / "0" / "fast-averaged.json").read_text())])["results"]
+    ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path / "0"))
+    found = json.loads((tmp_path / "0" / "fast-averaged.json").read_text())
+    table = tables.tables([found])["results"]
     assert found["train_seconds"] == 300.0
     assert "| 200 s; 100 s | 2 cores of Fast One (2 of the members); H100 (1 of the members) |" in table
     assert "At commit aaaaaaa, bbbbbbb, with jax 0.10, 0.11;" in table
@@ -82,6 +83,15 @@ def test_mirror_images_count_where_every_run_has_scored_them(tmp_path: Path) -> 
     assert ensemble.main(ensemble.Arguments(tuple(both)))["test_accuracy_mirrored"] == 1.0
     one = leave(tmp_path / "one", 2, PRESETS["fast"], logits=wrong)
     assert ensemble.main(ensemble.Arguments((*both, one)))["test_accuracy_mirrored"] is None
+
+
+def test_runs_of_no_preset_are_scored_and_not_recorded(tmp_path: Path) -> None:
+    custom = replace(PRESETS["fast"], preset="custom")
+    both = tuple(leave(tmp_path / str(i), i, custom, logits=logits(0, 1, 2, 3)) for i in range(2))
+    assert ensemble.main(ensemble.Arguments(both))["test_accuracy"] == 1.0
+    with pytest.raises(FmnistError, match="custom is no preset"):
+        ensemble.main(ensemble.Arguments(both, record="mine", results=tmp_path / "results"))
+    assert not (tmp_path / "results").exists()
 
 
 def test_what_makes_no_ensemble_is_refused(runs: tuple[Path, ...], tmp_path: Path) -> None:

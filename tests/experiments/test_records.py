@@ -23,7 +23,8 @@ def test_an_origin_holds_no_place_on_the_machine() -> None:
 def test_starts_are_told_where_something_changed(tmp_path: Path) -> None:
     other = {**_ENVIRONMENT, "cpu_count": 1}
     lines = [_ENVIRONMENT, {**_ENVIRONMENT, "command": ["again"]}, other, other, _ENVIRONMENT]
-    (tmp_path / "sessions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    cut = json.dumps({**_ENVIRONMENT, "cpu_count": 3})[:40]
+    (tmp_path / "sessions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines) + cut)
     assert starts(tmp_path) == [origin(_ENVIRONMENT), origin(other), origin(_ENVIRONMENT)]
 
 

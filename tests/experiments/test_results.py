@@ -181,6 +181,16 @@ def test_a_shortened_run_says_so(arguments: Any) -> None:
     assert f"| 1 of {PRESETS['fast'].train.epochs}, 60,000 images |" in tables.results_table(read(arguments))
 
 
+def test_a_run_on_all_images_but_those_of_a_validation_split_is_no_full_one(arguments: Any) -> None:
+    record.record(replace(arguments, images=PRESETS["fast"].data.train_size), Trainer())
+    assert {record["full_length"] for record in read(arguments)} == {False}
+
+
+def test_a_preset_that_is_none_is_refused(arguments: Any) -> None:
+    with pytest.raises(FmnistError, match="nope is no preset: choose of standard, fast"):
+        record.record(replace(arguments, presets=("nope",)), Trainer())
+
+
 def test_a_run_on_fewer_images_says_so_and_holds_the_others_out(arguments: Any) -> None:
     trainer = Trainer()
     record.record(replace(arguments, presets=("demo",), images=6_000), trainer)

@@ -1,5 +1,6 @@
 """Experiments as commands."""
 
+import subprocess
 import sys
 from dataclasses import dataclass
 
@@ -33,3 +34,17 @@ def test_what_the_user_can_mend_is_one_line_and_an_exit_code(
         start(refuse, _Arguments)
     assert caught.value.code == 2
     assert capsys.readouterr() == ("", "error: number is 1: choose 2\n")
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "cuda,cpu"])
+def test_a_device_that_is_not_there_is_one_line(platforms: str) -> None:
+    script = (
+        "import sys; from experiments import script\n"
+        f"try: script.start_jax({platforms!r})\n"
+        "except script.FmnistError as error: sys.exit(f'{error}')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert done.stderr.startswith(f"JAX has no device on {platforms} (")
+    assert len(done.stderr.splitlines()) == 1

@@ -66,9 +66,10 @@ def test_an_entry_has_a_seed() -> None:
         run.entry(run.Arguments("93", seeds=0))
 
 
-def test_a_rehearsal_does_not_lie_among_the_results() -> None:
+@pytest.mark.parametrize("way", ["", "trial", "../results"])
+def test_a_rehearsal_does_not_lie_among_the_results(way: str) -> None:
     with pytest.raises(FmnistError, match="a folder of its own"):
-        run.entry(run.Arguments("93", rehearse=True))
+        run.entry(run.Arguments("93", rehearse=True, results=run.RESULTS / way))
 
 
 def test_a_file_has_every_seed_and_no_place_on_the_machine(arguments: run.Arguments) -> None:

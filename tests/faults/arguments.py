@@ -47,11 +47,6 @@ def _no_config(here: Path) -> None:
     (here / "run" / "checkpoints" / "40").mkdir(parents=True)
 
 
-def _damaged_checkpoint(here: Path) -> None:
-    _run_directory(json.dumps(to_dict(PRESETS["demo"])))(here)
-    (here / "run" / "checkpoints" / "40").mkdir(parents=True)
-
-
 _DEMO = json.dumps(to_dict(PRESETS["demo"]))
 _OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
 _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}

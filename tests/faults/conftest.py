@@ -13,4 +13,4 @@ def lab() -> Lab:
     """A folder of all workers, for the run that nothing happens to and what it compiles are wanted by each."""
     folder = Path(os.environ["FMNIST_JAX_TEST_SHARED"]) / "lab"
     folder.mkdir(exist_ok=True)
-    return Lab(folder)
+    return Lab(folder, drawn=False)

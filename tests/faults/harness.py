@@ -42,6 +42,8 @@ class Lab:
     """A folder for runs, and the compilation cache that they share."""
 
     folder: Path
+    drawn: bool = True
+    """Whether runs leave figures and a report, which take a fifth of their time."""
 
     def command(self, *arguments: str, save_delay: float = 0.0, log_delay: float = 0.0) -> list[str]:
         """The command line of a run, slowed by so many seconds a save and a log line."""
@@ -77,15 +79,15 @@ class Lab:
         return outcome(run)
 
     def half_done(self) -> Path:
-        """A run that SIGTERM stopped near its middle, made once; copy it before hurting it."""
+        """A run that SIGINT stopped near its middle, made once; copy it before hurting it."""
         run = self.folder / "half-done"
         with lock.in_turn(self.folder):
             if not run.exists():
                 process = self.start(run, log_delay=0.02)
                 wait_for_step(run, process, STEPS // 2)
-                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGINT)
                 process.communicate(timeout=TIMEOUT)
-                assert process.returncode == 128 + signal.SIGTERM
+                assert process.returncode == 128 + signal.SIGINT
         return run
 
     def copy(self, run: Path, name: str) -> Path:
@@ -103,7 +105,7 @@ class Lab:
             "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        return kept | cache
+        return kept | cache | ({} if self.drawn else {"TESTS_LEAVE_UNDRAWN": "1"})
 
 
 def outcome(run: Path) -> Outcome:
@@ -131,9 +133,22 @@ def wait_for_step(run: Path, process: subprocess.Popen[str], step: int) -> bool:
     return _wait(process, lambda: any(line["step"] >= step for line in records(run)))
 
 
-def wait_for_save(run: Path, process: subprocess.Popen[str]) -> bool:
-    """Waits until a checkpoint is being written; False if the run has ended before."""
-    return _wait(process, lambda: any((run / "checkpoints").glob("*.orbax-checkpoint-tmp*")))
+def wait_for_save(run: Path, process: subprocess.Popen[str], known: set[str]) -> bool:
+    """Waits until a checkpoint is being written that is not known; False if the run has ended before.
+
+    A kill leaves one unfinished, which the next process removes when it has started, and may then write anew.
+    """
+
+    def new() -> bool:
+        present = _unfinished(run)
+        known.intersection_update(present)
+        return not present <= known
+
+    return _wait(process, new)
+
+
+def _unfinished(run: Path) -> set[str]:
+    return {path.name for path in (run / "checkpoints").glob("*.orbax-checkpoint-tmp*")}
 
 
 def _wait(process: subprocess.Popen[str], happened: Any) -> bool:
@@ -167,10 +182,12 @@ def kill_while_saving(lab: Lab, name: str, kills: int, rng: random.Random) -> in
     """Kills one run so many times while a checkpoint is being written or an old one deleted."""
     run, hit = lab.folder / name, 0
     for _ in range(kills):
+        known = _unfinished(run)
         process = lab.start(run, log_delay=0.01, save_delay=0.1)
         # Past a few saves, so that a kill falls on a later one too and the run gets on.
         for _ in range(rng.randint(1, 3)):
-            wait_for_save(run, process)
+            wait_for_save(run, process, known)
+            known |= _unfinished(run)
             time.sleep(rng.uniform(0.0, 0.3))
         hit += _kill(process)
     return hit

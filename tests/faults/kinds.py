@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ def _full(streams: Sequence[str], lab: Lab, folder: Path, *, style: str = "plain
 
 
 def _closed_streams(lab: Lab, folder: Path) -> bool:
-    run = folder / "run"
+    run, lab = folder / "run", replace(lab, drawn=True)
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *lab.command("--run.dir", str(run))]
     return _ended_alike(lab, run, subprocess.Popen(command, **lab.options()))
 
@@ -150,7 +151,7 @@ def _unshared(*options: str) -> list[str]:
 
 
 def _without_home(lab: Lab, folder: Path) -> bool:
-    run = folder / "run"
+    run, lab = folder / "run", replace(lab, drawn=True)
     unnamed = [*_unshared("--user", "--map-user=12345"), "env", "-u", "HOME"]
     return _ended_alike(lab, run, subprocess.Popen([*unnamed, *lab.command("--run.dir", str(run))], **lab.options()))
 

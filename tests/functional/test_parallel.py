@@ -1,4 +1,4 @@
-"""A training over 1, 2, 4 and 8 devices: the same draws bit for bit, the same sums to rounding."""
+"""A training over 1, 2 and 8 devices, and draws over 4: the same draws bit for bit, the same sums to rounding."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -71,7 +71,9 @@ def from_all_shards(rows: Array) -> Array:
 
 
 @pytest.mark.parametrize(
-    ("devices", "mixed"), [(2, {"mixup_alpha": 0.4}), (8, {"cutmix_alpha": 1.0})], ids=["mixup", "cutmix"]
+    ("devices", "mixed"),
+    [(2, {"mixup_alpha": 0.4}), (4, {"cutmix_alpha": 1.0}), (8, {"mixup_alpha": 0.4})],
+    ids=["mixup-2", "cutmix-4", "mixup-8"],
 )
 def test_order_and_every_augmentation_are_the_same_bits(data: Batch, devices: int, mixed: dict[str, float]) -> None:
     config = replace(AUGMENT, **mixed)  # type: ignore[arg-type]

@@ -56,6 +56,15 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: Ru
     assert directory.metrics.read_text() == '{"step": 1}\n'
 
 
+def test_a_session_whose_line_was_cut_short_is_gone_once_another_is_appended(directory: RunDirectory) -> None:
+    directory.append_session({"step": 1})
+    with (directory.path / "sessions.jsonl").open("a") as file:
+        file.write('{"step": 2, "run": {"dir": "ru')
+    for step in (3, 4):
+        directory.append_session({"step": step})
+    assert directory.sessions() == [{"step": 1}, {"step": 3}, {"step": 4}]
+
+
 @pytest.mark.parametrize("line", ['{"st', "5", "null", "[1]", "{}", '{"step": "2"}', '{"step": true}'])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "sessions.jsonl"])
 def test_a_damaged_line_is_not_passed_over(directory: RunDirectory, name: str, line: str) -> None:

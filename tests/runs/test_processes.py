@@ -169,6 +169,9 @@ def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would
         (code, said, error), (other_code, _, other_error) = pair.ended(0), pair.ended(1)
         assert code == other_code == 143, error
         assert other_error.startswith("note: process 1 has other values of train.epochs, train.seed than the first ")
+        stopped = f"stopped: SIGTERM at step {checkpoint.steps(run / 'checkpoints')[-1]} of 30, which is saved; "
+        assert error.startswith(stopped)
+        assert other_error.splitlines()[-1].startswith(stopped)
     assert "going on from step" in said
     summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=run)))
     assert summary["steps"] == alone["steps"]
