@@ -3,17 +3,19 @@
 The notebook beside this module is the source, stored without what it prints.
 """
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import tyro
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from pygments.formatters.html import HtmlFormatter
+
+from experiments.script import start
 
 NOTEBOOK = Path(__file__).with_suffix(".ipynb")
 
@@ -85,4 +87,4 @@ def page(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(executed(read())))
+    start(lambda out: out.write_text(page(executed(read()))), tyro.conf.Positional[Path])

@@ -84,9 +84,14 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
     if not table.is_file():
         raise FmnistError(f"{table} is no file: name a directory with photos and their labels, as the module says")
     with table.open(newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: row["file"])
+        lines = csv.DictReader(file)
+        if missing := {"file", "accepted", "kind"} - {*(lines.fieldnames or ())}:
+            raise FmnistError(f"{table} has no column {', '.join(sorted(missing))}: write it as the module says")
+        rows = sorted(lines, key=lambda row: row["file"])
     photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
     for photo in photos:
+        if not photo.path.is_file():
+            raise FmnistError(f"{table} names {photo.path.name}, which is no file there: bring it, or take it out")
         if not photo.accepted <= set(CLASS_NAMES):
             raise FmnistError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
     held_back = photos[_HOLD_BACK - 1 :: _HOLD_BACK]

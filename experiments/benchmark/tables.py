@@ -11,6 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.script import start
+from fmnist_jax import FmnistError
+
 
 def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
     """The median, with the least and the greatest."""
@@ -54,10 +57,12 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return spread([our / their for our, their in zip(ours, theirs, strict=True)], "{:.2f}")
 
 
-def main(path: tyro.conf.Positional[Path]) -> None:
+def main(path: Path) -> None:
     """Prints the tables of a finished benchmark as Markdown."""
+    if not path.is_file():
+        raise FmnistError(f"{path} is no file: name what experiments.benchmark.run has written")
     report(Console(width=150), json.loads(path.read_text()))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    start(main, tyro.conf.Positional[Path])

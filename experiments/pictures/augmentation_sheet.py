@@ -1,10 +1,12 @@
 """Draws the README's picture of the augmentations: `python -m experiments.pictures.augmentation_sheet OUT.png`."""
 
-import sys
+from pathlib import Path
 
 import jax
+import tyro
 from matplotlib.figure import Figure
 
+from experiments.script import start
 from fmnist_jax import DataConfig, augmentation_rows, labelled_rows, load
 
 COLUMNS = 9
@@ -17,4 +19,4 @@ def augmentation_sheet() -> Figure:
 
 
 if __name__ == "__main__":
-    augmentation_sheet().savefig(sys.argv[1], dpi=100, bbox_inches="tight")
+    start(lambda out: augmentation_sheet().savefig(out, dpi=100, bbox_inches="tight"), tyro.conf.Positional[Path])

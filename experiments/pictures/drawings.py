@@ -1,10 +1,12 @@
 """Draws four garments on plain backgrounds, as a user might: `python -m experiments.pictures.drawings DIR`."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
+import tyro
 from PIL import Image, ImageDraw, ImageFilter
+
+from experiments.script import start
 
 Points = list[tuple[float, float]]
 
@@ -40,8 +42,12 @@ def drawings() -> dict[str, Image.Image]:
     }
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def save(folder: Path) -> None:
+    """Writes each as a PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings().items():
         drawing.save(folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    start(save, tyro.conf.Positional[Path])

@@ -1,10 +1,23 @@
 """Draws the README's picture of a report: `python -m experiments.pictures.report_picture REPORT.html OUT.png`."""
 
 import shutil
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
 from playwright.sync_api import sync_playwright
+
+from experiments.script import start
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draws the README's picture of a report."""
+
+    report: tyro.conf.Positional[Path]
+    """A run's `report.html`."""
+    out: tyro.conf.Positional[Path]
+    """The PNG to write."""
 
 
 def photograph(report: Path, out: Path, width: int = 1160) -> None:
@@ -20,4 +33,4 @@ def photograph(report: Path, out: Path, width: int = 1160) -> None:
 
 
 if __name__ == "__main__":
-    photograph(Path(sys.argv[1]), Path(sys.argv[2]))
+    start(lambda arguments: photograph(arguments.report, arguments.out), Arguments)

@@ -1,9 +1,11 @@
 """Draws the README's picture of the synthetic garments: `python -m experiments.pictures.sample_sheet OUT.png`."""
 
-import sys
+from pathlib import Path
 
+import tyro
 from matplotlib.figure import Figure
 
+from experiments.script import start
 from fmnist_jax import CLASS_NAMES, DataConfig, labelled_rows, load
 
 
@@ -15,4 +17,4 @@ def sample_sheet(columns: int = 14) -> Figure:
 
 
 if __name__ == "__main__":
-    sample_sheet().savefig(sys.argv[1], dpi=100, bbox_inches="tight")
+    start(lambda out: sample_sheet().savefig(out, dpi=100, bbox_inches="tight"), tyro.conf.Positional[Path])

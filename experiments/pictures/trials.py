@@ -1,14 +1,16 @@
 """Draws garments as people show them, and what is no garment: `python -m experiments.pictures.trials DIR [RUN]`."""
 
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.special import softmax
 
 from experiments.pictures.drawings import BAG, BOOT, T_SHIRT, TROUSER, Points, draw
+from experiments.script import start
 from fmnist_jax import CLASS_NAMES, given_a_pair, load_trained, reasons_for_doubt, to_dataset_image
 
 DRESS: Points = [(0.38, 0), (0.42, 0.1), (0.58, 0.1), (0.62, 0), (0.66, 0.3), (0.62, 0.45), (0.8, 1), (0.2, 1)]
@@ -174,6 +176,16 @@ _STROKES: Mapping[str, list[tuple]] = {
 }
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """Draws garments as people show them, and what is no garment."""
+
+    folder: tyro.conf.Positional[Path]
+    """Where the pictures go."""
+    run: tyro.conf.Positional[Path | None] = None
+    """A run, to tell what it takes each for."""
+
+
 def main(folder: Path, run: Path | None) -> None:
     """Writes the pictures, and prints what a run takes each for and why that is unsure."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,4 +205,4 @@ def main(folder: Path, run: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    start(lambda arguments: main(arguments.folder, arguments.run), Arguments)

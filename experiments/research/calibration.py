@@ -15,6 +15,7 @@ nats. Sets cover what they promise to 0.1 points, 0.5 either way from one half t
 4.96.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws how far coverage is from nominal, and the mean size of the sets."""
     drawn, (left, right) = study.panels(2)
-    styles = iter(zip(study.COLOURS, study.MARKERS, strict=True))
+    styles = itertools.cycle(zip(study.COLOURS, study.MARKERS, strict=True))
     nominal = 100 * np.array(found["nominal"])
     for run, each in found["runs"].items():
         for score, sets in each["sets"].items():

@@ -9,6 +9,7 @@ leaves 39.2 %, contrast of 0.2, whose background is grey, 15.4 %; shifts of up t
 20 degrees 83.0 %, a fifth of the pixels erased 80.1 %.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ def figure(found: Mapping[str, Any]) -> Figure:
     """Draws accuracy against strength, a plot for each corruption and a line for each run."""
     drawn, all_axes = study.panels(3, 3.4, 2.9, rows=2)
     for axes, (name, strengths) in zip(all_axes, found["strengths"].items(), strict=True):
-        for run, colour, marker in zip(found["runs"], study.COLOURS, study.MARKERS, strict=False):
+        styles = itertools.cycle(zip(study.COLOURS, study.MARKERS, strict=True))
+        for run, (colour, marker) in zip(found["runs"], styles, strict=False):
             scores = found["runs"][run]
             level = f"{run}, clean" if axes is all_axes[0] else None
             axes.axhline(100 * scores["clean"], color=colour, linestyle=":", linewidth=1, label=level)

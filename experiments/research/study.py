@@ -129,7 +129,13 @@ def images(arguments: Arguments) -> Splits:
 
 
 def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Config:
-    """The recipe of `fast` with some weight decay on a small network, over so many images."""
+    """The recipe of `fast` with some weight decay on a small network, over so many images.
+
+    Raises:
+      FmnistError: they would be seen less than once.
+    """
+    if epochs < 1:
+        raise FmnistError(f"{train_images:,} images would not be seen once: give more to see, or smaller sizes")
     fast, stages = PRESETS["fast"], len(arguments.widths)
     return replace(
         fast,
@@ -209,7 +215,10 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
         return {"quick": Trained(config, model, weights, config.total_steps, data.image_shape, data.class_names)}
     if not runs:
         raise FmnistError("RUN is missing: name run directories that fmnist_jax.train has written")
-    models = {run.name: load_trained(run) for run in runs}
+    names = [run.resolve().name for run in runs]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise FmnistError(f"several runs are called {', '.join(sorted(repeated))}: rename their directories")
+    models = {name: load_trained(run) for name, run in zip(names, runs, strict=True)}
     for name, each in models.items():
         if each.config.data.name != "fashion_mnist":
             raise FmnistError(f"{name} was trained on {each.config.data.name}: expected runs on fashion_mnist")

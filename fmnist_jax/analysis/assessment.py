@@ -52,7 +52,7 @@ class Assessment(NamedTuple):
 
 
 def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
-    """Assesses logits f[N, C] for labels i[N]; scores are NaN without examples."""
+    """Assesses logits f[N, C], none of them NaN, for labels i[N]; scores are NaN without examples."""
     examples, classes = logits.shape
     probabilities = softmax(np.asarray(logits, np.float64), axis=-1)
     predictions = probabilities.argmax(-1)

@@ -157,7 +157,8 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
     Args:
       probability: with which an image is chosen.
       area: bounds of the rectangle's share of the image, uniform between them.
-      aspect: the least height of a rectangle relative to its width, and width relative to height; log-uniform.
+      aspect: the least height of a rectangle relative to its width, and width relative to height, each as a share of
+        the image's; log-uniform.
 
     Raises (the augmentation):
       ValueError: the images are neither bytes nor floats.

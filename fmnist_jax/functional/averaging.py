@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.objective import Batch
@@ -39,9 +40,14 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
         steps = state.step.astype(jnp.float32)
         kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
         latest = Weights(after.params, after.batch_stats)
-        # Not as a sum of two shares, whose rounding would move the average of weights that do not move.
-        averages = jax.tree.map(lambda average, new: average + (1 - kept) * (new - average), state.averages, latest)
-        return dataclasses.replace(after, averages=averages), metrics
+
+        def moved(average: Array, new: Array) -> Array:
+            if not jnp.issubdtype(average.dtype, jnp.floating):
+                return new  # such as a count, of which there is no mean
+            # Not as a sum of two shares, whose rounding would move the average of weights that do not move.
+            return (average + (1 - kept) * (new - average)).astype(average.dtype)
+
+        return dataclasses.replace(after, averages=jax.tree.map(moved, state.averages, latest)), metrics
 
     return averaging_step
 

@@ -29,12 +29,17 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
     Returns:
       i32[B] in [0, n).
 
+    Raises:
+      ValueError: there are no examples.
+
     Examples:
       >>> key = jax.random.key(0)
       >>> epoch = jnp.concatenate([fj.batch_indices(key, step, batch_size=4, n=12) for step in range(3)])
       >>> sorted(epoch.tolist()) == list(range(12))
       True
     """
+    if n < 1:
+        raise ValueError(f"n is {n}: expected a data set with at least one example")
     epoch, place = jnp.divmod(_positions(step, batch_size), n)
     order = jax.random.fold_in(key, _ORDER_STREAM)
     keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,), jnp.uint32))(epoch)

@@ -14,6 +14,7 @@ from fmnist_jax.views.style import (
     DIVERGING,
     SEQUENTIAL,
     describe_axes,
+    fitted,
     literal,
     new_figure,
     show_image,
@@ -109,12 +110,13 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     present = np.unique(labels)
     for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
         axes.text(x, y, literal(class_names[label]), **named)
-    first, second = projection.shares
+    # Points that are all in one place have no variance to share.
+    first, second = (f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in projection.shares)
     describe_axes(
         axes,
         f"Features of the last hidden layer, {len(labels):,} images",
-        x=f"first principal component ({first:.0%} of the variance)",
-        y=f"second principal component ({second:.0%} of the variance)",
+        x=f"first principal component{first}",
+        y=f"second principal component{second}",
     )
     size = "medium" if len(present) <= _NAMED else "xx-small"
     columns = -(-len(present) // _LEGEND_ROWS)
@@ -146,7 +148,7 @@ def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]
     places = figure.subplots(2, len(images), squeeze=False)
     for above, below, image, values, name in zip(*places, images, saliency, names, strict=True):
         show_image(above, image)
-        above.set_title(literal(name), fontsize=8.5)
+        above.set_title(literal(fitted(name, 17)), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
         without_ticks(below)
     figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")

@@ -96,8 +96,10 @@ def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
 
 def _portrait(assessment: Assessment, label: int) -> int | None:
     """The image of a class of which the model is surest, and right if it ever is."""
-    of_class = np.flatnonzero(assessment.labels == label)
-    return int(of_class[assessment.probabilities[of_class, label].argmax()]) if len(of_class) else None
+    of_class = assessment.labels == label
+    recognised = of_class & (assessment.predictions == label)
+    candidates = np.flatnonzero(recognised if recognised.any() else of_class)
+    return int(candidates[assessment.probabilities[candidates, label].argmax()]) if len(candidates) else None
 
 
 def _changes(config: Config) -> list[tuple[str, str, str]]:

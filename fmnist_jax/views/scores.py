@@ -116,9 +116,12 @@ def _series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) 
 
 
 def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
-    """Leaves the first steps of a run, where the accuracy shoots up, below the visible axis."""
-    values = [100 * record["train_accuracy"] for record in records if record.get("train_accuracy") is not None]
-    return float(np.quantile(values, 0.25)) if values else 0.0
+    """Leaves the first steps of a run, where the accuracy shoots up, below the visible axis.
+
+    That of the training or of the validation images, whichever is lower: the latter where the network overfits.
+    """
+    series = (_series(records, key, 100)[1] for key in ("train_accuracy", "val_accuracy"))
+    return min((float(np.quantile(values, 0.25)) for values in series if values), default=0.0)
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:

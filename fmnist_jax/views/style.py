@@ -1,6 +1,7 @@
 """The look that all figures share: colours that colour-blind readers and grey print tell apart, and plain axes."""
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,13 @@ def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
     """Makes a figure, in inches, that keeps its parts from overlapping, and so far apart."""
     layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
     return _Shown(figsize=(width, height), layout=layout, facecolor="white")
+
+
+def fitted(text: str, letters: int, lines: int = 2) -> str:
+    """Breaks a text into lines of so many letters, and cuts what is longer than all of them."""
+    broken = textwrap.wrap(text, letters)
+    cut = [f"{line[: letters - 1].rstrip()}…" for line in broken[lines - 1 : lines]] if len(broken) > lines else []
+    return "\n".join([*broken[: lines - 1], *cut] if cut else broken)
 
 
 def draw_panels(

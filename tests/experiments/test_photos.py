@@ -43,6 +43,20 @@ def test_a_class_that_is_none_is_refused(folder: Path) -> None:
         photos.labelled(folder)
 
 
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("file,accepted\na.png,Dress\n", r"labels\.csv has no column kind"),
+        ("", r"labels\.csv has no column accepted, file, kind"),
+        ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is no file there"),
+    ],
+)
+def test_a_table_of_another_form_or_other_photos_is_refused(folder: Path, table: str, says: str) -> None:
+    (folder / "labels.csv").write_text(table)
+    with pytest.raises(FmnistError, match=says):
+        photos.labelled(folder)
+
+
 def test_a_folder_without_labels_or_without_photos_in_a_part_is_refused(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *_ROWS[:2])))
     with pytest.raises(FmnistError, match="no photo in the part 'held-back' of its 2"):

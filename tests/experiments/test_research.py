@@ -118,6 +118,22 @@ def test_runs_are_asked_for_and_must_be_of_the_real_images(experiment: Any, tmp_
             study.trained_models(arguments, runs)
 
 
+def test_runs_of_one_name_are_refused_and_any_number_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(FmnistError, match="several runs are called fast: rename their directories"):
+        study.trained_models(calibration.Arguments(), [tmp_path / "a" / "fast", tmp_path / "b" / "fast"])
+    for experiment in (robustness, calibration):
+        found = json.loads((study.RESULTS / f"{experiment.__name__.rpartition('.')[2]}.json").read_text())["found"]
+        (run,) = found["runs"].values()
+        found["runs"] = {f"run {number}": run for number in range(9)}
+        legend = experiment.figure(found).axes[0].get_legend_handles_labels()[1]
+        assert {label.partition(",")[0] for label in legend} == found["runs"].keys()
+
+
+def test_images_that_would_not_be_seen_once_are_refused() -> None:
+    with pytest.raises(FmnistError, match="100 images would not be seen once"):
+        sizes.measure(sizes.Arguments(quick=True, sizes=(100,), seen=40))
+
+
 def test_a_power_law_is_found_again_and_its_interval_holds_it() -> None:
     sizes_ = np.array([100, 200, 400, 800])
     law = sizes.fit(sizes_, 3 * sizes_**-0.5)

@@ -67,6 +67,8 @@ def _terminal_goes(lab: Lab, folder: Path) -> bool:
 
 
 def _hung_up(lab: Lab, folder: Path) -> bool:
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        raise UnavailableError("needs to be run without nohup, whose children ignore the signal")
     run = folder / "run"
     process = lab.start(run, log_delay=0.02)
     wait_for_step(run, process, 10)

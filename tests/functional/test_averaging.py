@@ -15,6 +15,7 @@ from fmnist_jax import (
     Weights,
     init_state,
     make_averaging_step,
+    make_train_chunk,
     make_train_step,
     start_average,
     weights_to_score,
@@ -68,6 +69,22 @@ def test_the_average_of_parameters_and_statistics_equals_a_loop_in_numpy(
     average = weights_to_score(state)
     np.testing.assert_allclose(average.params["kernel"], kernel, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(average.batch_stats["calls"], calls, rtol=1e-5)
+
+
+def test_counts_and_halves_among_the_weights_keep_their_types(batch: Batch, key: Array) -> None:
+    def counting_init(key: Array) -> tuple[Params, BatchStats]:
+        return {"kernel": jnp.zeros((784, 10), jnp.bfloat16)}, {"calls": jnp.int32(0)}
+
+    model = Model(counting_init, apply)
+    state = start_average(init_state(model, OPTIMIZER, key))
+    step = make_averaging_step(make_train_step(model, OPTIMIZER), 0.9)
+    chunk = make_train_chunk(step, 4, 3)
+    after, _ = jax.jit(chunk)(state, jax.tree.map(jnp.asarray, batch), jnp.int32(3))
+    average = weights_to_score(after)
+    assert average.batch_stats["calls"] == 3
+    assert average.batch_stats["calls"].dtype == jnp.int32
+    assert average.params["kernel"].dtype == jnp.bfloat16
+    assert jnp.abs(average.params["kernel"]).max() > 0
 
 
 def test_an_average_starts_as_a_copy_that_can_be_donated_and_scored(batch: Batch, key: Array) -> None:

@@ -77,6 +77,11 @@ def test_any_step_can_be_asked_for_first_eager_or_compiled_or_mapped(key: Array)
         np.testing.assert_array_equal(compiled(key, jnp.int32(step), 5, 37), walked[step])
 
 
+def test_no_example_at_all_is_refused(key: Array) -> None:
+    with pytest.raises(ValueError, match="n is 0: expected a data set with at least one example"):
+        batch_indices(key, 0, 4, 0)
+
+
 def test_indices_are_int32(key: Array) -> None:
     indices = batch_indices(key, 0, 5, 37)
     assert indices.shape == (5,)

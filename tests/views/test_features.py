@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fmnist_jax.analysis.inspection import Projection
+from fmnist_jax.analysis.inspection import Projection, principal_plane
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views import features
 
@@ -80,6 +80,11 @@ def test_names_of_classes_in_one_place_do_not_cover_each_other(spread: float) ->
         (i, j) for i in range(6) for j in range(i) if boxes[i].shrunk(0.8, 0.7).overlaps(boxes[j].shrunk(0.8, 0.7))
     ]
     assert covered == []
+
+
+def test_points_in_one_place_have_no_variance_to_share() -> None:
+    figure = features.embedding_map(principal_plane(np.ones((2, 5))), np.array([0, 1]), CLASS_NAMES)
+    assert figure.axes[0].get_xlabel() == "first principal component"
 
 
 def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Path) -> None:

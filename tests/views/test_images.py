@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,21 @@ def test_a_prediction_says_what_how_surely_and_whether_it_is_right(assessment: A
         assert pixels is not None
         assert np.unique(pixels).tolist() == [255 - level]
     assert not any(axes.axison for axes in figure.axes[2:])
+
+
+def test_long_names_do_not_reach_into_their_neighbours() -> None:
+    names = [f"long-sleeved waterproof mountain jacket of kind {number}" for number in range(10)]
+    logits = np.eye(10, dtype=np.float32)[[2, 3, 4]]
+    drawn = [
+        images.prediction_grid(_IMAGES, assess(logits, _LABELS), np.arange(3), names),
+        images.average_images(np.zeros((3, 28, 28, 1)), names[:3], np.ones(3, int)),
+    ]
+    for figure in drawn:
+        figure.draw_without_rendering()
+        for texts in zip(*((axes.title, axes.xaxis.label) for axes in figure.axes[:3]), strict=True):
+            boxes = [text.get_window_extent() for text in texts]
+            assert boxes[0].x0 >= 0
+            assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_mistakes_come_surest_first_and_no_more_than_asked_for(assessment: Assessment) -> None:

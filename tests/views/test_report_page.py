@@ -136,6 +136,15 @@ def test_behind_each_cell_lie_its_images_surest_first(html: str) -> None:
         assert np.array_equal(np.asarray(image), given.test.images[indices[0], :, :, 0])
 
 
+def test_the_portrait_of_a_class_is_recognised_if_any_image_of_it_is() -> None:
+    found = assess(
+        np.log([[0.45, 0.55, 0.01], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [0.1, 0.8, 0.1]]), np.array([0, 0, 1, 1])
+    )
+    assert [report_page._portrait(found, label) for label in range(3)] == [1, 3, None]
+    wrong = assess(np.log([[0.45, 0.55], [0.2, 0.8]]), np.array([0, 0]))
+    assert report_page._portrait(wrong, 0) == 0
+
+
 def test_many_images_of_a_cell_are_cut_to_a_dozen_and_mistakes_to_a_gallery() -> None:
     labels = np.zeros(400, np.int32)
     logits = np.zeros((400, 10), np.float32)

@@ -74,6 +74,13 @@ def test_curves_keep_the_best_accuracy_and_a_loss_of_zero_in_view() -> None:
     assert accuracy.get_ylim()[1] > 100
 
 
+def test_the_validation_accuracy_of_a_network_that_overfits_is_in_view() -> None:
+    records = [each for i in range(1, 9) for each in (training(i, 0.1, 0.99, 0.1), validation(i, 2.0, 0.6))]
+    bottom, top = scores.curves(records).axes[1].get_ylim()
+    assert bottom < 60
+    assert top > 99
+
+
 def test_the_best_validation_accuracy_is_ringed_the_later_of_two_that_are_equal() -> None:
     axes = scores.curves([*RECORDS, validation(3.0, 0.6, 0.875), validation(4.0, 0.7, 0.5)]).axes[1]
     (ring,) = axes.collections

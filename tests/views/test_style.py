@@ -26,6 +26,7 @@ from fmnist_jax.views.style import (
     VERMILLION,
     describe_axes,
     draw_panels,
+    fitted,
     new_figure,
     printed,
     show_image,
@@ -93,6 +94,14 @@ def _drawn(figure: Figure) -> str:
     """All that a figure says, once it has been drawn, which mathematics that cannot be set would not let it be."""
     figure.savefig(io.BytesIO())
     return " ".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_a_long_text_is_broken_and_then_cut() -> None:
+    assert fitted("Ankle boot", 20) == "Ankle boot"
+    assert fitted("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
+    assert fitted("sleeveless summer dress", 20, lines=1) == "sleeveless summer…"
+    assert fitted("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
+    assert fitted("x" * 45, 20, lines=1) == f"{'x' * 19}…"
 
 
 def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:
