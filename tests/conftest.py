@@ -8,11 +8,9 @@ from importlib.metadata import version
 
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The tests compile much and compute little: LLVM's optimisations cost a third of their time, and cutting programs into
-# parts for several threads to compile costs some more.
+# The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-    os.environ["XLA_FLAGS"] += " --xla_cpu_parallel_codegen_split_count=1"
 # Emitting fused loops by way of MLIR takes half of the compilation that is left; later versions know no other way.
 if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"

@@ -84,10 +84,10 @@ def test_in_turn_eight_members_are_eight_single_runs_but_for_last_bits(data: Bat
     if jax.__version_info__ < (0, 11):
         as_users["xla_cpu_use_fusion_emitters"] = True
     members = jax.jit(population.chunk, compiler_options=as_users)(
-        jax.jit(population.init, compiler_options=as_users)(seeds), data, jnp.int32(STEPS)
+        jax.jit(population.init)(seeds), data, jnp.int32(STEPS)
     )
     single = make_train_chunk(recipe.step, CONFIG.train.batch_size, STEPS, sample=recipe.sample)
-    chunk, init = (jax.jit(function, compiler_options=as_users) for function in (single, recipe.init))
+    chunk, init = jax.jit(single, compiler_options=as_users), jax.jit(recipe.init)
     for seed in range(8):
         run = chunk(init(jax.random.key(seed)), data, jnp.int32(STEPS))
         for got, expected in zip(member(members, seed), without_keys(run), strict=True):

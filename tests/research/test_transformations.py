@@ -157,12 +157,7 @@ def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> N
         fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1), dropout=0.3, stochastic_depth=0.5)
     )
     optimizer, augment = optax.sgd(0.1), fj.make_augment(chosen)
-    cutmix, mixup = fj.make_cutmix(1.0), fj.make_mixup(1.0)
-
-    def mix(key: jax.Array, images: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first, second = jax.random.split(key)
-        return mixup(second, *cutmix(first, images, labels))
-
+    mix = fj.make_cutmix(1.0)
     step = fj.make_train_step(model, optimizer, augment=augment, mix=mix)
     keys = jax.random.split(jax.random.key(1), 4)
     states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optimizer, key)))(keys)

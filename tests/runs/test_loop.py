@@ -230,15 +230,15 @@ def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatc
 def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     tmp_path: Path, raw_dir: Path, real_data_dir: Path
 ) -> None:
+    splits = load(DataConfig(dir=real_data_dir, validation_size=0))
     config = replace(
         _TINY,
-        data=DataConfig(dir=real_data_dir, validation_size=0),
         model=replace(_TINY.model, stem="pooled"),
         augment=AugmentConfig(flip="none", erase_probability=0.0),
-        train=replace(_TINY.train, epochs=1, batch_size=1000, eval_batch_size=300),
+        train=replace(_TINY.train, epochs=6, batch_size=100, eval_batch_size=300),
         run=replace(_TINY.run, dir=tmp_path / "run", log_every=20, checkpoint_every=60),
     )
-    summary = loop.run(config)
+    summary = loop.run(config, splits._replace(train=splits.train.take(np.arange(1000))))
     assert summary["test_examples"] == 10_000
 
     images = np.frombuffer(gzip.decompress((raw_dir / "t10k-images-idx3-ubyte.gz").read_bytes()), np.uint8, offset=16)
