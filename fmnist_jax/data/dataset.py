@@ -36,7 +36,7 @@ class Dataset:
           DataError: they are not those of a data set.
         """
         images, labels = self.images, self.labels
-        count = next(iter((*labels.shape, *images.shape)), 0)
+        count = (*labels.shape, *images.shape, 0)[0]  # of what has an axis
         if images.ndim == 3:
             images = images[..., None]
         sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)

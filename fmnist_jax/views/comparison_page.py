@@ -12,6 +12,7 @@ from fmnist_jax.config.record import differences
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import overlays, pages
+from fmnist_jax.views.style import cut
 
 _LONG = 28  # letters of a name, of which more leave no room for a figure
 
@@ -72,7 +73,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
         accuracies=pages.svg(
             overlays.accuracy_rows(
-                [_short(run.name) for run in runs],
+                [cut(run.name, _LONG) for run in runs],
                 [row.scores.accuracy for row in rows],
                 [row.scores.interval for row in rows],
             )
@@ -97,7 +98,3 @@ def _apart_first(recalls: np.ndarray) -> list[int]:
     known = [values[~np.isnan(values)] for values in recalls.T]
     apart = [float(np.ptp(values)) if len(values) else -math.inf for values in known]
     return sorted(range(len(apart)), key=lambda label: -apart[label])
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONG else f"{name[: _LONG - 1]}…"

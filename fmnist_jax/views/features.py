@@ -14,7 +14,7 @@ from fmnist_jax.views.style import (
     DIVERGING,
     SEQUENTIAL,
     describe_axes,
-    fitted,
+    in_two_lines,
     literal,
     new_figure,
     show_image,
@@ -148,7 +148,7 @@ def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]
     places = figure.subplots(2, len(images), squeeze=False)
     for above, below, image, values, name in zip(*places, images, saliency, names, strict=True):
         show_image(above, image)
-        above.set_title(literal(fitted(name, 17)), fontsize=8.5)
+        above.set_title(literal(in_two_lines(name, 17)), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
         without_ticks(below)
     figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")

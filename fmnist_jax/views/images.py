@@ -7,7 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fmnist_jax.analysis.assessment import Assessment
-from fmnist_jax.views.style import BLUE, VERMILLION, fitted, literal, new_figure, printed, show_image, without_ticks
+from fmnist_jax.views.style import (
+    BLUE,
+    VERMILLION,
+    cut,
+    in_two_lines,
+    literal,
+    new_figure,
+    printed,
+    show_image,
+    without_ticks,
+)
 
 _COLUMNS = 6
 _ROWS = 40  # more are no picture that a screen shows
@@ -58,7 +68,7 @@ def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.
     places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, average, name, count in zip(places, averages, class_names, counts, strict=False):
         show_image(axes, average)
-        axes.set_title(literal(fitted(name, 17)), fontsize=11)
+        axes.set_title(literal(in_two_lines(name, 17)), fontsize=11)
         axes.set_xlabel(f"{count:,} images", fontsize=9)
     for axes in places[len(class_names) :]:
         axes.set_axis_off()
@@ -87,9 +97,9 @@ def prediction_grid(
         show_image(axes, images[index])
         _frame(axes, BLUE if true == predicted else VERMILLION)
         mark = "✓" if true == predicted else "✗"
-        taken_for = fitted(f"{mark} {class_names[predicted]}", 22)
+        taken_for = in_two_lines(f"{mark} {class_names[predicted]}", 22)
         axes.set_title(literal(f"{taken_for}\n{probability:.1%}"), fontsize=9)
-        truth = f"#{index}" if true == predicted else f"is {fitted(class_names[true], 18, lines=1)} (#{index})"
+        truth = f"#{index}" if true == predicted else f"is {cut(class_names[true], 18)} (#{index})"
         axes.set_xlabel(literal(truth), fontsize=8)
     for axes in places[len(indices) :]:
         axes.set_axis_off()

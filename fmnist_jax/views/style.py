@@ -43,11 +43,15 @@ def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
     return _Shown(figsize=(width, height), layout=layout, facecolor="white")
 
 
-def fitted(text: str, letters: int, lines: int = 2) -> str:
-    """Breaks a text into lines of so many letters, and cuts what is longer than all of them."""
-    broken = textwrap.wrap(text, letters)
-    cut = [f"{line[: letters - 1].rstrip()}…" for line in broken[lines - 1 : lines]] if len(broken) > lines else []
-    return "\n".join([*broken[: lines - 1], *cut] if cut else broken)
+def cut(text: str, letters: int) -> str:
+    """Cuts a text that is longer than so many letters, and marks where."""
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
+
+
+def in_two_lines(text: str, letters: int) -> str:
+    """Breaks a text that is longer than so many letters, and cuts what two lines do not hold."""
+    first, *rest = textwrap.wrap(text, letters) or [text]
+    return "\n".join([first, cut(" ".join(rest), letters)] if rest else [first])
 
 
 def draw_panels(

@@ -16,6 +16,7 @@ from orbax.checkpoint._src.path import atomicity
 from fmnist_jax import train
 from fmnist_jax.commands import cli
 from fmnist_jax.runs import directory, results
+from tests.undrawn import IN_RESULTS
 
 
 def _slow_down(save_delay: float, log_delay: float) -> None:
@@ -39,15 +40,9 @@ def _slow_down(save_delay: float, log_delay: float) -> None:
     shutil.rmtree = slow_rmtree  # type: ignore[assignment]
 
 
-def _leave_undrawn() -> None:
-    """Figures and the report are a fifth of such a run's time, and most tests here do not look at them."""
-    results.draw = lambda *_: {}
-    results.write_report = lambda directory, *_, **__: directory / "report.html"
-
-
 if __name__ == "__main__":
     if "TESTS_LEAVE_UNDRAWN" in os.environ:
-        _leave_undrawn()
+        vars(results).update(IN_RESULTS)
     _slow_down(float(sys.argv[1]), float(sys.argv[2]))
     del sys.argv[1:3]
     # As a shell in the foreground starts it; these tests may run in the background, where SIGINT is ignored.

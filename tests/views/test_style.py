@@ -24,9 +24,10 @@ from fmnist_jax.views.style import (
     CLASS_COLOURS,
     CLASS_MARKERS,
     VERMILLION,
+    cut,
     describe_axes,
     draw_panels,
-    fitted,
+    in_two_lines,
     new_figure,
     printed,
     show_image,
@@ -97,11 +98,11 @@ def _drawn(figure: Figure) -> str:
 
 
 def test_a_long_text_is_broken_and_then_cut() -> None:
-    assert fitted("Ankle boot", 20) == "Ankle boot"
-    assert fitted("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
-    assert fitted("sleeveless summer dress", 20, lines=1) == "sleeveless summer…"
-    assert fitted("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
-    assert fitted("x" * 45, 20, lines=1) == f"{'x' * 19}…"
+    assert in_two_lines("", 20) == cut("", 20) == ""
+    assert in_two_lines("Ankle boot", 20) == cut("Ankle boot", 10) == "Ankle boot"
+    assert in_two_lines("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
+    assert in_two_lines("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
+    assert cut("sleeveless summer dress", 12) == "sleeveless…"
 
 
 def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:
