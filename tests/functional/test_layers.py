@@ -178,6 +178,13 @@ def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array
     assert_all_close([a.astype(jnp.float32) for a in got], expected, 0.1)
 
 
+def test_conv_max_pool_has_the_same_values_with_and_without_a_gradient() -> None:
+    """Its maxima are spelled twice."""
+    x, kernel, _ = as_float32(*draw_conv((2, 8, 6, 1, 4, 3)))
+    for inputs in (x, x.at[0, 3, 3].set(jnp.nan), x.at[0, 3, 3].set(-jnp.inf)):
+        np.testing.assert_array_equal(conv_max_pool(inputs, kernel), jax.vjp(conv_max_pool, inputs, kernel)[0])
+
+
 def test_conv_max_pool_of_equal_pixels_shares_the_gradient_as_the_two_steps_do() -> None:
     x, kernel = jnp.ones((1, 6, 6, 1)), jnp.ones((3, 3, 1, 2))
     ours = gradients(conv_max_pool, jnp.ones((1, 3, 3, 2)), x, kernel)
