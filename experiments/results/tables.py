@@ -18,7 +18,8 @@ from fmnist_jax import PRESETS
 
 ROOT = Path(__file__).parents[2]
 NOTHING = "*Nothing has been recorded yet.*"
-PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "ablation": ROOT / "docs" / "results.md"}
+_PAGE = ROOT / "docs" / "results.md"
+PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "accelerated": _PAGE, "ablation": _PAGE}
 """The page that each table stands on, by its name."""
 
 Record = Mapping[str, Any]
@@ -40,8 +41,11 @@ def read(folder: Path) -> list[Record]:
 
 def tables(records: Sequence[Record]) -> dict[str, str]:
     """Makes the Markdown of each table, by the name of its markers."""
+    results = [record for record in records if record["experiment"] == "results"]
+    on_cpu = [record for record in results if all(t["hardware"]["backend"] == "cpu" for t in _trainings(record))]
     return {
-        "results": results_table([record for record in records if record["experiment"] == "results"]),
+        "results": results_table(on_cpu),
+        "accelerated": results_table([record for record in results if record not in on_cpu]),
         "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
     }
 

@@ -45,7 +45,13 @@ def test_the_commands_of_the_page_find_all_that_they_would_record() -> None:
         record.record(arguments, lambda config: pytest.fail(f"{config.preset} is not recorded"))
     names = {trial.name for arguments in recorded for trial in record.trials(arguments)}
     ensembles = set(re.findall(r"experiments\.results\.ensemble .* --record (\S+)", page))
-    assert names | ensembles == {path.stem for path in (_ROOT / "experiments" / "results").glob("*.json")}
+    assert names | ensembles == {path.stem for path in (_ROOT / "experiments" / "results").rglob("*.json")}
+
+
+def test_the_rows_of_a_table_are_of_one_commit() -> None:
+    made = tables.tables(tables.read(_ROOT / "experiments" / "results"))
+    for name in ("results", "ablation"):
+        assert re.search(r"^At commit [0-9a-f]{7}, with jax [\d.]+;", made[name], re.MULTILINE), name
 
 
 def test_every_percentage_in_the_results_is_from_a_committed_file() -> None:
@@ -294,6 +300,18 @@ def test_seeds_of_several_machines_share_a_row_with_the_median_time_on_each(argu
     row = tables.results_table([first, *others, again]).splitlines()[2]
     times = "| 100 s; 7 s | 2 cores of Fast One (3 of the seeds); Big One (1 of the seeds) |"
     assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
+
+
+def test_results_of_accelerators_have_a_table_of_their_own(arguments: Any) -> None:
+    record.record(replace(arguments, presets=("demo",)), Trainer())
+    first, second = read(arguments)
+    gpu = {**second, "hardware": {"backend": "gpu", "devices": ["Big One"], "cpu_count": 16, "processor": "Other"}}
+    mixed = {**first, "members": 2, "trained": [first, gpu]}
+    made = tables.tables([first, gpu, mixed])
+    assert [line.split(" | ")[0] for line in made["results"].splitlines() if "12,345" in line] == ["| demo"]
+    assert "Big One" not in made["results"]
+    rows = [line.split(" | ")[0] for line in made["accelerated"].splitlines() if "12,345" in line]
+    assert rows == ["| demo", "| demo, 2 averaged"]
 
 
 def test_a_file_of_before_a_score_was_recorded_has_an_empty_cell(arguments: Any) -> None:
