@@ -71,7 +71,7 @@ def test_the_time_of_each_member_is_of_the_machine_that_trained_it(runs: tuple[P
     (runs[1] / "environment.json").write_text(json.dumps(gpu))
     ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path / "0"))
     found = json.loads((tmp_path / "0" / "fast-averaged.json").read_text())
-    table = tables.tables([found])["results"]
+    table = tables.tables([found])["accelerated"]
     assert found["train_seconds"] == 300.0
     assert "| 200 s; 100 s | 2 cores of Fast One (2 of the members); H100 (1 of the members) |" in table
     assert "At commit aaaaaaa, bbbbbbb, with jax 0.10, 0.11;" in table
