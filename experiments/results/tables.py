@@ -42,10 +42,9 @@ def read(folder: Path) -> list[Record]:
 def tables(records: Sequence[Record]) -> dict[str, str]:
     """Makes the Markdown of each table, by the name of its markers."""
     results = [record for record in records if record["experiment"] == "results"]
-    on_cpu = [record for record in results if all(t["hardware"]["backend"] == "cpu" for t in _trainings(record))]
     return {
-        "results": results_table(on_cpu),
-        "accelerated": results_table([record for record in results if record not in on_cpu]),
+        "results": results_table([record for record in results if not _accelerated(record)]),
+        "accelerated": results_table([record for record in results if _accelerated(record)]),
         "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
     }
 
@@ -160,6 +159,11 @@ def _times(group: Sequence[Record]) -> tuple[str, str]:
 def _trainings(record: Record) -> Sequence[Record]:
     """What a result was trained by: of an ensemble each member, which may come from machines of their own."""
     return record.get("trained", [record])
+
+
+def _accelerated(record: Record) -> bool:
+    """Whether any of it was trained on something else than a CPU."""
+    return any(training["hardware"]["backend"] != "cpu" for training in _trainings(record))
 
 
 def _duration(seconds: float) -> str:

@@ -20,10 +20,10 @@ RAISED_BY_XLA = (jax.errors.JaxRuntimeError, ValueError)
 #                     1,867   649    780    5,668  2,363  2,048    XLA's choice
 #   jax 0.12.0.1      2,476   832  1,112    8,199  3,720  3,326    nothing
 #                     2,440   960  1,084    7,531  3,643  2,484    XLA's choice
-# Its convolutions and maxima, in evaluation alone, with a plain first convolution, took the notebook's network to 1.4
-# times its rate, and hung once with jaxlib 0.10.2, as others of its fusions do (jax issues 39257 and 40412).
 # On jax 0.12, YNNPACK's sums made training the notebook's network 1.16 times as fast; since `channel_sums` the steps of
-# all three take the same time with and without.
+# all three take the same time with and without. Its convolutions and maxima, in evaluation alone, with a plain first
+# convolution, took the notebook's network to 1.4 times its rate, and hung once with jaxlib 0.10.2, as others of its
+# fusions do (jax issues 39257 and 40412).
 _LIBRARY_OPTION = "xla_cpu_experimental_ynn_fusion_type"
 
 
