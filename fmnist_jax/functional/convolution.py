@@ -38,8 +38,10 @@ def _image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array
 def _kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
     """An ordinary convolution of the images by `g`."""
     x, g = lax.optimization_barrier((x, g))
+    # Pixels first, then channels: in one step, and fused with what computes `x`, 9 ms instead of 5 for 128x28x28x32.
+    x, g = lax.optimization_barrier(tuple(_row_major(each.transpose(1, 2, 0, 3)) for each in (x, g)))
     # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
-    x, g = lax.optimization_barrier((_row_major(x.transpose(3, 1, 2, 0)), _row_major(g.transpose(1, 2, 0, 3))))
+    x, g = lax.optimization_barrier((_row_major(x.transpose(3, 0, 1, 2)), g))
     padding = [(size // 2, size // 2)] * 2
     return lax.conv_general_dilated(x, g, (1, 1), padding, dimension_numbers=NHWC).transpose(1, 2, 0, 3)
 

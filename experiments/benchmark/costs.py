@@ -1,0 +1,184 @@
+"""Where the time of a step goes, and how short a step could be: `python -m experiments.benchmark.costs`.
+
+Times every piece of the benchmark's networks (`pieces`) here and in PyTorch, in turn; whole steps as the benchmark
+does; and the most that the machine does, in products of matrices and in moving memory, all in one run on a CPU. Prints
+Markdown tables and writes all of it as JSON. PyTorch comes with `pip install '.[bench]'`; without it its columns stay
+empty.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from experiments import rehearsal
+from experiments.benchmark import jax_side, networks, pieces, tables
+from experiments.benchmark.run import Worker, alternate
+from experiments.records import write
+from experiments.script import start, start_jax
+from experiments.speedrun.entries import BASELINE
+from fmnist_jax import Config, DataConfig
+
+RESULTS = Path(__file__).parent
+_NETWORKS: Mapping[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
+# Bytes: an activation of 128 images of 28x28x32, which stays in the last cache of a server, and what never does.
+_MEMORY = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times the pieces of a step against what the machine does at most."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
+    rounds: int = 4
+    """How often each piece is timed, the sides in turn."""
+    steps: int = 40
+    """Training steps in each measurement of a whole step."""
+    rehearse: bool = False
+    """Shrink network and data to a few seconds' work, to try the command out."""
+    out: Path = RESULTS / "costs.json"
+
+
+def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """Products of matrices, in operations a second of each side, and bytes a second that JAX moves."""
+    rates: dict[str, Callable[[], float]] = {"fmnist_jax": jax_side.matrix_rate}
+    if "PyTorch" in workers:
+        from experiments.benchmark import pytorch_pieces
+
+        rates["PyTorch"] = pytorch_pieces.matrix_rate
+    measured = alternate({name: partial(workers[name], rate) for name, rate in rates.items()}, rounds=3)
+    memory = {name: workers["fmnist_jax"](pieces.memory_rate, size) for name, size in _MEMORY.items()}
+    return {"matrix_products": {name: max(found) for name, found in measured.items()}, "memory": memory}
+
+
+def whole(config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]) -> Any:
+    """For each side, functions that give the seconds of a whole step, or of evaluating a batch."""
+    sides: dict[str, Any] = {"fmnist_jax": jax_side}
+    if "PyTorch" in workers:
+        from experiments.benchmark import pytorch_side
+
+        sides["PyTorch"] = pytorch_side
+    batch = batch_size(config, train)
+
+    def seconds(name: str) -> float:
+        rate, counted = (sides[name].train_rate, (steps,)) if train else (sides[name].eval_rate, ())
+        return batch / workers[name](rate, config, network, False, *counted)
+
+    return {name: partial(seconds, name) for name in sides}
+
+
+def batch_size(config: Config, train: bool) -> int:
+    """Images in a step, or in a batch of evaluation."""
+    return config.train.batch_size if train else config.train.eval_batch_size
+
+
+def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> dict[str, Any]:
+    """What a piece consists of, and its seconds on each side."""
+    timers: dict[str, Any] = {"fmnist_jax": pieces.seconds}
+    if "PyTorch" in workers:
+        from experiments.benchmark import pytorch_pieces
+
+        timers["PyTorch"] = pytorch_pieces.seconds
+    return {
+        "name": piece.name,
+        "operations": pieces.floating_point_operations(piece),
+        "bytes": pieces.bytes_moved(piece),
+        "seconds": alternate({name: partial(workers[name], timer, piece) for name, timer in timers.items()}, rounds),
+    }
+
+
+def least_seconds(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+    """Of a step whose products run at the rate of the fastest product of matrices, and all else at that of memory."""
+    products, memory = max(found["peaks"]["matrix_products"].values()), max(found["peaks"]["memory"].values())
+    return sum(row["operations"] / products if row["operations"] else row["bytes"] / memory for row in rows)
+
+
+def report(console: Console, found: Mapping[str, Any]) -> None:
+    """Prints the tables of what was measured."""
+    for what, costs_of_it in found["costs"].items():
+        heads = (f"{what}, {costs_of_it['batch']} images", "GFLOP", "MB", "ms", "in PyTorch", "GFLOP/s", "in PyTorch")
+        tables.markdown(console, heads, list(_rows(found, costs_of_it)))
+    console.print(sentence(found["peaks"]))
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """The machine's peaks in words."""
+    products = " and ".join(f"{rate / 1e9:.0f} in {name}" for name, rate in found["matrix_products"].items())
+    small, large = (found["memory"][name] / 1e9 for name in _MEMORY)
+    return (
+        f"GFLOP/s of matrix products: {products}; GB/s of memory: {small:.0f} within an activation, {large:.0f} beyond"
+    )
+
+
+def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    def milliseconds(seconds: Mapping[str, Sequence[float]]) -> list[float | None]:
+        medians = (seconds.get(name) for name in ("fmnist_jax", "PyTorch"))
+        return [None if each is None else 1e3 * statistics.median(each) for each in medians]
+
+    def cells(name: str, operations: float, moved: float, times: Sequence[float | None]) -> tuple[str, ...]:
+        rates = ("" if time is None or not operations else f"{operations / time / 1e6:.0f}" for time in times)
+        amounts = (f"{operations / 1e9:.2f}" if operations else "", f"{moved / 1e6:.1f}" if moved else "")
+        return (name, *amounts, *("" if time is None else f"{time:.2f}" for time in times), *rates)
+
+    rows = of["pieces"]
+    each = [milliseconds(row["seconds"]) for row in rows]
+    for row, times in zip(rows, each, strict=True):
+        yield cells(row["name"], row["operations"], row["bytes"], times)
+    operations, moved = (sum(row[key] for row in rows) for key in ("operations", "bytes"))
+    sums = [None if None in side else sum(filter(None, side)) for side in zip(*each, strict=True)]
+    yield cells("all pieces", operations, moved, sums)
+    yield cells("the whole", operations, 0, milliseconds(of["whole"]))
+    yield cells("at the machine's peaks", operations, 0, [1e3 * least_seconds(found, rows), None])
+
+
+def main(arguments: Arguments) -> None:
+    """Measures, prints and writes."""
+    config = replace(BASELINE, data=arguments.data)
+    if arguments.rehearse:
+        rehearsal.refuse_among_results(arguments.out, RESULTS)
+        config = rehearsal.shrink(config)
+    begun = time.perf_counter()
+    has_torch = importlib.util.find_spec("torch") is not None
+    workers = {name: Worker() for name in ("fmnist_jax", "PyTorch") if has_torch or name == "fmnist_jax"}
+    for worker in workers.values():
+        worker(start_jax, "cpu")
+    found: dict[str, Any] = {
+        "versions": workers["fmnist_jax"](jax_side.versions),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "peaks": peaks(workers),
+        "costs": {},
+    }
+    if has_torch:
+        from experiments.benchmark import pytorch_side
+
+        found["versions"] |= workers["PyTorch"](pytorch_side.versions)
+    for label in arguments.networks:
+        layers = networks.layers_of(config.model) if label == "fast" else networks.NOTEBOOK
+        for phase, train in (("training", True), ("evaluation", False)):
+            batch = batch_size(config, train)
+            found["costs"][f"{phase}, {label} network"] = {
+                "batch": batch,
+                "whole": alternate(whole(config, _NETWORKS[label], train, arguments.steps, workers), arguments.rounds),
+                "pieces": [
+                    costs(piece, arguments.rounds, workers) for piece in pieces.pieces_of(layers, batch, train=train)
+                ],
+            }
+    found["seconds"] = time.perf_counter() - begun
+    for worker in workers.values():
+        worker.close()
+    write(arguments.out, found)
+    report(Console(width=200, markup=False), json.loads(arguments.out.read_text()))
+
+
+if __name__ == "__main__":
+    start(main, Arguments)
