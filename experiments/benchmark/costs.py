@@ -112,12 +112,10 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """The machine's peaks in words."""
-    products = " and ".join(f"{rate / 1e9:.0f} in {name}" for name, rate in found["matrix_products"].items())
-    small, large = (found["memory"][name] / 1e9 for name in _MEMORY)
-    return (
-        f"GFLOP/s of matrix products: {products}; GB/s of memory: {small:.0f} within an activation, {large:.0f} beyond"
-    )
+    """The machine's peaks in words: operations a second of each side, and bytes read and written."""
+    products = " and ".join(f"{rate / 1e9:.0f} by {name}" for name, rate in found["matrix_products"].items())
+    small, large = (f"{found['memory'][name] / 1e9:.0f}" for name in _MEMORY)
+    return f"{products} GFLOP/s in products of matrices, {small} GB/s in an array of 13 MB and {large} in one of 268 MB"
 
 
 def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
