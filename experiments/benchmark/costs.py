@@ -1,4 +1,4 @@
-"""Where the time of a step goes, and how short a step could be: `python -m experiments.benchmark.costs`.
+"""Where the time of a step goes, layer by layer: `python -m experiments.benchmark.costs`.
 
 Times every piece of the benchmark's networks (`pieces`) here and in PyTorch, in turn; whole steps as the benchmark
 does; and the most that the machine does, in products of matrices and in moving memory, all in one run on a CPU. Prints
@@ -41,7 +41,7 @@ class Arguments:
     data: DataConfig = field(default_factory=DataConfig)
     networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
     rounds: int = 4
-    """How often each piece is timed, the sides in turn."""
+    """How often each piece is timed, the sides in turn, and half as often as whole steps."""
     steps: int = 40
     """Training steps in each measurement of a whole step."""
     rehearse: bool = False
@@ -57,8 +57,12 @@ def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
 
         rates["PyTorch"] = pytorch_pieces.matrix_rate
     measured = alternate({name: partial(workers[name], rate) for name, rate in rates.items()}, rounds=3)
-    memory = {name: workers["fmnist_jax"](pieces.memory_rate, size) for name, size in _MEMORY.items()}
-    return {"matrix_products": {name: max(found) for name, found in measured.items()}, "memory": memory}
+    moves = {name: partial(workers["fmnist_jax"], pieces.memory_rate, size) for name, size in _MEMORY.items()}
+    moved = alternate(moves, rounds=3)
+    return {
+        "matrix_products": {name: max(rounds) for name, rounds in measured.items()},
+        "memory": {name: max(rounds) for name, rounds in moved.items()},
+    }
 
 
 def whole(config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]) -> Any:
@@ -97,8 +101,8 @@ def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> di
     }
 
 
-def least_seconds(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
-    """Of a step whose products run at the rate of the fastest product of matrices, and all else at that of memory."""
+def seconds_at_peaks(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+    """Of a step whose direct convolutions run at the rate of the fastest product of matrices, all else at memory's."""
     products, memory = max(found["peaks"]["matrix_products"].values()), max(found["peaks"]["memory"].values())
     return sum(row["operations"] / products if row["operations"] else row["bytes"] / memory for row in rows)
 
@@ -106,7 +110,15 @@ def least_seconds(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 def report(console: Console, found: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
     for what, costs_of_it in found["costs"].items():
-        heads = (f"{what}, {costs_of_it['batch']} images", "GFLOP", "MB", "ms", "in PyTorch", "GFLOP/s", "in PyTorch")
+        heads = (
+            f"{what}, {costs_of_it['batch']} images",
+            "GFLOP",
+            "MB",
+            "ms",
+            "ms, PyTorch",
+            "GFLOP/s",
+            "GFLOP/s, PyTorch",
+        )
         tables.markdown(console, heads, list(_rows(found, costs_of_it)))
     console.print(sentence(found["peaks"]))
 
@@ -114,29 +126,34 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
 def sentence(found: Mapping[str, Any]) -> str:
     """The machine's peaks in words: operations a second of each side, and bytes read and written."""
     products = " and ".join(f"{rate / 1e9:.0f} by {name}" for name, rate in found["matrix_products"].items())
-    small, large = (f"{found['memory'][name] / 1e9:.0f}" for name in _MEMORY)
-    return f"{products} GFLOP/s in products of matrices, {small} GB/s in an array of 13 MB and {large} in one of 268 MB"
+    memory = " and ".join(f"{found['memory'][name] / 1e9:.0f} in {size / 1e6:.0f} MB" for name, size in _MEMORY.items())
+    return f"products of matrices at {products} GFLOP/s, memory at {memory} GB/s"
 
 
 def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    def milliseconds(seconds: Mapping[str, Sequence[float]]) -> list[float | None]:
-        medians = (seconds.get(name) for name in ("fmnist_jax", "PyTorch"))
-        return [None if each is None else 1e3 * statistics.median(each) for each in medians]
-
-    def cells(name: str, operations: float, moved: float, times: Sequence[float | None]) -> tuple[str, ...]:
-        rates = ("" if time is None or not operations else f"{operations / time / 1e6:.0f}" for time in times)
-        amounts = (f"{operations / 1e9:.2f}" if operations else "", f"{moved / 1e6:.1f}" if moved else "")
-        return (name, *amounts, *("" if time is None else f"{time:.2f}" for time in times), *rates)
-
-    rows = of["pieces"]
-    each = [milliseconds(row["seconds"]) for row in rows]
-    for row, times in zip(rows, each, strict=True):
-        yield cells(row["name"], row["operations"], row["bytes"], times)
+    rows, sides = of["pieces"], ("fmnist_jax", "PyTorch")
     operations, moved = (sum(row[key] for row in rows) for key in ("operations", "bytes"))
-    sums = [None if None in side else sum(filter(None, side)) for side in zip(*each, strict=True)]
-    yield cells("all pieces", operations, moved, sums)
-    yield cells("the whole", operations, 0, milliseconds(of["whole"]))
-    yield cells("at the machine's peaks", operations, 0, [1e3 * least_seconds(found, rows), None])
+    totals = {name: sum(_milliseconds(row, name) for row in rows) for name in sides if name in of["whole"]}
+
+    def cells(name: str, operations: float, moved: float, times: Mapping[str, float], shown: Any = None) -> Any:
+        amounts = (f"{operations / 1e9:.2f}" if operations else "", f"{moved / 1e6:.1f}" if moved else "")
+        stated = (shown or {side: f"{time:.1f}" for side, time in times.items()}).get
+        rates = {side: f"{operations / time / 1e6:.0f}" for side, time in times.items() if operations}.get
+        return (name, *amounts, *(stated(side, "") for side in sides), *(rates(side, "") for side in sides))
+
+    for row in rows:
+        times = {side: _milliseconds(row, side) for side in row["seconds"]}
+        yield cells(row["name"], row["operations"], row["bytes"], times)
+    yield cells("all pieces", operations, moved, totals)
+    wholes = {side: [1e3 * each for each in times] for side, times in of["whole"].items()}
+    medians = {side: statistics.median(times) for side, times in wholes.items()}
+    spreads = {side: tables.spread(times, "{:.1f}") for side, times in wholes.items()}
+    yield cells("the whole", operations, 0, medians, spreads)
+    yield cells("at the machine's peaks", operations, moved, {"fmnist_jax": 1e3 * seconds_at_peaks(found, rows)})
+
+
+def _milliseconds(row: Mapping[str, Any], side: str) -> float:
+    return 1e3 * statistics.median(row["seconds"][side])
 
 
 def main(arguments: Arguments) -> None:

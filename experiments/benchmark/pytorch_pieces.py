@@ -1,7 +1,6 @@
-"""The pieces of a step in PyTorch, eager and channels last, one thread for each core."""
+"""The pieces of a step in PyTorch, eager and channels last, with a thread for each core."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,14 +8,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from experiments.benchmark.pieces import Piece, shapes
-
-_ITERATIONS = 5
-_REPEATS = 5
+from experiments.benchmark.pieces import ITERATIONS, Piece, median_seconds, values
 
 
 def operation(piece: Piece) -> Callable[..., Any]:
-    """The piece itself, as a function of tensors: images [B, C, H, W], kernels [C_out, C_in, K, K]."""
+    """The layer itself, as a function of tensors: images [B, C, H, W], kernels [C_out, C_in, K, K]."""
 
     def conv(x: Any, kernel: Any) -> Any:
         return functional.conv2d(x, kernel, padding=1)
@@ -30,60 +26,58 @@ def operation(piece: Piece) -> Callable[..., Any]:
     operations: dict[str, Callable[..., Any]] = {
         "conv": conv,
         "conv, max_pool": lambda x, kernel: functional.max_pool2d(conv(x, kernel), 2),
-        "conv, mean_pool": lambda x, kernel: functional.avg_pool2d(conv(x, kernel), 2),
         "norm, relu": lambda x, scale, bias: functional.relu(norm(x, scale, bias)),
         "scale, relu": lambda x, scale, bias: functional.relu(scaled(x, scale, bias)),
         "max_pool": lambda x: functional.max_pool2d(x, 2),
-        "mean_pool": lambda x: functional.avg_pool2d(x, 2),
         "dense": lambda x, kernel: x.flatten(1) @ kernel,
     }
     return operations[piece.kind]
 
 
-def tensor(array: np.ndarray) -> Any:
-    """An argument as PyTorch wants it: images and kernels with channels before pixels, channels last in memory."""
-    if array.ndim < 4:
-        return torch.from_numpy(array)
-    axes = (3, 2, 0, 1) if array.shape[:2] == (3, 3) else (0, 3, 1, 2)
-    return torch.from_numpy(array.transpose(axes).copy()).contiguous(memory_format=torch.channels_last)
+def tensors(piece: Piece) -> list[Any]:
+    """The arguments as PyTorch wants them: channels before pixels, and channels last in memory."""
+    axes = {0: (0, 3, 1, 2)} | ({1: (3, 2, 0, 1)} if piece.kind.startswith("conv") else {})
+    # As a module's `to` does and `contiguous` does not, it lays out kernels of one channel so that PyTorch takes them
+    # for channels last: else the first convolution gives its outputs channels first.
+    return [
+        torch.from_numpy(array.transpose(axes[index]).copy()).to(memory_format=torch.channels_last)
+        if index in axes
+        else torch.from_numpy(array)
+        for index, array in enumerate(values(piece))
+    ]
+
+
+def computation(piece: Piece) -> Callable[[], Any]:
+    """The layer, its gradient, or both, with the layer's own output for a slope."""
+    compute, arguments = operation(piece), tensors(piece)
+    if not piece.gradient_of:
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return compute(*arguments)
+
+        return forward
+    some = [arguments[index].requires_grad_() for index in piece.gradient_of]
+    output = compute(*arguments)
+    slope = output.detach().clone()
+
+    def both() -> Any:
+        output = compute(*arguments)
+        return output.detach(), *torch.autograd.grad(output, some, slope)
+
+    return both if piece.with_gradient else lambda: torch.autograd.grad(output, some, slope, retain_graph=True)
+
+
+_computation = functools.lru_cache(1)(computation)
 
 
 def seconds(piece: Piece) -> float:
     """The median time of a piece."""
     compute = _computation(piece)
-    compute()
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        for _ in range(_ITERATIONS):
-            compute()
-        times.append((time.perf_counter() - start) / _ITERATIONS)
-    return sorted(times)[_REPEATS // 2]
-
-
-@functools.cache
-def _computation(piece: Piece) -> Callable[[], Any]:
-    rng = np.random.default_rng(0)
-    arguments = [tensor(rng.normal(size=shape).astype(np.float32)) for shape in shapes(piece)]
-    if not piece.gradient_of:
-
-        def forward() -> Any:
-            with torch.inference_mode():
-                return operation(piece)(*arguments)
-
-        return forward
-    some = [arguments[index].requires_grad_() for index in piece.gradient_of]
-    output = operation(piece)(*arguments)
-    slope = output.detach().clone()
-    return lambda: torch.autograd.grad(output, some, slope, retain_graph=True)
+    return median_seconds(lambda: [compute() for _ in range(ITERATIONS)]) / ITERATIONS
 
 
 def matrix_rate(size: int = 2048) -> float:
     """Floating-point operations a second of a square matrix product."""
-    a = torch.randn(size, size)
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        torch.mm(a, a)
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / sorted(times)[5]
+    a = torch.from_numpy(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32))
+    return 2 * size**3 / median_seconds(lambda: torch.mm(a, a))

@@ -38,7 +38,8 @@ def _image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array
 def _kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
     """An ordinary convolution of the images by `g`."""
     x, g = lax.optimization_barrier((x, g))
-    # Pixels first, then channels: in one step, and fused with what computes `x`, 9 ms instead of 5 for 128x28x28x32.
+    # Pixels first, then channels. In one step, and fused with what computes the images anew, 128x28x28x32 took 9 ms of
+    # a step of the notebook's network instead of 5 (two cores of an AMD EPYC of Zen 4, jax 0.10.2).
     x, g = lax.optimization_barrier(tuple(_row_major(each.transpose(1, 2, 0, 3)) for each in (x, g)))
     # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
     x, g = lax.optimization_barrier((_row_major(x.transpose(3, 0, 1, 2)), g))
