@@ -127,7 +127,7 @@ def sentence(found: Mapping[str, Any]) -> str:
     """The machine's peaks in words: operations a second of each side, and bytes read and written."""
     products = " and ".join(f"{rate / 1e9:.0f} by {name}" for name, rate in found["matrix_products"].items())
     memory = " and ".join(f"{found['memory'][name] / 1e9:.0f} in {size / 1e6:.0f} MB" for name, size in _MEMORY.items())
-    return f"products of matrices at {products} GFLOP/s, memory at {memory} GB/s"
+    return f"GFLOP/s in products of matrices: {products}; GB/s of memory: {memory}"
 
 
 def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
