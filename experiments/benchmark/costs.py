@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,16 +49,20 @@ class Arguments:
     out: Path = RESULTS / "costs.json"
 
 
+def _side(name: str) -> tuple[Any, Any]:
+    """The modules that time a side's whole steps and its pieces."""
+    if name == "fmnist_jax":
+        return jax_side, pieces
+    from experiments.benchmark import pytorch_pieces, pytorch_side
+
+    return pytorch_side, pytorch_pieces
+
+
 def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
     """Products of matrices, in operations a second of each side, and bytes a second that JAX moves."""
-    rates: dict[str, Callable[[], float]] = {"fmnist_jax": jax_side.matrix_rate}
-    if "PyTorch" in workers:
-        from experiments.benchmark import pytorch_pieces
-
-        rates["PyTorch"] = pytorch_pieces.matrix_rate
-    measured = alternate({name: partial(workers[name], rate) for name, rate in rates.items()}, rounds=3)
+    measured = alternate({name: partial(worker, _side(name)[0].matrix_rate) for name, worker in workers.items()}, 3)
     moves = {name: partial(workers["fmnist_jax"], pieces.memory_rate, size) for name, size in _MEMORY.items()}
-    moved = alternate(moves, rounds=3)
+    moved = alternate(moves, 3)
     return {
         "matrix_products": {name: max(rounds) for name, rounds in measured.items()},
         "memory": {name: max(rounds) for name, rounds in moved.items()},
@@ -67,18 +71,14 @@ def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
 
 def whole(config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]) -> Any:
     """For each side, functions that give the seconds of a whole step, or of evaluating a batch."""
-    sides: dict[str, Any] = {"fmnist_jax": jax_side}
-    if "PyTorch" in workers:
-        from experiments.benchmark import pytorch_side
-
-        sides["PyTorch"] = pytorch_side
     batch = batch_size(config, train)
 
     def seconds(name: str) -> float:
-        rate, counted = (sides[name].train_rate, (steps,)) if train else (sides[name].eval_rate, ())
+        side, _ = _side(name)
+        rate, counted = (side.train_rate, (steps,)) if train else (side.eval_rate, ())
         return batch / workers[name](rate, config, network, False, *counted)
 
-    return {name: partial(seconds, name) for name in sides}
+    return {name: partial(seconds, name) for name in workers}
 
 
 def batch_size(config: Config, train: bool) -> int:
@@ -88,16 +88,12 @@ def batch_size(config: Config, train: bool) -> int:
 
 def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """What a piece consists of, and its seconds on each side."""
-    timers: dict[str, Any] = {"fmnist_jax": pieces.seconds}
-    if "PyTorch" in workers:
-        from experiments.benchmark import pytorch_pieces
-
-        timers["PyTorch"] = pytorch_pieces.seconds
+    timers = {name: partial(worker, _side(name)[1].seconds, piece) for name, worker in workers.items()}
     return {
         "name": piece.name,
         "operations": pieces.floating_point_operations(piece),
         "bytes": pieces.bytes_moved(piece),
-        "seconds": alternate({name: partial(workers[name], timer, piece) for name, timer in timers.items()}, rounds),
+        "seconds": alternate(timers, rounds),
     }
 
 
@@ -174,9 +170,7 @@ def main(arguments: Arguments) -> None:
         "costs": {},
     }
     if has_torch:
-        from experiments.benchmark import pytorch_side
-
-        found["versions"] |= workers["PyTorch"](pytorch_side.versions)
+        found["versions"] |= workers["PyTorch"](_side("PyTorch")[0].versions)
     for label in arguments.networks:
         layers = networks.layers_of(config.model) if label == "fast" else networks.NOTEBOOK
         for phase, train in (("training", True), ("evaluation", False)):

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -75,9 +74,3 @@ def seconds(piece: Piece) -> float:
     """The median time of a piece."""
     compute = _computation(piece)
     return median_seconds(lambda: [compute() for _ in range(ITERATIONS)]) / ITERATIONS
-
-
-def matrix_rate(size: int = 2048) -> float:
-    """Floating-point operations a second of a square matrix product."""
-    a = torch.from_numpy(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32))
-    return 2 * size**3 / median_seconds(lambda: torch.mm(a, a))

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from experiments.benchmark import jax_side, networks
+from experiments.benchmark.pieces import median_seconds
 from experiments.benchmark.pytorch_optim import make_optimizer
 from fmnist_jax import Config, make_schedule, to_dict
 
@@ -189,3 +190,9 @@ def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> floa
 def versions() -> dict[str, str]:
     """What this side runs on."""
     return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
+
+
+def matrix_rate(size: int = 2048) -> float:
+    """Floating-point operations a second of a square matrix product."""
+    a = torch.from_numpy(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32))
+    return 2 * size**3 / median_seconds(lambda: torch.mm(a, a))
