@@ -60,7 +60,7 @@ def _of_preset(name: str) -> Config:
     return replace(PRESETS[name], data=_EVERY_IMAGE)
 
 
-_FAST, _STANDARD, _WIDE, _RECORD = map(_of_preset, ("fast", "standard", "wide", "record"))
+_FAST, _STANDARD, _WIDE = map(_of_preset, ("fast", "standard", "wide"))
 
 # What `standard` was before it became wider and longer: it reaches these targets in less time.
 _SHORTER_STANDARD = replace(
@@ -91,8 +91,8 @@ _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "gpu": {
         "94": on_gpu(lasting(_DEEPER_FAST, 20)),
         "95": lasting(_WIDE, 20),
-        # Not timed either, and likely to miss the target: one seed had 95.91 %.
-        "96": _RECORD,
+        # Chosen among five for a minute at most, on 10,000 validation images.
+        "96": replace(lasting(_WIDE, 60), augment=replace(_WIDE.augment, erase_probability=0.5, cutmix_alpha=1.0)),
     },
 }
 

@@ -85,7 +85,7 @@ PRESETS: Mapping[str, Config] = {
             dtype="bfloat16",
         ),
         optim=replace(_MUON, weight_decay=0.02),
-        augment=replace(_BASE.augment, crop_padding=2, erase_probability=0.5),
+        augment=replace(_BASE.augment, crop_padding=2, erase_probability=0.5, cutmix_alpha=1.0),
         train=replace(_BASE.train, epochs=60, batch_size=1024, eval_batch_size=2000),
     ),
     # 0.08M parameters, 4 epochs of synthetic garments: a minute on two CPU cores, without a download.
