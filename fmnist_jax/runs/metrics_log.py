@@ -1,8 +1,10 @@
 """Metrics lines out of the numbers of a run, in the file and on the screen."""
 
+import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,8 +13,36 @@ from fmnist_jax.errors import DivergenceError
 from fmnist_jax.functional import metrics
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.display import Display
+from fmnist_jax.system.compilation import RAISED_BY_XLA
 
-_POLL = 0.001  # seconds between looks at a running chunk, in which Python can take in a signal
+
+class _Ending(threading.Thread):
+    """Notes when a chunk has ended, which the loop itself may be late for.
+
+    On a GPU the host decides before each step whether there is one more. So the call that starts the next chunk comes
+    back when that one is almost done, long after this one was.
+    """
+
+    def __init__(self, rows: metrics.Metrics) -> None:
+        super().__init__(daemon=True)
+        self._rows = rows
+        self.at = 0.0  # seconds of time.perf_counter
+        self.start()
+
+    def run(self) -> None:
+        with suppress(*RAISED_BY_XLA):  # whoever reads the numbers meets it
+            jax.block_until_ready(self._rows)
+        self.at = time.perf_counter()
+
+
+class _Chunk(NamedTuple):
+    """What has been started and not been logged."""
+
+    start: int
+    end: int
+    rows: metrics.Metrics
+    began: float
+    ending: _Ending
 
 
 class MetricsLog:
@@ -40,11 +70,11 @@ class MetricsLog:
         self._shown = shown
         self._learning_rates = learning_rates
         self._epochs_per_step = epochs_per_step
-        self._running: tuple[int, int, metrics.Metrics] | None = None
+        self._running: _Chunk | None = None
         self._clock = time.perf_counter()
         self._elapsed = records[-1]["elapsed_seconds"] if records else 0.0
 
-    def dispatched(self, start: int, end: int, rows: metrics.Metrics) -> None:
+    def dispatched(self, start: int, end: int, rows: metrics.Metrics, began: float) -> None:
         """Takes in a chunk that has been started, once the one before it has ended and been logged.
 
         Args:
@@ -52,12 +82,13 @@ class MetricsLog:
           end: one past its last step.
           rows: its metrics, each leaf with a leading axis of at least `end - start` steps; of a population, with an
             axis of members before it.
+          began: seconds of `time.perf_counter` before the call that started it.
 
         Raises:
           DivergenceError: a loss of the chunk before is not finite.
         """
         self.flush()
-        self._running = (start, end, rows)
+        self._running = _Chunk(start, end, rows, began, _Ending(rows))
 
     def flush(self) -> None:
         """Waits for the chunk that is running, if any, and logs it.
@@ -67,10 +98,9 @@ class MetricsLog:
         """
         if self._running is None:
             return
-        start, end, rows = self._running
+        start, end, rows, began, ending = self._running
         self._running = None
-        while not all(leaf.is_ready() for leaf in jax.tree.leaves(rows)):
-            time.sleep(_POLL)
+        ending.join()
         rows = jax.device_get(rows)
         losses = np.atleast_2d(rows.loss_sum)[:, : end - start]
         if not np.isfinite(losses).all():
@@ -81,23 +111,24 @@ class MetricsLog:
                 f"earlier checkpoints are whole"
             )
         members = metrics.summarize_members(metrics.Metrics(losses.sum(-1), rows.confusion.sum(-3)))
+        # A chunk waits for the one before it; evaluation and saving, after which it begins, are no part of its rate.
+        seconds = ending.at - max(began, self._clock)
+        self._lap(ending.at)
         self._write(
             end,
             **_values("train", members),
             learning_rate=float(self._learning_rates[end - 1]),
-            images_per_second=sum(result.examples for result in members) / self._lap(),
+            images_per_second=sum(result.examples for result in members) / seconds,
         )
 
     def evaluated(self, step: int, members: Sequence[metrics.Summary]) -> None:
         """Logs an evaluation on the validation images, of one model or of each member of a population."""
-        self._lap()
+        self._lap(time.perf_counter())
         self._write(step, **_values("val", members))
 
-    def _lap(self) -> float:
-        now = time.perf_counter()
-        seconds, self._clock = now - self._clock, now
-        self._elapsed += seconds
-        return seconds
+    def _lap(self, now: float) -> None:
+        self._elapsed += now - self._clock
+        self._clock = now
 
     def _write(self, step: int, **values: Any) -> None:
         record: dict[str, Any] = {

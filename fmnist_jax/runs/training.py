@@ -1,6 +1,7 @@
 """The training loop: compiled chunks, one after another, and at their ends logging, evaluation and saving."""
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -81,9 +82,10 @@ def train(
     # What crosses between host and device in the loop does so by name (device_put, device_get), or not at all.
     with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
         for stop in planned_stops(config, step):
+            began = time.perf_counter()
             state, rows = program.chunk(state, session.train_data, np.int32(stop.step - step))
             # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
-            log.dispatched(step, stop.step, rows)
+            log.dispatched(step, stop.step, rows, began)
             step = stop.step
             received = vote.answer()
             if not stop.save and not received:
