@@ -60,7 +60,7 @@ def _of_preset(name: str) -> Config:
     return replace(PRESETS[name], data=_EVERY_IMAGE)
 
 
-_FAST, _STANDARD, _WIDE = map(_of_preset, ("fast", "standard", "wide"))
+_FAST, _STANDARD, _WIDE, _RECORD = map(_of_preset, ("fast", "standard", "wide", "record"))
 
 # What `standard` was before it became wider and longer: it reaches these targets in less time.
 _SHORTER_STANDARD = replace(
@@ -91,8 +91,9 @@ _OURS: Mapping[Device, Mapping[Target, Config]] = {
     "gpu": {
         "94": on_gpu(lasting(_DEEPER_FAST, 20)),
         "95": lasting(_WIDE, 20),
-        # Chosen among five for a minute at most, on 10,000 validation images.
-        "96": replace(lasting(_WIDE, 60), augment=replace(_WIDE.augment, erase_probability=0.5, cutmix_alpha=1.0)),
+        # `wide` for 60 epochs, its images erased and cut as those of `record`, missed the target: 95.95 % of nine seeds,
+        # after 30 seconds. Two seeds of `record` itself have 96.04 and 96.09 %; it has not been timed.
+        "96": _RECORD,
     },
 }
 
