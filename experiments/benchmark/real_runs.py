@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ class Run(NamedTuple):
     """Largest resident memory of the process."""
     compilations: dict[str, int]
     """How often each function of the loop was compiled."""
-    images_per_second: float
-    """In the loop: the median over the log lines of the run but the first, which waits for the first chunk alone."""
+    seconds_per_step: float
+    """In the loop, logging and saving included: the median over the log lines but the first, with which it starts."""
 
 
 def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
@@ -88,13 +89,16 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     if process.returncode != (0 if stop_after is None else 128 + signal.SIGTERM):
         raise RuntimeError(f"the run ended with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
     found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
-    rates = _rates(Path(argv[argv.index("--run.dir") + 1]))
+    seconds = _seconds_per_step(Path(argv[argv.index("--run.dir") + 1]))
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(first, usage.ru_maxrss * unit, {name: found[name] for name in _FUNCTIONS}, rates)
+    return Run(first, usage.ru_maxrss * unit, {name: found[name] for name in _FUNCTIONS}, seconds)
 
 
-def _rates(directory: Path) -> float:
+def _seconds_per_step(directory: Path) -> float:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    rates = [record["images_per_second"] for record in records if "images_per_second" in record]
-    return statistics.median(rates[1:])
+    return statistics.median(
+        (line["elapsed_seconds"] - before["elapsed_seconds"]) / (line["step"] - before["step"])
+        for before, line in pairwise(records)
+        if "train_loss" in line
+    )

@@ -154,10 +154,7 @@ def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, 
         for index in range(rounds):
             runs.append(start(f"run{index}"))
             bare.append(jax_worker(jax_side.step_seconds, config, steps))
-    overheads = [
-        config.train.batch_size / run.images_per_second / (0.5 * (bare[index] + bare[index + 1]))
-        for index, run in enumerate(runs)
-    ]
+    overheads = [run.seconds_per_step / (0.5 * (bare[index] + bare[index + 1])) for index, run in enumerate(runs)]
     return {
         "cold": cold._asdict(),
         "stopped": stopped._asdict(),

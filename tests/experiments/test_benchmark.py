@@ -239,9 +239,16 @@ def test_a_real_run_is_of_the_data_and_the_network_of_the_configuration(tmp_path
 def test_a_real_run_that_ends_before_it_is_stopped_is_no_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"images_per_second": 1.0}\n' * 2)
+    # Two steps in two seconds; an evaluation, saving, and two steps in six; two steps in three.
+    lines = [(2, 9.0, "train"), (4, 11.0, "train"), (4, 11.5, "val"), (6, 17.5, "train"), (8, 20.5, "train")]
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(
+            json.dumps({"step": step, "elapsed_seconds": elapsed, f"{kind}_loss": 1.0}) + "\n"
+            for step, elapsed, kind in lines
+        )
+    )
     monkeypatch.setattr(sys, "executable", "true")
     argv = ["--run.dir", str(tmp_path)]
-    assert real_runs.run(argv, tmp_path).images_per_second == 1.0
+    assert real_runs.run(argv, tmp_path).seconds_per_step == 1.5
     with pytest.raises(RuntimeError, match="the run ended with 0 after 0 log lines"):
         real_runs.run(argv, tmp_path, stop_after=4)
