@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -54,8 +54,15 @@ def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
 class Trainer:
     """A network in training, with its data on the device."""
 
-    def __init__(self, config: Config, network: jax_side.Network, compiled: bool, seed: int) -> None:
-        """Builds the network and its optimiser; `config` has the data and the recipe."""
+    def __init__(
+        self,
+        config: Config,
+        network: jax_side.Network,
+        compiled: bool,
+        seed: int,
+        scored: Literal["test", "validation"] = "test",
+    ) -> None:
+        """Builds the network and its optimiser; `config` has the data and the recipe, `scored` says which images."""
         torch.set_float32_matmul_precision("high")
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
         self.config = config
@@ -66,7 +73,9 @@ class Trainer:
         self.network = build(self.layers).to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.network) if compiled else self.network
         splits = jax_side.splits(config.data)
-        self.train_data, self.test_data = (_tensors(part, self.device) for part in (splits.train, splits.test))
+        self.train_data, self.scored_data = (
+            _tensors(part, self.device) for part in (splits.train, getattr(splits, scored))
+        )
         self.begin(seed)
 
     def begin(self, seed: int) -> None:
@@ -134,16 +143,16 @@ class Trainer:
         self._wait()
 
     def accuracy(self) -> float:
-        """On the test images."""
+        """On the images that are scored."""
         return self._accuracy(self.forward)
 
     def mirrored_accuracy(self) -> float:
-        """On the test images, the logits of each and its mirror image averaged."""
+        """On the images that are scored, the logits of each and its mirror image averaged."""
         return self._accuracy(lambda images: self.forward(images) + self.forward(images.flip(-1)))
 
     def _accuracy(self, predict: Callable[[Any], Any]) -> float:
         self.network.eval()
-        images, labels = self.test_data
+        images, labels = self.scored_data
         size, right = self.config.train.eval_batch_size, 0
         with torch.inference_mode(), self._precision():
             for at in range(0, len(labels), size):
@@ -184,7 +193,7 @@ def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> floa
     start = time.perf_counter()
     trainer.accuracy()
     trainer._wait()
-    return len(trainer.test_data[1]) / (time.perf_counter() - start)
+    return len(trainer.scored_data[1]) / (time.perf_counter() - start)
 
 
 def versions() -> dict[str, str]:

@@ -29,7 +29,8 @@ _WARM_UP_STEPS = 3
 
 def prepare(config: Config) -> Entrant:
     """Puts the data on the device, compiles, and takes a few steps that count for nothing."""
-    images, _, test = load(config.data)
+    images, validation, test = load(config.data)
+    scored = validation if len(validation) else test
     recipe = make_recipe(config, image_shape=images.image_shape, num_classes=images.num_classes)
     data = jax.block_until_ready(jax.device_put(Batch(images.images, images.labels)))
     many_steps = make_train_chunk(recipe.step, config.train.batch_size, config.total_steps, sample=recipe.sample)
@@ -48,7 +49,7 @@ def prepare(config: Config) -> Entrant:
     eval_step = jax.jit(make_eval_step(chosen), compiler_options=compiler_options())
 
     def accuracy(weights: Weights) -> float:
-        batches = padded_batches(test, config.train.eval_batch_size)
+        batches = padded_batches(scored, config.train.eval_batch_size)
         return summarize(evaluate_batches(eval_step, *weights, batches)).accuracy
 
     steps_from(0, min(_WARM_UP_STEPS, config.total_steps))

@@ -1,7 +1,7 @@
 """PyTorch's side of the speedrun, eager: nothing is compiled, so its clock has nothing to leave out."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from experiments.benchmark import pytorch_side
 from experiments.speedrun.entrant import Entrant
@@ -35,7 +35,8 @@ def prepare(config: Config) -> Entrant:
       FmnistError: PyTorch's side has not got a part of the configuration.
     """
     refuse_what_is_missing(config)
-    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0)
+    scored: Literal["test", "validation"] = "validation" if config.data.validation_size else "test"
+    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0, scored=scored)
     trainer.train(_WARM_UP_STEPS)
 
     def train(seed: int) -> pytorch_side.Trainer:

@@ -1,7 +1,8 @@
 """Trains an entry of the speedrun with many seeds and records seconds and accuracies.
 
 `python -m experiments.speedrun.run --target 93` writes `experiments/speedrun/results/<machine>/fmnist_jax-93.json`
-after every seed; what is recorded there is not run again. The rules stand in the `README.md` beside this module.
+after every seed; what is recorded there is not run again. With `--held-out 10000` it scores training images that are
+held out, to choose a recipe, and records nothing. The rules stand in the `README.md` beside this module.
 """
 
 import importlib.util
@@ -9,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from experiments.results.tables import machine
 from experiments.script import start, start_jax
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import ENTRIES, PLATFORMS, Device, Side, Target
-from experiments.speedrun.score import LEAST_SEEDS, summarize, verdict
+from experiments.speedrun.score import LEAST_SEEDS, in_words, summarize, verdict
 from fmnist_jax import Config, FmnistError, describe_environment, keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -37,6 +38,8 @@ class Arguments:
     device: Device = "cpu"
     seeds: int = LEAST_SEEDS
     """Runs, of the seeds 0, 1, …"""
+    held_out: int = 0
+    """Hold so many training images out and score them, not the test images; what comes of it is told, not recorded."""
     results: Path = RESULTS
     """Folder of the result files, one folder a machine."""
     rehearse: bool = False
@@ -60,7 +63,10 @@ def entry(arguments: Arguments) -> Config:
             f"{', '.join(entered)}, or enter one in experiments/speedrun/entries.py"
         )
     config = entered[arguments.target]
-    return rehearsal.shrink(config) if arguments.rehearse else config
+    config = rehearsal.shrink(config) if arguments.rehearse else config
+    if not 0 <= arguments.held_out < config.data.size:
+        raise FmnistError(f"--held-out is {arguments.held_out}: choose less than {config.data.size}, such as 10000")
+    return replace(config, data=replace(config.data, validation_size=arguments.held_out))
 
 
 def prepare(arguments: Arguments, config: Config) -> Entrant:
@@ -104,12 +110,11 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
     for number, seed in enumerate(pending):
         if number == 0:
             sessions = [*sessions, round(entrant.compile_seconds, 3)]
-        run = {**_timed(entrant, seed), "commit": known["commit"]}
+        run = {**timed(entrant, seed), "commit": known["commit"]}
         runs = sorted([*runs, run], key=lambda run: run["seed"])
         summary = summarize(runs, arguments.target)._asdict()
         found = {**same, "summary": summary, "compile_seconds": sessions, "runs": runs}
         write(path, found)
-        print(f"seed {seed}: {run['seconds']:.2f} s, {run['accuracy']:.2%}", flush=True)
     return found
 
 
@@ -124,15 +129,25 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+    """Trains from a seed and tells what came of it."""
     start = clock()
     weights = entrant.train(seed)
     seconds = clock() - start
-    return {"seed": seed, "seconds": round(seconds, 4), "accuracy": entrant.accuracy(weights)}
+    found = {"seed": seed, "seconds": round(seconds, 4), "accuracy": entrant.accuracy(weights)}
+    print(f"seed {seed}: {seconds:.2f} s, {found['accuracy']:.2%}", flush=True)
+    return found
+
+
+def try_out(arguments: Arguments, entrant: Entrant) -> dict[str, Any]:
+    """Times every seed on images that are held out, and says what they are worth."""
+    runs = [timed(entrant, seed) for seed in range(arguments.seeds)]
+    print(in_words(summarize(runs, arguments.target), arguments.held_out))
+    return {"runs": runs}
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    """Prepares, times, records, and says whether the target is reached."""
+    """Prepares, times, records, and says whether the target is reached; of held-out images only what they are worth."""
     config = entry(arguments)
     if arguments.side != "fmnist_jax":
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX reads the schedule there, beside PyTorch
@@ -140,6 +155,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     start_jax(PLATFORMS[arguments.device])
     entrant = prepare(arguments, config)
     print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
+    if arguments.held_out:
+        return try_out(arguments, entrant)
     found = record(arguments, entrant, config, describe_environment())
     print(verdict(summarize(found["runs"], arguments.target), arguments.target))
     return found

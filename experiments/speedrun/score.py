@@ -53,10 +53,19 @@ def _margin(deviation: float, count: int) -> float:
     return float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
 
 
+def _mean(summary: Summary) -> str:
+    margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.3f}"
+    return f"the mean of {summary.seeds} seed{'s' * (summary.seeds > 1)} is {100 * summary.accuracy_mean:.3f}{margin} %"
+
+
+def in_words(summary: Summary, held_out: int) -> str:
+    """Says what seeds come to on so many images that were held out, which decide nothing about a target."""
+    return f"HELD OUT: {_mean(summary)} of {held_out:,} training images; {summary.seconds_median:.1f} s (median)"
+
+
 def verdict(summary: Summary, target: str) -> str:
     """Says whether the target is reached."""
-    margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.3f}"
-    found = f"the mean of {summary.seeds} seeds is {100 * summary.accuracy_mean:.3f}{margin} %"
+    found = _mean(summary)
     if summary.reached:
         return f"REACHED: {found}, the target {target} %; {summary.seconds_median:.1f} s (median)"
     if summary.seeds < LEAST_SEEDS:

@@ -15,7 +15,17 @@ from experiments.results.tables import fill
 from experiments.speedrun import ours, run, score, table
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import BASELINE, ENTRIES, mirrored
-from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, validate
+from fmnist_jax import (
+    PRESETS,
+    Config,
+    DataConfig,
+    FmnistError,
+    load,
+    make_mirrored_predict,
+    make_predict,
+    make_recipe,
+    validate,
+)
 
 _ROOT = Path(__file__).parents[2]
 _ENVIRONMENT: Mapping[str, Any] = {
@@ -143,7 +153,7 @@ def test_the_clock_covers_the_training_and_not_the_evaluation() -> None:
         told.append(f"scored {weights}")
         return 0.5
 
-    found = run._timed(Entrant(train, accuracy, 0.0, {}), 4, clock=lambda: next(times))
+    found = run.timed(Entrant(train, accuracy, 0.0, {}), 4, clock=lambda: next(times))
     assert found == {"seed": 4, "seconds": 2.5, "accuracy": 0.5}
     assert told == ["trained", "scored weights"]
 
@@ -170,6 +180,7 @@ def test_the_interval_is_that_of_students_t() -> None:
         ([0.93] * 10, "REACHED: the mean of 10 seeds is 93.000 ± 0.000 %"),
         ([0.93] * 9 + [0.9299], "NOT REACHED: the mean of 10 seeds is 92.999"),
         ([0.99] * 9, "NOT AN ENTRY YET: the mean of 9 seeds is 99.000"),
+        ([0.99], "NOT AN ENTRY YET: the mean of 1 seed is 99.000 %, the target 93 %"),
     ],
 )
 def test_a_target_is_reached_by_the_mean_of_ten_seeds(accuracies: list[float], said: str) -> None:
@@ -208,6 +219,44 @@ def test_this_side_trains_the_same_weights_from_the_same_seed_and_learns(entrant
     assert not np.array_equal(kernels[0], kernels[2])
     assert entrant.accuracy(first) > 0.4
     assert entrant.compile_seconds > 0
+
+
+def test_images_that_are_held_out_are_scored_and_nothing_is_recorded(
+    arguments: run.Arguments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choosing = replace(arguments, held_out=64, rehearse=True)
+    config = run.entry(choosing)
+    _, held_out, _ = load(config.data)
+    assert (config.data.train_size, len(held_out)) == (256, 64)
+    entrant = ours.prepare(config)
+    weights = entrant.train(0)
+    predict = make_mirrored_predict(make_predict(make_recipe(config).model))
+    logits = predict(weights.params, weights.batch_stats, held_out.images)
+    assert entrant.accuracy(weights) == np.mean(np.argmax(logits, axis=-1) == held_out.labels)
+    found = run.try_out(choosing, Side(0.92, 0.93, 0.94).entrant())
+    assert [entry["accuracy"] for entry in found["runs"]] == [0.92, 0.93, 0.94]
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == "HELD OUT: the mean of 3 seeds is 93.000 ± 2.484 % of 64 training images; 0.0 s (median)"
+    assert list(arguments.results.iterdir()) == []
+
+
+@pytest.mark.parametrize("held_out", [-1, 60_000])
+def test_neither_fewer_than_no_images_nor_all_can_be_held_out(held_out: int) -> None:
+    with pytest.raises(FmnistError, match=f"--held-out is {held_out}: choose less than 60000"):
+        run.entry(run.Arguments("93", held_out=held_out))
+
+
+def test_pytorch_scores_what_is_held_out_too() -> None:
+    pytest.importorskip("torch", reason="the other side of the speedrun is PyTorch")
+    from experiments.benchmark import pytorch_side
+
+    config = rehearsal.shrink(BASELINE)
+    config = replace(config, data=replace(config.data, validation_size=40))
+    _, held_out, test = load(config.data)
+    of_test = pytorch_side.Trainer(config, "preset", compiled=False, seed=0)
+    of_held_out = pytorch_side.Trainer(config, "preset", compiled=False, seed=0, scored="validation")
+    np.testing.assert_array_equal(of_test.scored_data[1], test.labels)
+    np.testing.assert_array_equal(of_held_out.scored_data[1], held_out.labels)
 
 
 def test_mirrored_images_are_averaged_in_where_the_entry_says_so(entrant: Entrant) -> None:
