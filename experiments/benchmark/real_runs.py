@@ -31,7 +31,7 @@ class Run(NamedTuple):
     compilations: dict[str, int]
     """How often each function of the loop was compiled."""
     seconds_per_step: float
-    """In the loop, logging and saving included: the median over the log lines but the first, with which it starts."""
+    """In the loop, logging and saving included: the median over pairs of log lines, one after another."""
 
 
 def arguments(config: Config, directory: Path, epochs: int) -> list[str]:

@@ -50,7 +50,8 @@ def entry(arguments: Arguments) -> Config:
     """Finds what is to be trained.
 
     Raises:
-      FmnistError: nothing has been entered there, no seed is asked for, or a rehearsal would lie among the results.
+      FmnistError: nothing has been entered there, no seed is asked for, too many images are held out, or a
+        rehearsal would lie among the results.
     """
     if arguments.seeds < 1:
         raise FmnistError(f"--seeds is {arguments.seeds}: choose 1 or more, {LEAST_SEEDS} for an entry")
@@ -64,8 +65,9 @@ def entry(arguments: Arguments) -> Config:
         )
     config = entered[arguments.target]
     config = rehearsal.shrink(config) if arguments.rehearse else config
-    if not 0 <= arguments.held_out < config.data.size:
-        raise FmnistError(f"--held-out is {arguments.held_out}: choose less than {config.data.size}, such as 10000")
+    most = config.data.size - config.train.batch_size
+    if not 0 <= arguments.held_out <= most:
+        raise FmnistError(f"--held-out is {arguments.held_out}: choose 0 to {most}, which leave a batch to train on")
     return replace(config, data=replace(config.data, validation_size=arguments.held_out))
 
 

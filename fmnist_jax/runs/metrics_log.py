@@ -21,18 +21,22 @@ class _Ending(threading.Thread):
 
     On a GPU the host decides before each step whether there is one more. So the call that starts the next chunk comes
     back when that one is almost done, long after this one was.
+
+    It is no daemon: an interpreter that ends while one waits for a device aborts.
     """
 
     def __init__(self, rows: metrics.Metrics) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self._rows = rows
         self.at = 0.0  # seconds of time.perf_counter
         self.start()
 
     def run(self) -> None:
-        with suppress(*RAISED_BY_XLA):  # whoever reads the numbers meets it
-            jax.block_until_ready(self._rows)
-        self.at = time.perf_counter()
+        try:
+            with suppress(*RAISED_BY_XLA):  # whoever reads the numbers meets it
+                jax.block_until_ready(self._rows)
+        finally:
+            self.at = time.perf_counter()
 
 
 class _Chunk(NamedTuple):

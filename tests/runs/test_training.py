@@ -1,15 +1,20 @@
 """Where a training stops; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
 
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig, RunConfig, TrainConfig
+from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs.loop import run
 from fmnist_jax.runs.parallel import choose
+from fmnist_jax.runs.program import prepare
 from fmnist_jax.runs.training import in_words_how_to_go_on, planned_stops, steps_taken
 
 CONFIG = Config(
@@ -49,3 +54,23 @@ def test_how_to_go_on_can_be_pasted_and_names_python_where_the_images_came_from_
     assert in_words_how_to_go_on(config) == "python -m fmnist_jax.train --run.dir 'my runs/1'"
     own = replace(config, data=DataConfig(name="own", total=9))
     assert in_words_how_to_go_on(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
+
+
+def test_a_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*arguments: Any) -> Any:
+        state, program = prepare(*arguments)
+
+        def chunk(*given: Any) -> Any:
+            time.sleep(0.2)  # as on a GPU, whose calls come back when the work is almost done
+            return jax.block_until_ready(program.chunk(*given))
+
+        return state, program._replace(chunk=chunk)
+
+    monkeypatch.setattr("fmnist_jax.runs.loop.prepare", slow)
+    config = replace(CONFIG, model=ModelConfig(family="plain", widths=(2,), depths=(1,)))
+    run(replace(config, run=replace(CONFIG.run, dir=tmp_path / "run")))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rates = {line["step"]: line["images_per_second"] for line in lines if "train_loss" in line}
+    assert list(rates) == [4, 8, 10, 12, 15]
+    for before, step in zip([0, *rates], rates, strict=False):
+        assert rates[step] <= (step - before) * CONFIG.train.batch_size / 0.2
