@@ -96,6 +96,7 @@ from .functional.head import replace_head as replace_head
 from .functional.interface import Apply as Apply, Init as Init, Model as Model
 from .functional.labels import (
     CLASS_NAMES as CLASS_NAMES,
+    PADDING_LABEL as PADDING_LABEL,
     class_names as class_names,
     one_hot as one_hot,
     smoothed as smoothed,
@@ -109,7 +110,6 @@ from .functional.layers import (
     max_pool as max_pool,
 )
 from .functional.metrics import (
-    PADDING_LABEL as PADDING_LABEL,
     LossFn as LossFn,
     Metrics as Metrics,
     MetricsFn as MetricsFn,

@@ -47,7 +47,7 @@ class Evaluation(NamedTuple):
 
 def run(
     directory: str | os.PathLike[str],
-    which: str = "latest",
+    which: str | int = "latest",
     split: str = "test",
     tta: TestTimeAugmentation = "none",
     data: Places | None = None,

@@ -72,8 +72,10 @@ def _predicted(directory: Path, model: trained.Trained, test: Dataset) -> Predic
     """What the run has written of the test images at its end, or else what the checkpoint says of them."""
     saved = read_predictions(directory)
     if saved is None:
-        members = [model.member(number).predict(test.images) for number in range(model.members)]
-        return Predictions(model.predict(test.images), np.stack(members) if len(members) > 1 else None)
+        logits = model.predict(test.images)
+        if model.members == 1:
+            return Predictions(logits, None)
+        return Predictions(logits, np.stack([model.member(n).predict(test.images) for n in range(model.members)]))
     if not np.array_equal(saved["labels"], test.labels):
         raise FmnistError(
             f"{directory / FILE} is of other images than those at hand: delete it to have them predicted anew"

@@ -63,6 +63,19 @@ def validate_data(data: DataConfig) -> None:
         raise ConfigError("; ".join(problems))
 
 
+def check_choices(section: str, values: Any, *names: str) -> None:
+    """Checks fields that name one of several things, for functions that take a section which nobody has validated.
+
+    Raises:
+      ConfigError: one of them names something else.
+    """
+    hints = get_type_hints(type(values))
+    for name in names:
+        value, known = getattr(values, name), get_args(hints[name])
+        if value not in known:
+            raise ConfigError(f"--{section}.{name} is {value!r}: choose one of {', '.join(known)}")
+
+
 def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
     for section in SECTIONS:
         yield from _section_problems(section, getattr(config, section))

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from fmnist_jax.data.dataset import Dataset
-from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.labels import PADDING_LABEL
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.sampling import batch_indices
 

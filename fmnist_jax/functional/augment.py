@@ -13,7 +13,9 @@ import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.config.validation import check_choices
 from fmnist_jax.config.values import switched_off
+from fmnist_jax.functional.keys import stream
 from fmnist_jax.functional.photo_like import make_photo_like
 from fmnist_jax.functional.pixels import are_bytes
 from fmnist_jax.functional.precision import at_least_float32
@@ -55,7 +57,7 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
     Returns:
       [B, H, W, C].
     """
-    coins = jax.random.fold_in(key, _MIRROR_STREAM)
+    coins = stream(key, _MIRROR_STREAM)
     first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(coins, index), jnp.float32(0.5)))(indices)
     mirrored = first ^ (epochs % 2 == 1)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
@@ -221,7 +223,11 @@ def make_augment(config: AugmentConfig) -> Augment:
 
     Each has its place in the chain, and so its key, whichever of the others are on: a member of a population in which
     one of them is a traced 0 draws what a run without it draws.
+
+    Raises:
+      ConfigError: `flip` is none of its choices.
     """
+    check_choices("augment", config, "flip")
 
     def unless_off(value: Any, make: Callable[[Any], Augment]) -> Augment:
         return identity if switched_off(value) else make(value)

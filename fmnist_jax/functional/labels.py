@@ -23,6 +23,9 @@ CLASS_NAMES: tuple[str, ...] = (
 )
 """Names of the labels 0 to 9, as the authors of Fashion-MNIST give them (arXiv:1708.07747)."""
 
+PADDING_LABEL = -1
+"""Label of the rows that fill up a last batch: they count nowhere."""
+
 
 def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
     """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros.
@@ -35,8 +38,19 @@ def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
 
 
 def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """Soft labels f32[..., num_classes] of labels i32[...], by `one_hot`; what is soft already stays as it is."""
-    return labels if jnp.issubdtype(labels.dtype, jnp.floating) else one_hot(labels, num_classes)
+    """Soft labels f32[..., num_classes] of labels i32[...], by `one_hot`; what is soft already stays as it is.
+
+    Of `PADDING_LABEL` they are zeros, of any other label out of range NaN, so that a loss of them is, too.
+
+    Examples:
+      >>> fj.soft_labels(jnp.array([1, fj.PADDING_LABEL, 2]), 2).tolist()
+      [[0.0, 1.0], [0.0, 0.0], [nan, nan]]
+    """
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return labels
+    whole = jnp.asarray(labels, jnp.int32)
+    outside = (whole < PADDING_LABEL) | (whole >= num_classes)
+    return jnp.where(outside[..., None], jnp.nan, one_hot(whole, num_classes))
 
 
 def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) -> Array:

@@ -10,12 +10,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from fmnist_jax.functional.labels import smoothed, soft_labels
+from fmnist_jax.functional.labels import PADDING_LABEL, smoothed, soft_labels
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import automatic
-
-PADDING_LABEL = -1
-"""Label of the rows that fill up a last batch: they count nowhere."""
 
 LossFn = Callable[[Array, Any], Array]
 """`(logits f32[B, C], targets) -> f32[B]`; the targets are i32[B], f32[B, C], or any pytree that the loss takes."""
@@ -74,6 +71,8 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Computes -log softmax(logits)[label] in nats, of soft labels the weighted mean; 0 for padding.
 
+    A label out of range that JAX traces, so that its value is not to be seen and refused, has a loss of NaN.
+
     Args:
       logits: f32[B, C].
       labels: i32[B], in [0, C) or `PADDING_LABEL`; or the weights f32[B, C] of the classes, all zero for padding.
@@ -107,6 +106,8 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     """Sums up one batch; padding counts nowhere, and a soft label counts as its heaviest class.
 
+    A label out of range is no example of any class, but its loss, which `cross_entropy` has as NaN, is in the sum.
+
     Args:
       logits: f32[B, C].
       labels: as for `cross_entropy`.
@@ -119,16 +120,17 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     check_labels(labels, logits.shape[:-1], classes)
     if losses.shape not in ((), logits.shape[:-1]):
         raise ValueError(f"losses are {list(losses.shape)}: expected {list(logits.shape[:-1])}, one for each example")
-    counted = _counted(labels, classes)
-    heaviest = soft_labels(labels, classes).argmax(-1)
-    true = jax.nn.one_hot(jnp.where(counted, heaviest, PADDING_LABEL), classes, dtype=jnp.int32)
+    weights = soft_labels(labels, classes)
+    heaviest = jnp.where((weights > 0).any(-1), weights.argmax(-1), PADDING_LABEL)
+    true = jax.nn.one_hot(heaviest, classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
     confusion = automatic(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
-    return Metrics(jnp.where(counted, losses, 0.0).sum().astype(jnp.float32), confusion)
+    counted = jnp.where(_counted(labels, classes), losses, 0.0)
+    return Metrics(counted.sum().astype(jnp.float32), confusion)
 
 
 def _counted(labels: Array, classes: int) -> Array:
-    """Tells the rows bool[B] that have a label from padding, in which no class has any weight."""
+    """Tells the rows bool[B] that have a label, be it out of range, from padding, in which no class has any weight."""
     return soft_labels(labels, classes).any(-1)
 
 

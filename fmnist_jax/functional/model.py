@@ -10,6 +10,7 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
+from fmnist_jax.config.validation import check_choices
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers, normalization
@@ -196,8 +197,7 @@ def make_network(
     config: ModelConfig, *, image_shape: Shape, num_classes: int, frozen: Callable[[str], bool] | None = None
 ) -> nn.Module:
     """Makes the Linen module behind `make_model`, with the same arguments and errors."""
-    if config.family not in _FAMILIES:
-        raise ConfigError(f"the family is {config.family!r}: choose one of {', '.join(_FAMILIES)}")
+    check_choices("model", config, "family", "stem", "pooling")
     stages, (height, width, _) = len(config.widths), image_shape
     if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
         raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
@@ -221,7 +221,8 @@ def make_model(
         running statistics and normalises by them in training too; with `optax.set_to_zero`, that freezes a layer.
 
     Raises:
-      ConfigError: the family has another name than `ModelConfig` lists, or the stages halve such images to nothing.
+      ConfigError: the family, stem or pooling has another name than `ModelConfig` lists, or the stages halve such
+        images to nothing.
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
 

@@ -34,10 +34,16 @@ def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any
     Args:
       function: of one member.
       in_axes: of each argument, 0 where it has an axis of members before all others, None where all share it.
+
+    Raises:
+      ValueError: `in_axes` has another value.
     """
+    each = tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,)
+    if any(axis is not None and axis != 0 for axis in each):
+        raise ValueError(f"in_axes is {in_axes}: expected 0 or None for each argument")
 
     def mapped(*args: Any) -> Any:
-        axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        axes = each if isinstance(in_axes, tuple | list) else each * len(args)
         own = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
 
         def one(own: list[Any]) -> Any:

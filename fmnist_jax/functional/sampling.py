@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from fmnist_jax.functional.keys import stream
+
 # Four rounds make a Feistel network a strong pseudorandom permutation if the round function is random
 # (Luby & Rackoff 1988); twice that makes up for a cheap one.
 _ROUNDS = 8
@@ -41,7 +43,7 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
     if n < 1:
         raise ValueError(f"n is {n}: expected a data set with at least one example")
     epoch, place = jnp.divmod(_positions(step, batch_size), n)
-    order = jax.random.fold_in(key, _ORDER_STREAM)
+    order = stream(key, _ORDER_STREAM)
     keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,), jnp.uint32))(epoch)
     return _permute(keys, place, n)
 

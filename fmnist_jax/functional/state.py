@@ -48,7 +48,9 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array
     """
     init_key, root_key = jax.random.split(key)
     params, batch_stats = model.init(init_key)
-    return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), root_key)
+    # Some optimisers (`optax.contrib.prodigy`) keep what they are given, and no buffer can be donated twice.
+    opt_state = optimizer.init(jax.tree.map(jnp.copy, params))
+    return TrainState(jnp.int32(0), params, batch_stats, opt_state, root_key)
 
 
 def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:

@@ -81,7 +81,7 @@ def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size
 
 
 def _gather(data: Batch, indices: Array) -> Batch:
-    return jax.tree.map(lambda leaf: leaf[indices], data)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], data)
 
 
 def make_train_chunk(

@@ -51,7 +51,9 @@ def transfer(
     def merged(tree: Any, source: Any) -> Any:
         found = {_path(path): leaf for path, leaf in tree_flatten_with_path(source)[0]}
         return tree_map_with_path(
-            lambda path, leaf: jnp.asarray(found[_path(path)]) if _module(_path(path)) in taken else leaf, tree
+            # Copied, because a step that is given the new network's memory would take the other one's with it.
+            lambda path, leaf: jnp.array(found[_path(path)]) if _module(_path(path)) in taken else leaf,
+            tree,
         )
 
     report = Transferred(

@@ -17,6 +17,7 @@ from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional.averaging import weights_to_score
+from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.functional.state import TrainState, param_count
@@ -120,7 +121,7 @@ def _refuse_unusable(directory: RunDirectory) -> None:
 
 
 def _bytes_needed(recipe: Recipe, members: int) -> int:
-    leaves = jax.tree.leaves(jax.eval_shape(recipe.init, jax.random.key(0)))
+    leaves = jax.tree.leaves(jax.eval_shape(recipe.init, root_key(0)))
     state = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES
 
@@ -197,7 +198,7 @@ def _writing(directory: RunDirectory) -> Iterator[checkpoint.Writer | None]:
 def _announce(session: Session, program: Program, step: int, described: Mapping[str, Any]) -> None:
     """Says, and keeps on record, what starts from which step."""
     config, directory, members = session.config, session.directory, session.config.population.seeds
-    parameters = param_count(jax.eval_shape(session.beginning.recipe.init, jax.random.key(0)).params)
+    parameters = param_count(jax.eval_shape(session.beginning.recipe.init, root_key(0)).params)
     output.say(
         f"{parameters:,} parameters{f' in each of {members} members' if members > 1 else ''}, "
         f"{len(session.splits.train):,} training images, {config.total_steps:,} steps on "

@@ -16,6 +16,7 @@ from fmnist_jax.data.dataset import Splits
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_evaluate, make_predict
 from fmnist_jax.functional.interface import BatchStats, Params
+from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.parallel import (
     make_parallel_chunk,
@@ -129,7 +130,7 @@ def prepare(
 
 def _initial(recipe: Recipe, config: Config) -> TrainState:
     """The state before the first step; of members one after another, so that each is that of the same run alone."""
-    keys = [jax.random.key(config.train.seed + member) for member in range(config.population.seeds)]
+    keys = [root_key(config.train.seed + member) for member in range(config.population.seeds)]
     init = jax.jit(recipe.init).lower(keys[0]).compile(compiler_options={**FOR_ONE_CALL})
     states = [init(key) for key in keys]
     return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

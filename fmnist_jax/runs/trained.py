@@ -4,7 +4,7 @@ import functools
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
+from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
@@ -90,6 +91,7 @@ class Trained(NamedTuple):
 
         Raises:
           DataError: the images are of another shape or type.
+          FmnistError: `tta` is neither.
         """
         shape = np.shape(images)[1:]
         if shape not in (self.image_shape, self.image_shape[: 2 if self.image_shape[2] == 1 else 3]):
@@ -100,7 +102,7 @@ class Trained(NamedTuple):
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
 
-def load_trained(run: str | os.PathLike[str], which: str = "latest") -> Trained:
+def load_trained(run: str | os.PathLike[str], which: str | int = "latest") -> Trained:
     """Loads a checkpoint of a run, verified.
 
     Args:
@@ -129,11 +131,11 @@ def load_trained(run: str | os.PathLike[str], which: str = "latest") -> Trained:
 def abstract_run_state(recipe: Recipe, members: int) -> TrainState:
     """Describes the state of a run by shapes and dtypes, with an axis of members first if there are several."""
     if members == 1:
-        return jax.eval_shape(recipe.init, jax.random.key(0))
-    return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(jax.random.key(0), members)))
+        return jax.eval_shape(recipe.init, root_key(0))
+    return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(root_key(0), members)))
 
 
-def choose(directory: Path, which: str) -> int:
+def choose(directory: Path, which: str | int) -> int:
     """Finds the step of a checkpoint.
 
     Args:
@@ -143,7 +145,7 @@ def choose(directory: Path, which: str) -> int:
     Raises:
       CheckpointError: there is none, or no such one.
     """
-    steps = checkpoint.steps(directory)
+    steps, which = checkpoint.steps(directory), str(which)
     if not steps:
         raise CheckpointError(f"{directory} has no checkpoint: let fmnist_jax.train save one, or name another run")
     if which == "latest":
@@ -188,7 +190,12 @@ def make_trained_predict(model: Model, tta: TestTimeAugmentation, members: int) 
       model: the network.
       tta: as for `Trained.predict`.
       members: how many there are.
+
+    Raises:
+      FmnistError: `tta` is none of its choices.
     """
+    if tta not in (known := get_args(TestTimeAugmentation)):
+        raise FmnistError(f"tta is {tta!r}: choose one of {', '.join(known)}")
     plain = make_predict(model)
     chosen = make_mirrored_predict(plain) if tta == "mirror" else plain
     return make_ensemble_predict(chosen, members_map(jax.default_backend())) if members > 1 else chosen

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax import Array
 from fmnist_jax import (
     Augment,
     AugmentConfig,
+    ConfigError,
     make_augment,
     make_cutout,
     make_random_crop,
@@ -96,6 +98,32 @@ def test_make_augment_composes_what_is_named_independently(key: Array, flip: boo
     assert len(np.unique(chosen)) == len(versions)
     if len(versions) > 1:
         assert_uniform(chosen, len(versions))
+
+
+NOTHING = AugmentConfig(flip="none", crop_padding=0, erase_probability=0.0)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"rotation": 20.0},
+        {"erase_probability": 1.0},
+        {"cutout": 5},
+        {"photo_probability": 1.0},
+    ],
+    ids=lambda one: next(iter(one)),
+)
+def test_make_augment_has_each_augmentation_that_is_named(key: Array, one: dict[str, Any]) -> None:
+    images = jax.random.randint(key, (8, 28, 28, 1), 1, 256).astype(jnp.uint8)
+    np.testing.assert_array_equal(make_augment(NOTHING)(key, images), images)
+    augmented = np.asarray(make_augment(replace(NOTHING, **one))(key, images))
+    assert (augmented != np.asarray(images)).any((1, 2, 3)).all()
+
+
+def test_a_way_to_mirror_that_nobody_knows_is_refused() -> None:
+    unknown: Any = AugmentConfig(flip="alternate")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"--augment\.flip is 'alternate': choose one of none, random, alternating$"):
+        make_augment(unknown)
 
 
 EVERYTHING = AugmentConfig(

@@ -22,7 +22,7 @@ from fmnist_jax import (
     summarize,
 )
 from fmnist_jax.functional.interface import BatchStats, Params
-from fmnist_jax.functional.metrics import PADDING_LABEL
+from fmnist_jax.functional.labels import PADDING_LABEL
 
 COUNT = 23
 

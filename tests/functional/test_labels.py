@@ -58,6 +58,12 @@ def test_soft_labels_of_labels_are_one_hot_and_those_given_stay() -> None:
     assert soft_labels(soft, 2) is soft
 
 
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.int8])
+def test_soft_labels_of_a_label_out_of_range_are_not_a_number(dtype: jnp.dtype) -> None:
+    found = soft_labels(jnp.array([1, 2, 100], dtype), 2)
+    np.testing.assert_array_equal(found, [[0, 1], [np.nan] * 2, [np.nan] * 2])
+
+
 def test_soft_labels_are_smoothed_as_the_mean_of_their_classes() -> None:
     found = smoothed(jnp.array([[0.25, 0.75, 0, 0]]), 0.2, 4)
     expected = 0.25 * smoothed(jnp.array([0]), 0.2, 4) + 0.75 * smoothed(jnp.array([1]), 0.2, 4)

@@ -10,7 +10,8 @@ from jax import Array
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
 
 from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize
-from fmnist_jax.functional.metrics import PADDING_LABEL, LossFn, add, recall_per_class, total
+from fmnist_jax.functional.labels import PADDING_LABEL
+from fmnist_jax.functional.metrics import LossFn, add, recall_per_class, total
 
 CLASSES = np.arange(10)
 BATCH = 16
@@ -213,6 +214,17 @@ def test_labels_out_of_range_are_refused_where_their_values_can_be_seen(label: i
     labels = np.where(np.arange(10) == 4, label, PADDING_LABEL)
     with pytest.raises(ValueError, match=rf"a label is {label}: expected 0\.\.9, or -1 for padding"):
         jax.jit(lambda z: cross_entropy(z, labels))(Z)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("label", [10, -2, 255])
+@pytest.mark.parametrize("loss_fn", [cross_entropy, make_cross_entropy(0.1)], ids=["plain", "smoothed"])
+def test_a_label_out_of_range_is_no_padding_where_its_value_cannot_be_seen(label: int, loss_fn: LossFn) -> None:
+    labels = jnp.where(jnp.arange(10) == 4, label, jnp.arange(10)).at[5].set(PADDING_LABEL)
+    losses = jax.jit(loss_fn)(Z, labels)
+    np.testing.assert_array_equal(np.isnan(losses), np.arange(10) == 4)
+    metrics = jax.jit(batch_metrics)(Z, labels, losses)
+    assert np.isnan(metrics.loss_sum)
+    np.testing.assert_array_equal(metrics.confusion.sum(1), [*[1] * 4, 0, 0, *[1] * 4])
 
 
 @pytest.mark.parametrize("shape", [(10, 1), (1,), (10, 10)])

@@ -302,9 +302,13 @@ def test_frozen_norms_keep_and_use_their_running_statistics(
     np.testing.assert_array_equal(trained, apply(frozen, params, batch_stats, images, train=False)[0])
 
 
-def test_a_family_that_nobody_knows_is_refused() -> None:
-    unknown: Any = ModelConfig(family="vit")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="the family is 'vit': choose one of plain, resnet"):
+@pytest.mark.parametrize(
+    ("name", "value", "known"),
+    [("family", "vit", "plain, resnet"), ("stem", "pool", "pooled, full"), ("pooling", "avg", "max, mean")],
+)
+def test_a_choice_that_nobody_knows_is_refused(name: str, value: str, known: str) -> None:
+    unknown: Any = ModelConfig(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"--model\.{name} is '{value}': choose one of {known}$"):
         make_model(unknown)
 
 

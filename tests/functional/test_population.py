@@ -172,8 +172,10 @@ def test_zeros_that_are_varied_are_a_run_without(data: Batch) -> None:
     [
         (AugmentConfig(flip="none", erase_probability=0.0, cutmix_alpha=1.0), {"augment.mix_probability": [0, 0.5, 1]}),
         (OptimConfig(name="muon"), {"optim.rest_lr": [0.001, 0.01, 0.1]}),
+        # The rate falls from the first step on, so what it falls to shows in the few that are taken.
+        (OptimConfig(warmup=0.0), {"optim.final_lr": [0.0, 0.5, 1.0]}),
     ],
-    ids=["mix_probability", "rest_lr"],
+    ids=["mix_probability", "rest_lr", "final_lr"],
 )
 def test_a_number_that_is_varied_is_its_members_own(section: Any, varied: dict[str, Any], data: Batch) -> None:
     config = dataclasses.replace(CONFIG, **{next(iter(varied)).split(".")[0]: section})
@@ -236,6 +238,15 @@ def test_in_turn_is_vmap_for_shared_and_own_arguments(axes: tuple[int | None, in
     given = arguments[0], {"x": arguments[1]}
     got, expected = (over(function, axes)(*given) for over in (in_turn, jax.vmap))
     jax.tree.map(np.testing.assert_array_equal, got, expected)
+
+
+def test_in_turn_takes_a_list_as_vmap_does_and_refuses_other_axes() -> None:
+    of_members, shared = jnp.arange(6.0).reshape(3, 2), jnp.arange(3.0)
+    got, expected = (over(lambda a, b: a.sum() * b, [0, None])(of_members, shared) for over in (in_turn, jax.vmap))
+    np.testing.assert_array_equal(got, expected)
+    for axes in (1, -1, (0, 1), [None, 2], ({"x": 0},)):
+        with pytest.raises(ValueError, match="expected 0 or None for each argument"):
+            in_turn(jnp.add, axes)
 
 
 def test_an_ensemble_of_one_predicts_as_its_member() -> None:

@@ -2,9 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
+import pytest
 from jax import Array
 
 from fmnist_jax import (
+    Batch,
     Model,
     ModelConfig,
     OptimConfig,
@@ -12,6 +15,7 @@ from fmnist_jax import (
     init_state,
     make_model,
     make_optimizer,
+    make_train_step,
     param_count,
 )
 from fmnist_jax.functional.interface import BatchStats, Params
@@ -91,3 +95,11 @@ def test_param_count_counts_every_trainable_number(variables: tuple[Params, Batc
     # Kernels of 1 to 4, 4 to 6 and 6 to 6 channels, two numbers per normalised channel, the head on 7 x 7 x 6.
     expected = 9 * (4 + 24 + 36) + 2 * (4 + 6 + 6) + 7 * 7 * 6 * 10 + 10
     assert param_count(variables[0]) == expected
+
+
+@pytest.mark.parametrize("name", ["prodigy", "dog", "dowg"])
+def test_an_optimizer_that_keeps_the_parameters_may_be_given_the_memory_of_the_state(name: str, batch: Batch) -> None:
+    model, optimizer = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,))), getattr(optax.contrib, name)()
+    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0)
+    state, _ = step(init_state(model, optimizer, jax.random.key(0)), batch)
+    assert int(state.step) == 1

@@ -34,7 +34,7 @@ from fmnist_jax import (
 )
 from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.interface import BatchStats, Params
-from fmnist_jax.functional.train_step import TrainChunk
+from fmnist_jax.functional.train_step import Sample, TrainChunk
 
 MAX_STEPS = 4
 
@@ -338,3 +338,24 @@ def test_samples_of_any_targets_are_gathered_together(data: Batch, key: Array) -
     for sample in (sample_batch, sample_mirrored_batch):
         found, indices = sample(Batch(data.images, targets), key, 3, 8), batch_indices(key, 3, 8, 20)
         assert_equal(found.labels, {name: leaf[indices] for name, leaf in targets.items()})
+
+
+@pytest.mark.parametrize("sample", [sample_batch, sample_mirrored_batch])
+def test_data_of_numpy_are_taken_where_only_the_step_is_traced(sample: Sample) -> None:
+    """As in a scan over steps with the data from outside, and in a chunk that is not compiled."""
+    rng = np.random.default_rng(0)
+    data = Batch(rng.integers(0, 256, (12, 28, 28, 1), np.uint8), np.arange(12) % 10)
+    on_device, key = jax.tree.map(jnp.asarray, data), jax.random.key(0)
+    _, found = jax.lax.scan(lambda step, _: (step + 1, sample(data, key, step, 4)), jnp.int32(0), length=6)
+    for step in range(6):
+        expected = sample(on_device, key, jnp.int32(step), 4)
+        np.testing.assert_array_equal(found.images[step], expected.images)
+        np.testing.assert_array_equal(found.labels[step], expected.labels)
+
+    def count(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+        return replace(state, step=state.step + 1), batch.labels
+
+    nothing = TrainState(jnp.int32(0), {}, {}, (), key)
+    after, rows = make_train_chunk(count, 4, 3, sample=sample)(nothing, data, jnp.int32(3))
+    assert int(after.step) == 3
+    assert sorted(np.ravel(rows).tolist()) == sorted(data.labels.tolist())

@@ -53,6 +53,18 @@ def test_the_same_network_takes_all() -> None:
     assert {"Conv_0", "Dense_0", "ResidualBlock_1/BatchNorm_0"} <= set(report.taken)
 
 
+def test_a_step_that_is_given_the_memory_of_the_state_leaves_the_other_weights() -> None:
+    """As research code calls it, without `jit` around `init_state`."""
+    other, optimizer = _weights(seed=2), optax.sgd(0.1)
+    model = start_from(make_model(_CONFIG), other)
+    step = jax.jit(make_train_step(model, optimizer), donate_argnums=0)
+    batch = Batch(np.zeros((4, 28, 28, 1), np.uint8), np.arange(4))
+    for _ in range(2):
+        state, _ = step(init_state(model, optimizer, jax.random.key(0)), batch)
+        assert int(state.step) == 1
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(other))
+
+
 @pytest.mark.parametrize(
     ("shapes", "fresh"),
     [

@@ -23,6 +23,7 @@ from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.parallel import choose, place
 from fmnist_jax.runs.program import prepare
 
@@ -35,11 +36,8 @@ _TINY = Config(
 )
 
 
-@pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant", "step"])
-def test_the_learning_rates_are_those_of_the_schedule_at_each_step(
-    name: Literal["one_cycle", "cosine", "constant", "step"],
-) -> None:
-    config = replace(_TINY, optim=replace(_TINY.optim, schedule=name))
+def test_the_learning_rates_are_those_of_the_schedule_at_each_step() -> None:
+    config = replace(_TINY, optim=replace(_TINY.optim, schedule="cosine"))
     total = config.total_steps
     splits = load(config.data)
     data = Batch(splits.train.images, splits.train.labels)
@@ -80,11 +78,13 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
 ) -> None:
     config = replace(
         _TINY,
-        data=replace(_TINY.data, validation_size=held_out),
+        data=replace(_TINY.data, validation_size=23),
         parallel=ParallelConfig(devices=devices, axis=axis),
         population=PopulationConfig(seeds=seeds),
     )
     recipe, splits, layout = make_recipe(config), load(config.data), choose(config)
+    # Of the same training images, so that only the validation is compiled anew.
+    splits = splits._replace(validation=splits.validation.take(np.arange(held_out)))
     data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
     state, program = prepare(recipe, config, layout, data, splits)
     assert program.validate is not None
@@ -96,3 +96,12 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
         np.add.at(expected, (validation.labels, np.asarray(predict(*own, validation.images)).argmax(-1)), 1)
         np.testing.assert_array_equal(found[member] if seeds > 1 else found, expected)
     assert found.sum() == seeds * held_out
+
+
+def test_a_run_is_the_same_whatever_kind_of_key_jax_makes_by_default() -> None:
+    splits, layout = load(_TINY.data), choose(_TINY)
+    data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
+    expected, _ = prepare(make_recipe(_TINY), _TINY, layout, data, splits)
+    with jax.default_prng_impl("rbg"):
+        found, _ = prepare(make_recipe(_TINY), _TINY, layout, data, splits)
+    assert state_digest(found) == state_digest(expected)

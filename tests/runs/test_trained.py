@@ -133,3 +133,12 @@ def test_a_model_is_compiled_once_for_all_its_batches_of_a_size(run: Path, caplo
             loaded.predict(np.zeros((count, 28, 28, 1), np.uint8))
     compiled = [line for line in caplog.messages if line.startswith("Compiling jit(predict)")]
     assert len(compiled) == 1, caplog.messages
+
+
+def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Path) -> None:
+    model = trained.load_trained(run, 9)
+    assert model.step == 9
+    with pytest.raises(FmnistError, match="tta is 'mirrored': choose one of none, mirror"):
+        model.predict(np.zeros((1, 28, 28), np.uint8), tta="mirrored")  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="the checkpoint is '7': choose best, latest, or a step of"):
+        trained.load_trained(run, 7)

@@ -1,0 +1,53 @@
+"""Keys of other implementations than JAX's own default."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fmnist_jax import batch_indices, mirror_alternately
+from fmnist_jax.functional.keys import root_key, stream
+
+OTHERS = ["rbg", "unsafe_rbg"]
+N, BATCH = 60, 16
+
+
+def test_a_stream_of_threefry_is_the_key_with_the_number_folded_in() -> None:
+    key = jax.random.key(3, impl="threefry2x32")
+    np.testing.assert_array_equal(jax.random.key_data(stream(key, 5)), jax.random.key_data(jax.random.fold_in(key, 5)))
+
+
+@pytest.mark.parametrize("implementation", OTHERS)
+def test_streams_of_other_keys_are_of_threefry_and_differ(implementation: str) -> None:
+    streams = [stream(jax.random.key(seed, impl=implementation), number) for seed in (0, 1) for number in (2, 3)]
+    assert {str(jax.random.key_impl(each)) for each in streams} == {"threefry2x32"}
+    assert len({jax.random.key_data(each).tobytes() for each in streams}) == 4
+
+
+def test_a_run_begins_with_threefry_whatever_the_default_is() -> None:
+    with jax.default_prng_impl("rbg"):
+        key = root_key(7)
+    np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(jax.random.key(7, impl="threefry2x32")))
+
+
+@pytest.mark.parametrize("implementation", OTHERS)
+def test_each_epoch_is_a_permutation_of_its_own_and_the_same_in_batches_of_any_size(implementation: str) -> None:
+    key = jax.random.key(0, impl=implementation)
+    order = jnp.concatenate([batch_indices(key, step, BATCH, N) for step in range(8)])[: 2 * N].reshape(2, N)
+    np.testing.assert_array_equal(jnp.sort(order, axis=1), np.tile(np.arange(N), (2, 1)))
+    assert (order[0] != order[1]).any()
+    np.testing.assert_array_equal(order.ravel(), batch_indices(key, 0, 2 * N, N))
+
+
+@pytest.mark.parametrize("implementation", OTHERS)
+def test_each_image_is_mirrored_in_every_other_epoch_wherever_it_stands_in_the_batch(implementation: str) -> None:
+    key, indices = jax.random.key(0, impl=implementation), jnp.arange(N, dtype=jnp.int32)
+    images = jnp.tile(jnp.array([1, 2], jnp.uint8), (N, 1)).reshape(N, 1, 2, 1)
+
+    def mirrored(indices: jax.Array, epoch: int) -> jax.Array:
+        return mirror_alternately(key, images, indices, jnp.full(N, epoch, jnp.int32))[:, 0, 0, 0] == 2
+
+    first = mirrored(indices, 0)
+    assert 0 < first.sum() < N
+    np.testing.assert_array_equal(mirrored(indices, 1), ~first)
+    np.testing.assert_array_equal(mirrored(indices[::-1], 2), first[::-1])
