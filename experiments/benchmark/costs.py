@@ -8,15 +8,13 @@ empty.
 
 import importlib.util
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -29,7 +27,6 @@ from experiments.speedrun.entries import BASELINE
 from fmnist_jax import Config, DataConfig
 
 RESULTS = Path(__file__).parent
-_NETWORKS: Mapping[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
 # Bytes: an activation of 128 images of 28x28x32, which stays in the last cache of a server, and what never does.
 _MEMORY = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
 
@@ -39,9 +36,9 @@ class Arguments:
     """Times the pieces of a step against what the machine does at most."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
+    networks: tuple[jax_side.Label, ...] = get_args(jax_side.Label)
     rounds: int = 4
-    """How often each piece is timed, the sides in turn, and half as often as whole steps."""
+    """How often each piece and each whole step is timed, the sides in turn."""
     steps: int = 40
     """Training steps in each measurement of a whole step."""
     rehearse: bool = False
@@ -164,8 +161,7 @@ def main(arguments: Arguments) -> None:
     for worker in workers.values():
         worker(start_jax, "cpu")
     found: dict[str, Any] = {
-        "versions": workers["fmnist_jax"](jax_side.versions),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        **workers["fmnist_jax"](jax_side.measured_on),
         "peaks": peaks(workers),
         "costs": {},
     }
@@ -175,9 +171,10 @@ def main(arguments: Arguments) -> None:
         layers = networks.layers_of(config.model) if label == "fast" else networks.NOTEBOOK
         for phase, train in (("training", True), ("evaluation", False)):
             batch = batch_size(config, train)
+            steps = whole(config, jax_side.NETWORKS[label], train, arguments.steps, workers)
             found["costs"][f"{phase}, {label} network"] = {
                 "batch": batch,
-                "whole": alternate(whole(config, _NETWORKS[label], train, arguments.steps, workers), arguments.rounds),
+                "whole": alternate(steps, arguments.rounds),
                 "pieces": [
                     costs(piece, arguments.rounds, workers) for piece in pieces.pieces_of(layers, batch, train=train)
                 ],

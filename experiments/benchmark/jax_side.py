@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark import networks
+from experiments.benchmark.pieces import median_seconds
+from experiments.records import origin
 from fmnist_jax import (
     Batch,
     Config,
@@ -18,6 +20,7 @@ from fmnist_jax import (
     Splits,
     TrainState,
     compiler_options,
+    describe_environment,
     evaluate_batches,
     init_state,
     load,
@@ -39,6 +42,9 @@ from fmnist_jax import (
 
 Network = Literal["preset", "notebook"]
 """The network of the configuration, or that of PyTorch notebooks on this data set."""
+Label = Literal["fast", "notebook"]
+NETWORKS: Mapping[Label, Network] = {"fast": "preset", "notebook": "notebook"}
+"""What tables call the networks, as the configuration that the benchmark times is that of `fast`."""
 _MAX_STEPS = 1000  # in one dispatch
 
 
@@ -160,19 +166,13 @@ def _bare_step(config: Config) -> tuple[Any, Batch, list[TrainState]]:
     return compiled, batch, [compiled(state, batch)[0]]
 
 
-def versions() -> dict[str, str]:
-    """What this side runs on."""
-    return {"jax": jax.__version__, "backend": jax.default_backend(), "device": jax.devices()[0].device_kind}
+def measured_on() -> dict[str, Any]:
+    """The machine, the versions and the commit."""
+    return origin(describe_environment())
 
 
 def matrix_rate(size: int = 2048, dtype: str = "float32") -> float:
     """Floating-point operations a second of a square matrix product, the rate that the chip is measured by."""
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)
     product = jax.jit(lambda a: a @ a, compiler_options=compiler_options())
-    jax.block_until_ready(product(a))
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        jax.block_until_ready(product(a))
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / sorted(times)[5]
+    return 2 * size**3 / median_seconds(lambda: jax.block_until_ready(product(a)))

@@ -5,16 +5,16 @@ that the docstrings of `layers` quote. The last line times whole training steps 
 `compilation`, under "here", and with XLA's own, under "plain".
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array, lax
+from jax import Array
 
 from experiments.benchmark.networks import PLAIN
+from experiments.benchmark.pieces import looped, median_seconds
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -23,18 +23,14 @@ from fmnist_jax import (
     conv,
     conv_avg_pool,
     conv_max_pool,
-    init_state,
     keep_freed_memory,
-    make_model,
-    make_optimizer,
-    make_schedule,
+    make_recipe,
     make_train_chunk,
-    make_train_step,
     max_pool,
 )
 
 _ITERATIONS = 3
-_REPEATS = 3
+_REPEATS = 3  # few, because a plain spelling may take seconds
 _STEPS = 20
 
 
@@ -79,39 +75,20 @@ CASES = [
 
 def milliseconds(operation: Callable[[Array, Array], Array], x: Array, weights: Array) -> float:
     """The median time of an operation and its gradient with respect to both arguments, in a compiled loop."""
-
-    def body(_: int, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        x, weights, square = carry
-        gradients = jax.grad(lambda *both: jnp.sum(operation(*both) ** 3), argnums=(0, 1))(x, weights)
-        # A loop without any product, which no training is, would be compiled for one thread since jax 0.12.
-        return x - 1e-6 * gradients[0], weights - 1e-6 * gradients[1], square @ square
-
-    start = x, weights, jnp.eye(32)
-    loop = jax.jit(lambda *start: lax.fori_loop(0, _ITERATIONS, body, start), compiler_options=compiler_options())
-    return 1e3 * seconds(lambda: loop(*start)) / _ITERATIONS
+    gradients = jax.grad(lambda *both: jnp.sum(operation(*both) ** 3), argnums=(0, 1))
+    return 1e3 * median_seconds(looped(gradients, (x, weights), _ITERATIONS), _REPEATS) / _ITERATIONS
 
 
 def step_milliseconds(options: dict[str, Any]) -> float:
     """The median time of a training step of `fast`, in a compiled loop under these compiler options."""
     config = PRESETS["fast"]
-    model, optimizer = make_model(config.model), make_optimizer(config.optim, make_schedule(config.optim, 1))
-    chunk = make_train_chunk(make_train_step(model, optimizer), config.train.batch_size, max_steps=_STEPS)
-    images = jax.random.bits(jax.random.key(0), (10 * config.train.batch_size, 28, 28, 1), jnp.uint8)
+    recipe, size = make_recipe(config), config.train.batch_size
+    images = jax.random.bits(jax.random.key(0), (10 * size, 28, 28, 1), jnp.uint8)
     data = Batch(images, jnp.arange(len(images)) % 10)
-    state = init_state(model, optimizer, jax.random.key(0))
-    run = jax.jit(chunk, compiler_options=options)
-    return 1e3 * seconds(lambda: run(state, data, jnp.int32(_STEPS))) / _STEPS
-
-
-def seconds(compute: Callable[[], Any]) -> float:
-    """The median time of a compiled computation, after a first one that compiles it."""
-    jax.block_until_ready(compute())
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(compute())
-        times.append(time.perf_counter() - start)
-    return sorted(times)[_REPEATS // 2]
+    state = recipe.init(jax.random.key(0))
+    run = jax.jit(make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample), compiler_options=options)
+    steps = median_seconds(lambda: jax.block_until_ready(run(state, data, jnp.int32(_STEPS))), _REPEATS)
+    return 1e3 * steps / _STEPS
 
 
 def main() -> None:

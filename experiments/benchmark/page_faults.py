@@ -39,7 +39,8 @@ def main() -> None:
     batch = Batch(data.images[:size], data.labels[:size])
     state = recipe.init(jax.random.key(0))
     step = jax.jit(recipe.step, compiler_options=compiler_options())
-    chunk = jax.jit(make_train_chunk(recipe.step, size, _STEPS), compiler_options=compiler_options())
+    many_steps = make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample)
+    chunk = jax.jit(many_steps, compiler_options=compiler_options())
 
     def one_by_one() -> Any:
         after = state

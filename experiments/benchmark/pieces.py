@@ -153,13 +153,16 @@ def computation(piece: Piece) -> tuple[Callable[..., Any], list[Array]]:
 
 def seconds(piece: Piece) -> float:
     """The median time of a piece, in a compiled loop as in training."""
-    loop, start = _loop(piece)
-    return median_seconds(lambda: jax.block_until_ready(loop(start))) / ITERATIONS
+    return median_seconds(_looped(piece)) / ITERATIONS
 
 
 @functools.lru_cache(1)
-def _loop(piece: Piece) -> tuple[Any, Any]:
-    compute, arguments = computation(piece)
+def _looped(piece: Piece) -> Callable[[], Any]:
+    return looped(*computation(piece), ITERATIONS)
+
+
+def looped(compute: Callable[..., Any], arguments: Sequence[Array], iterations: int) -> Callable[[], Any]:
+    """Compiles a loop, as training is one, that computes so often; the call waits for its end."""
 
     def body(_: int, carry: Any) -> Any:
         # Nothing of an iteration can be computed before the loop or in the iteration before.
@@ -169,8 +172,9 @@ def _loop(piece: Piece) -> tuple[Any, Any]:
 
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(compute, *arguments))
     start = arguments, nothing, jnp.eye(32)
-    loop = jax.jit(lambda start: lax.fori_loop(0, ITERATIONS, body, start)[1:], compiler_options=compiler_options())
-    return loop.lower(start).compile(), start
+    loop = jax.jit(lambda start: lax.fori_loop(0, iterations, body, start)[1:], compiler_options=compiler_options())
+    compiled = loop.lower(start).compile()
+    return lambda: jax.block_until_ready(compiled(start))
 
 
 def memory_rate(size: int) -> float:
@@ -180,12 +184,12 @@ def memory_rate(size: int) -> float:
     return 2 * size / median_seconds(lambda: jax.block_until_ready(add(x)))
 
 
-def median_seconds(compute: Callable[[], Any]) -> float:
+def median_seconds(compute: Callable[[], Any], repeats: int = _REPEATS) -> float:
     """The median time of something, after a first call that counts for nothing."""
     compute()
     times = []
-    for _ in range(_REPEATS):
+    for _ in range(repeats):
         start = time.perf_counter()
         compute()
         times.append(time.perf_counter() - start)
-    return sorted(times)[_REPEATS // 2]
+    return sorted(times)[repeats // 2]

@@ -7,7 +7,6 @@ stands in `experiments/README.md`. PyTorch comes with `pip install '.[bench]'`; 
 import importlib.util
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +27,6 @@ from experiments.speedrun.entries import BASELINE, PLATFORMS, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
-_NETWORKS: dict[str, jax_side.Network] = {"fast": "preset", "notebook": "notebook"}
 _LOG_LINES = 8  # of a real run, at least: half of them come before it is stopped
 _MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough that starting the product costs nothing
 
@@ -49,7 +47,7 @@ class Arguments:
     """Training steps in each measurement of a rate."""
     parts: tuple[Part, ...] = get_args(Part)
     """What to measure: images a second, how time grows, and the overhead of real runs."""
-    networks: tuple[Literal["fast", "notebook"], ...] = ("fast", "notebook")
+    networks: tuple[jax_side.Label, ...] = get_args(jax_side.Label)
     """Of which networks to measure rates."""
     rehearse: bool = False
     """Shrink network and data to a few seconds' work, to try the command out."""
@@ -125,7 +123,7 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
         ]
     found: dict[str, Any] = {}
     for label in arguments.networks:
-        network = _NETWORKS[label]
+        network = jax_side.NETWORKS[label]
         train = {
             name: partial(worker, side.train_rate, config, network, variant, arguments.steps)
             for name, worker, side, variant in sides
@@ -185,17 +183,16 @@ def main(arguments: Arguments) -> None:
     has_torch = importlib.util.find_spec("torch") is not None
     torch_worker = Worker() if has_torch else None
     jax_worker(start_jax, PLATFORMS[arguments.device])
-    versions = jax_worker(jax_side.versions)
+    origin = jax_worker(jax_side.measured_on)
     if torch_worker is not None:
         from experiments.benchmark import pytorch_side
 
-        versions |= torch_worker(pytorch_side.versions)
+        origin["versions"] |= torch_worker(pytorch_side.versions)
     else:
         console.print("PyTorch is not installed, so its rows are left out: pip install '.[bench]'")
     found: dict[str, Any] = {
         "config": to_dict(config),
-        "versions": versions,
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        **origin,
         "matrix_products_per_second": jax_worker(
             jax_side.matrix_rate, _MATRIX_SIZES[arguments.device], config.model.dtype
         ),

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from experiments.benchmark import jax_side, tables
 from experiments.benchmark.run import alternate
+from experiments.records import write
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory
 
 _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
@@ -76,9 +77,9 @@ def serve() -> None:
 
 
 def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
-    """The versions of this interpreter, or images/s of a network in `training` or `evaluation`."""
-    if what == "versions":
-        return {**jax_side.versions(), "python": ".".join(map(str, sys.version_info[:2]))}
+    """The `origin` of what this interpreter measures, or images/s of a network in `training` or `evaluation`."""
+    if what == "origin":
+        return jax_side.measured_on()
     preset, kind = _NETWORKS[network]
     config = _synthetic(PRESETS[preset])
     if what == "evaluation":
@@ -89,6 +90,11 @@ def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
 def _synthetic(config: Config) -> Config:
     """With as many test images as Fashion-MNIST has: speed is the same for any pixels."""
     return replace(config, data=DataConfig(name="synthetic", synthetic_test_size=10_000, validation_size=0))
+
+
+def name_of(versions: Mapping[str, str]) -> str:
+    """What a table calls an interpreter with these versions."""
+    return f"jax {versions['jax']}, Python {versions['python'].rpartition('.')[0]}"
 
 
 def rows(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[tuple[str, ...]]:
@@ -113,22 +119,22 @@ def main(arguments: Arguments) -> None:
     """Measures and prints."""
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]
-        versions = [worker("versions") for worker in workers]
-        names = [f"jax {found['jax']}, Python {found['python']}" for found in versions]
+        origins = {name_of(found["versions"]): found for found in (worker("origin") for worker in workers)}
         rates = {
             f"{what}, {network} network": alternate(
                 {
                     name: partial(worker, what, network, arguments.steps)
-                    for name, worker in zip(names, workers, strict=True)
+                    for name, worker in zip(origins, workers, strict=True)
                 },
                 arguments.rounds,
             )
             for what in ("training", "evaluation")
             for network in _NETWORKS
         }
-    arguments.out.write_text(json.dumps(rates, indent=1) + "\n")
-    others = [heading for name in names[1:] for heading in (name, "of the first")]
-    tables.markdown(Console(width=180), ["images/s, median (range)", names[0], *others], rows(rates))
+    write(arguments.out, {"origins": origins, "rates": rates})
+    first, *others = origins
+    of_others = [heading for name in others for heading in (name, "of the first")]
+    tables.markdown(Console(width=180), ["images/s, median (range)", first, *of_others], rows(rates))
 
 
 if __name__ == "__main__":

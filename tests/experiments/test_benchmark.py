@@ -2,8 +2,10 @@
 
 import io
 import json
+import statistics
 import sys
 from dataclasses import replace
+from operator import truediv
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +183,18 @@ def test_every_figure_of_a_committed_benchmark_stands_on_its_page(path: Path) ->
     assert f"jax {versions['jax']} and torch {torch}" in " ".join(stated_page.split())
 
 
+@pytest.mark.parametrize(("device", "network"), [("cpu", "fast"), ("cpu", "notebook"), ("gpu", "fast")])
+def test_the_ratios_of_the_readme_are_those_of_a_committed_benchmark(device: str, network: str) -> None:
+    rates = json.loads((_FOLDER / "benchmark" / f"{device}.json").read_text())["rates"]
+    ratios = [
+        statistics.median(map(truediv, sides["fmnist_jax"], sides[other]))
+        for sides in (rates[f"{phase}, {network} network"] for phase in ("training", "evaluation"))
+        for other in ("PyTorch", "PyTorch, torch.compile")
+    ]
+    cells = " | ".join(f"{ratio:.2f}" for ratio in ratios)
+    assert f" | {cells} |" in (_FOLDER.parent / "README.md").read_text()
+
+
 def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
     from experiments.benchmark import scaling
 
@@ -213,7 +227,7 @@ def test_a_table_of_versions_has_the_median_the_range_and_the_ratio_to_the_first
 def test_every_rate_of_the_committed_versions_stands_on_its_page() -> None:
     from experiments.benchmark import versions
 
-    rates = json.loads((_FOLDER / "benchmark" / "versions.json").read_text())
+    rates = json.loads((_FOLDER / "benchmark" / "versions.json").read_text())["rates"]
     stated_page = _PAGE.read_text()
     assert all(f"| {' | '.join(row)} |" in stated_page for row in versions.rows(rates))
     assert all(f"| {name} |" in stated_page for sides in rates.values() for name in sides)
@@ -223,9 +237,10 @@ def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:
     from experiments.benchmark import versions
 
     with versions.Worker(sys.executable) as worker:
-        found = worker("versions")
-    assert found["jax"] == jax.__version__
-    assert found["python"] == ".".join(map(str, sys.version_info[:2]))
+        found = worker("origin")
+    assert set(found) == {"hardware", "versions", "commit"}
+    name = f"jax {jax.__version__}, Python {'.'.join(map(str, sys.version_info[:2]))}"
+    assert versions.name_of(found["versions"]) == name
 
 
 def test_a_real_run_is_of_the_data_and_the_network_of_the_configuration(tmp_path: Path) -> None:
