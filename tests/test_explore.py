@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import fmnist_jax
+from fmnist_jax import explore as command
+from fmnist_jax.errors import FmnistError
 
 # The command, and then on standard error whether it has imported JAX.
 SPY = """
@@ -46,14 +48,24 @@ def test_without_out_it_writes_beside_where_it_was_called(tmp_path: Path) -> Non
         (["stray"], "stray"),
     ],
 )
-def test_a_bad_invocation_is_one_line_before_jax_is_imported(tmp_path: Path, argv: list[str], says: str) -> None:
+def test_a_bad_invocation_is_one_line_before_jax_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], says: str
+) -> None:
+    monkeypatch.setattr("fmnist_jax.explore.backend.start", lambda: pytest.fail("JAX was started"))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    done = explore(*argv, cwd=tmp_path)
-    message, imported = done.stderr.splitlines()
-    assert (done.returncode, done.stdout, imported) == (2, "", "False")
-    assert message.startswith("error: ")
-    assert says in message
+    with pytest.raises(FmnistError) as refused:
+        command.main(argv)
+    assert says in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_refused_command_has_not_imported_jax(tmp_path: Path) -> None:
+    done = explore("--data.seed", "-1", cwd=tmp_path)
+    said = ["error: --data.seed is -1: choose a value in [0, 4294967295]", "False"]
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (2, "", said)
 
 
 def test_help_names_the_options_of_the_data_alone(tmp_path: Path) -> None:

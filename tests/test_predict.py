@@ -17,8 +17,10 @@ import pytest
 from PIL import Image
 
 import fmnist_jax
+from fmnist_jax import predict as command
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint
@@ -64,6 +66,12 @@ def shirt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pictures") / "shirt [red].png"
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture
+def before_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fmnist_jax.predict.backend.start", lambda: pytest.fail("JAX was started"))
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def test_json_is_one_document_and_all_that_is_on_standard_output(run: Path, shirt: Path) -> None:
@@ -138,24 +146,26 @@ def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(run: Path, shirt: P
         (["{shirt}", "{run}"], "has no config.json: name a run directory"),
     ],
 )
-def test_a_bad_invocation_is_one_line_before_jax_is_imported(
+@pytest.mark.usefixtures("before_jax")
+def test_a_bad_invocation_is_one_line_before_jax_is_started(
     run: Path, shirt: Path, tmp_path: Path, argv: list[str], says: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dir.png").mkdir()
-    done = predict(*(each.format(run=run, shirt=shirt, here=tmp_path) for each in argv), spy=True)
-    message, imported = done.stderr.decode().splitlines()
-    assert (done.returncode, done.stdout, imported) == (2, b"", "False")
-    assert message.startswith("error: ")
-    assert says in message
+    with pytest.raises(FmnistError) as refused:
+        command.main([each.format(run=run, shirt=shirt, here=tmp_path) for each in argv])
+    assert says in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dir.png", "file"]
 
 
-def test_a_checkpoint_that_is_not_there_is_one_line(run: Path, shirt: Path) -> None:
-    done = predict(run, shirt, "--checkpoint", "77")
+def test_a_refused_command_has_not_imported_jax(run: Path) -> None:
+    done = predict(run, spy=True)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert len(done.stderr.decode().splitlines()) == 1
-    assert b"choose best, latest, or a step" in done.stderr
+    assert done.stderr.decode().splitlines() == [
+        "error: IMAGE is missing: name a picture, a directory of pictures, or - for standard input",
+        "False",
+    ]
 
 
 def test_help_explains_every_argument() -> None:

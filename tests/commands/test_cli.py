@@ -188,8 +188,10 @@ def test_a_reader_that_goes_away_ends_a_command_as_it_ends_most_programs() -> No
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")  # noqa: PTH110
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["train", "--print-config"], ["train", "--help"], ["--version"], []])
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"),
+    [(["train", "--print-config"], ""), (["train", "--help"], "1"), (["--version"], ""), ([], "1")],
+)
 def test_what_was_asked_for_and_cannot_be_printed_is_an_error_of_one_line(
     arguments: list[str], unbuffered: str
 ) -> None:

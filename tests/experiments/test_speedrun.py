@@ -266,13 +266,6 @@ def test_pytorch_scores_what_is_held_out_too() -> None:
     np.testing.assert_array_equal(trained.scored_data[1], held_out.labels)
 
 
-def test_mirrored_images_are_averaged_in_where_the_entry_says_so(entrant: Entrant) -> None:
-    config = rehearsal.shrink(BASELINE)
-    averaged = ours.prepare(replace(config, train=replace(config.train, eval_mirror=True)))
-    weights = entrant.train(0)
-    assert averaged.accuracy(weights) != entrant.accuracy(weights)
-
-
 def test_the_pytorch_side_begins_anew_from_a_seed_and_refuses_what_it_has_not_got() -> None:
     pytest.importorskip("torch", reason="the other side of the speedrun is PyTorch")
     from experiments.speedrun import pytorch

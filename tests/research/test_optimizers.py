@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 import pytest
 from jax import Array
-from optax import contrib
 
 import fmnist_jax as fj
 
@@ -26,25 +25,6 @@ def small() -> fj.Model:
     return fj.make_model(fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1)))
 
 
-OPTIMIZERS = {
-    "polyak_sgd": lambda: optax.polyak_sgd(max_learning_rate=0.1),
-    "momo": lambda: contrib.momo(learning_rate=0.1),
-    "reduce_on_plateau": lambda: optax.chain(optax.adam(0.01), contrib.reduce_on_plateau(patience=1)),
-    "opaque sam": lambda: contrib.sam(
-        optax.sgd(0.05), optax.chain(contrib.normalize(), optax.sgd(0.05)), opaque_mode=True
-    ),
-    "apply_if_finite": lambda: optax.apply_if_finite(optax.adam(0.01), 3),
-    "inject_hyperparams": lambda: optax.inject_hyperparams(optax.adam)(learning_rate=lambda count: 0.01 / (1 + count)),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_descends_with_what_it_asks_for(name: str, small: fj.Model, batch: fj.Batch, key: Array) -> None:
-    optimizer = OPTIMIZERS[name]()
-    found = losses(fj.make_train_step(small, optimizer), fj.init_state(small, optimizer, key), batch)
-    assert found[-1] < found[0]
-
-
 def test_gradients_accumulate_over_steps(small: fj.Model, batch: fj.Batch, key: Array) -> None:
     optimizer = optax.MultiSteps(optax.adam(0.01), every_k_schedule=2)
     found = losses(fj.make_train_step(small, optimizer), fj.init_state(small, optimizer, key), batch)
@@ -61,13 +41,6 @@ def test_layers_take_optimizers_of_their_own(small: fj.Model, batch: fj.Batch, k
     after, _ = jax.jit(fj.make_train_step(small, optimizer))(before, batch)
     assert (before.params["Conv_0"]["kernel"] == after.params["Conv_0"]["kernel"]).all()
     assert (before.params["Dense_0"]["kernel"] != after.params["Dense_0"]["kernel"]).any()
-
-
-def test_sophia_takes_the_curvature_of_the_same_batch(small: fj.Model, batch: fj.Batch, key: Array) -> None:
-    optimizer = contrib.sophia(0.01)
-    state = fj.init_state(small, optimizer, key)
-    found = losses(fj.make_train_step(small, optimizer), state, batch)
-    assert found[-1] < found[0]
 
 
 def test_lbfgs_searches_along_its_line_in_the_compiled_loop(small: fj.Model, batch: fj.Batch, key: Array) -> None:

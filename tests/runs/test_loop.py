@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,15 +179,13 @@ def test_a_network_that_takes_a_cpu_days_is_told_of_before_anything_is_loaded(
     assert capsys.readouterr().err.count(note) == told
 
 
-def test_a_run_in_a_notebook_leaves_no_handlers_behind(tmp_path: Path) -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
-
-
-def test_a_run_without_validation_images_ends_with_its_latest_checkpoints(tmp_path: Path) -> None:
+def test_a_run_without_validation_images_ends_with_its_latest_checkpoints_and_leaves_no_handlers(
+    tmp_path: Path,
+) -> None:
     config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=tmp_path / "run"))
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     summary = loop.run(config)
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
     assert summary["val_accuracy"] is None
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == config.total_steps
 
@@ -218,9 +217,11 @@ def test_another_configuration_is_refused_with_each_difference(finished: tuple[C
         assert difference in str(refusal.value)
 
 
-def test_other_images_under_the_same_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))
-    loop.run(config)
+def test_other_images_under_the_same_name_are_refused(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "run")
+    config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
     monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
     with pytest.raises(CheckpointError, match=f"those at hand have {'0' * 64}"):

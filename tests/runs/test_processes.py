@@ -143,29 +143,17 @@ def test_what_the_first_process_refuses_all_refuse(long_run: Pair) -> None:
     assert other_error == error.replace("error: ", "error: process 0: ")
 
 
-def test_a_signal_to_the_first_stops_both_at_the_same_step_saved(long_run: Pair) -> None:
-    """The next test sends one to the second."""
-    long_run.both[0].send_signal(signal.SIGTERM)
-    (code, _, error), (other_code, _, other_error) = long_run.ended(0), long_run.ended(1)
-    assert (code, other_code) == (143, 143), (error, other_error)
-    step = checkpoint.steps(long_run.directory / "checkpoints")[-1]
-    line = f"stopped: SIGTERM at step {step} of 10000, which is saved; go on with: python -m fmnist_jax.train "
-    for said in (error, other_error):
-        assert said.startswith(line)
-        assert said.count("\n") == 1
-
-
 def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would_have_come(
     tmp_path: Path, alone: dict[str, Any]
 ) -> None:
     run = tmp_path / "run"
     # As from a machine without the run's config.json, whose flags would make another program of another length.
     otherwise = ("--train.seed", "7", "--run.log-every", "2", "--train.epochs", "9")
-    for saves in (1, 3):
+    for signalled, saves in ((1, 1), (0, 3)):
         pair = Pair(run, *SHORT, of_second=otherwise)
         while pair.both[1].poll() is None and len(_saved(run)) < saves:
             time.sleep(0.01)
-        pair.both[1].send_signal(signal.SIGTERM)
+        pair.both[signalled].send_signal(signal.SIGTERM)
         (code, said, error), (other_code, _, other_error) = pair.ended(0), pair.ended(1)
         assert code == other_code == 143, error
         assert other_error.startswith("note: process 1 has other values of train.epochs, train.seed than the first ")
@@ -184,8 +172,9 @@ def _saved(run: Path) -> list[int]:
     return sorted({json.loads(line)["step"] for line in lines if "val_loss" in line})
 
 
-@pytest.mark.parametrize("number", [0, 1])
-@pytest.mark.parametrize(("how", "seconds"), [(signal.SIGKILL, HEARTBEAT), (signal.SIGSTOP, 2 * HEARTBEAT + 5)])
+@pytest.mark.parametrize(
+    ("number", "how", "seconds"), [(0, signal.SIGKILL, HEARTBEAT), (1, signal.SIGSTOP, 2 * HEARTBEAT + 5)]
+)
 def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
     long_run: Pair, number: int, how: signal.Signals, seconds: float
 ) -> None:

@@ -57,6 +57,7 @@ def test_what_is_frozen_is_the_other_runs_and_the_rest_has_moved(
     saved_run: Path, ended: tuple[Config, dict[str, Any]]
 ) -> None:
     assert ended[0].run.dir is not None
+    assert ended[1]["test_accuracy_mirrored"] is None  # as it was asked for
     source, now = load_trained(saved_run), load_trained(ended[0].run.dir)
     frozen = "ResidualBlock_0"
     for was, is_now in ((source.params, now.params), (source.batch_stats, now.batch_stats)):
