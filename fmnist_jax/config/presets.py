@@ -24,8 +24,7 @@ PRESETS: Mapping[str, Config] = {
     # epochs, 95.17 %, with weight decay 95.20 %; 64, 128 and 256 channels 95.22 %, two blocks in the last two
     # stages 95.07 % (one seed each).
     # The narrower network had 98 % of the training images right after 20 or 30 epochs, so this one erases a part of
-    # every other image, not of every fourth. Shifts by up to two pixels besides gained nothing:
-    # 94.41 % of 40,000 images held out, against 94.42, after 25 epochs of the other 20,000 by the narrower network.
+    # every other image, not of every fourth; docs/results.md tells what other augmentation gained nothing.
     "standard": replace(
         _BASE,
         preset="standard",
@@ -72,10 +71,8 @@ PRESETS: Mapping[str, Config] = {
         train=replace(_BASE.train, epochs=20, batch_size=1024, eval_batch_size=2000),
     ),
     # 5.9M parameters, 60 epochs: `wide` with twice the blocks, thrice as long, with stochastic depth, every other image
-    # erased in part, and boxes of others in every other one; 84 s on an H200 beside another training. Augmentation was
-    # chosen with the blocks of `wide`, for 60 epochs: of 10,000 validation images, mirror images averaged in, 96.11 and
-    # 96.20 % were right (two seeds); with every fourth image erased 95.95 %, with mixup instead of CutMix then 95.93 %,
-    # without either but every other one erased 95.92 % (one seed each).
+    # erased in part, and boxes of others in every other one; 84 s on an H200 beside another training. docs/results.md
+    # has the validation accuracies that its augmentation was chosen by.
     "record": replace(
         _BASE,
         preset="record",
