@@ -132,7 +132,12 @@ from .functional.model import make_model as make_model
 from .functional.muon import orthogonalize as orthogonalize, orthogonalize_kernels as orthogonalize_kernels
 from .functional.normalization import batch_norm as batch_norm
 from .functional.objective import Aux as Aux, Batch as Batch, Objective as Objective, make_objective as make_objective
-from .functional.optim import make_optimizer as make_optimizer, make_schedule as make_schedule
+from .functional.optim import (
+    Mask as Mask,
+    has_axes as has_axes,
+    make_optimizer as make_optimizer,
+    make_schedule as make_schedule,
+)
 from .functional.parallel import (
     make_parallel_chunk as make_parallel_chunk,
     make_parallel_eval_step as make_parallel_eval_step,
@@ -154,9 +159,9 @@ from .functional.population import (
     mean_log_probabilities as mean_log_probabilities,
     members_map as members_map,
 )
-from .functional.recipe import Recipe as Recipe, make_recipe as make_recipe
+from .functional.recipe import MakeRecipe as MakeRecipe, Recipe as Recipe, make_recipe as make_recipe
 from .functional.sampling import batch_epochs as batch_epochs, batch_indices as batch_indices
-from .functional.sharding import for_rows as for_rows, gathered as gathered
+from .functional.sharding import for_each_image as for_each_image, for_rows as for_rows, gathered as gathered
 from .functional.state import (
     TrainState as TrainState,
     Weights as Weights,
@@ -167,6 +172,7 @@ from .functional.state import (
 from .functional.train_step import (
     Sample as Sample,
     TrainChunk as TrainChunk,
+    make_sample as make_sample,
     make_train_chunk as make_train_chunk,
     make_train_step as make_train_step,
     sample_batch as sample_batch,
@@ -181,6 +187,7 @@ from .functional.transfer import (
 )
 from .functional.winograd import winograd_conv as winograd_conv
 from .runs.checkpoint import restore as restore, save as save, writing as writing
+from .runs.damage import restore_latest as restore_latest
 from .runs.interruption import InterruptionError as InterruptionError
 from .runs.leaves import state_digest as state_digest
 from .runs.trained import Trained as Trained, load_trained as load_trained

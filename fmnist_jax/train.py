@@ -22,6 +22,7 @@ from fmnist_jax.system import backend
 
 if TYPE_CHECKING:
     from fmnist_jax.data.dataset import Splits  # JAX, which a refused configuration need not wait for
+    from fmnist_jax.functional.recipe import MakeRecipe
 
 
 _SPELLINGS: Mapping[str, str] = {"--init.from": "--init.source"}
@@ -37,7 +38,7 @@ class Arguments:
     """Print the resolved configuration as JSON and exit."""
 
 
-def run(config: Config, splits: "Splits | None" = None) -> dict[str, Any]:
+def run(config: Config, splits: "Splits | None" = None, *, make_recipe: "MakeRecipe | None" = None) -> dict[str, Any]:
     """Trains as configured, or goes on with the run in `config.run.dir`.
 
     Args:
@@ -45,6 +46,9 @@ def run(config: Config, splits: "Splits | None" = None) -> dict[str, Any]:
       splits: one's own images, which take the place of those that `config.data` names; then going on takes the same
         ones again, and so do the report and the evaluation, as `splits=` of `commands.reporting.run` and
         `commands.evaluation.run`.
+      make_recipe: one's own function in place of `fmnist_jax.make_recipe`, for another model, loss or step, which gives
+        `Metrics`. The configuration knows nothing of it, so going on takes the same one again, and so does
+        `load_trained`; the commands take the run for one of the configuration's.
 
     Returns:
       The contents of `summary.json`.
@@ -59,7 +63,7 @@ def run(config: Config, splits: "Splits | None" = None) -> dict[str, Any]:
     backend.start(lambda: _join_processes(config.parallel))
     from fmnist_jax.runs import loop
 
-    return loop.run(config, splits)
+    return loop.run(config, splits) if make_recipe is None else loop.run(config, splits, make_recipe)
 
 
 def _join_processes(parallel: ParallelConfig) -> None:

@@ -65,6 +65,11 @@ def _of_models(names: dict[str, Any]) -> None:
     assert np.isfinite(names["state"].params["kernel"]).all()
     assert names["curvature"]["Conv_0"]["kernel"].shape == names["start"].params["Conv_0"]["kernel"].shape
     assert names["losses"].shape == (3,)
+    assert np.isfinite(names["measured"]["gradient"])
+    assert names["trained"].step == names["summary"]["steps"] == 5
+    assert {len(leaf) for leaf in jax.tree.leaves(names["gradients"])} == {64}
+    assert names["state"].step == 60
+    assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["40", "60"]
 
 
 def _of_images(names: dict[str, Any]) -> None:

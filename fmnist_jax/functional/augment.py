@@ -222,7 +222,7 @@ def make_augment(config: AugmentConfig) -> Augment:
     """Composes the augmentations that a configuration names and that need nothing but the images.
 
     Each has its place in the chain, and so its key, whichever of the others are on: a member of a population in which
-    one of them is a traced 0 draws what a run without it draws.
+    one of them is a traced 0 draws what a run without it draws. Alternating mirroring is `make_sample`'s.
 
     Raises:
       ConfigError: `flip` is none of its choices.

@@ -68,8 +68,16 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
     raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args")
 
 
+def _own_metrics(slope: Slope) -> Any:
+    return slope.aux.metrics
+
+
 def make_descent(
-    objective: Objective, optimizer: optax.GradientTransformation, *, extra_args: ExtraArgs | None = None
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    extra_args: ExtraArgs | None = None,
+    measure: Callable[[Slope], Any] = _own_metrics,
 ) -> TrainStep:
     """Makes a training step that moves the parameters down an objective.
 
@@ -82,6 +90,8 @@ def make_descent(
       optimizer: what turns gradients into updates.
       extra_args: names those arguments itself, for an optimiser that wants others, such as
         `lambda slope: {"loss": slope.value}`.
+      measure: gives the metrics of a step, any pytree of arrays; by default those of the objective. It sees the
+        gradient, too: `lambda slope: {"norm": optax.tree.norm(slope.grad)}`.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update.
@@ -111,6 +121,6 @@ def make_descent(
             batch_stats=aux.batch_stats,
             opt_state=opt_state,
         )
-        return after, aux.metrics
+        return after, measure(slope)
 
     return step

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-_IMPLEMENTATION = "threefry2x32"
+IMPLEMENTATION = "threefry2x32"
 
 
 def root_key(seed: int) -> Array:
     """The key that a run of this seed begins with, whatever `jax_default_prng_impl` is set to."""
-    return jax.random.key(seed, impl=_IMPLEMENTATION)
+    return jax.random.key(seed, impl=IMPLEMENTATION)
 
 
 def stream(key: Array, number: int) -> Array:
@@ -26,7 +26,11 @@ def stream(key: Array, number: int) -> Array:
     Returns:
       A key of threefry: of such a `key` what `jax.random.fold_in` gives, of another one a key that is drawn from it.
     """
-    own = jax.random.fold_in(key, number)
-    if str(jax.random.key_impl(own)) == _IMPLEMENTATION:
-        return own
-    return jax.random.wrap_key_data(jax.random.bits(own, (2,), jnp.uint32), impl=_IMPLEMENTATION)
+    return of_threefry(jax.random.fold_in(key, number))
+
+
+def of_threefry(key: Array) -> Array:
+    """The key itself, if it is one of threefry, or else one that is drawn from it."""
+    if str(jax.random.key_impl(key)) == IMPLEMENTATION:
+        return key
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl=IMPLEMENTATION)

@@ -51,6 +51,11 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
     Raises:
       ValueError: they are not, such as one-hot rows of integers, or a column [B, 1].
     """
+    if not hasattr(labels, "dtype"):
+        raise ValueError(
+            f"labels are a {type(labels).__name__}: expected an array; others take a loss_fn and a metrics_fn of their "
+            "own"
+        )
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
     classes = labels.shape[-1:] if num_classes is None else (num_classes,)
     wanted = tuple(batch) if whole else (*batch, *classes)

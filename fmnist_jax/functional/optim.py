@@ -4,6 +4,9 @@ Every number of the configuration may be traced, so that a sweep is one `jax.vma
 is a plain 0, and stays, doing nothing, where a traced one is.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,6 +21,18 @@ _MORE_THAN_ANY_NORM = 1e30  # of a gradient; with infinity, what is not selected
 
 # Under Adam's root, whose derivative at the 0 of a gradient that is 0 would be NaN, and so that of the whole training.
 _LESS_THAN_ANY_SQUARE = 1e-30
+
+
+Mask = Callable[[optax.Params], Any]
+"""`params -> pytree of bool`, of the same structure: which of the parameters are meant."""
+
+
+def has_axes(least: int) -> Mask:
+    """Makes the mask of the parameters that have so many axes or more."""
+    return lambda params: jax.tree.map(lambda leaf: leaf.ndim >= least, params)
+
+
+_KERNELS, _CONVOLUTIONS = has_axes(2), has_axes(3)
 
 
 def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
@@ -56,25 +71,39 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     return optax.join_schedules([_linear(0.0, peak, warmup_steps), fall], [warmup_steps])
 
 
-def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimConfig,
+    schedule: optax.Schedule,
+    *,
+    decayed: Mask = _KERNELS,
+    orthogonal: Mask = _CONVOLUTIONS,
+) -> optax.GradientTransformation:
     """Chains clipping, the optimiser's direction, decoupled weight decay and the schedule.
 
-    Weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on kernels alone: norms and biases keep
-    their scale.
+    The defaults suit the networks here, whose kernels are [..., C_in, C_out] and whose norms and biases have one axis.
+
+    Args:
+      config: of the optimiser.
+      schedule: the learning rate of each step.
+      decayed: which parameters weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on: kernels, because norms and
+        biases keep their scale.
+      orthogonal: which parameters Muon moves, each as `orthogonalize_kernels` has it: convolution kernels, because a
+        dense head maps to classes, of which each is to move by itself. The others are Adam's.
 
     Raises:
       ConfigError: the optimiser has another name than `OptimConfig` lists.
     """
     match config.name:
         case "sgd":
-            parts = _with_momentum(config, schedule)
+            parts = _with_momentum(config, schedule, decayed)
         case "adam" | "adamw":
-            parts = _adaptive(config, schedule)
+            parts = _adaptive(config, schedule, decayed)
         case "muon":
             share = config.rest_lr / config.peak_lr
-            kernels = _with_momentum(config, schedule, orthogonalize_kernels(config.ortho_steps))
-            rest = _adaptive(config, lambda count: share * schedule(count))
-            parts = [optax.partition({"kernels": optax.chain(*kernels), "rest": optax.chain(*rest)}, _of_muon)]
+            kernels = _with_momentum(config, schedule, decayed, orthogonalize_kernels(config.ortho_steps))
+            rest = _adaptive(config, lambda count: share * schedule(count), decayed)
+            of_each = {"kernels": optax.chain(*kernels), "rest": optax.chain(*rest)}
+            parts = [optax.partition(of_each, lambda params: jax.tree.map(_label, orthogonal(params)))]
         case _:
             raise ConfigError(
                 f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or give make_train_step one of "
@@ -83,16 +112,20 @@ def make_optimizer(config: OptimConfig, schedule: optax.Schedule) -> optax.Gradi
     return optax.chain(*_clipping(config), *parts)
 
 
+def _label(orthogonal: bool) -> str:
+    return "kernels" if orthogonal else "rest"
+
+
 def _with_momentum(
-    config: OptimConfig, schedule: optax.Schedule, *direction: optax.GradientTransformation
+    config: OptimConfig, schedule: optax.Schedule, decayed: Mask, *direction: optax.GradientTransformation
 ) -> list[optax.GradientTransformation]:
     """Nesterov's momentum, turned into another `direction` where one is given."""
     momentum = optax.trace(decay=config.momentum, nesterov=True)
-    return [momentum, *direction, *_decay(config), optax.scale_by_learning_rate(schedule)]
+    return [momentum, *direction, *_decay(config, decayed), optax.scale_by_learning_rate(schedule)]
 
 
-def _adaptive(config: OptimConfig, schedule: optax.Schedule) -> list[optax.GradientTransformation]:
-    decay = [] if config.name == "adam" else _decay(config)
+def _adaptive(config: OptimConfig, schedule: optax.Schedule, decayed: Mask) -> list[optax.GradientTransformation]:
+    decay = [] if config.name == "adam" else _decay(config, decayed)
     moments = optax.scale_by_adam(b1=config.momentum, eps_root=_LESS_THAN_ANY_SQUARE)
     return [moments, *decay, optax.scale_by_learning_rate(schedule)]
 
@@ -106,10 +139,10 @@ def _clipping(config: OptimConfig) -> list[optax.GradientTransformation]:
     return [optax.clip_by_global_norm(limit)]
 
 
-def _decay(config: OptimConfig) -> list[optax.GradientTransformation]:
+def _decay(config: OptimConfig, decayed: Mask) -> list[optax.GradientTransformation]:
     if switched_off(config.weight_decay):
         return []
-    return [optax.add_decayed_weights(config.weight_decay, mask=_is_kernel)]
+    return [optax.add_decayed_weights(config.weight_decay, mask=decayed)]
 
 
 def _whole(steps: float | Array) -> int | Array:
@@ -132,12 +165,3 @@ def _half_cosine(peak: float, final_share: float, steps: int | Array) -> optax.S
 
 def _share(count: Array | int, steps: Array) -> Array:
     return jnp.clip(count / jnp.maximum(steps, 1), 0.0, 1.0)
-
-
-def _is_kernel(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
-def _of_muon(params: optax.Params) -> optax.Params:
-    """Convolution kernels, and the rest: a dense head maps to classes, of which each is to move by itself."""
-    return jax.tree.map(lambda leaf: "kernels" if leaf.ndim > 2 else "rest", params)

@@ -18,7 +18,7 @@ from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, m
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape
 from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
 
@@ -121,6 +121,7 @@ def make_population(
     max_steps: int = 100,
     image_shape: Shape = IMAGE_SHAPE,
     num_classes: int = NUM_CLASSES,
+    make_recipe: MakeRecipe = make_recipe,
 ) -> Population:
     """Makes the parts of a training of many members as one program.
 
@@ -135,12 +136,12 @@ def make_population(
       max_steps: the longest chunk.
       image_shape: as for `make_recipe`.
       num_classes: as for `make_recipe`.
+      make_recipe: composes the parts of a member.
 
     Raises:
       ConfigError: a field is not one of floating numbers, or the fields have different numbers of members.
     """
-    values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
-    _check_varied(values)
+    values = _as_numbers(varied or {})
 
     def recipe(own: Mapping[str, Array]) -> Recipe:
         return make_recipe(_with_values(config, own), image_shape=image_shape, num_classes=num_classes)
@@ -174,18 +175,21 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
-def _check_varied(values: Mapping[str, Array]) -> None:
+def _as_numbers(varied: Mapping[str, Any]) -> dict[str, Array]:
     floats = [
         f"{section}.{field.name}"
         for section, kind in SECTIONS.items()
         for field in dataclasses.fields(kind)
         if getattr(field.type, "__origin__", None) is float
     ]
-    for name, value in values.items():
+    for name in varied:
         if name not in floats:
             raise ConfigError(f"{name!r} cannot be varied: choose one of {', '.join(floats)}")
+    values = {name: jnp.asarray(value, jnp.float32) for name, value in varied.items()}
+    for name, value in values.items():
         if value.ndim != 1:
             raise ConfigError(f"{name} is {list(value.shape)}: expected one number for each member")
     if len({len(value) for value in values.values()}) > 1:
         sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
         raise ConfigError(f"the numbers of members differ ({sizes}): give each field as many values")
+    return values

@@ -1,7 +1,7 @@
 """What a configuration trains, as pure functions: everything but the data, the files and the clock."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import optax
@@ -11,14 +11,15 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
-from fmnist_jax.functional.descent import TrainStep
+from fmnist_jax.functional.descent import TrainStep, make_descent
 from fmnist_jax.functional.interface import Model
 from fmnist_jax.functional.metrics import make_cross_entropy
 from fmnist_jax.functional.mixing import make_mix
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape, make_model
+from fmnist_jax.functional.objective import Objective, make_objective
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, Weights, init_state
-from fmnist_jax.functional.train_step import Sample, make_train_step, sample_batch, sample_mirrored_batch
+from fmnist_jax.functional.train_step import Sample, make_sample
 from fmnist_jax.functional.transfer import freeze, frozen_norms, frozen_parameters, start_from
 
 
@@ -27,10 +28,24 @@ class Recipe(NamedTuple):
 
     model: Model
     schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    objective: Objective
+    """With the loss, the augmentation and the mixing that the configuration names."""
     init: Callable[[Array], TrainState]
     """`key [] -> state`, before the first step."""
     sample: Sample
     step: TrainStep
+    """`make_descent(objective, optimizer)`, which also moves the average of the weights where one is kept."""
+
+
+class MakeRecipe(Protocol):
+    """A function that may take the place of `make_recipe`: by an own one, `fmnist_jax.run` trains what it composes."""
+
+    def __call__(
+        self, config: Config, *, image_shape: Shape, num_classes: int, source: Weights | None = None
+    ) -> Recipe:
+        """Composes the parts of a run; arguments as for `make_recipe`."""
+        ...
 
 
 def make_recipe(
@@ -41,6 +56,9 @@ def make_recipe(
     source: Weights | None = None,
 ) -> Recipe:
     """Composes the parts that a configuration names.
+
+    One of them is replaced by composing those behind it anew, such as
+    `make_descent(penalised(recipe.objective), recipe.optimizer)`.
 
     Its `data`, `run` and `init.source` are not looked at, but for the number of steps over which the learning rate
     goes.
@@ -64,20 +82,19 @@ def make_recipe(
         optimizer = freeze(optimizer, config.init.freeze)
     if source is not None:
         model = start_from(model, source)
-    step = make_train_step(
+    objective = make_objective(
         model,
-        optimizer,
         loss_fn=make_cross_entropy(config.train.label_smoothing),
         augment=make_augment(config.augment),
         mix=make_mix(config.augment, num_classes),
     )
-    sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
+
+    def init(key: Array) -> TrainState:
+        return init_state(model, optimizer, key)
+
+    step, sample = make_descent(objective, optimizer), make_sample(config.augment)
+    recipe = Recipe(model, schedule, optimizer, objective, init, sample, step)
     if switched_off(config.train.average_decay):
-        return Recipe(model, schedule, lambda key: init_state(model, optimizer, key), sample, step)
-    return Recipe(
-        model,
-        schedule,
-        lambda key: start_average(init_state(model, optimizer, key)),
-        sample,
-        make_averaging_step(step, config.train.average_decay),
-    )
+        return recipe
+    averaging_step = make_averaging_step(step, config.train.average_decay)
+    return recipe._replace(init=lambda key: start_average(init(key)), step=averaging_step)

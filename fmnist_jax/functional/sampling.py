@@ -1,5 +1,7 @@
 """The order of the training images, as a pure function of the step number."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -26,13 +28,13 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
       key: the root key of the order.
       step: which batch, counted from 0 over the whole run; `(step + 1) * batch_size` must fit an int32.
       batch_size: B.
-      n: number of examples.
+      n: number of examples, not traced.
 
     Returns:
       i32[B] in [0, n).
 
     Raises:
-      ValueError: there are no examples.
+      ValueError: there are no examples, or their number is traced.
 
     Examples:
       >>> key = jax.random.key(0)
@@ -40,6 +42,9 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
       >>> sorted(epoch.tolist()) == list(range(12))
       True
     """
+    given: Any = n
+    if isinstance(given, jax.core.Tracer):
+        raise ValueError("n is traced: expected a number that stays; of one that changes draw by jax.random.randint")
     if n < 1:
         raise ValueError(f"n is {n}: expected a data set with at least one example")
     epoch, place = jnp.divmod(_positions(step, batch_size), n)

@@ -11,6 +11,8 @@ import jax
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
+from fmnist_jax.functional.keys import IMPLEMENTATION, of_threefry
+
 T = TypeVar("T")
 
 
@@ -82,6 +84,31 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
         return draw(key, rows)
     drawn, first = draw(key, rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
     return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), drawn)
+
+
+def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Makes an augmentation of batches out of one of a single image, with draws of its own for each.
+
+    They are the same bits on any number of devices.
+
+    Args:
+      augment: `(key, image [H, W, C]) -> image`.
+
+    Returns:
+      `(key, images [B, H, W, C]) -> images`.
+
+    Examples:
+      >>> brighten = fj.for_each_image(lambda key, image: image * jax.random.uniform(key, minval=0.5))
+      >>> brighten(jax.random.key(0), jnp.ones((3, 28, 28, 1))).shape
+      (3, 28, 28, 1)
+    """
+
+    def of_batch(key: Array, images: Array) -> Array:
+        # As data, because `shard_map` takes slices of numbers, and not of keys.
+        rows = for_rows(lambda key, n: jax.random.key_data(jax.random.split(key, n)), of_threefry(key), images)
+        return jax.vmap(augment)(jax.random.wrap_key_data(rows, impl=IMPLEMENTATION), images)
+
+    return of_batch
 
 
 def gathered(batch: Array, key: Array) -> Array:

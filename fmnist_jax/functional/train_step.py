@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from fmnist_jax.config.schema import AugmentConfig
+from fmnist_jax.config.validation import check_choices
 from fmnist_jax.functional.augment import Augment, identity, mirror_alternately
 from fmnist_jax.functional.descent import TrainStep, make_descent
 from fmnist_jax.functional.interface import Model
@@ -22,7 +24,11 @@ TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
 """`(state, data, num_steps i32[]) -> (state, metrics)`: what `make_train_chunk` returns."""
 
 Sample = Callable[[Batch, Array, Array, int], Batch]
-"""`(data, key [], step i32[], batch_size) -> batch`: the batch of a step out of a whole data set."""
+"""`(data, key [], step i32[], batch_size) -> batch`: the batch of a step out of a whole data set.
+
+Over several devices each gathers a part, as the batch of another step and size (`sample_own_rows`): what is to change
+in the course of training goes by the examples before it, `step * batch_size`, the same on any number of devices.
+"""
 
 
 def make_train_step(
@@ -78,6 +84,16 @@ def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size
     indices, epochs = batch_indices(key, step, batch_size, n), batch_epochs(step, batch_size, n)
     batch = _gather(data, indices)
     return Batch(mirror_alternately(key, jnp.asarray(batch.images), indices, epochs), batch.labels)
+
+
+def make_sample(config: AugmentConfig) -> Sample:
+    """Chooses how the batches of a configuration are gathered: mirrored in every other epoch where `flip` says so.
+
+    Raises:
+      ConfigError: `flip` is none of its choices.
+    """
+    check_choices("augment", config, "flip")
+    return sample_mirrored_batch if config.flip == "alternating" else sample_batch
 
 
 def _gather(data: Batch, indices: Array) -> Batch:

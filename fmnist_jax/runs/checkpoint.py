@@ -127,16 +127,22 @@ def _step_of(state: Any) -> int:
 
 
 @contextmanager
-def writing(directory: str | os.PathLike[str]) -> Iterator[Writer]:
-    """Opens a directory that keeps the two latest checkpoints and the best, and closes it when the block ends.
+def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> Iterator[Writer]:
+    """Opens a directory that keeps the latest checkpoints and the best, and closes it when the block ends.
 
-    If the block fails, a save that fails with it is not reported over its error. Call `damage.set_aside` first where
-    an earlier process may have been killed.
+    If the block fails, a save that fails with it is not reported over its error. Call `restore_latest` first where an
+    earlier process may have been killed.
+
+    Args:
+      directory: of the checkpoints, made if missing.
+      latest: how many it keeps besides that of the greatest `val_accuracy`; each save deletes the others.
 
     Raises:
       CheckpointError: the directory cannot be made, or what was saved in the block cannot be written or read back.
     """
-    writer = Writer(store.open_manager(paths.expanded(directory)))
+    if latest < 1:
+        raise CheckpointError(f"latest is {latest}: keep 1 checkpoint or more")
+    writer = Writer(store.open_manager(paths.expanded(directory), latest))
     try:
         yield writer
     except BaseException:
@@ -153,12 +159,14 @@ def save(
     *,
     step: int | None = None,
     origin: Mapping[str, Any] | None = None,
+    latest: int = store.KEPT,
 ) -> None:
     """Saves a state into a directory: when this returns, the checkpoint is on the disk and has been read back.
 
-    Args and errors are those of `Writer.save`; a loop that is not to wait keeps a `writing(directory)` open.
+    The directory keeps the `latest` ones and that of the greatest `val_accuracy`; the others are deleted. All other
+    arguments and errors are those of `Writer.save`; a loop that is not to wait keeps a `writing(directory)` open.
     """
-    with writing(directory) as writer:
+    with writing(directory, latest=latest) as writer:
         writer.save(state, val_accuracy, step=step, origin=origin)
 
 
@@ -188,7 +196,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
 
     Args:
       directory: of the checkpoints.
-      step: one of `steps(directory)`.
+      step: of one that is there; `restore_latest` takes the newest.
       like: a pytree, abstract or not, with the structure, shapes, dtypes and (if any) shardings that are expected.
 
     Raises:

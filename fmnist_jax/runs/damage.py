@@ -1,11 +1,32 @@
 """Checkpoints that cannot be believed are moved out of the way, so that a run goes on from the one before."""
 
+import os
 import shutil
 from pathlib import Path
 
+from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, in_one_line
 from fmnist_jax.runs import store
-from fmnist_jax.runs.checkpoint import steps
+from fmnist_jax.runs.checkpoint import Tree, restore, steps
+
+
+def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
+    """Restores the newest checkpoint that can be believed, or gives back the state where none has been saved.
+
+    So a program goes on where an earlier process of it was killed. A damaged checkpoint is moved into `damaged/` beside
+    the directory.
+
+    Args:
+      directory: of the checkpoints.
+      state: what the program begins with, a pytree as for `restore`.
+
+    Raises:
+      CheckpointError: there are checkpoints, but none that can be believed, or they are of another kind of state.
+    """
+    directory = paths.expanded(directory)
+    set_aside(directory)
+    found = steps(directory)
+    return restore(directory, found[-1], state) if found else state
 
 
 def set_aside(directory: Path) -> list[str]:

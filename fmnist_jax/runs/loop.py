@@ -19,7 +19,7 @@ from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.recipe import Recipe
+from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
 from fmnist_jax.runs import (
     agreement,
@@ -44,12 +44,13 @@ _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
 
 
-def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
+def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = make_recipe) -> dict[str, Any]:
     """Trains as configured, or goes on with the run in `config.run.dir`; returns its summary.
 
     Args:
       config: of the run.
       own: what to train on instead of the data that the configuration names.
+      make_recipe: composes what is trained.
     """
     if own is not None:
         config = with_splits(config, own)
@@ -60,7 +61,7 @@ def run(config: Config, own: Splits | None = None) -> dict[str, Any]:
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
         summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own))
         if summary is None:
-            path, summary = _start(config, path, own)
+            path, summary = _start(config, path, own, make_recipe)
         results.print_summary(path, summary)
         return summary
 
@@ -76,7 +77,7 @@ def _ended_before(directory: RunDirectory, config: Config, own: Splits | None) -
     return summary
 
 
-def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[str, Any]]:
+def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeRecipe) -> tuple[Path, dict[str, Any]]:
     """Checks all that can be checked before a directory is made, and trains in it."""
     backend.refuse_without_compilation()
     layout = processes.together(lambda: parallel.choose(config))
@@ -94,7 +95,9 @@ def _start(config: Config, path: Path, own: Splits | None) -> tuple[Path, dict[s
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
-    beginning = processes.together(lambda: warm_start.begin(config, path, record, goes_on=goes_on))
+    beginning = processes.together(
+        lambda: warm_start.begin(config, path, record, goes_on=goes_on, make_recipe=make_recipe)
+    )
     if beginning.record is not None and not goes_on:
         agreement.refuse_others_elsewhere("weights to start from", beginning.record["digest"], "--init.from")
     recipe = beginning.recipe

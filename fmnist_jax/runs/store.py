@@ -23,11 +23,11 @@ METRIC = "val_accuracy"
 Leaves = Mapping[str, np.ndarray]
 """Arrays by name."""
 
-_KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
+KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
 
 
-def open_manager(directory: Path) -> ocp.CheckpointManager:
-    """Opens (making it if missing) a directory that keeps the two latest checkpoints and the best.
+def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
+    """Opens (making it if missing) a directory that keeps the latest checkpoints and the best.
 
     Best is by validation accuracy, the later of two that are equal.
 
@@ -37,7 +37,7 @@ def open_manager(directory: Path) -> ocp.CheckpointManager:
     best = policies.BestN(get_metric_fn=_accuracy, n=1)
     alone = _alone()
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(_KEPT), best]),
+        preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(latest), best]),
         best_fn=_accuracy,
         cleanup_tmp_directories=True,
         create=False,

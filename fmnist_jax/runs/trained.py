@@ -19,7 +19,7 @@ from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
-from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.runs import checkpoint, dataset_record
 from fmnist_jax.runs.directory import read_config
@@ -102,12 +102,15 @@ class Trained(NamedTuple):
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
 
-def load_trained(run: str | os.PathLike[str], which: str | int = "latest") -> Trained:
+def load_trained(
+    run: str | os.PathLike[str], which: str | int = "latest", *, make_recipe: MakeRecipe = make_recipe
+) -> Trained:
     """Loads a checkpoint of a run, verified.
 
     Args:
       run: the run directory, in which `~` may stand for a home directory; nothing in it is changed.
       which: `latest`; `best` by validation accuracy, the later of two that are equal; or a step.
+      make_recipe: that by which the run was trained.
 
     Raises:
       FmnistError: there is no run, or no such checkpoint, or it is damaged; the message says what there is.

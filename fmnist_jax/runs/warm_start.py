@@ -9,7 +9,7 @@ import jax
 
 from fmnist_jax.config.schema import Config
 from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
-from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.functional.transfer import frozen_parameters, transfer
 from fmnist_jax.runs import checkpoint
@@ -54,7 +54,14 @@ def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
     choose(run / "checkpoints", "latest")
 
 
-def begin(config: Config, directory: Path, dataset: DatasetRecord, *, goes_on: bool) -> Beginning:
+def begin(
+    config: Config,
+    directory: Path,
+    dataset: DatasetRecord,
+    *,
+    goes_on: bool,
+    make_recipe: MakeRecipe = make_recipe,
+) -> Beginning:
     """Composes the parts of a run with the weights that it starts from.
 
     Args:
@@ -62,6 +69,7 @@ def begin(config: Config, directory: Path, dataset: DatasetRecord, *, goes_on: b
       directory: of the run, made or not.
       dataset: what it is trained on.
       goes_on: whether it has a checkpoint, from which it goes on, and needs the other run no more.
+      make_recipe: composes the parts.
 
     Raises:
       FmnistError: the other run is damaged or has nothing that fits, or `init.freeze` matches no parameter or all.

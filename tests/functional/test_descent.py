@@ -11,7 +11,16 @@ import pytest
 from jax import Array
 from optax import contrib
 
-from fmnist_jax import Batch, TrainState, cross_entropy, init_state, make_descent, make_objective, make_train_step
+from fmnist_jax import (
+    Batch,
+    Slope,
+    TrainState,
+    cross_entropy,
+    init_state,
+    make_descent,
+    make_objective,
+    make_train_step,
+)
 from tests.functional.test_objective import LINEAR
 
 OBJECTIVE = make_objective(LINEAR)
@@ -114,3 +123,16 @@ def test_a_descent_keeps_what_the_objective_gives_beside_its_value(batch: Batch,
     np.testing.assert_allclose(twice.params["kernel"], once.params["kernel"], rtol=1e-6)
     assert set(metrics) == {"twice"}
     assert float(twice.batch_stats["calls"]) == 1
+
+
+def test_a_step_measures_what_it_is_asked_for_of_the_gradient_too(batch: Batch, key: Array) -> None:
+    objective, sgd = make_objective(LINEAR), optax.sgd(0.1)
+
+    def measure(slope: Slope) -> dict[str, Array]:
+        return {"norm": optax.tree.norm(slope.grad), "examples": slope.aux.metrics.confusion.sum()}
+
+    before = init_state(LINEAR, sgd, key)
+    after, measured = jax.jit(make_descent(objective, sgd, measure=measure))(before, batch)
+    moved = optax.tree.sub(after.params, before.params)
+    np.testing.assert_allclose(measured["norm"], optax.tree.norm(moved) / 0.1, rtol=1e-4)
+    assert measured["examples"] == len(batch.labels)

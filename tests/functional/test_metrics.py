@@ -204,6 +204,12 @@ def test_labels_that_another_loss_would_be_of_are_refused_while_tracing(labels: 
             jax.eval_shape(refuse, Z, labels)
 
 
+def test_labels_that_are_no_array_say_what_takes_them() -> None:
+    for refuse in (cross_entropy, lambda z, labels: batch_metrics(z, labels, z[:, 0])):
+        with pytest.raises(ValueError, match=r"labels are a dict: expected an array; others take a loss_fn"):
+            refuse(Z, {"hard": jnp.arange(10)})  # type: ignore[arg-type]
+
+
 def test_unsigned_labels_are_labels() -> None:
     labels = jnp.arange(10, dtype=jnp.uint8)
     np.testing.assert_array_equal(cross_entropy(Z, labels), cross_entropy(Z, labels.astype(jnp.int32)))

@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax import Array, lax
 
-from fmnist_jax import ConfigError, OptimConfig, make_optimizer, make_schedule
+from fmnist_jax import ConfigError, Mask, OptimConfig, make_optimizer, make_schedule, orthogonalize
 
 Tree = dict[str, np.ndarray]
 
@@ -300,3 +300,23 @@ def test_names_that_nobody_knows_are_refused() -> None:
     triangle: Any = OptimConfig(schedule="triangle")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="the schedule is 'triangle': choose one_cycle"):
         make_schedule(triangle, 10)
+
+
+def test_which_parameters_are_decayed_and_which_are_muons_may_be_said() -> None:
+    params = {"stack": jnp.ones((2, 3, 4)), "matrix": jnp.ones((3, 4)), "bias": jnp.ones((3, 4))}
+    config = OptimConfig(name="muon", peak_lr=0.5, rest_lr=0.25, momentum=0.0, weight_decay=0.1)
+
+    def only(name: str) -> Mask:
+        return lambda params: {each: each == name for each in params}
+
+    optimizer = make_optimizer(config, optax.constant_schedule(0.5), decayed=only("stack"), orthogonal=only("matrix"))
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates["stack"], -0.25 * 0.1 * params["stack"], rtol=1e-6)
+    assert not updates["matrix"].any()
+    assert not updates["bias"].any()
+    gradient = {name: jax.random.normal(jax.random.key(0), leaf.shape) for name, leaf in params.items()}
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    # Of four outputs of three numbers each, scaled as Jordan et al. do.
+    direction = (4 / 3) ** 0.5 * orthogonalize(gradient["matrix"], config.ortho_steps)
+    np.testing.assert_allclose(updates["matrix"], -0.5 * direction, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(updates["bias"], -0.25 * np.sign(gradient["bias"]), rtol=1e-4)

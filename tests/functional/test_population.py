@@ -187,6 +187,8 @@ def test_a_number_that_is_varied_is_its_members_own(section: Any, varied: dict[s
 def test_what_cannot_be_varied_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"'train.epochs' cannot be varied: choose one of .*optim.peak_lr"):
         make_population(CONFIG, {"train.epochs": jnp.ones(2)})
+    with pytest.raises(ConfigError, match=r"'optim.schedule' cannot be varied"):
+        make_population(CONFIG, {"optim.schedule": ["cosine", "step"]})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match=r"optim.peak_lr is \[\]: expected one number for each member"):
         make_population(CONFIG, {"optim.peak_lr": jnp.float32(1)})
     with pytest.raises(ConfigError, match=r"optim.peak_lr 2, optim.momentum 3"):

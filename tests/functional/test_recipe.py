@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
 from fmnist_jax import (
@@ -18,6 +19,7 @@ from fmnist_jax import (
     make_augment,
     make_averaging_step,
     make_cross_entropy,
+    make_descent,
     make_mix,
     make_model,
     make_optimizer,
@@ -86,3 +88,11 @@ def test_a_step_with_everything_on_holds_under_strict_dtype_promotion(batch: Bat
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
+
+
+def test_a_part_is_replaced_by_composing_those_behind_it_anew(batch: Batch, key: Array) -> None:
+    recipe = make_recipe(replace(CONFIG, train=replace(CONFIG.train, average_decay=0.0)))
+    again = make_descent(recipe.objective, recipe.optimizer)
+    state = recipe.init(key)
+    assert program(again, state, batch) == program(recipe.step, state, batch)
+    jax.tree.map(np.testing.assert_array_equal, recipe.optimizer.init(state.params), state.opt_state)

@@ -126,3 +126,8 @@ def test_epochs_are_those_in_which_each_example_comes_once() -> None:
     ]
     assert sorted(seen) == [(epoch, index) for epoch in range(3) for index in range(n)]
     assert batch_epochs(2, batch_size, n).dtype == jnp.int32
+
+
+def test_a_number_of_examples_that_is_traced_is_refused_by_name(key: Array) -> None:
+    with pytest.raises(ValueError, match=r"n is traced: expected a number that stays; .* jax\.random\.randint"):
+        jax.jit(lambda n: batch_indices(key, 0, 4, n))(12)

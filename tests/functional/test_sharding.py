@@ -9,7 +9,7 @@ import pytest
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
-from fmnist_jax.functional.sharding import alike, automatic, batch_axes, for_rows, gathered, varying
+from fmnist_jax.functional.sharding import alike, automatic, batch_axes, for_each_image, for_rows, gathered, varying
 
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 
@@ -93,3 +93,16 @@ def test_where_keys_differ_each_shard_draws_for_a_batch_of_its_own() -> None:
     for member in range(2):
         np.testing.assert_array_equal(drawn[member], draw(keys[member], 4))
         np.testing.assert_array_equal(rows[member], np.concatenate([batches[member]] * 2))
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_an_augmentation_of_one_image_draws_for_each_the_same_on_any_number_of_devices(
+    implementation: str, mesh: jax.sharding.Mesh
+) -> None:
+    key = jax.random.key(3, impl=implementation)
+    augment = for_each_image(lambda key, image: image + jax.random.normal(key, image.shape))
+    expected = augment(key, jnp.zeros((4, 2)))
+    assert len(np.unique(expected)) == expected.size
+    rows = jax.device_put(np.zeros((4, 2), np.float32), NamedSharding(mesh, P("data")))
+    drawn = jax.jit(jax.shard_map(augment, in_specs=(P(), P("data")), out_specs=P("data")))(key, rows)
+    np.testing.assert_array_equal(drawn, expected)

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fmnist_jax import (
     AugmentConfig,
     Batch,
+    ConfigError,
     Metrics,
     Model,
     ModelConfig,
@@ -25,6 +26,7 @@ from fmnist_jax import (
     make_cross_entropy,
     make_model,
     make_optimizer,
+    make_sample,
     make_schedule,
     make_train_chunk,
     make_train_step,
@@ -338,6 +340,14 @@ def test_samples_of_any_targets_are_gathered_together(data: Batch, key: Array) -
     for sample in (sample_batch, sample_mirrored_batch):
         found, indices = sample(Batch(data.images, targets), key, 3, 8), batch_indices(key, 3, 8, 20)
         assert_equal(found.labels, {name: leaf[indices] for name, leaf in targets.items()})
+
+
+def test_a_configuration_names_how_batches_are_gathered() -> None:
+    assert make_sample(AugmentConfig(flip="alternating")) is sample_mirrored_batch
+    assert make_sample(AugmentConfig(flip="random")) is make_sample(AugmentConfig(flip="none")) is sample_batch
+    unknown: Any = AugmentConfig(flip="alternate")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"--augment\.flip is 'alternate'"):
+        make_sample(unknown)
 
 
 @pytest.mark.parametrize("sample", [sample_batch, sample_mirrored_batch])

@@ -76,6 +76,14 @@ def test_the_two_latest_and_the_best_are_kept(
     assert checkpoint.steps(tmp_path / "c") == kept
 
 
+def test_as_many_of_the_latest_are_kept_as_is_asked_for(tmp_path: Path) -> None:
+    for step in range(4):
+        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step, latest=3)
+    assert checkpoint.steps(tmp_path / "c") == [1, 2, 3]
+    with pytest.raises(CheckpointError, match="latest is 0: keep 1 checkpoint or more"):
+        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=4, latest=0)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_weights_that_are_not_finite_are_found(state: TrainState, bad: float, dtype: jnp.dtype) -> None:

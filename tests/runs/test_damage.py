@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fmnist_jax.errors import CheckpointError
@@ -76,3 +77,17 @@ def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_line(tmp_path: Path, m
     monkeypatch.setattr(shutil, "move", deny)
     with pytest.raises(CheckpointError, match=r"2 .* is damaged .*; it cannot be moved to .* Read-only file system"):
         damage.set_aside(tmp_path / "c")
+
+
+def test_a_program_goes_on_from_the_newest_checkpoint_that_can_be_believed(tmp_path: Path) -> None:
+    begin = {"w": jnp.zeros(3), "count": jnp.int32(0)}
+    assert damage.restore_latest(tmp_path / "c", begin) is begin
+    _save_two_and_damage_the_second(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="it has no count"):
+        damage.restore_latest(tmp_path / "c", begin)
+    restored = damage.restore_latest(str(tmp_path / "c"), {"w": jnp.zeros(3)})
+    np.testing.assert_array_equal(restored["w"], np.ones(3))
+    assert (tmp_path / "damaged" / "2").is_dir()
+    (tmp_path / "c" / "1" / "metrics" / "metrics").write_text("{}")
+    with pytest.raises(CheckpointError, match="no other is left"):
+        damage.restore_latest(tmp_path / "c", {"w": jnp.zeros(3)})
