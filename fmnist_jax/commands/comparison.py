@@ -12,7 +12,7 @@ from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import dataset_record
 from fmnist_jax.runs.directory import read_records
-from fmnist_jax.system.storage import check_writable, write_text
+from fmnist_jax.system.storage import check_writable, make_directory, write_text
 from fmnist_jax.views import comparison_page
 
 
@@ -32,6 +32,8 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
     shared = Path(os.path.commonpath([place.parent for place in places]))
     target = shared / "comparison.html" if out is None else out
     check_writable(target.absolute().parent, "--out")
+    if target.is_dir():
+        raise FmnistError(f"{target} is a directory: name a file for --out")
 
     @functools.cache
     def splits_of(config: DataConfig) -> Splits:
@@ -52,6 +54,7 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
             )
         )
         refuse_other_classes(directories[0], runs[0], directory, runs[-1])
+    make_directory(target.absolute().parent)
     write_text(target, comparison_page.render(shared.name, runs))
     return target
 

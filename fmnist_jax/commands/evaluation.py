@@ -17,7 +17,7 @@ from fmnist_jax.analysis.assessment import Assessment, assess, to_dict
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.commands import cli
 from fmnist_jax.config import paths
-from fmnist_jax.data.dataset import Dataset, Splits, digest, load
+from fmnist_jax.data.dataset import Dataset, Splits, digest, load, spread_over
 from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.activations import make_activations
@@ -32,6 +32,7 @@ from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
 from fmnist_jax.views.tables import score_tables
 
 _EMBEDDED = 1_000  # images; more hide one another
+_PREDICTED = 24
 _SALIENT = 12  # classes side by side
 
 
@@ -123,7 +124,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     yield "confusion_matrix", confusion_matrix(assessment.confusion, names)
     yield "reliability", reliability_diagram(assessment.reliability)
     yield "samples", sample_grid(images, assessment.labels, names)
-    yield "predictions", prediction_grid(images, assessment, np.arange(min(24, len(images))), names)
+    yield "predictions", prediction_grid(images, assessment, spread_over(len(images), _PREDICTED), names)
     yield "misclassified", misclassified_grid(images, assessment, names)
     yield from _inner_figures(evaluation)
 
@@ -143,7 +144,7 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     hidden = jax.jit(
         lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
     )
-    shown = dataset.take(np.arange(min(_EMBEDDED, len(dataset))))
+    shown = dataset.take(spread_over(len(dataset), _EMBEDDED))
     features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
     yield "embedding", embedding_map(principal_plane(features), shown.labels, dataset.class_names)
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from fmnist_jax.analysis.census import Copies, Summary, class_averages, find_copies, summarize
 from fmnist_jax.commands import cli
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data.dataset import Dataset, digest, load
+from fmnist_jax.data.dataset import Dataset, digest, load, spread_over
 from fmnist_jax.system.storage import make_directory, write_figure, write_text
 from fmnist_jax.views.augmentations import augmentation_rows
 from fmnist_jax.views.images import average_images, labelled_rows, sample_grid
@@ -63,7 +63,7 @@ def _figures(train: Dataset) -> Iterator[tuple[str, Figure]]:
     yield "samples", sample_grid(train.images, train.labels, names)
     averages = class_averages(train.images, train.labels, len(names))
     yield "averages", average_images(averages, names, np.bincount(train.labels, minlength=len(names)))
-    few = slice(_AUGMENTED)
+    few = spread_over(len(train), _AUGMENTED)
     yield (
         "augmentations",
         labelled_rows(augmentation_rows(jax.random.key(1), np.asarray(train.images[few]), train.labels[few])),

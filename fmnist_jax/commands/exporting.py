@@ -96,7 +96,8 @@ def to_safetensors(model: Trained) -> bytes:
     """Serialises parameters and running statistics by the names that a checkpoint has for them."""
     from safetensors.numpy import save  # an extra
 
-    return save(snapshot(model.weights).leaves, metadata=_metadata(model))
+    layout = "convolutions [height, width, in, out], dense [in, out] of features with channels last"
+    return save(snapshot(model.weights).leaves, metadata={**_metadata(model), "layout": layout})
 
 
 def to_onnx(model: Trained) -> bytes:
@@ -124,7 +125,6 @@ def _metadata(model: Trained) -> dict[str, str]:
         "class_names": json.dumps(model.class_names),
         "image_shape": json.dumps(model.image_shape),
         "step": str(model.step),
-        "layout": "convolutions [height, width, in, out], dense [in, out] of features with channels last",
         "config": json.dumps(shareable(model.config)),
     }
 

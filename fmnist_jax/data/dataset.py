@@ -48,6 +48,8 @@ class Dataset:
         if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
             raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
         names = tuple(map(str, self.class_names))
+        if broken := [name for name in names if not _is_unicode(name)]:
+            raise DataError(f"the class name {broken[0]!r} is no Unicode: decode it as what it was written in")
         if len(set(names)) < len(names):
             raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a name of its own")
         if count and not 0 <= labels.min() <= labels.max() < len(names):
@@ -94,6 +96,24 @@ class Statistics(NamedTuple):
     std: float
     class_counts: np.ndarray
     """i64[C]."""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; names of files may not be."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def spread_over(count: int, most: int) -> np.ndarray:
+    """Chooses examples to be looked at, evenly over a data set, which may be sorted by class.
+
+    Args:
+      count: of the examples.
+      most: as many as are chosen, if there are.
+
+    Returns:
+      i64[min(count, most)], ascending.
+    """
+    return np.arange(min(count, most)) * count // max(min(count, most), 1)
 
 
 def load(config: DataConfig) -> Splits:

@@ -134,6 +134,8 @@ def _labelled(name: str) -> tuple[bytes, str]:
 def _content(name: str) -> bytes:
     """Reads at most one byte too many."""
     if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise OSError("it is closed: pipe a picture into it")
         if sys.stdin.isatty():
             raise OSError("it is a terminal: pipe a picture into it")
         return sys.stdin.buffer.read(MOST_BYTES + 1)
@@ -221,6 +223,10 @@ def _pixels(image: Image.Image) -> np.ndarray:
         levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
         # Cameras and scanners of 12 bits leave the upper four empty.
         return levels << 4 if levels.max() < 4096 else levels
+    if image.mode == "F":  # levels of no fixed range, where most tools write 0 to 1, some 0 to 255
+        values = np.nan_to_num(np.asarray(image))
+        scale = next((most for most in (1.0, 255.0) if values.max() <= most), 65535.0)
+        return np.rint(65535 / scale * np.clip(values, 0, scale)).astype(np.uint16)
     grey, clear = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
     mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
     return np.asarray(image.convert(mode))

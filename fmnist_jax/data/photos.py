@@ -26,7 +26,8 @@ _FEW = 56  # pixels of an object's longer edge, below which it is looked at agai
 _ACROSS = 32  # pixels of the shorter edge that a long and narrow picture keeps
 _MOST_PIXELS = 4 * 320 * 320  # that any picture is shrunk to
 _BRIGHT = 225 / 255  # where the brightest 2 % of an object start, in the median test image of Fashion-MNIST
-_MOST_CONTRAST = 30.0
+_MOST_CONTRAST, _MEANS = 30.0, Image.Resampling.BOX
+_OF_THE_WHOLE = ("several objects", "a pair", "a person is in the picture")  # doubts that a part of it may not raise
 
 
 class Frame(NamedTuple):
@@ -89,7 +90,8 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
         return first
     left, top, right, bottom = again.box
     left, top, right, bottom = left + columns.start, top + rows.start, right + columns.start, bottom + rows.start
-    return again._replace(box=(left, top, right, bottom), background=first.background)
+    doubts = (*again.doubts, *(each for each in first.doubts if each in _OF_THE_WHOLE and each not in again.doubts))
+    return again._replace(box=(left, top, right, bottom), background=first.background, doubts=doubts)
 
 
 def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
@@ -134,7 +136,7 @@ def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
     Raises:
       ValueError: another shape or type, or no pixel at all.
     """
-    colours, alpha = _shrunk(pixels)
+    colours, alpha = _shrunk(pixels, shortest_edge=max(_ACROSS, *shape[:2]))
     border = segmentation.border_of(*alpha.shape)
     colours = _laid_on_white_or_black(colours, alpha)
     background = _describe(segmentation.background_of(colours, border)[border], alpha[border])
@@ -144,7 +146,7 @@ def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
     box = slice(top, top + rows), slice(left, left + columns)
     planes = (colours @ LUMA)[..., None] if channels == 1 else colours
     resized = [
-        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BOX))
+        np.asarray(Image.fromarray(plane).resize((width, height), _MEANS))
         for plane in np.moveaxis(planes[box].astype(np.float32), -1, 0)
     ]
     image = np.rint(255 * np.clip(np.stack(resized, -1), 0, 1)).astype(np.uint8)
@@ -178,8 +180,7 @@ def _shrunk(
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
 
     def shrink(plane: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(plane.astype(np.float32))
-        return np.asarray(image.resize((width, height), Image.Resampling.BOX)) / largest
+        return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), _MEANS)) / largest
 
     channels = pixels.shape[-1]
     if channels in (1, 3):

@@ -65,9 +65,14 @@ def _cpu_count() -> int | None:
 
 
 def _git_commit() -> str | None:
-    """The commit checked out where the package lies, with `+changes` if files differ from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    """The commit checked out where the package lies, with `+changes` if files differ from it.
+
+    None of a package that is installed in somebody else's repository, such as in an environment there.
+    """
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

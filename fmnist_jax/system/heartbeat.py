@@ -43,16 +43,27 @@ class Heartbeat:
         Raises:
           OSError: they do not, within the seconds of silence.
         """
-        self._server.settimeout(self._seconds)
+        deadline = time.monotonic() + self._seconds
         with self._server:
             while len(self._peers) < peers:
+                self._server.settimeout(max(deadline - time.monotonic(), 0.01))
                 peer, _ = self._server.accept()
-                peer.settimeout(self._seconds)
-                said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
-                if said[:_PASSWORD_BYTES] != self._password:
+                number = self._introduced(peer)
+                if number is None:
                     peer.close()
                     continue
-                self._watch(peer, f"process {int.from_bytes(said[_PASSWORD_BYTES:])}")
+                self._watch(peer, f"process {number}")
+                deadline = time.monotonic() + self._seconds
+
+    def _introduced(self, peer: socket.socket) -> int | None:
+        """The number of a peer that knows the password; None of a stranger, who may say nothing, or hang up."""
+        peer.settimeout(self._seconds / 2)  # so that the peers behind it wait for less than they would count as silence
+        try:
+            said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
+        except OSError:
+            return None
+        known = len(said) == _PASSWORD_BYTES + 4 and said.startswith(self._password)
+        return int.from_bytes(said[_PASSWORD_BYTES:]) if known else None
 
     def connect(self, names: Sequence[str], port: int, password: str, number: int) -> None:
         """Connects to the first process.

@@ -91,8 +91,11 @@ def refuse_taken(path: Path, flag: str) -> None:
       FmnistError: it cannot, or something is there; `flag` would name another.
     """
     check_writable(path, flag)
-    if path.exists() and any(path.iterdir()):
-        raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
+    if path.exists():
+        if any(path.iterdir()):
+            raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
+        if (kind := _irreplaceable(path)) is not None:
+            raise FmnistError(f"{path} is {kind}, which cannot be replaced: name a new directory in it for {flag}")
     check_writable(path.absolute().parent, flag)
 
 
@@ -135,8 +138,8 @@ def write_bytes(path: Path, contents: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a text file, in UTF-8, as `write_whole` does."""
-    write_bytes(path, text.encode())
+    """Replaces a text file, in UTF-8, as `write_whole` does; what is no Unicode, as some file names are, is escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
@@ -167,6 +170,15 @@ def remedy(error: OSError) -> str:
     if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
         return "check the disk or the network drive"
     return "mend that"
+
+
+def _irreplaceable(path: Path) -> str | None:
+    """What a directory is that another one cannot take the place of."""
+    if path.is_symlink():
+        return "a symbolic link"
+    if path.resolve().is_mount():  # which `.` itself always is
+        return "a mount point"
+    return "where you are" if path.resolve() == Path.cwd() else None
 
 
 def _owner(path: Path) -> str:

@@ -96,7 +96,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     named: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
     for label in np.unique(labels):
         points = projection.points[labels == label]
-        colour, marker = CLASS_COLOURS[label % 10], CLASS_MARKERS[label % 10]
+        colour, marker = CLASS_COLOURS[label % 10], CLASS_MARKERS[(label + label // 10) % 10]
         axes.scatter(
             points[:, 0],
             points[:, 1],
@@ -105,7 +105,6 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
             marker=marker,
             alpha=0.55,
             linewidths=0,
-            label=literal(class_names[label]),
         )
     present = np.unique(labels)
     for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
@@ -120,7 +119,15 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     )
     size = "medium" if len(present) <= _NAMED else "xx-small"
     columns = -(-len(present) // _LEGEND_ROWS)
-    figure.legend(loc="outside right upper", markerscale=1.8, frameon=False, fontsize=size, ncols=columns)
+    figure.legend(
+        axes.collections,  # by name here, because matplotlib leaves those out whose own label begins with an underscore
+        [literal(class_names[label]) for label in present],
+        loc="outside right upper",
+        markerscale=1.8,
+        frameon=False,
+        fontsize=size,
+        ncols=columns,
+    )
     return figure
 
 

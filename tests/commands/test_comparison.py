@@ -31,9 +31,11 @@ def test_the_page_lies_in_the_folder_that_holds_the_runs_or_where_it_is_asked_fo
     page = (tmp_path / "runs" / "comparison.html").read_text()
     assert "<h1>runs</h1>" in page
     assert "not finished: step 5 of 10" in page
-    out = tmp_path / "page.html"
+    out = tmp_path / "new" / "page.html"
     assert comparison.run(two[::-1], out=out) == out
     assert out.read_text().index("other") < out.read_text().index("one</th>")
+    with pytest.raises(FmnistError, match="new is a directory: name a file for --out"):
+        comparison.run(two, out=out.parent)
 
 
 def test_the_folder_that_holds_them_is_found_by_way_of_others(

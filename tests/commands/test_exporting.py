@@ -131,6 +131,7 @@ def test_the_weights_are_those_of_the_model_with_what_is_needed_to_use_them(tmp_
     assert json.loads(kept["class_names"]) == list(CLASS_NAMES)
     assert json.loads(kept["image_shape"]) == [28, 28, 1]
     assert json.loads(kept["config"])["population"] == {"seeds": 2}
+    assert kept["layout"].startswith("convolutions [height, width, in, out]")
 
 
 def test_the_graph_gives_onnx_runtime_the_same_probabilities() -> None:
@@ -138,6 +139,7 @@ def test_the_graph_gives_onnx_runtime_the_same_probabilities() -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dev is not installed anew")
     model = _trained(ModelConfig(widths=(4, 6), depths=(1, 1)), mirror=True, members=2)
     session = onnxruntime.InferenceSession(exporting.to_onnx(model), providers=["CPUExecutionProvider"])
+    assert "layout" not in session.get_modelmeta().custom_metadata_map  # whose kernels are [out, in, height, width]
     for count in (1, 3, 500):
         (found,) = session.run(None, {"images": _images(count)})
         np.testing.assert_allclose(found, _live(model, _images(count)), atol=1e-5)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import dataset, synthetic
-from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.data.dataset import Dataset, Splits, spread_over
 from fmnist_jax.errors import ConfigError, DataError
 
 
@@ -82,6 +82,16 @@ def test_grey_images_are_given_an_axis_of_channels_without_a_copy() -> None:
     found = Dataset(IMAGES[..., 0], LABELS)
     assert found.images.shape == (3, 28, 28, 1)
     assert np.shares_memory(found.images, IMAGES)
+
+
+def test_a_name_that_cannot_be_written_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the class name 'caf\\udce9' is no Unicode"):
+        Dataset(IMAGES, np.zeros(len(IMAGES), np.int32), ("caf\udce9", "b"))
+
+
+@pytest.mark.parametrize(("count", "most", "expected"), [(10, 3, [0, 3, 6]), (3, 24, [0, 1, 2]), (0, 5, [])])
+def test_examples_are_chosen_evenly(count: int, most: int, expected: list[int]) -> None:
+    assert spread_over(count, most).tolist() == expected
 
 
 def test_names_that_repeat_are_refused() -> None:

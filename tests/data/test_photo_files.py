@@ -160,6 +160,8 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert refused("-") == "standard input is empty"
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     assert "terminal" in refused("-")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert refused("-") == "standard input cannot be read (it is closed: pipe a picture into it)"
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -244,6 +246,13 @@ def test_twelve_bits_fill_sixteen(tmp_path: Path) -> None:
         stored = levels if file == "twelve.png" else expected
         read = photo_files.read(str(write(tmp_path / file, Image.fromarray(stored))))
         np.testing.assert_array_equal(read, expected)
+
+
+@pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])
+def test_floating_levels_are_read_whatever_their_range(tmp_path: Path, most: float) -> None:
+    levels = np.linspace(0, most, 6, dtype=np.float32).reshape(2, 3)
+    read = photo_files.read(str(write(tmp_path / "x.tif", Image.fromarray(levels))))
+    np.testing.assert_array_equal(read, np.linspace(0, 65535, 6).reshape(2, 3).astype(np.uint16))
 
 
 def test_heic_is_read_or_the_message_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

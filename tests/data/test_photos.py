@@ -157,6 +157,21 @@ def test_a_small_object_of_a_large_picture_is_looked_at_from_nearer() -> None:
     assert np.abs(near.image.astype(int) - alone.image).mean() < 5
 
 
+def test_what_is_beside_a_small_object_is_told_though_that_is_looked_at_from_nearer() -> None:
+    pixels = np.full((1600, 1600, 3), 255, np.uint8)
+    pixels[700:900, 200:400] = pixels[700:900, 1100:1300] = 0
+    prepared = to_dataset_image(pixels)
+    assert prepared.doubts == ("several objects",)
+    assert prepared.box is not None
+    assert abs(prepared.box[3] - prepared.box[1] - 200) < 10  # it was looked at from nearer
+
+
+def test_an_image_larger_than_the_working_picture_is_as_sharp_as_the_file() -> None:
+    stripes = np.zeros((512, 700, 3), np.uint8)
+    stripes[:, ::2] = 255
+    np.testing.assert_array_equal(photos.to_shape(stripes, (512, 512, 3)).image, stripes[:, 94:606])
+
+
 @pytest.mark.parametrize("shape", [(12_000, 60), (60, 12_000)])
 def test_a_long_and_narrow_picture_keeps_what_it_has_across(shape: tuple[int, int]) -> None:
     pixels = np.full((*shape, 3), 255, np.uint8)

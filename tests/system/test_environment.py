@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import subprocess
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +25,21 @@ def test_versions_and_devices_are_those_of_this_process() -> None:
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert environment.describe_environment()["git_commit"] is None
+
+
+def test_the_commit_is_none_of_a_repository_that_only_has_an_environment_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "env" / "environment.py"
+    installed.parent.mkdir()
+    installed.touch()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr(environment, "__file__", str(installed))
+    assert environment.describe_environment()["git_commit"] is None
+    subprocess.run([*git, "add", "env"], check=True)
+    assert re.fullmatch(r"[0-9a-f]{40}\+changes", environment.describe_environment()["git_commit"])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to a core")

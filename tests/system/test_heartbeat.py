@@ -1,6 +1,7 @@
 """Signs of life over loopback, between threads that stand for processes."""
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -96,6 +97,25 @@ def test_a_line_may_come_in_parts() -> None:
         time.sleep(0.1)
     assert told.event.wait(1.0)
     assert told.ends == ["process 1 has stopped: no room"]
+    first.say_goodbye()
+    peer.close()
+
+
+def test_a_stranger_who_says_nothing_or_hangs_up_does_no_harm() -> None:
+    told = Told()
+    first = Heartbeat(1.0, told)
+    _, port, password = first.listen()
+    accepting = threading.Thread(target=first.accept, args=(1,))
+    accepting.start()
+    with socket.create_connection(("127.0.0.1", port)) as rude:
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # so that it resets
+    with socket.create_connection(("127.0.0.1", port)):
+        peer = socket.create_connection(("127.0.0.1", port))
+        peer.sendall(bytes.fromhex(password) + (1).to_bytes(4))
+        accepting.join()
+    peer.sendall(b"error found\n")
+    assert told.event.wait(1.0)
+    assert told.ends == ["process 1 has stopped: found"]
     first.say_goodbye()
     peer.close()
 

@@ -93,6 +93,27 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
         refuse_taken(tmp_path / "file", "OUT")
 
 
+def test_an_empty_directory_that_cannot_be_replaced_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty, link = tmp_path / "empty", tmp_path / "link"
+    empty.mkdir()
+    link.symlink_to(empty)
+    with pytest.raises(FmnistError, match="link is a symbolic link, which cannot be replaced: name a new directory in"):
+        refuse_taken(link, "OUT")
+    refuse_taken(empty, "OUT")
+    monkeypatch.chdir(empty)
+    with pytest.raises(FmnistError, match="is where you are"):
+        refuse_taken(Path(), "OUT")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == empty)
+    with pytest.raises(FmnistError, match="empty is a mount point"):
+        refuse_taken(empty, "OUT")
+
+
+def test_text_that_is_no_unicode_is_written_escaped(tmp_path: Path) -> None:
+    write_text(tmp_path / "page", "caf\udce9 é")
+    assert (tmp_path / "page").read_text() == "caf\\udce9 é"
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "new" / "out"

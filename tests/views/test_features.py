@@ -57,7 +57,7 @@ def test_the_map_has_a_point_an_image_and_a_name_and_marker_a_class(tmp_path: Pa
     points = _RNG.normal(size=(40, 2))
     figure = features.embedding_map(Projection(points, np.array([0.5, 0.25])), labels, CLASS_NAMES)
     axes = figure.axes[0]
-    assert [collection.get_label() for collection in axes.collections] == list(CLASS_NAMES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CLASS_NAMES)
     for label, collection in enumerate(axes.collections):
         np.testing.assert_allclose(np.asarray(collection.get_offsets()), points[labels == label])
     assert len({str(collection.get_facecolor()) for collection in axes.collections}) == 10
@@ -113,8 +113,10 @@ def test_kernels_of_colour_images_are_drawn_as_colours_around_grey(tmp_path: Pat
 
 
 def test_a_hundred_classes_are_told_in_small_print_beside_their_points(tmp_path: Path) -> None:
-    names = [f"class {label}" for label in range(100)]
+    names = [f"_class {label}" for label in range(100)]
     figure = features.embedding_map(Projection(_RNG.normal(size=(200, 2)), np.ones(2)), np.arange(200) % 100, names)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    marks = figure.axes[0].collections
+    assert len({(str(mark.get_facecolor()), str(mark.get_paths()[0].vertices)) for mark in marks}) == 100
     assert not figure.axes[0].texts
     figure.savefig(tmp_path / "figure.png", dpi=40)

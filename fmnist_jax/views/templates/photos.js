@@ -12,7 +12,7 @@
 
   function show() {
     const { unsure, class: name, order } = form.elements;
-    for (const card of cards) card.hidden = (unsure.checked && !("unsure" in card.dataset)) || (name.value && card.dataset.class !== name.value);
+    for (const card of cards) card.hidden = (unsure.checked && !("unsure" in card.dataset)) || (name.selectedIndex > 0 && card.dataset.class !== name.value);
     cards.sort((one, other) => orders[order.value](one.dataset, other.dataset) || one.dataset.place - other.dataset.place);
     list.append(...cards);
     const shown = cards.filter((card) => !card.hidden).length;
