@@ -10,9 +10,10 @@ from typing import Any
 
 import tyro
 
+from experiments import markdown
 from experiments.accelerators.chips import CHIPS, H100_MEMORY_BANDWIDTH
 from experiments.accelerators.estimate import FOLDER, read
-from experiments.accelerators.tables import markdown, milliseconds, origin
+from experiments.accelerators.tables import milliseconds, origin
 from experiments.script import start
 from fmnist_jax import PRESETS, FmnistError
 
@@ -173,7 +174,7 @@ def _networks() -> str:
         )
         for each in NETWORKS
     ]
-    return markdown(("slice", "N", "W, GB/s", "alpha(N), µs (assumed range)"), rows)
+    return markdown.table(("slice", "N", "W, GB/s", "alpha(N), µs (assumed range)"), rows)
 
 
 def _inputs(records: Sequence[Record], presets: Sequence[str]) -> str:
@@ -183,7 +184,7 @@ def _inputs(records: Sequence[Record], presets: Sequence[str]) -> str:
         assert exchanged is not None
         times = ", ".join(f"{images:g}: {1e3 * seconds:.2f}" for images, seconds in points(records, preset))
         rows.append((preset, str(exchanged.count), f"{exchanged.bytes / 1e6:.2f}", times))
-    return markdown(("preset", "n (est.)", "G, MB (est.)", "t(b), ms by images a chip (est.)"), rows)
+    return markdown.table(("preset", "n (est.)", "G, MB (est.)", "t(b), ms by images a chip (est.)"), rows)
 
 
 def _own(records: Sequence[Record], presets: Sequence[str]) -> str:
@@ -197,7 +198,7 @@ def _own(records: Sequence[Record], presets: Sequence[str]) -> str:
             for each in NETWORKS
         ]
         rows.append((preset, str(batch), *cells))
-    return markdown(("preset", "images a step", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
+    return markdown.table(("preset", "images a step", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
 
 
 def _needed(records: Sequence[Record], presets: Sequence[str]) -> str:
@@ -210,7 +211,7 @@ def _needed(records: Sequence[Record], presets: Sequence[str]) -> str:
             bounds = [least_batch(network, exchanged, known, latency) for latency in network.latency]
             cells.append(" to ".join(f"{each:,}" if each else "more than 2^20" for each in dict.fromkeys(bounds)))
         rows.append((preset, str(own_batch(records, preset)), *cells))
-    return markdown(("preset", "its own batch", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
+    return markdown.table(("preset", "its own batch", *(f"{each.name} (est.)" for each in NETWORKS)), rows)
 
 
 @dataclass(frozen=True)

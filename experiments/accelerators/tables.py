@@ -1,8 +1,9 @@
 """The tables of what compilers expect, as Markdown, from records alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import markdown
 from experiments.accelerators.chips import CHIPS, chip_of
 from experiments.accelerators.costs import ROLES
 from experiments.accelerators.programs import PARTS
@@ -66,7 +67,7 @@ def table(records: Sequence[Record], targets: Sequence[str] = ()) -> str:
         )
         for each in chosen
     ]
-    return "\n\n".join([CAPTION, markdown(headings, rows), origin(chosen)])
+    return "\n\n".join([CAPTION, markdown.table(headings, rows), origin(chosen)])
 
 
 def layers_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
@@ -83,7 +84,7 @@ def layers_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
         for channels in sorted({tuple(found["channels"]) for found in each["convolutions"]})
     ]
     headings = ("preset", "images a chip", "channels", *(f"est. {role}" for role in ROLES))
-    return markdown(headings, rows)
+    return markdown.table(headings, rows)
 
 
 def work_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
@@ -100,7 +101,7 @@ def work_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
         )
         for each in training
     ]
-    return markdown(("preset", "est. ms", *(f"est. {kind}" for kind in kinds)), rows)
+    return markdown.table(("preset", "est. ms", *(f"est. {kind}" for kind in kinds)), rows)
 
 
 def variants_table(records: Sequence[Record]) -> str:
@@ -120,7 +121,7 @@ def variants_table(records: Sequence[Record]) -> str:
         *("variant", "est. GFLOP", "est. ms a step", "est. thousand images/s", "est. TFLOP/s", "est. share of peak"),
         "est. matrix unit filled: forward / image gradient / kernel gradient",
     )
-    return "\n\n".join([markdown(headings, rows), origin(records)])
+    return "\n\n".join([markdown.table(headings, rows), origin(records)])
 
 
 def chips_table() -> str:
@@ -133,13 +134,7 @@ def chips_table() -> str:
         for each in CHIPS.values()
     ]
     headings = ("chip", "peak, TFLOP/s in bfloat16", "operations a cycle", "clock, GHz", "memory, GB/s", "source")
-    return markdown(headings, rows)
-
-
-def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(headings, rows)
 
 
 def origin(records: Sequence[Record]) -> str:

@@ -112,7 +112,7 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
             "GFLOP/s",
             "GFLOP/s, PyTorch",
         )
-        tables.markdown(console, heads, list(_rows(found, costs_of_it)))
+        tables.show(console, heads, list(_rows(found, costs_of_it)))
     console.print(sentence(found["peaks"]))
 
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from experiments import markdown
+from experiments.benchmark.tables import spread
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -76,22 +78,15 @@ def measure(preset: str, arguments: Arguments) -> Timed:
     return Timed(seconds["one"], seconds["members"])
 
 
-def row(preset: str, timed: Timed, arguments: Arguments) -> str:
+def row(preset: str, timed: Timed, arguments: Arguments) -> tuple[str, ...]:
     """A row of the table."""
-    milliseconds = [statistics.median(seconds) / arguments.steps * 1e3 for seconds in timed]
-    ratios = timed.ratios
-    return (
-        f"| {preset} | {milliseconds[0]:.1f} | {milliseconds[1]:.1f} | {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}) |"
-    )
+    milliseconds = (f"{statistics.median(seconds) / arguments.steps * 1e3:.1f}" for seconds in timed)
+    return (preset, *milliseconds, spread(timed.ratios, "{:.2f}"))
 
 
 if __name__ == "__main__":
     keep_freed_memory()
     asked = tyro.cli(Arguments)
-    print(
-        f"| preset | one model, ms a step | {asked.members} members, ms a step | members cost of one, median (range) |"
-    )
-    print("|---|---|---|---|")
-    for name in asked.presets:
-        print(row(name, measure(name, asked), asked), flush=True)
+    of_all = f"{asked.members} members"
+    headings = ("preset", "one model, ms a step", f"{of_all}, ms a step", f"{of_all} cost of one, median (range)")
+    print(markdown.table(headings, [row(name, measure(name, asked), asked) for name in asked.presets]))

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from experiments import markdown
 from experiments.script import start
 from fmnist_jax import FmnistError
 
@@ -24,7 +23,7 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
     for what, sides in found.get("rates", {}).items():
         rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
-        markdown(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
+        show(console, (what, "images/s, median (range)", "fmnist_jax is faster by"), rows)
     if "loop" in found:
         _report_loop(console, found["loop"])
 
@@ -32,7 +31,7 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
 def _report_loop(console: Console, runs: Mapping[str, Any]) -> None:
     every = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
     compiled = {name: {run["compilations"][name] for run in every} for name in runs["cold"]["compilations"]}
-    markdown(
+    show(
         console,
         ("one run of `fmnist_jax.train`", "median (range)"),
         [
@@ -45,12 +44,9 @@ def _report_loop(console: Console, runs: Mapping[str, Any]) -> None:
     )
 
 
-def markdown(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def show(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table as Markdown."""
-    table = Table(*headings, box=box.MARKDOWN)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(markdown.table(headings, rows), end="\n\n", soft_wrap=True, markup=False, highlight=False)
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:

@@ -134,7 +134,7 @@ def main(arguments: Arguments) -> None:
     write(arguments.out, {"origins": origins, "rates": rates})
     first, *others = origins
     of_others = [heading for name in others for heading in (name, "of the first")]
-    tables.markdown(Console(width=180), ["images/s, median (range)", first, *of_others], rows(rates))
+    tables.show(Console(width=180), ["images/s, median (range)", first, *of_others], rows(rates))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 With `--write`, puts them between their markers in the README and on the page of results.
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import tyro
 from scipy import stats
 
+from experiments import markdown
 from experiments.records import short
 from fmnist_jax import PRESETS
 
@@ -23,6 +25,13 @@ PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "accelerated": _PAGE
 """The page that each table stands on, by its name."""
 
 Record = Mapping[str, Any]
+
+_SCORES = {
+    "test": "test_accuracy",
+    "with mirror images": "test_accuracy_mirrored",
+    "mirrored test": "test_accuracy_of_mirror_images",
+}
+"""What is recorded of the test images, by its heading."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +62,16 @@ def results_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset and length, with the median time on each machine that had seeds of it."""
     if not records:
         return NOTHING
-    rows = ["| preset | parameters | epochs | seeds | test | with mirror images | mirrored test | training time | on |"]
-    rows.append("|---" * 9 + "|")
+    headings = ("preset", "parameters", "epochs", "seeds", *_SCORES, "training time", "on")
+    rows = []
     for group in _by_preset(records):
         first = group[0]
         # Of a seed that several machines trained, the first one counts.
         runs = [*{record["seed"]: record for record in reversed(group)}.values()]
-        cells = [
-            *(_named(first), f"{first['parameters']:,}"),
-            *(_length(first), str(len(runs))),
-            *(_spread(runs, "test_accuracy"), _spread(runs, "test_accuracy_mirrored")),
-            _spread(runs, "test_accuracy_of_mirror_images"),
-            *_times(group),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _origin(records)])
+        scores = (_spread(runs, key) for key in _SCORES.values())
+        counts = (f"{first['parameters']:,}", _length(first), str(len(runs)))
+        rows.append((_named(first), *counts, *scores, *_times(group)))
+    return f"{markdown.table(headings, rows)}\n\n{_origin(records)}"
 
 
 def ablation_table(records: Sequence[Record]) -> str:
@@ -77,8 +81,8 @@ def ablation_table(records: Sequence[Record]) -> str:
     """
     if not records:
         return NOTHING
-    rows = ["| preset | epochs | without | seeds | validation | change | with mirror images | change |"]
-    rows.append("|---" * 8 + "|")
+    headings = ("preset", "epochs", "without", "seeds", "validation", "change", "with mirror images", "change")
+    rows = []
     for group in _by_preset(records):
         whole = [record for record in group if not record["removed"]]
         variants = {"": whole} if whole else {}
@@ -86,13 +90,10 @@ def ablation_table(records: Sequence[Record]) -> str:
             if record["removed"]:
                 variants.setdefault(record["removed"], []).append(record)
         for removed, runs in variants.items():
-            cells = [
-                *(group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs))),
-                *_compared(runs, whole, "val_accuracy"),
-                *_compared(runs, whole, "val_accuracy_mirrored"),
-            ]
-            rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _origin(records)])
+            named = (group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs)))
+            compared = (_compared(runs, whole, key) for key in ("val_accuracy", "val_accuracy_mirrored"))
+            rows.append((*named, *itertools.chain(*compared)))
+    return f"{markdown.table(headings, rows)}\n\n{_origin(records)}"
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:

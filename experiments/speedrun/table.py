@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import tyro
 
+from experiments import markdown
 from experiments.benchmark.tables import spread
 from experiments.records import short
 from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill
@@ -45,14 +46,13 @@ def table(records: Sequence[Record]) -> str:
     """Makes a row for each target, machine and side; what did not reach its target is in italics, as is said below."""
     if not records:
         return NOTHING
-    rows = [f"| {' | '.join(_HEADINGS)} |", "|---" * len(_HEADINGS) + "|"]
-    rows += [f"| {' | '.join(_cells(record))} |" for record in sorted(records, key=_place)]
+    rows = markdown.table(_HEADINGS, map(_cells, sorted(records, key=_place)))
     commits = sorted({short(run["commit"] or "unknown") for record in records for run in record["runs"]})
     note = (
         "Accuracy: mean over the seeds, with half of its 95 % interval; *in italics* where it is below the target or "
         f"of fewer than {LEAST_SEEDS} seeds. At commit {', '.join(commits)}."
     )
-    return "\n".join([*rows, "", note])
+    return f"{rows}\n\n{note}"
 
 
 def _place(record: Record) -> tuple[float, str, int]:

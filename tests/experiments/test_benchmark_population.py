@@ -12,7 +12,7 @@ def test_a_population_is_timed_against_one_model_in_each_round() -> None:
     timed = population.Timed([1.0, 2.0, 1.0], [8.0, 18.0, 7.0])
     assert timed.ratios == [8.0, 9.0, 7.0]
     arguments = population.Arguments(steps=10)
-    assert population.row("fast", timed, arguments) == "| fast | 100.0 | 800.0 | 8.00 (7.00 to 9.00) |"
+    assert population.row("fast", timed, arguments) == ("fast", "100.0", "800.0", "8.00 (7.00 to 9.00)")
 
 
 def test_the_times_of_a_population_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
