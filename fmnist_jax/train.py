@@ -47,8 +47,8 @@ def run(config: Config, splits: "Splits | None" = None, *, make_recipe: "MakeRec
         ones again, and so do the report and the evaluation, as `splits=` of `commands.reporting.run` and
         `commands.evaluation.run`.
       make_recipe: one's own function in place of `fmnist_jax.make_recipe`, for another model, loss or step, which gives
-        `Metrics`. The configuration knows nothing of it, so going on takes the same one again, and so does
-        `load_trained`; the commands take the run for one of the configuration's.
+        `Metrics`. The configuration knows nothing of it, so going on, starting from the run and `load_trained` take the
+        same one again; the commands take the run for one of the configuration's.
 
     Returns:
       The contents of `summary.json`.

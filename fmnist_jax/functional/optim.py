@@ -24,7 +24,10 @@ _LESS_THAN_ANY_SQUARE = 1e-30
 
 
 Mask = Callable[[optax.Params], Any]
-"""`params -> pytree of bool`, of the same structure: which of the parameters are meant."""
+"""`params -> pytree of bool`, of the same structure: which of the parameters are meant.
+
+By `jax.tree.map`, because what another optimiser moves is an `optax.MaskedNode` there, which that passes over.
+"""
 
 
 def has_axes(least: int) -> Mask:

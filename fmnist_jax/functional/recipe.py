@@ -35,7 +35,9 @@ class Recipe(NamedTuple):
     """`key [] -> state`, before the first step."""
     sample: Sample
     step: TrainStep
-    """`make_descent(objective, optimizer)`, which also moves the average of the weights where one is kept."""
+    """`make_step(objective)`."""
+    make_step: Callable[[Objective], TrainStep]
+    """Makes the step down an objective by the optimiser, which also moves the average of the weights if one is kept."""
 
 
 class MakeRecipe(Protocol):
@@ -57,8 +59,7 @@ def make_recipe(
 ) -> Recipe:
     """Composes the parts that a configuration names.
 
-    One of them is replaced by composing those behind it anew, such as
-    `make_descent(penalised(recipe.objective), recipe.optimizer)`.
+    One of them is replaced by composing those behind it anew, such as `recipe.make_step(penalised)`.
 
     Its `data`, `run` and `init.source` are not looked at, but for the number of steps over which the learning rate
     goes.
@@ -89,12 +90,15 @@ def make_recipe(
         mix=make_mix(config.augment, num_classes),
     )
 
-    def init(key: Array) -> TrainState:
-        return init_state(model, optimizer, key)
+    averages = not switched_off(config.train.average_decay)
 
-    step, sample = make_descent(objective, optimizer), make_sample(config.augment)
-    recipe = Recipe(model, schedule, optimizer, objective, init, sample, step)
-    if switched_off(config.train.average_decay):
-        return recipe
-    averaging_step = make_averaging_step(step, config.train.average_decay)
-    return recipe._replace(init=lambda key: start_average(init(key)), step=averaging_step)
+    def init(key: Array) -> TrainState:
+        state = init_state(model, optimizer, key)
+        return start_average(state) if averages else state
+
+    def make_step(objective: Objective) -> TrainStep:
+        step = make_descent(objective, optimizer)
+        return make_averaging_step(step, config.train.average_decay) if averages else step
+
+    sample = make_sample(config.augment)
+    return Recipe(model, schedule, optimizer, objective, init, sample, make_step(objective), make_step)

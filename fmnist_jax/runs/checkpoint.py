@@ -140,8 +140,8 @@ def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> I
     Raises:
       CheckpointError: the directory cannot be made, or what was saved in the block cannot be written or read back.
     """
-    if latest < 1:
-        raise CheckpointError(f"latest is {latest}: keep 1 checkpoint or more")
+    if latest < store.KEPT:
+        raise CheckpointError(f"latest is {latest}: keep {store.KEPT} or more, as the last one may turn out damaged")
     writer = Writer(store.open_manager(paths.expanded(directory), latest))
     try:
         yield writer

@@ -1,5 +1,6 @@
 """Checkpoints that cannot be believed are moved out of the way, so that a run goes on from the one before."""
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -29,6 +30,12 @@ def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
     return restore(directory, found[-1], state) if found else state
 
 
+def _free(path: Path) -> Path:
+    """The path, or where something is, the next that is free with a number behind it."""
+    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], others) if not each.exists())
+
+
 def set_aside(directory: Path) -> list[str]:
     """Moves each checkpoint that cannot be believed into `damaged/` beside the directory.
 
@@ -47,8 +54,7 @@ def set_aside(directory: Path) -> list[str]:
     if problems and len(problems) == len(found):
         raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew with another --run.dir")
     for step in problems:
-        aside = directory.parent / "damaged" / str(step)
-        shutil.rmtree(aside, ignore_errors=True)
+        aside = _free(directory.parent / "damaged" / str(step))
         try:
             aside.parent.mkdir(exist_ok=True)
             shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk

@@ -29,6 +29,7 @@ from fmnist_jax.runs import (
     parallel,
     processes,
     profiling,
+    recipe_record,
     results,
     resumption,
     tensorboard_log,
@@ -84,7 +85,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
         output.warn(
             f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or "
-            "days; --preset fast and --preset standard are for a CPU"
+            "days; --preset fast and --preset standard are for a CPU; for a GPU of NVIDIA's: pip install 'jax[cuda13]'"
         )
     named = config.run.dir is not None  # what lies under a name that no one gave is another run, started just now
     goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
@@ -180,8 +181,10 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
+        recipe_record.write(directory, session.beginning.own_recipe)
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
     dataset_record.refuse_other(directory.path, config, record)
+    recipe_record.refuse_other(directory.path, session.beginning.own_recipe)
     resumption.warn_of_damage(directory, config)
     warm_start.refuse_lost_start(session.beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:

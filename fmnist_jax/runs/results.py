@@ -21,7 +21,7 @@ from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.recorded import FILE
 from fmnist_jax.runs.trained import predict_all
-from fmnist_jax.system import output
+from fmnist_jax.system import environment, output
 from fmnist_jax.system.storage import write_text
 
 if TYPE_CHECKING:
@@ -256,4 +256,4 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         f"figures/confusion_matrix.png"
     )
     if summary["dataset"] in ("fashion_mnist", "synthetic"):
-        output.say(f"next: python -m fmnist_jax.train {following}")
+        output.say(f"next: {environment.python()} -m fmnist_jax.train {following}")

@@ -30,7 +30,7 @@ def refuse_without_writer() -> None:
       ConfigError: it is not.
     """
     if util.find_spec("tensorboardX") is None:
-        raise ConfigError("--run.tensorboard needs tensorboardX: pip install 'fmnist_jax[tensorboard]'")
+        raise ConfigError("--run.tensorboard needs tensorboardX: pip install tensorboardX")
 
 
 class _Writing:

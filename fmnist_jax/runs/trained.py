@@ -2,6 +2,7 @@
 
 import functools
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -17,7 +18,7 @@ from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
-from fmnist_jax.functional.keys import root_key
+from fmnist_jax.functional.keys import IMPLEMENTATION
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
@@ -122,7 +123,7 @@ def load_trained(
     step = choose(run / "checkpoints", which)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
-    like = abstract_run_state(recipe, config.population.seeds)
+    like = abstract_run_state(recipe, config.population.seeds, _key_kind(run / "checkpoints", step))
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
@@ -131,11 +132,19 @@ def load_trained(
     return Trained(config, recipe.model, weights_to_score(state), step, *record)
 
 
-def abstract_run_state(recipe: Recipe, members: int) -> TrainState:
+def _key_kind(directory: Path, step: int) -> str:
+    """Which kind of key a run has: those of before they all began with threefry may have another."""
+    with suppress(CheckpointError):  # of a damaged one, which is told when it is restored
+        return str(checkpoint.read_manifest(directory, step).get("keys", {}).get("key", IMPLEMENTATION))
+    return IMPLEMENTATION
+
+
+def abstract_run_state(recipe: Recipe, members: int, key_kind: str = IMPLEMENTATION) -> TrainState:
     """Describes the state of a run by shapes and dtypes, with an axis of members first if there are several."""
+    key = jax.random.key(0, impl=key_kind)
     if members == 1:
-        return jax.eval_shape(recipe.init, root_key(0))
-    return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(root_key(0), members)))
+        return jax.eval_shape(recipe.init, key)
+    return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(key, members)))
 
 
 def choose(directory: Path, which: str | int) -> int:

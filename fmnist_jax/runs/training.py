@@ -23,6 +23,7 @@ from fmnist_jax.runs.program import Program
 from fmnist_jax.runs.stops import Stop, stops
 from fmnist_jax.runs.voting import Vote
 from fmnist_jax.runs.warm_start import Beginning
+from fmnist_jax.system import environment
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,19 @@ def train(
                     writer.wait()
                 processes.together(lambda: None)  # the others wait until it is on the disk
                 saved = f"{received.name} at step {step} of {config.total_steps}, which is saved; go on with: "
-                raise interruption.InterruptionError(received, saved + in_words_how_to_go_on(config))
+                how = in_words_how_to_go_on(config, session.beginning.own_recipe)
+                raise interruption.InterruptionError(received, saved + how)
     return state
 
 
-def in_words_how_to_go_on(config: Config) -> str:
-    """What makes a run go on that has been stopped."""
-    if config.data.name == "own":
-        return f"fmnist_jax.run(config, splits), with run.dir {config.run.dir} and the same splits"
-    return f"python -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
+def in_words_how_to_go_on(config: Config, own_recipe: str | None = None) -> str:
+    """What makes a run go on that has been stopped; `own_recipe` names what composed it, if not the package did."""
+    splits = ["splits"] if config.data.name == "own" else []
+    recipe = [] if own_recipe is None else [f"make_recipe={own_recipe}"]
+    if given := [*splits, *recipe]:
+        same = " and the same splits" if splits else ""
+        return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
+    return f"{environment.python()} -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
 
 
 @contextmanager

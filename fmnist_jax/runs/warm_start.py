@@ -12,7 +12,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.functional.transfer import frozen_parameters, transfer
-from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs import checkpoint, recipe_record
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import read_config, read_json
 from fmnist_jax.runs.leaves import state_digest
@@ -29,6 +29,8 @@ class Beginning(NamedTuple):
     """JSON values that say where the weights come from and what became of each module; None of a run of its own."""
     goes_on: bool = False
     """Whether the recipe does without those weights, because the run has a checkpoint."""
+    own_recipe: str | None = None
+    """The name of the function that composed it in place of `make_recipe`."""
 
 
 def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
@@ -76,11 +78,12 @@ def begin(
     """
     shape, classes = dataset.image_shape, dataset.num_classes
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
+    own = recipe_record.name_of(make_recipe)
     if config.init.source is None:
-        return Beginning(recipe, None)
+        return Beginning(recipe, None, own_recipe=own)
     if goes_on:
-        return Beginning(recipe, read_json(directory / FILE), goes_on=True)
-    weights, told = _source(config.init.source)
+        return Beginning(recipe, read_json(directory / FILE), goes_on=True, own_recipe=own)
+    weights, told = _source(config.init.source, make_recipe)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
     _, _, report = transfer(params, batch_stats, *weights)
     if not report.taken:
@@ -90,13 +93,15 @@ def begin(
         )
     frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
     record = {**told, **report._asdict(), "frozen": frozen}
-    return Beginning(make_recipe(config, image_shape=shape, num_classes=classes, source=weights), record)
+    recipe = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
+    return Beginning(recipe, record, own_recipe=own)
 
 
-def _source(run: Path) -> tuple[Weights, dict[str, Any]]:
+def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
     """The weights that a run evaluates by at its newest checkpoint, and whose they are."""
+    began = (read_json(run / recipe_record.FILE) or {}).get("make_recipe")
     try:
-        model = load_trained(run)
+        model = load_trained(run) if began is None else load_trained(run, make_recipe=make_recipe)
     except FmnistError as error:
         raise type(error)(f"--init.from: {error}") from error
     weights = jax.device_get(model.weights)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from jax import Array
 
 from fmnist_jax import (
@@ -90,9 +91,11 @@ def test_a_step_with_everything_on_holds_under_strict_dtype_promotion(batch: Bat
     )
 
 
-def test_a_part_is_replaced_by_composing_those_behind_it_anew(batch: Batch, key: Array) -> None:
-    recipe = make_recipe(replace(CONFIG, train=replace(CONFIG.train, average_decay=0.0)))
-    again = make_descent(recipe.objective, recipe.optimizer)
-    state = recipe.init(key)
-    assert program(again, state, batch) == program(recipe.step, state, batch)
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_part_is_replaced_by_composing_those_behind_it_anew(decay: float, batch: Batch, key: Array) -> None:
+    recipe = make_recipe(replace(CONFIG, train=replace(CONFIG.train, average_decay=decay)))
+    state, again = recipe.init(key), make_descent(recipe.objective, recipe.optimizer)
+    expected = make_averaging_step(again, decay) if decay else again
+    assert program(recipe.make_step(recipe.objective), state, batch) == program(expected, state, batch)
+    assert program(recipe.step, state, batch) == program(expected, state, batch)
     jax.tree.map(np.testing.assert_array_equal, recipe.optimizer.init(state.params), state.opt_state)

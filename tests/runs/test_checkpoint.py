@@ -80,8 +80,8 @@ def test_as_many_of_the_latest_are_kept_as_is_asked_for(tmp_path: Path) -> None:
     for step in range(4):
         checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step, latest=3)
     assert checkpoint.steps(tmp_path / "c") == [1, 2, 3]
-    with pytest.raises(CheckpointError, match="latest is 0: keep 1 checkpoint or more"):
-        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=4, latest=0)
+    with pytest.raises(CheckpointError, match="latest is 1: keep 2 or more, as the last one may turn out damaged"):
+        checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=4, latest=1)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,6 +39,7 @@ from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.training import Session
 from fmnist_jax.system import lock
 from fmnist_jax.system.compilation import RAISED_BY_XLA
+from fmnist_jax.system.environment import python
 
 _TINY = Config(
     preset="demo",
@@ -64,7 +66,7 @@ def test_the_run_directory_holds_what_the_page_of_the_commands_promises(
     table = page.partition("| file | what is in it |")[2].partition("\n\n")[0]
     promised = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
     made = [f"{item.name}/" if item.is_dir() else item.name for item in path.iterdir() if item.name != ".lock"]
-    assert sorted(made) == sorted({*promised} - {"transfer.json"})  # it has started from no other run
+    assert sorted(made) == sorted({*promised} - {"transfer.json", "recipe.json"})  # of runs that begin otherwise
     assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
     assert json.loads((path / "summary.json").read_text()) == summary
     assert summary["steps"] == config.total_steps == 10
@@ -228,6 +230,16 @@ def test_other_images_under_the_same_name_are_refused(
         loop.run(config)
 
 
+def test_a_run_does_not_go_on_with_another_kind_of_recipe(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "run")
+    config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(CheckpointError, match=r"was begun by the package's own recipe, and now is by make_recipe="):
+        loop.run(config, make_recipe=partial(make_recipe))
+
+
 def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     tmp_path: Path, raw_dir: Path, real_data_dir: Path
 ) -> None:
@@ -263,7 +275,7 @@ def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
     assert lines[0].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
     assert lines[1].count("%") == 3
     assert str(path) in lines[2]
-    assert lines[-1] == "next: python -m fmnist_jax.train --preset fast"
+    assert lines[-1] == f"next: {python()} -m fmnist_jax.train --preset fast"
 
 
 @pytest.mark.parametrize("kind", RAISED_BY_XLA)

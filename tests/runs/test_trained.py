@@ -142,3 +142,14 @@ def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Pa
         model.predict(np.zeros((1, 28, 28), np.uint8), tta="mirrored")  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="the checkpoint is '7': choose best, latest, or a step of"):
         trained.load_trained(run, 7)
+
+
+def test_a_run_whose_key_is_of_another_kind_is_read_all_the_same(tmp_path: Path) -> None:
+    """As of before runs began with threefry whatever JAX's default was."""
+    run = _write(tmp_path / "run", {})
+    state = make_recipe(_CONFIG).init(jax.random.key(3, impl="rbg"))
+    with checkpoint.writing(run / "checkpoints") as writer:
+        writer.save(replace(state, step=jnp.int32(3)), 0.5)
+    loaded = trained.load_trained(run)
+    assert state.averages is not None
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, state.averages.params)

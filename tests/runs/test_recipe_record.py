@@ -1,0 +1,33 @@
+"""A run that was begun with parts of somebody's own goes on with them alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_jax.errors import CheckpointError
+from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs import recipe_record
+from fmnist_jax.runs.directory import RunDirectory
+
+
+def own(*arguments: Any, **kind: Any) -> Any:
+    return make_recipe(*arguments, **kind)
+
+
+def test_only_a_function_of_ones_own_has_a_name() -> None:
+    assert recipe_record.name_of(make_recipe) is None
+    assert recipe_record.name_of(own) == "own"
+
+
+@pytest.mark.parametrize(("began", "now"), [(None, "own"), ("own", None)])
+def test_a_run_does_not_go_on_with_another_kind_of_recipe(tmp_path: Path, began: str | None, now: str | None) -> None:
+    recipe_record.write(RunDirectory(tmp_path), began)
+    recipe_record.refuse_other(tmp_path, began)
+    with pytest.raises(CheckpointError, match=r"make_recipe=own.*: give the same, or another run\.dir"):
+        recipe_record.refuse_other(tmp_path, now)
+
+
+def test_a_recipe_may_be_called_otherwise_when_its_run_goes_on(tmp_path: Path) -> None:
+    recipe_record.write(RunDirectory(tmp_path), "own")
+    recipe_record.refuse_other(tmp_path, "renamed")
