@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 $(if $(VERSION),,$(error $(PYTHON) does not run: install it, or name another by PYTHON=))
+$(if $(filter 3.6 3.7 3.8 3.9 3.10,$(VERSION)),$(error $(PYTHON) is Python $(VERSION): name one from 3.11 on by PYTHON=))
 # An environment for each Python; that of the default one is where editors look for it.
 VENV := $(if $(filter-out python3,$(PYTHON)),.venv-$(VERSION),.venv)
 BIN := $(VENV)/bin
@@ -38,7 +39,8 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m experiments.benchmark.run $(ARGS)
 
-speedrun: $(VENV)/.installed-bench
+# PyTorch is installed for the sides that are in it.
+speedrun: $(VENV)/.installed$(if $(findstring pytorch,$(ARGS)),-bench)
 	$(BIN)/python -m experiments.speedrun.run $(ARGS)
 
 versions: $(VENV)/.installed

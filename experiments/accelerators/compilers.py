@@ -78,7 +78,7 @@ def open_target(name: str) -> Target:
         return _h100(name)
     if name.partition(":")[0] not in CHIPS:
         raise FmnistError(f"{name} is not known: expected a shape of {', '.join(CHIPS)}, as v5e:2x4, or h100:8")
-    _require("libtpu", name, "pip install 'fmnist_jax[tpu]'")
+    _require("libtpu", name, "pip install '.[tpu]'")
     # JAX 0.10's libtpu wants to be told of a topology that is smaller than a host.
     smaller = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
     return Target(name, "tpu", _mesh(name, "tpu", topology_name=name, **smaller))
@@ -88,7 +88,7 @@ def _h100(name: str) -> Target:
     count = name.partition(":")[2]
     if not count.isdigit() or not int(count):
         raise FmnistError(f"{name} is not known: expected a number of H100, as h100:8")
-    _require("jax_cuda13_plugin", name, "pip install 'fmnist_jax[cuda]', 5.6 GB")
+    _require("jax_cuda13_plugin", name, "pip install '.[cuda]', 5.6 GB")
     mesh = _mesh(name, "cuda", topology=f"1x1x{count}", target_config=_H100)
     return Target(name, "cuda", mesh)
 

@@ -1,6 +1,6 @@
 """Compiles the presets for accelerators that are not here: `python -m experiments.accelerators.estimate [--write]`.
 
-It needs Linux, `pip install 'fmnist_jax[tpu]'` and no TPU; for `h100:1` and `h100:8`, also `'fmnist_jax[cuda]'` (5.6
+It needs Linux, `pip install '.[tpu]'` and no TPU; for `h100:1` and `h100:8`, also `'.[cuda]'` (5.6
 GB) and no GPU. A compilation takes from seconds to minutes of a CPU core, and is kept in `estimates.json` under the
 digest of what was compiled: a program that has not changed is not compiled again. What is printed and, with `--write`,
 put into `docs/accelerators.md`, the page beside this file and `chips.png`, are estimates of compilers: no measurements.
