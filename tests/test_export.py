@@ -57,6 +57,6 @@ def test_what_the_arguments_say_is_done(
     ]
     assert capsys.readouterr().out.splitlines() == [
         "written: out/model.jaxexport, README.md",
-        "left out: model.onnx needs onnx: pip install 'fmnist_jax[export]'",
+        "left out: model.onnx needs onnx: pip install onnx",
         "written: out/model.jaxexport, README.md",
     ]

@@ -48,4 +48,4 @@ def choose(asked: Sequence[Format]) -> Choice:
 def _need(kind: Kind) -> str | None:
     if kind.package is None or util.find_spec(kind.package) is not None:
         return None
-    return f"{kind.file} needs {kind.package}: pip install 'fmnist_jax[export]'"
+    return f"{kind.file} needs {kind.package}: pip install {kind.package}"

@@ -28,7 +28,7 @@ class DataConfig(Section):
     """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments drawn from a seed, no download. idx: four IDX
     files in raw-dir, as of MNIST. npz: arrays in file. own: what `run(config, splits)` is given in Python."""
     dir: Path | None = None
-    """TFDS's data directory. Default: $FMNIST_DATA_DIR, else TFDS's own."""
+    """TFDS's data directory. Default: $FMNIST_DATA_DIR, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     raw_dir: Path | None = None
     """Folder with the four original .gz files, used instead of a download. Default: $FMNIST_RAW_DIR.
     Of idx: the folder of its files, plain or .gz."""
@@ -190,7 +190,7 @@ class RunConfig(Section):
     profile: Annotated[int, Range(0, 10_000)] = 0
     """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
     tensorboard: bool = False
-    """Also write what is logged, and figures at the end, into <run>/tensorboard; needs fmnist_jax[tensorboard]."""
+    """Also write what is logged, and figures at the end, into <run>/tensorboard; needs tensorboardX."""
 
 
 @dataclass(frozen=True)

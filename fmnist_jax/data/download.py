@@ -8,6 +8,7 @@ from urllib.parse import urlparse
 
 import requests
 from requests.utils import get_environ_proxies, select_proxy
+from urllib3.exceptions import HTTPError
 
 from fmnist_jax.errors import DataError, in_one_line
 
@@ -45,7 +46,8 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
     try:
         with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
             content = answer.raw.read(file.size + 1, decode_content=False)
-    except (requests.RequestException, OSError, ValueError) as error:  # ValueError: of the address of a proxy
+    # HTTPError: of what is read in pieces, which requests does not take for its own. ValueError: of a proxy's address.
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         cause = _first_cause(error)
         reason = in_one_line(_without_password(str(cause)) or type(cause).__name__)
         raise DataError(

@@ -1,5 +1,6 @@
 """A data set of one's own as one `.npz` file, which `numpy.savez` writes."""
 
+import lzma
 import zipfile
 import zlib
 from pathlib import Path
@@ -36,7 +37,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
     except OSError as error:
         raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: of a file with a password, or packed in a way that Python has not.
+    except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read ({in_one_line(error)}): write it by numpy.savez, with numbers for images and labels"
         ) from error

@@ -149,7 +149,7 @@ def _content(name: str) -> bytes:
 def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded]) -> Decoded:
     heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
     if heic and not _register_heic():
-        raise DataError(f"{label} is a HEIC picture: pip install 'fmnist_jax[heic]', or save it as JPEG")
+        raise DataError(f"{label} is a HEIC picture: pip install pillow-heif, or save it as JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are limited below

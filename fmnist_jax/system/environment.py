@@ -2,6 +2,8 @@
 
 import os
 import platform
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -31,6 +33,15 @@ def describe_environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def python() -> str:
+    """How this interpreter is typed: by its path where the environment that it is of has not been activated."""
+    found = shutil.which("python")
+    if not sys.executable or (found is not None and Path(found).parent == Path(sys.executable).parent):
+        return "python"
+    path = Path(sys.executable)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _version(package: str) -> str | None:

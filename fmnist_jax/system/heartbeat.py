@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 _INTERVAL = 1.0  # seconds between signs of life
+_INTRODUCTION = 2.0  # seconds that a peer, which says who it is as soon as it has connected, is given for it
 _PASSWORD_BYTES = 16
 _ALIVE, _LEAVING, _FAILED = b".", b"bye", b"error "
 
@@ -57,7 +58,7 @@ class Heartbeat:
 
     def _introduced(self, peer: socket.socket) -> int | None:
         """The number of a peer that knows the password; None of a stranger, who may say nothing, or hang up."""
-        peer.settimeout(self._seconds / 2)  # so that the peers behind it wait for less than they would count as silence
+        peer.settimeout(min(_INTRODUCTION, self._seconds / 4))  # so that the peers behind it count it as no silence
         try:
             said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
         except OSError:

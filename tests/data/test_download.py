@@ -19,16 +19,19 @@ FILE = download.File("http://data.invalid/labels.gz", len(CONTENT), hashlib.sha2
 
 
 @contextmanager
-def proxy(status: int, content: bytes, kind: str = "application/gzip") -> Iterator[str]:
-    """A proxy that answers every request alike; its address."""
+def proxy(status: int, content: bytes, kind: str = "application/gzip", missing: int = 0) -> Iterator[str]:
+    """A proxy that answers every request alike, but for so many bytes, which it never sends; its address."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(content) + missing))
             self.end_headers()
             self.wfile.write(content)
+            if missing:
+                self.wfile.flush()
+                time.sleep(1.0)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -98,6 +101,13 @@ def test_a_proxy_that_gives_something_else_is_named_with_its_answer(
     assert address in message
     assert f"({status} " in message
     assert kind in message
+
+
+def test_a_proxy_that_stalls_in_the_middle_is_named(through: pytest.MonkeyPatch) -> None:
+    through.setattr(download, "_TIMEOUT", 0.3)
+    with proxy(200, b"", missing=7) as address:
+        through.setenv("http_proxy", address)
+        assert f"through the proxy {address}" in refused()
 
 
 def test_a_proxy_that_never_answers_is_given_up(through: pytest.MonkeyPatch) -> None:

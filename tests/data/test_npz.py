@@ -1,5 +1,6 @@
 """One's own arrays in a file, and what is no such file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ def test_objects_are_refused_because_they_would_be_unpickled(tmp_path: Path) -> 
     objects = {**_ARRAYS, "class_names": np.array(["cat", None])}
     np.savez(tmp_path / "a.npz", **objects)  # type: ignore[arg-type]
     assert "Object arrays cannot be loaded" in _refused(tmp_path / "a.npz")
+
+
+def test_a_file_with_a_password_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
+    content = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        for found in re.finditer(re.escape(header), bytes(content)):
+            content[found.start() + flags] |= 1
+    path.write_bytes(content)
+    assert "is encrypted" in _refused(path)
 
 
 def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_heic_is_read_or_the_message_says_how(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     (tmp_path / "x.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     assert refused(tmp_path / "x.heic").endswith(
-        "x.heic is a HEIC picture: pip install 'fmnist_jax[heic]', or save it as JPEG"
+        "x.heic is a HEIC picture: pip install pillow-heif, or save it as JPEG"
     )
 
 

@@ -219,12 +219,12 @@ def test_a_missing_compiler_or_an_unknown_chip_is_refused_in_one_line(monkeypatc
     with pytest.raises(FmnistError, match="expected a number of H100"):
         compilers.open_target("h100:many")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(FmnistError, match=r"libtpu is not installed.*pip install 'fmnist_jax\[tpu\]'"):
+    with pytest.raises(FmnistError, match=r"libtpu is not installed.*pip install '\.\[tpu\]'"):
         compilers.open_target("v5e:1x1")
 
 
 def test_the_script_compiles_for_a_chip_that_is_not_here(tmp_path: Path) -> None:
-    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install 'fmnist_jax[tpu]'")
+    pytest.importorskip("libtpu", reason="libtpu is not installed: pip install '.[tpu]'")
     results = tmp_path / "estimates.json"
     command = [sys.executable, "-m", "experiments.accelerators.estimate", "--results", str(results)]
     command += ["--targets", "v5e:1x1", "--presets", "demo", "--parts", "prediction"]

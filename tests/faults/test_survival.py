@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from fmnist_jax.system.environment import python
 from tests.faults.harness import (
     STEPS,
     Lab,
@@ -54,7 +55,7 @@ def test_a_signal_saves_and_says_how_to_go_on(lab: Lab) -> None:
     assert 10 <= step < STEPS
     assert errors.splitlines() == [
         f"stopped: {number.name} at step {step} of {STEPS}, which is saved; "
-        f"go on with: python -m fmnist_jax.train --run.dir {run}"
+        f"go on with: {python()} -m fmnist_jax.train --run.dir {run}"
     ]
     assert _newest(run).name == str(step)
 

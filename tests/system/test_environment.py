@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -71,3 +72,18 @@ def test_processors_of_one_name_are_told_apart(tmp_path: Path, flags: str, vecto
     core = f"processor\t: 0\ncpu family\t: 26\nmodel name\t: AMD EPYC\nflags\t\t: {flags}\n"
     cpuinfo.write_text(f"{core}\n{core}")
     assert environment._processor(cpuinfo) == f"AMD EPYC (family 26{vectors})"
+
+
+def test_python_is_typed_by_its_path_unless_its_environment_is_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "my env" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(own))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment.python() == f"'{own}'"
+    monkeypatch.chdir(tmp_path)
+    assert environment.python() == "'my env/bin/python'"
+    monkeypatch.setenv("PATH", str(own.parent))
+    assert environment.python() == "python"
