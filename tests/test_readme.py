@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from fmnist_jax import __main__, train
 from fmnist_jax.commands import cli
@@ -73,6 +74,14 @@ def _of_models(names: dict[str, Any]) -> None:
 
 
 def _of_images(names: dict[str, Any]) -> None:
+    for label, name in enumerate(("plain", "striped")):
+        folder = Path("pictures") / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (9, 12), (100 + label, 0, 0)).save(folder / "a.png")
+        (folder / "Thumbs.db").touch()
+    images, labels = names["of_folders"]("pictures", ("plain", "striped"), height=10, width=8)
+    assert (images.shape, labels.tolist()) == ((2, 10, 8), [0, 1])
+    assert images[0].max() < images[1].min() + 1
     assert names["logits"].shape == (24, 3)
     assert names["params"]["Dense_0"]["kernel"].shape[1] == 5
     splits = names["fj"].load(names["fj"].DataConfig(name="npz", file="own.npz", validation_size=0))

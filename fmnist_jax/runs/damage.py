@@ -52,7 +52,7 @@ def set_aside(directory: Path) -> list[str]:
         except CheckpointError as error:
             problems[step] = str(error)
     if problems and len(problems) == len(found):
-        raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew with another --run.dir")
+        raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew in another directory")
     for step in problems:
         aside = _free(directory.parent / "damaged" / str(step))
         try:

@@ -60,18 +60,23 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
         config = agreement.as_the_first_has_it(config)
         default = f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
-        summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own))
+        recipe = recipe_record.name_of(make_recipe)
+        summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own, recipe))
         if summary is None:
             path, summary = _start(config, path, own, make_recipe)
         results.print_summary(path, summary)
         return summary
 
 
-def _ended_before(directory: RunDirectory, config: Config, own: Splits | None) -> dict[str, Any] | None:
+def _ended_before(
+    directory: RunDirectory, config: Config, own: Splits | None, recipe: str | None
+) -> dict[str, Any] | None:
     """The summary of the run in a directory, if there is one that has ended."""
     if config.run.dir is None:
         return None
     resumption.refuse_other_run(directory, config)
+    if directory.read_config() is not None:
+        recipe_record.refuse_other(directory.path, recipe)
     summary = directory.read_json("summary.json")
     if summary is not None and own is not None:
         resumption.refuse_other_images(directory.path, summary["dataset_digest"], digest(own))
@@ -184,7 +189,6 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
         recipe_record.write(directory, session.beginning.own_recipe)
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
     dataset_record.refuse_other(directory.path, config, record)
-    recipe_record.refuse_other(directory.path, session.beginning.own_recipe)
     resumption.warn_of_damage(directory, config)
     warm_start.refuse_lost_start(session.beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:

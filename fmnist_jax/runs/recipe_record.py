@@ -16,8 +16,10 @@ def name_of(given: MakeRecipe) -> str | None:
 
 
 def write(directory: RunDirectory, name: str | None) -> None:
-    """Records the name, if there is one."""
-    if name is not None:
+    """Records the name; without one, removes what a start that was cut short has left."""
+    if name is None:
+        (directory.path / FILE).unlink(missing_ok=True)
+    else:
         directory.write_json(FILE, {"make_recipe": name})
 
 

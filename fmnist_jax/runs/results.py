@@ -10,6 +10,7 @@ import numpy as np
 
 from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.analysis.members import spread
+from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import FmnistError
@@ -17,6 +18,7 @@ from fmnist_jax.functional import metrics
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
+from fmnist_jax.runs import recipe_record
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.recorded import FILE
@@ -236,9 +238,6 @@ def summarize(
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Says what came out, where it lies, and what to try next."""
     weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
-    following = {"demo": "--preset fast", "fast": "--preset standard"}.get(
-        summary["preset"], f"--preset {summary['preset']} --train.seed {summary['seed'] + 1}"
-    )
     mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
     if population is not None:
         output.say(
@@ -250,10 +249,11 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
         f"(loss {summary['test_loss']:.4f}) after epoch {summary['epochs']} in {summary['train_seconds']:.0f} s"
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
-        f"weakest classes: {weakest}\n"
-        f"run directory: {directory}\n"
+        f"weakest classes: {weakest}\nrun directory: {directory}\n"
         f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
         f"figures/confusion_matrix.png"
     )
-    if summary["dataset"] in ("fashion_mnist", "synthetic"):
-        output.say(f"next: {environment.python()} -m fmnist_jax.train {following}")
+    own_recipe, preset = (directory / recipe_record.FILE).exists(), summary["preset"]
+    if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and not own_recipe:
+        larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
+        output.say(f"next: {environment.python()} -m fmnist_jax.train --preset {larger}")

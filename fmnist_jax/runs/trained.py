@@ -30,6 +30,9 @@ TestTimeAugmentation = Literal["none", "mirror"]
 """Whose logits a prediction is: the image's, or the mean of the image's and its mirror image's."""
 
 
+_OTHER_KEYS = ("rbg", "unsafe_rbg")
+
+
 class Trained(NamedTuple):
     """A model with the weights of one checkpoint."""
 
@@ -133,9 +136,13 @@ def load_trained(
 
 
 def _key_kind(directory: Path, step: int) -> str:
-    """Which kind of key a run has: those of before they all began with threefry may have another."""
-    with suppress(CheckpointError):  # of a damaged one, which is told when it is restored
-        return str(checkpoint.read_manifest(directory, step).get("keys", {}).get("key", IMPLEMENTATION))
+    """Which kind of key a run has: those of before they all began with threefry may have another.
+
+    Of a damaged checkpoint, which is told when it is restored, any.
+    """
+    with suppress(CheckpointError, AttributeError):
+        kind = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
+        return kind if kind in _OTHER_KEYS else IMPLEMENTATION
     return IMPLEMENTATION
 
 

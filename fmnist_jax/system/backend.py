@@ -58,5 +58,5 @@ def _remedy(error: BaseException) -> str:
         return "mend the driver, or set JAX_PLATFORMS=cpu to use the processor"
     return (
         f"{asked[0]} is {os.environ[asked[0]]}; unset it, or set it to cpu, or bring that device: for a GPU its driver "
-        f"and fmnist_jax[cuda], for a TPU fmnist_jax[tpu]"
+        "and jax[cuda13] (with a driver before 580 jax[cuda12]), for a TPU jax[tpu]"
     )

@@ -1,5 +1,6 @@
 """What a run ran on."""
 
+import contextlib
 import os
 import platform
 import shlex
@@ -37,11 +38,13 @@ def describe_environment() -> dict[str, Any]:
 
 def python() -> str:
     """How this interpreter is typed: by its path where the environment that it is of has not been activated."""
-    found = shutil.which("python")
-    if not sys.executable or (found is not None and Path(found).parent == Path(sys.executable).parent):
+    found, here = shutil.which("python"), Path(sys.executable)
+    # The same file in the same folder: an environment's is a link, as are those of others to the same interpreter.
+    if not sys.executable or (found is not None and Path(found).parent == here.parent and here.samefile(found)):
         return "python"
-    path = Path(sys.executable)
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    with contextlib.suppress(OSError, ValueError):  # a working directory that is gone, or another one
+        here = here.relative_to(Path.cwd())
+    return shlex.quote(str(here))
 
 
 def _version(package: str) -> str | None:

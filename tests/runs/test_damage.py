@@ -91,3 +91,11 @@ def test_a_program_goes_on_from_the_newest_checkpoint_that_can_be_believed(tmp_p
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text("{}")
     with pytest.raises(CheckpointError, match="no other is left"):
         damage.restore_latest(tmp_path / "c", {"w": jnp.zeros(3)})
+
+
+def test_what_is_damaged_again_lies_beside_what_was_before(tmp_path: Path) -> None:
+    for _ in range(2):
+        shutil.rmtree(tmp_path / "c", ignore_errors=True)
+        _save_two_and_damage_the_second(tmp_path / "c")
+        damage.set_aside(tmp_path / "c")
+    assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "2-2"]

@@ -34,7 +34,7 @@ from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.runs import checkpoint, loop, results
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.training import Session
 from fmnist_jax.system import lock
@@ -233,10 +233,14 @@ def test_other_images_under_the_same_name_are_refused(
 def test_a_run_does_not_go_on_with_another_kind_of_recipe(
     finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
+    """Neither before nor after its end."""
     shutil.copytree(finished[1], tmp_path / "run")
     config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
+    refused = r"was begun by the package's own recipe, and now is by make_recipe="
+    with pytest.raises(CheckpointError, match=refused):
+        loop.run(config, make_recipe=partial(make_recipe))
     (tmp_path / "run" / "summary.json").unlink()
-    with pytest.raises(CheckpointError, match=r"was begun by the package's own recipe, and now is by make_recipe="):
+    with pytest.raises(CheckpointError, match=refused):
         loop.run(config, make_recipe=partial(make_recipe))
 
 
@@ -276,6 +280,8 @@ def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
     assert lines[1].count("%") == 3
     assert str(path) in lines[2]
     assert lines[-1] == f"next: {python()} -m fmnist_jax.train --preset fast"
+    results.print_summary(path, {**summary, "preset": "custom"})  # which no command line can start from
+    assert "next:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", RAISED_BY_XLA)

@@ -28,6 +28,12 @@ def test_a_run_does_not_go_on_with_another_kind_of_recipe(tmp_path: Path, began:
         recipe_record.refuse_other(tmp_path, now)
 
 
+def test_what_a_start_that_was_cut_short_has_left_is_removed(tmp_path: Path) -> None:
+    recipe_record.write(RunDirectory(tmp_path), "own")
+    recipe_record.write(RunDirectory(tmp_path), None)
+    recipe_record.refuse_other(tmp_path, None)
+
+
 def test_a_recipe_may_be_called_otherwise_when_its_run_goes_on(tmp_path: Path) -> None:
     recipe_record.write(RunDirectory(tmp_path), "own")
     recipe_record.refuse_other(tmp_path, "renamed")

@@ -87,3 +87,11 @@ def test_python_is_typed_by_its_path_unless_its_environment_is_activated(
     assert environment.python() == "'my env/bin/python'"
     monkeypatch.setenv("PATH", str(own.parent))
     assert environment.python() == "python"
+    other = own.with_name("python3")
+    other.touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(other))
+    assert environment.python() == "'my env/bin/python3'"
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert environment.python() == f"'{other}'"
