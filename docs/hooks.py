@@ -67,8 +67,8 @@ def on_files(files: "Files", config: Any) -> "Files":
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Has the links of this folder's pages to the experiments lead to those on the site, and shows the lesson whole."""
+    """Has links between this folder's pages and the experiments lead to those on the site; shows the lesson whole."""
     if page.file.generated_by:
-        return markdown
+        return markdown.replace("../docs/", "../")
     whole = f"{markdown}\n\n{lesson_page()}" if page.file.src_uri == "lesson.md" else markdown
     return whole.replace("](../experiments/", "](experiments/")
