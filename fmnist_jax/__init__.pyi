@@ -51,6 +51,7 @@ from .errors import (
     CheckpointError as CheckpointError,
     ConfigError as ConfigError,
     DataError as DataError,
+    DeviceMemoryError as DeviceMemoryError,
     DivergenceError as DivergenceError,
     FmnistError as FmnistError,
     RunInUseError as RunInUseError,
@@ -93,7 +94,13 @@ from .functional.eval_step import (
     make_probabilities as make_probabilities,
 )
 from .functional.head import replace_head as replace_head
-from .functional.interface import Apply as Apply, Init as Init, Model as Model
+from .functional.interface import (
+    Apply as Apply,
+    BatchStats as BatchStats,
+    Init as Init,
+    Model as Model,
+    Params as Params,
+)
 from .functional.labels import (
     CLASS_NAMES as CLASS_NAMES,
     PADDING_LABEL as PADDING_LABEL,
@@ -186,7 +193,7 @@ from .functional.transfer import (
     transfer as transfer,
 )
 from .functional.winograd import winograd_conv as winograd_conv
-from .runs.checkpoint import restore as restore, save as save, writing as writing
+from .runs.checkpoint import Writer as Writer, restore as restore, save as save, writing as writing
 from .runs.damage import restore_latest as restore_latest
 from .runs.interruption import InterruptionError as InterruptionError
 from .runs.leaves import state_digest as state_digest

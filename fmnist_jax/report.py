@@ -12,7 +12,7 @@ from fmnist_jax.commands import cli
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import Places
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.system import backend
+from fmnist_jax.system import backend, output
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,10 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
 
 
 def find_runs(named: Sequence[Path]) -> list[Path]:
-    """The run directories among paths and, of folders that are none themselves, in them by name; each once."""
+    """The run directories among paths and, of folders that are none themselves, in them by name; each once.
+
+    In a folder, runs that have no checkpoint, such as one that was stopped while it compiled, are left out.
+    """
     found: dict[str, Path] = {}
     for path in named:
         for run in _inside(path) or [path]:
@@ -69,11 +72,24 @@ def find_runs(named: Sequence[Path]) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
+    if os.access(folder / "config.json", os.F_OK):
+        return []
     try:
-        if (folder / "config.json").exists():
-            return []
-        return sorted(path for path in folder.iterdir() if (path / "config.json").is_file())
+        runs = sorted(path for path in folder.iterdir() if os.access(path / "config.json", os.F_OK))
     except OSError:  # it is not there or may not be looked into, which reading it as a run will say
+        return []
+    begun = {run: any(_names(run / "checkpoints")) for run in runs}
+    if any(begun.values()):
+        for run in (run for run in runs if not begun[run]):
+            output.warn(f"note: {run} has no checkpoint yet, and is left out")
+    return [run for run in runs if begun[run]] or runs
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of checkpoints in a folder, if it is there."""
+    try:
+        return [path.name for path in folder.iterdir() if path.name.isdecimal()]
+    except OSError:
         return []
 
 

@@ -68,6 +68,7 @@ def _of_models(names: dict[str, Any]) -> None:
     assert names["losses"].shape == (3,)
     assert np.isfinite(names["measured"]["gradient"])
     assert names["trained"].step == names["summary"]["steps"] == 5
+    assert names["guesses"].shape == (len(names["test"]), 10)
     assert {len(leaf) for leaf in jax.tree.leaves(names["gradients"])} == {64}
     assert names["state"].step == 60
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["40", "60"]
@@ -82,6 +83,10 @@ def _of_images(names: dict[str, Any]) -> None:
     images, labels = names["of_folders"]("pictures", ("plain", "striped"), height=10, width=8)
     assert (images.shape, labels.tolist()) == ((2, 10, 8), [0, 1])
     assert images[0].max() < images[1].min() + 1
+    names["save_folders"]("folders.npz", "pictures", "pictures", ("plain", "striped"))
+    config = names["fj"].DataConfig(name="npz", file="folders.npz", validation_size=0)
+    of_folders = names["fj"].load(config)
+    assert (of_folders.train.image_shape, of_folders.test.class_names) == ((28, 28, 1), ("plain", "striped"))
     assert names["logits"].shape == (24, 3)
     assert names["params"]["Dense_0"]["kernel"].shape[1] == 5
     splits = names["fj"].load(names["fj"].DataConfig(name="npz", file="own.npz", validation_size=0))
@@ -95,10 +100,20 @@ def _of_devices(names: dict[str, Any]) -> None:
     assert int(names["after"].step) == 1
 
 
+def _of_transfer(names: dict[str, Any]) -> None:
+    source, state = names["source"], names["state"]
+    assert state.params["Dense_0"]["kernel"].shape == (16, 3)
+    taken = state.params["ResidualBlock_1"]["Conv_0"]["kernel"]
+    np.testing.assert_array_equal(taken, source.params["ResidualBlock_1"]["Conv_0"]["kernel"])
+    # Adam keeps the moments of the head, and of nothing else.
+    assert {leaf.shape for leaf in jax.tree.leaves(state.opt_state)} == {(), (3,), (16, 3)}
+
+
 _PROMISES: dict[str, Callable[[dict[str, Any]], None]] = {
     "model": _of_models,
     "images": _of_images,
     "devices": _of_devices,
+    "transfer": _of_transfer,
 }
 
 

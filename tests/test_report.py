@@ -49,6 +49,15 @@ def test_several_runs_are_compared_on_one_page(
     assert capsys.readouterr().out == "written: comparison.html\nwritten: a.html\n"
 
 
+def test_a_run_of_a_folder_that_was_stopped_before_its_first_save_is_left_out(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "c" / "checkpoints" / "10").mkdir(parents=True)
+    assert report.find_runs([runs]) == [runs / "c"]
+    assert capsys.readouterr().err == f"note: {runs / 'b'} has no checkpoint yet, and is left out\n"
+    assert report.find_runs([runs / "b", runs / "c"]) == [runs / "b", runs / "c"]  # as they are named
+
+
 def test_a_run_is_found_once_and_in_the_order_of_its_first_naming(runs: Path) -> None:
     b, c = runs / "b", runs / "c"
     assert report.find_runs([c, runs, runs / ".." / "runs" / "c"]) == [c, b]

@@ -1,6 +1,7 @@
 """The JAX sides of the benchmark: this project, and a plain loop as one would first write it, which mirrors nothing."""
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -24,18 +25,20 @@ from fmnist_jax import (
     evaluate_batches,
     init_state,
     load,
+    make_augment,
     make_cross_entropy,
     make_eval_step,
     make_evaluate,
+    make_mix,
     make_model,
     make_optimizer,
     make_predict,
+    make_sample,
     make_schedule,
     make_train_chunk,
     make_train_step,
     padded_batches,
     sample_batch,
-    sample_mirrored_batch,
     stacked_batches,
     summarize,
 )
@@ -78,7 +81,13 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     data, train = splits(config.data), config.train
     model = _model(config, network, plain)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
-    step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(train.label_smoothing))
+    step = make_train_step(
+        model,
+        optimizer,
+        loss_fn=make_cross_entropy(train.label_smoothing),
+        augment=make_augment(config.augment),
+        mix=make_mix(config.augment, data.train.num_classes),
+    )
     options = None if plain else compiler_options()
     init = jax.jit(lambda key: init_state(model, optimizer, key))
     eval_step = make_eval_step(make_predict(model))
@@ -97,16 +106,14 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     jitted_step = jax.jit(step, donate_argnums=0, compiler_options=options)
 
     order = np.random.default_rng(0).permutation(len(data.train))
+    epoch = [order[at : at + train.batch_size] for at in range(0, len(order) - train.batch_size + 1, train.batch_size)]
 
     def train_from_host(state: TrainState, steps: int) -> TrainState:
-        for _ in range(steps):
-            order[:] = np.roll(order, train.batch_size)
-            indices = order[: train.batch_size]
+        for indices in itertools.islice(itertools.cycle(epoch), steps):
             state, _ = jitted_step(state, Batch(data.train.images[indices], data.train.labels[indices]))
         return jax.block_until_ready(state)
 
-    sample = sample_mirrored_batch if config.augment.flip == "alternating" else sample_batch
-    many_steps = make_train_chunk(step, train.batch_size, _MAX_STEPS, sample=sample)
+    many_steps = make_train_chunk(step, train.batch_size, _MAX_STEPS, sample=make_sample(config.augment))
     chunk = jax.jit(many_steps, donate_argnums=0, compiler_options=options)
     on_device = None if plain else jax.device_put(Batch(data.train.images, data.train.labels))
 

@@ -95,7 +95,7 @@ def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
             found = torch.optim.SGD(params, lr=optim["peak_lr"], momentum=momentum, nesterov=True)
         case "muon":
             kernels, rest = ([each for each in params if (each.ndim == 4) is wanted] for wanted in (True, False))
-            adam = torch.optim.Adam(rest, lr=optim["rest_lr"])
+            adam = torch.optim.Adam(rest, lr=optim["rest_lr"], betas=(momentum, 0.999))
             found = Together(Muon(kernels, optim["peak_lr"], momentum, optim["ortho_steps"]), adam)
         case other:
             raise FmnistError(f"the side of PyTorch has no optimiser {other}: expected sgd or muon")

@@ -64,6 +64,7 @@ class Trainer:
     ) -> None:
         """Builds the network and its optimiser; `config` has the data and the recipe, `scored` says which images."""
         torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True  # shapes stay, so it may search for fast convolutions, as XLA does
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
         self.config = config
         self.batch_size = config.train.batch_size

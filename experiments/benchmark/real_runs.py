@@ -78,9 +78,10 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     for line in process.stdout:
         if "compiled in" in line:
             first = time.perf_counter() - start
-        lines += "images/s" in line
-        if stop_after is not None and lines == stop_after:
-            process.send_signal(signal.SIGTERM)
+        if "images/s" in line:
+            lines += 1
+            if lines == stop_after:
+                process.send_signal(signal.SIGTERM)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     reader.join()

@@ -4,7 +4,8 @@ No image but the test images is new to a run that has trained on all others, so 
 again: one half calibrates, the other is scored, and neither chooses a model. One half fits a temperature, by which all
 logits are divided (Guo et al. 2017, arXiv:1706.04599), and then the threshold of split conformal prediction
 (Angelopoulos & Bates 2021, arXiv:2107.07511): every class whose score is not above it belongs to the set, which then
-holds the true class with the nominal probability, whatever the network. Two scores: 1 - probability (Sadinle et al.
+holds the true class with the nominal probability, whatever the network, but for what the one number of the temperature
+was fitted to the same half. Two scores: 1 - probability (Sadinle et al.
 2019, arXiv:1609.00451), which has the smallest sets on average, some of them empty; and the probability of all classes
 at least as probable (Romano et al. 2020, arXiv:2006.02544, here without its randomisation).
 

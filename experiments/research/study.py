@@ -115,8 +115,9 @@ def answer(
 def _folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("what --quick measures is no result: give it another --out")
-    given = Path(tempfile.mkdtemp(prefix="research-")) if arguments.quick else RESULTS
-    folder = given if arguments.out is None else arguments.out
+    if arguments.out is None and arguments.quick:
+        return Path(tempfile.mkdtemp(prefix="research-"))
+    folder = arguments.out or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_jax.config import paths
-from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.system import output
+from fmnist_jax.commands.executables import keep_executables
+from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
+from fmnist_jax.system import output, signals
 from fmnist_jax.system.allocator import keep_freed_memory
 from fmnist_jax.system.storage import reason, remedy
 
@@ -49,7 +49,9 @@ def parse_arguments(
       ConfigError: arguments are unknown, malformed, missing or not to be used; one line names every problem.
       SystemExit: with code 0, after printing the help that was asked for.
     """
-    problems: list[str] = []
+    problems = [f"{flag} is empty: give a value, or leave it away" for flag in _without_value(argv)]
+    if problems:
+        raise ConfigError("; ".join(problems))
     accepted = list(argv)
     while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
         # What is missing once a refused flag was taken out with all that followed it was most likely taken out too.
@@ -67,6 +69,15 @@ def parse_arguments(
     if problems:
         raise ConfigError(f"{'; '.join(problems)}; see --help")
     return outcome
+
+
+def _without_value(argv: Sequence[str]) -> Iterator[str]:
+    """What is given as an empty text, as of a shell's variable that is not set: it would name the working directory."""
+    for before, argument in zip(["", *argv], argv, strict=False):
+        if re.fullmatch(r"--[\w.-]+=", argument):
+            yield argument.removesuffix("=")
+        elif not argument:
+            yield before if re.fullmatch(r"--[\w.-]+", before) else "an argument"
 
 
 def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
@@ -151,7 +162,8 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+    with signals.unwinding(), bar:  # which hides the cursor meanwhile
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
 
@@ -175,7 +187,7 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report
-    _keep_executables()
+    keep_executables()
     keep_freed_memory()
     code = _exit_code(command)
     problem = output.let_go(sys.stdout)
@@ -195,6 +207,11 @@ def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | No
         return _READER_GONE
     except SystemExit as stop:
         return stop.code
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):  # with which XLA begins what it says of a full device
+            raise
+        remedy = "free it of other processes, or set JAX_PLATFORMS=cpu"
+        return _told(DeviceMemoryError(f"the device is out of memory: {remedy}"))
 
 
 def _told(error: FmnistError) -> int:
@@ -226,18 +243,7 @@ def _let_signals_end_the_process() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: os._exit(128 + number))
-
-
-def _keep_executables() -> None:
-    """Has JAX, not yet imported, keep what it compiles in the user's cache unless the environment says otherwise.
-
-    The key of an executable covers the program, the options, the versions and the device.
-    """
-    cache = paths.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    if cache.is_absolute() and os.access(cache if cache.exists() else cache.parent, os.W_OK):
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "fmnist_jax" / "executables"))
-        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+            signal.signal(number, signals.end_at_once)
 
 
 def _report(unraisable: "sys.UnraisableHookArgs") -> None:

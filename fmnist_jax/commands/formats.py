@@ -1,10 +1,10 @@
 """The files that an export writes, and what each needs to be installed; nothing here imports JAX."""
 
 from collections.abc import Mapping, Sequence
-from importlib import util
 from typing import Literal, NamedTuple
 
 from fmnist_jax.errors import ConfigError
+from fmnist_jax.system.packages import is_installed
 
 Format = Literal["jaxexport", "safetensors", "onnx"]
 
@@ -46,6 +46,6 @@ def choose(asked: Sequence[Format]) -> Choice:
 
 
 def _need(kind: Kind) -> str | None:
-    if kind.package is None or util.find_spec(kind.package) is not None:
+    if kind.package is None or is_installed(kind.package):
         return None
     return f"{kind.file} needs {kind.package}: pip install {kind.package}"

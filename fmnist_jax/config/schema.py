@@ -78,7 +78,7 @@ class ModelConfig(Section):
     """Of plain: what each stage takes of 2x2 pixels; mean needs less than half of the products. The first stage takes
     maxima all the same, and resnet means."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
-    """Channels of each stage; one to four stages. Each in [1, 4096]."""
+    """Channels of each stage, all of which halve the image but the first of a full stem. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)
     """3x3 convolutions in each stage of plain, blocks of two in each stage of resnet. Each in [1, 100]."""
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0
@@ -135,16 +135,16 @@ class AugmentConfig(Section):
 
     flip: Literal["none", "random", "alternating"] = "alternating"
     """random: mirror each image left to right half of the time. alternating: in every other epoch."""
-    crop_padding: Annotated[int, Range(0, 14)] = 0
-    """Shift each image by up to so many pixels each way; 0 shifts none. In [0, 14]."""
+    crop_padding: Annotated[int, Range(0, 1024)] = 0
+    """Shift each image by up to so many pixels each way, half of it at most; 0 shifts none. In [0, 1024]."""
     rotation: Annotated[float, Range(0, 180)] = 0.0
     """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
     photo_probability: _Fraction = 0.0
     """Share of the images that are varied as photos differ: light, contrast, soft edges, lost parts. In [0, 1]."""
     erase_probability: _Fraction = 0.25
     """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
-    cutout: Annotated[int, Range(0, 28)] = 0
-    """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 28]."""
+    cutout: Annotated[int, Range(0, 2048)] = 0
+    """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 2048]."""
     mixup_alpha: Annotated[float, Range(0, 10)] = 0.0
     """Average images with one another, in shares drawn from Beta(alpha, alpha); 0 averages none. In [0, 10]."""
     cutmix_alpha: Annotated[float, Range(0, 10)] = 0.0

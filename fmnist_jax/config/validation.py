@@ -1,6 +1,6 @@
 """What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -15,8 +15,10 @@ from fmnist_jax.config.schema import (
     ModelConfig,
     TrainConfig,
 )
-from fmnist_jax.config.values import Range
+from fmnist_jax.config.values import Range, switched_off
 from fmnist_jax.errors import ConfigError
+
+_DATA_OF_28_PIXELS = ("fashion_mnist", "synthetic")  # each way; of others the sizes are known once they are loaded
 
 
 def validate(config: Config) -> None:
@@ -37,8 +39,12 @@ def validate(config: Config) -> None:
         messages.extend(_source_problems(config.data))
     if config.data.size and not any(flag.startswith(("--data.", "--train.")) for flag in problems):
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
+    known = config.data.name in _DATA_OF_28_PIXELS
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
+        messages.extend(_stage_problems(config.model, (28, 28)) if known else ())
+    if known and not any(flag.startswith("--augment.") for flag in problems):
+        messages.extend(_pixel_problems(config.augment, (28, 28)))
     if config.init.freeze is not None and config.init.source is None:
         messages.append(
             f"--init.freeze is {config.init.freeze}, but --init.from is not given, and fresh weights need training: "
@@ -74,6 +80,26 @@ def check_choices(section: str, values: Any, *names: str) -> None:
         value, known = getattr(values, name), get_args(hints[name])
         if value not in known:
             raise ConfigError(f"--{section}.{name} is {value!r}: choose one of {', '.join(known)}")
+
+
+def check_network(model: ModelConfig, image_shape: Sequence[int]) -> None:
+    """Checks that there is such a network for such images, H, W and channels.
+
+    Raises:
+      ConfigError: names every problem.
+    """
+    if messages := [*_network_problems(model), *_stage_problems(model, image_shape)]:
+        raise ConfigError("; ".join(messages))
+
+
+def check_pixels(augment: AugmentConfig, image_shape: Sequence[int]) -> None:
+    """Checks that augmentations leave something of such images, H, W and channels.
+
+    Raises:
+      ConfigError: names every problem.
+    """
+    if messages := list(_pixel_problems(augment, image_shape)):
+        raise ConfigError("; ".join(messages))
 
 
 def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -182,18 +208,35 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
             f"--model.widths has {len(model.widths)} stages and --model.depths {len(model.depths)}: "
             "give both the same number"
         )
-    if not 1 <= len(model.widths) <= 4:
-        yield f"--model.widths has {len(model.widths)} stages: choose one to four, each halves the 28x28 image"
+    if not model.widths:
+        yield "--model.widths has no stage: give one or more"
     if model.stem != "pooled" and model.family != "resnet":
         yield (
             f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "
             "choose pooled or --model.family resnet"
         )
-    if model.stochastic_depth and model.family != "resnet":
+    if not switched_off(model.stochastic_depth) and model.family != "resnet":
         yield (
             f"--model.stochastic-depth is {model.stochastic_depth}, but {model.family} has no residual blocks to skip: "
             "choose 0 or --model.family resnet"
         )
+
+
+def _stage_problems(model: ModelConfig, image_shape: Sequence[int]) -> Iterator[str]:
+    stages, (height, width, *_) = len(model.widths), image_shape
+    if stages and not min(height, width) >> stages - (model.family == "resnet" and model.stem == "full"):
+        yield f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer"
+
+
+def _pixel_problems(augment: AugmentConfig, image_shape: Sequence[int]) -> Iterator[str]:
+    height, width, *_ = image_shape
+    limits = (
+        ("crop-padding", augment.crop_padding, min(height, width) // 2),
+        ("cutout", augment.cutout, max(height, width)),
+    )
+    for name, value, most in limits:
+        if value > most:
+            yield f"--augment.{name} is {value}, but the images have {height}x{width} pixels: choose at most {most}"
 
 
 def _mixing_problems(augment: AugmentConfig, batch_size: int) -> Iterator[str]:

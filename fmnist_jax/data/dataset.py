@@ -13,6 +13,7 @@ from fmnist_jax.data import decoded, files, places, synthetic
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
+from fmnist_jax.functional.pixels import level_counts
 from fmnist_jax.system import output
 
 _SMALLEST = 8  # pixels that an edge of an image has
@@ -218,7 +219,7 @@ def statistics(dataset: Dataset) -> Statistics:
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     if not len(dataset):
         return Statistics(math.nan, math.nan, counts)
-    histogram = np.bincount(dataset.images.ravel(), minlength=256)
+    histogram = level_counts(dataset.images)
     levels = np.arange(256) / 255
     mean = np.average(levels, weights=histogram)
     variance = np.average((levels - mean) ** 2, weights=histogram)

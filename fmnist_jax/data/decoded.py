@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from fmnist_jax.data import places
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
+from fmnist_jax.system.signals import unwinding
 from fmnist_jax.system.storage import check_writable, reason, remedy
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
@@ -81,14 +83,23 @@ def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
     unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(parents=True)
-        for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", array)
-        digests = {name: _digest(unfinished / f"{name}.npy") for name in arrays}
-        (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
-        shutil.rmtree(cache, ignore_errors=True)
-        unfinished.rename(cache)
+        with unwinding(), _removing(unfinished):
+            unfinished.mkdir(parents=True)
+            for name, array in arrays.items():
+                np.save(unfinished / f"{name}.npy", array)
+            digests = {name: _digest(unfinished / f"{name}.npy") for name in arrays}
+            (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
+            shutil.rmtree(cache, ignore_errors=True)
+            unfinished.rename(cache)
     except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
         if _open(cache) is None:  # else another process has just finished the same
             raise
+
+
+@contextmanager
+def _removing(unfinished: Path) -> Iterator[None]:
+    """Removes a directory that has not got another name in this block."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -23,6 +23,7 @@ from fmnist_jax.data import download, places
 from fmnist_jax.data.idx import read_idx
 from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system import lock, output
+from fmnist_jax.system.signals import unwinding
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -102,7 +103,8 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         output.say(f"preparing Fashion-MNIST in {home}, once; this takes about 20 s after the download")
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of unknown size
+        # TFDS announces a download of unknown size, and takes back what it has begun.
+        with contextlib.redirect_stdout(io.StringIO()), unwinding():
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return builder
 

@@ -1,7 +1,7 @@
 """Pictures from files, directories, patterns and standard input: found in a fixed order, and decoded with care."""
 
 import glob
-import importlib.util
+import importlib
 import io
 import os
 import stat
@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fmnist_jax.config import paths
 from fmnist_jax.errors import DataError
+from fmnist_jax.system.packages import is_installed
 
 Decoded = TypeVar("Decoded")
 
@@ -168,7 +169,7 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
 
 def _register_heic() -> bool:
     """Teaches Pillow to read HEIC, if the library is installed."""
-    if importlib.util.find_spec("pillow_heif") is None:
+    if not is_installed("pillow_heif"):
         return False
     importlib.import_module("pillow_heif").register_heif_opener()
     return True

@@ -9,13 +9,19 @@ from jax import Array
 
 from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.state import TrainState, Weights
 
 
 def start_average(state: TrainState) -> TrainState:
-    """Starts an average of the parameters and batch statistics at their present values."""
-    # Copies, because a buffer that a state holds twice cannot be donated.
-    params, batch_stats = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
+    """Starts an average of the parameters and batch statistics at their present values, in float32 at least."""
+
+    def begun(leaf: Array) -> Array:
+        # Half precision could not hold what a step moves the average by. A copy of the others, because a buffer that a
+        # state holds twice cannot be donated.
+        return jnp.array(leaf, at_least_float32(leaf.dtype)) if _has_mean(leaf) else jnp.copy(leaf)
+
+    params, batch_stats = jax.tree.map(begun, (state.params, state.batch_stats))
     return dataclasses.replace(state, averages=Weights(params, batch_stats))
 
 
@@ -38,14 +44,14 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
             raise ValueError("the state keeps no average of its weights: give it one by start_average")
         after, metrics = step_fn(state, batch)
         steps = state.step.astype(jnp.float32)
-        kept = jnp.minimum(decay, (1 + steps) / (10 + steps))
+        forgotten = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))
         latest = Weights(after.params, after.batch_stats)
 
         def moved(average: Array, new: Array) -> Array:
-            if not jnp.issubdtype(average.dtype, jnp.floating):
-                return new  # such as a count, of which there is no mean
+            if not _has_mean(average):
+                return new
             # Not as a sum of two shares, whose rounding would move the average of weights that do not move.
-            return (average + (1 - kept) * (new - average)).astype(average.dtype)
+            return average + forgotten.astype(average.dtype) * (new.astype(average.dtype) - average)
 
         return dataclasses.replace(after, averages=jax.tree.map(moved, state.averages, latest)), metrics
 
@@ -53,5 +59,20 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
 
 
 def weights_to_score(state: TrainState) -> Weights:
-    """The average where the state keeps one, else the latest weights: what evaluation and prediction use."""
-    return Weights(state.params, state.batch_stats) if state.averages is None else state.averages
+    """The average where the state keeps one, else the latest weights: what evaluation and prediction use.
+
+    In the types of the weights themselves.
+    """
+    latest = Weights(state.params, state.batch_stats)
+    if state.averages is None:
+        return latest
+
+    def as_trained(average: Array, new: Array) -> Array:
+        return average if average.dtype == new.dtype else average.astype(new.dtype)
+
+    return jax.tree.map(as_trained, state.averages, latest)
+
+
+def _has_mean(leaf: Array) -> bool:
+    """Whether a leaf is a number that may be averaged, and not such as a count."""
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

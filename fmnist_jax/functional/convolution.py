@@ -6,6 +6,7 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from fmnist_jax.functional import winograd
 from fmnist_jax.functional.bilinear import Faces, bilinear, faces_of
+from fmnist_jax.functional.precision import at_least_float32
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -74,7 +75,7 @@ def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...]) -> Faces:
 
 def _conv_of_taps(x: Array, kernel: Array) -> Array:
     """The convolution of images of one channel, as a loop over the features of each pixel."""
-    size, (height, width), wide = len(kernel), x.shape[1:3], jnp.promote_types(x.dtype, jnp.float32)
+    size, (height, width), wide = len(kernel), x.shape[1:3], at_least_float32(x.dtype)
     border = (size // 2, size // 2)
     padded = lax.optimization_barrier(jnp.pad(x.astype(wide), ((0, 0), border, border, (0, 0))))
     taps = kernel.astype(wide).reshape(size, size, 1, 1, 1, -1)

@@ -4,7 +4,7 @@ All are ordinary functions of arrays with the semantics of their `jax.lax` or Fl
 the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a compiled
 loop, on two cores of an AMD EPYC with AVX-512 (jax 0.10.2): `experiments.benchmark.layer_times` prints them. Each has
 derivatives of every order in forward and reverse mode, and works under `jit`, `vmap`, `scan`, meshes with automatic
-and explicit axes, and `shard_map`, where statistics are those of the whole batch.
+and explicit axes, and `shard_map` with `check_vma`, JAX's default, where statistics are those of the whole batch.
 """
 
 import jax

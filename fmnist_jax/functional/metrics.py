@@ -86,7 +86,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
       f32[B], or f64[B] for logits that are.
 
     Raises:
-      ValueError: the labels have another shape or dtype, or are of NumPy and out of range.
+      ValueError: the labels have another shape or dtype, or are of NumPy and out of range; steps make them JAX's first.
 
     Examples:
       >>> print(fj.cross_entropy(jnp.zeros((2, 10)), jnp.array([3, fj.PADDING_LABEL])).round(4))

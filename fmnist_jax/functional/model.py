@@ -1,5 +1,6 @@
 """The convolutional networks: Flax modules inside, to everybody else a pair of pure functions."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,8 @@ from flax.linen.dtypes import promote_dtype
 from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
-from fmnist_jax.config.validation import check_choices
+from fmnist_jax.config.validation import check_choices, check_network
 from fmnist_jax.config.values import switched_off
-from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional import layers, normalization
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
@@ -122,7 +122,7 @@ class ConvNet(nn.Module):
             for layer in range(depth):
                 x = Conv(width, dtype, layers.conv if layer else halving)(x)
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # also of no image
         x = Dropout(self.config.dropout)(x, train)
         return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promoted)(x).astype(jnp.float32)
 
@@ -198,9 +198,7 @@ def make_network(
 ) -> nn.Module:
     """Makes the Linen module behind `make_model`, with the same arguments and errors."""
     check_choices("model", config, "family", "stem", "pooling")
-    stages, (height, width, _) = len(config.widths), image_shape
-    if not min(height, width) >> stages - (config.family == "resnet" and config.stem == "full"):
-        raise ConfigError(f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer")
+    check_network(config, image_shape)
     return _FAMILIES[config.family](config, num_classes, frozen)
 
 
@@ -221,8 +219,8 @@ def make_model(
         running statistics and normalises by them in training too; with `optax.set_to_zero`, that freezes a layer.
 
     Raises:
-      ConfigError: the family, stem or pooling has another name than `ModelConfig` lists, or the stages halve such
-        images to nothing.
+      ConfigError: the family, stem or pooling has another name than `ModelConfig` lists, the family has not got what
+        else is asked for, or the stages halve such images to nothing.
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
 

@@ -1,7 +1,7 @@
 """The learning-rate schedule and the optimiser, composed of optax parts.
 
-Every number of the configuration may be traced, so that a sweep is one `jax.vmap`: a part is left out where its number
-is a plain 0, and stays, doing nothing, where a traced one is.
+Every floating number of the configuration may be traced, so that a sweep is one `jax.vmap`: a part is left out where
+its number is a plain 0, and stays, doing nothing, where a traced one is.
 """
 
 from collections.abc import Callable

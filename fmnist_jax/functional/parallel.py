@@ -1,9 +1,9 @@
 """The same step over many devices: each takes its rows of every batch, and all take the same step.
 
-A mesh of one axis, `data`, is mapped by `jax.shard_map`: state and data set lie on every device, which draws the whole
-order of the images but gathers its own rows alone; statistics, loss and gradients are of the whole batch, because the
-layers and the objective sum over the axes that the batch differs along (`functional.sharding`). The step knows nothing
-of it. Draws are the same bits on any number of devices; sums are, to rounding.
+A mesh of one axis, `data`, is mapped by `jax.shard_map`: state and data set lie on every device, which gathers its own
+rows of each batch alone; statistics, loss and gradients are of the whole batch, because the layers and the objective
+sum over the axes that the batch differs along (`functional.sharding`). The step knows nothing of it. Draws are the same
+bits on any number of devices; sums are, to rounding.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.eval_step import EvalStep, Predict
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.train_step import Sample, TrainChunk, make_train_chunk, sample_batch
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.functional.train_step import Sample, TrainChunk, make_train_chunk, refuse_longer, sample_batch
 
 DATA_AXIS = "data"
 """The axis of the mesh that the rows of a batch are spread along."""
@@ -75,13 +76,23 @@ def make_parallel_chunk(
       every device.
 
     Raises:
-      ValueError: the devices cannot share the batch evenly.
+      ValueError: the devices cannot share the batch evenly; the chunk raises it as that of `make_train_chunk` does.
     """
     if batch_size % mesh.size:
         raise ValueError(f"batch_size is {batch_size}: expected a multiple of the {mesh.size} devices")
     own = sample if mesh.size == 1 else sample_own_rows(sample, DATA_AXIS)
-    chunk = make_train_chunk(step_fn, batch_size, max_steps, sample=own)
-    return over_mesh(chunk, mesh, (_EVERYWHERE, _EVERYWHERE, _EVERYWHERE), _EVERYWHERE)
+    mapped = over_mesh(
+        make_train_chunk(step_fn, batch_size, max_steps, sample=own),
+        mesh,
+        (_EVERYWHERE, _EVERYWHERE, _EVERYWHERE),
+        _EVERYWHERE,
+    )
+
+    def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
+        refuse_longer(num_steps, max_steps)  # here, because `shard_map` traces it
+        return mapped(state, data, num_steps)
+
+    return chunk
 
 
 def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:

@@ -97,7 +97,8 @@ def _varied(image: Array, variation: Variation) -> Array:
     inside = lit > 0
     # The power of 0 has no derivative where gamma is less than 1.
     shaded = contrast * jnp.where(inside, jnp.where(inside, lit, 1) ** gamma, 0)
-    soft = shaded * (1 - softness * (1 - _blurred(inside.astype(image.dtype))))
+    garment = inside.any(-1, keepdims=True)  # in any colour: where one of them ends within it is no edge
+    soft = shaded * (1 - softness * (1 - _blurred(garment.astype(image.dtype))))
     lost = (down - hole[0]) ** 2 + (across - hole[1]) ** 2 < hole[2] ** 2
     return jnp.where(lost, 0, soft)
 

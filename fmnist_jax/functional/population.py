@@ -6,7 +6,7 @@ Nothing here knows what a step does: the functions of one model are mapped over 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,6 @@ from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 Map = Callable[..., Callable[..., Any]]
 """`map(function, in_axes) -> function` of arrays with an axis of members: `jax.vmap`, or `in_turn`."""

@@ -100,6 +100,16 @@ def _gather(data: Batch, indices: Array) -> Batch:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], data)
 
 
+def refuse_longer(num_steps: Array | int, max_steps: int) -> None:
+    """Checks the length of a chunk, where it is a number and not traced.
+
+    Raises:
+      ValueError: it is more than `max_steps`, so that metrics would be lost.
+    """
+    if not isinstance(num_steps, jax.core.Tracer) and num_steps > max_steps:
+        raise ValueError(f"num_steps is {num_steps}: expected at most max_steps, which is {max_steps}")
+
+
 def make_train_chunk(
     step_fn: TrainStep, batch_size: int, max_steps: int, *, sample: Sample = sample_batch
 ) -> TrainChunk:
@@ -121,8 +131,7 @@ def make_train_chunk(
     """
 
     def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
-        if not isinstance(num_steps, jax.core.Tracer) and num_steps > max_steps:
-            raise ValueError(f"num_steps is {num_steps}: expected at most max_steps, which is {max_steps}")
+        refuse_longer(num_steps, max_steps)
 
         def take_step(state: TrainState) -> tuple[TrainState, Any]:
             return step_fn(state, sample(data, state.key, state.step, batch_size))

@@ -92,10 +92,11 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
     """
     paths = [_path(path) for path, _ in tree_flatten_with_path(params)[0]]
     found = tuple(path for path in paths if matches(pattern, path))
+    asked = f"the pattern to freeze (--init.freeze) is {pattern!r}"
     if not found:
-        raise ConfigError(f"--init.freeze is {pattern!r}, which matches no parameter: choose one for {_some(paths)}")
+        raise ConfigError(f"{asked}, which matches no parameter: choose one for {_some(paths)}")
     if len(found) == len(paths):
-        raise ConfigError(f"--init.freeze is {pattern!r}, which leaves no parameter to train: choose a narrower one")
+        raise ConfigError(f"{asked}, which leaves no parameter to train: choose a narrower one")
     return found
 
 
@@ -108,10 +109,14 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
     Args:
       optimizer: of the others.
       pattern: of the paths of the parameters, as for `matches`.
+
+    Raises:
+      ConfigError: it matches none of the parameters, or all, when the optimiser is initialised.
     """
 
     def labels(params: optax.Params) -> Any:
-        return tree_map_with_path(lambda path, _: "frozen" if matches(pattern, _path(path)) else "trained", params)
+        frozen = frozen_parameters(pattern, params)
+        return tree_map_with_path(lambda path, _: "frozen" if _path(path) in frozen else "trained", params)
 
     return optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, labels)
 

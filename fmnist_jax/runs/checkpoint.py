@@ -16,6 +16,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
+from fmnist_jax.system.signals import unwinding
 from fmnist_jax.system.storage import check_writable, reason, remedy
 
 UNSCORED = -1.0
@@ -52,9 +53,11 @@ class Writer:
           origin: JSON values that say where the state comes from, kept in the manifest.
 
         Raises:
-          CheckpointError: this checkpoint, or one before, cannot be written or read back.
+          CheckpointError: this checkpoint, or one before, cannot be written or read back, or the state has no value.
         """
         saved = snapshot(state)
+        if not any(leaf.size for leaf in saved.leaves.values()):
+            raise CheckpointError("the state has no value to save: give a pytree with an array that is not empty")
         number = _step_of(state) if step is None else step
         if number in self._manager.all_steps():
             raise CheckpointError(f"{self._manager.directory} has a checkpoint {number} already: give another step")
@@ -101,7 +104,11 @@ class Writer:
             self._reading = self._reader.submit(store.read_back, Path(self._manager.directory) / str(self._written))
 
     def _collect(self) -> None:
-        """Waits for what is being read, if anything."""
+        """Waits for what is being read, if anything.
+
+        Raises:
+          CheckpointError: it is not what was written.
+        """
         reading, self._reading = self._reading, None
         if reading is None:
             return
@@ -180,15 +187,16 @@ def refuse_unusable(directory: Path) -> None:
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     # Under a name of its own, so that it is in no other process's way.
     private = existing / f".probe-{uuid.uuid4().hex[:8]}"
-    try:
-        save(private / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
-    except (CheckpointError, OSError) as error:
-        raise CheckpointError(
-            f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
-            f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({in_one_line(error)})"
-        ) from error
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
+    with unwinding():
+        try:
+            save(private / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
+        except (CheckpointError, OSError) as error:
+            raise CheckpointError(
+                f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
+                f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({in_one_line(error)})"
+            ) from error
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
 
 
 def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
@@ -219,7 +227,7 @@ def check_finite(state: Any, step: int) -> None:
       DivergenceError: a value of them is not finite.
     """
     if (name := not_finite(snapshot(state).leaves)) is not None:
-        raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr")
+        raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr, with another --run.dir")
 
 
 def read_manifest(directory: Path, step: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.config.schema import Config
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.system.storage import (
     check_writable,
     make_directory,
@@ -28,6 +28,14 @@ from fmnist_jax.system.storage import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
 
+
+# What is told of a run that has ended, and compared with what goes on with it.
+_OF_A_SUMMARY = frozenset(
+    {
+        *("preset", "dataset", "dataset_digest", "seed", "epochs", "train_seconds", "weakest_classes"),
+        *("test_accuracy", "test_accuracy_mirrored", "test_loss", "test_examples"),
+    }
+)
 
 _FILES = 200  # of a run: four checkpoints of some 30 files each, figures, logs
 
@@ -96,6 +104,17 @@ class RunDirectory:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Reads a JSON file, or returns None if there is none."""
         return read_json(self.path / name)
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """What the run has come to, or None before its end.
+
+        Raises:
+          FmnistError: it is damaged, or another program's.
+        """
+        summary = self.read_json("summary.json")
+        if summary is not None and (missing := _OF_A_SUMMARY - summary.keys()):
+            raise _damaged(self.path / "summary.json", f"it has no {min(missing)}")
+        return summary
 
     def read_config(self) -> Config | None:
         """The configuration that the run was started with, or None if it has not been started."""
@@ -196,9 +215,18 @@ def _damaged(path: Path, problem: str) -> FmnistError:
 
 
 def read_config(directory: Path) -> Config | None:
-    """The configuration of the run in a directory, which may be read-only; None if there is none."""
-    values = read_json(directory / "config.json")
-    return None if values is None else from_dict(values)
+    """The configuration of the run in a directory, which may be read-only; None if there is none.
+
+    Raises:
+      ConfigError: it is none of this version of this package.
+      FmnistError: it cannot be read.
+    """
+    path = directory / "config.json"
+    values = read_json(path)
+    try:
+        return None if values is None else from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}: name another run directory, or use the version that wrote it") from error
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.resolution import resolved, with_splits
-from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
@@ -39,7 +38,7 @@ from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.runs.program import Program, prepare
 from fmnist_jax.runs.training import Session, steps_taken, train
 from fmnist_jax.system import backend, environment, lock, output
-from fmnist_jax.system.compilation import RAISED_BY_XLA
+from fmnist_jax.system.compilation import blaming_memory
 
 _CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
 _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
@@ -77,9 +76,10 @@ def _ended_before(
     resumption.refuse_other_run(directory, config)
     if directory.read_config() is not None:
         recipe_record.refuse_other(directory.path, recipe)
-    summary = directory.read_json("summary.json")
+    summary = directory.read_summary()
     if summary is not None and own is not None:
-        resumption.refuse_other_images(directory.path, summary["dataset_digest"], digest(own))
+        before = summary["dataset_digest"]
+        resumption.refuse_other_images(directory.path, before, digest(own), resumption.START_ANEW)
     return summary
 
 
@@ -108,7 +108,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
         agreement.refuse_others_elsewhere("weights to start from", beginning.record["digest"], "--init.from")
     recipe = beginning.recipe
     processes.first_alone(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
-    with _blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
+    with blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
         images = Batch(splits.train.images, splits.train.labels)
         train_data = jax.block_until_ready(parallel.place(images, layout.everywhere))
     if not named:
@@ -116,8 +116,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     config = replace(config, run=replace(config.run, dir=path))
     with ExitStack() as held, interruption.listen() as requests:
         directory = RunDirectory(path)
-        # Another run may have ended here while this one loaded the data.
-        summary = processes.first_alone(lambda: _entered(directory, held))
+        summary = processes.first_alone(lambda: _entered(directory, held, config, beginning.own_recipe))
         if summary is None:
             session = Session(config, splits, train_data, directory, layout, requests, beginning)
             summary = _train_and_score(session)
@@ -135,12 +134,16 @@ def _bytes_needed(recipe: Recipe, members: int) -> int:
     return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES
 
 
-def _entered(directory: RunDirectory, held: ExitStack) -> dict[str, Any] | None:
+def _entered(directory: RunDirectory, held: ExitStack, config: Config, own_recipe: str | None) -> dict[str, Any] | None:
     """Makes and locks the directory; the summary, if another process has ended the run meanwhile."""
     directory.make()
     held.enter_context(lock.exclusive(directory.path))
+    # Another run may have begun or ended here while this one loaded the data.
+    resumption.refuse_other_run(directory, config)
+    if directory.read_config() is not None:
+        recipe_record.refuse_other(directory.path, own_recipe)
     directory.remove_unfinished()
-    return directory.read_json("summary.json")
+    return directory.read_summary()
 
 
 def _train_and_score(session: Session) -> dict[str, Any]:
@@ -151,7 +154,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     if session.beginning.record is not None:
         origin["transfer"] = session.beginning.record
     processes.first_alone(lambda: _begin(session, origin))
-    with _blaming_memory(
+    with blaming_memory(
         f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold fewer "
         "images out with --data.validation-size, with another --run.dir; earlier checkpoints are whole"
     ):
@@ -192,7 +195,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     resumption.warn_of_damage(directory, config)
     warm_start.refuse_lost_start(session.beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
-        resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"])
+        resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"], resumption.START_ANEW)
 
 
 @contextmanager
@@ -220,17 +223,6 @@ def _announce(session: Session, program: Program, step: int, described: Mapping[
         settings = to_dict(config)
         told = {"run": settings["run"], "parallel": settings["parallel"]}
         directory.append_session({"step": step, **told, **described})
-
-
-@contextmanager
-def _blaming_memory(remedy: str) -> Iterator[None]:
-    """Turns XLA's word for a full device into an error that says what to do."""
-    try:
-        yield
-    except RAISED_BY_XLA as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise DeviceMemoryError(f"the device is out of memory: {remedy}") from error
 
 
 def _leave(

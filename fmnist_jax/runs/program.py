@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,6 @@ from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
 from fmnist_jax.runs.parallel import Layout, place
 from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Parts(NamedTuple):

@@ -17,14 +17,14 @@ def name_of(given: MakeRecipe) -> str | None:
 
 def write(directory: RunDirectory, name: str | None) -> None:
     """Records the name; without one, removes what a start that was cut short has left."""
-    if name is None:
-        (directory.path / FILE).unlink(missing_ok=True)
-    else:
+    if name is not None:
         directory.write_json(FILE, {"make_recipe": name})
+    elif (directory.read_json(FILE) or {}).keys() == {"make_recipe"}:  # and not a file of somebody's own
+        (directory.path / FILE).unlink()
 
 
 def refuse_other(directory: Path, name: str | None) -> None:
-    """Checks that a run goes on with a recipe of somebody's own if it began with one, whatever that is called.
+    """Checks that a run is taken up with a recipe of somebody's own if it began with one, whatever that is called.
 
     Raises:
       CheckpointError: it does not.
@@ -32,4 +32,4 @@ def refuse_other(directory: Path, name: str | None) -> None:
     began = (read_json(directory / FILE) or {}).get("make_recipe")
     if (began is None) != (name is None):
         was, now = (f"by make_recipe={each}" if each else "by the package's own recipe" for each in (began, name))
-        raise CheckpointError(f"{directory} was begun {was}, and now is {now}: give the same, or another run.dir")
+        raise CheckpointError(f"{directory} was begun {was}, and now is {now}: give the same, or another run directory")

@@ -18,6 +18,9 @@ from fmnist_jax.runs.parallel import Layout
 from fmnist_jax.runs.training import planned_stops
 from fmnist_jax.system import output
 
+_OF_A_RUN = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html")
+"""What a new run would take for its own and replace; none of it is written before `config.json`."""
+
 
 def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     """Checks that a directory is free, or holds a run of this configuration.
@@ -27,8 +30,10 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     """
     started = directory.read_config()
     if started is None:
-        if checkpoint.steps(directory.checkpoints):
-            raise CheckpointError(f"{directory.path} has checkpoints but no config.json: choose another --run.dir")
+        found = ["checkpoints"] if checkpoint.steps(directory.checkpoints) else []
+        found += [name for name in _OF_A_RUN if (directory.path / name).exists()]
+        if found:
+            raise CheckpointError(f"{directory.path} has {found[0]} but no config.json: choose another --run.dir")
         return
     # Where the data lie and what is told of the run may change; what is trained may not.
     data, before = config.data, started.data
@@ -102,29 +107,34 @@ def restore_latest(directory: Path, state: TrainState, layout: Layout, total_ste
     return parallel.place(rebuild(saved, like), layout.of_members)
 
 
-def refuse_other_data(directory: Path, step: int, dataset_digest: str) -> None:
+START_ANEW = "start anew with another --run.dir"
+NAME_IT = "say where it lies by --data.file, --data.raw-dir or --data.dir"
+
+
+def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: str = NAME_IT) -> None:
     """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
 
     Raises:
-      CheckpointError: it was not.
+      CheckpointError: it was not; what helps is to bring them back, or the `remedy`.
     """
     before = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
-    refuse_other_images(f"checkpoint {step} in {directory}", before, dataset_digest)
+    refuse_other_images(f"checkpoint {step} in {directory}", before, dataset_digest, remedy)
 
 
-def refuse_other_images(trained: object, before: str | None, now: str) -> None:
+def refuse_other_images(trained: object, before: str | None, now: str, remedy: str) -> None:
     """Checks that two digests of images and labels are the same.
 
     Args:
       trained: what was trained on those of before.
       before: their digest.
       now: the digest of those at hand.
+      remedy: what helps, if they cannot be brought back.
 
     Raises:
       CheckpointError: they are not.
     """
     if before != now:
         raise CheckpointError(
-            f"{trained} was trained on images with digest {before}, and those at hand "
-            f"have {now}: bring back the data set, or start anew with another --run.dir"
+            f"{trained} was trained on images with digest {before}, and those at hand have {now}: bring back the data "
+            f"set, or {remedy}"
         )

@@ -69,7 +69,9 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, described: Mapping[str, Any]) -> None:
     """Waits for the save before this one, and starts this one."""
-    args = ocp.args.Composite(state=ocp.args.StandardSave(saved.leaves), manifest=ocp.args.JsonSave(described))
+    # Orbax refuses arrays without a value, of which the manifest says all that there is.
+    leaves = {name: leaf for name, leaf in saved.leaves.items() if leaf.size}
+    args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(described))
     manager.save(step, args=args, metrics={METRIC: described["val_accuracy"]}, force=True)
 
 
@@ -103,12 +105,13 @@ def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snap
         described = read_manifest(path)
         manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
         like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
-        leaves = read_leaves(path.absolute() / "state", like)
+        written = {name: leaf for name, leaf in like.items() if leaf.size}
+        leaves = {**like, **read_leaves(path.absolute() / "state", written)}
         manifest.check_leaves(described, leaves)
     # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
     except Exception as error:
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
-    return Snapshot(dict(leaves), dict(described.get("keys", {})))
+    return Snapshot(leaves, dict(described.get("keys", {})))
 
 
 def _one_by_one(path: Path, like: Leaves) -> Leaves:

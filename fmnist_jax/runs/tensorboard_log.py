@@ -1,17 +1,19 @@
 """A run's numbers and figures for TensorBoard, through tensorboardX, which needs no TensorFlow."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib import util
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.runs.display import Display
+from fmnist_jax.system.packages import is_installed
+from fmnist_jax.system.storage import unwritten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from tensorboardX import SummaryWriter
 
 _TAGS: Mapping[str, str] = {
     "train_loss": "loss/training_objective",
@@ -29,21 +31,30 @@ def refuse_without_writer() -> None:
     Raises:
       ConfigError: it is not.
     """
-    if util.find_spec("tensorboardX") is None:
+    if not is_installed("tensorboardX"):
         raise ConfigError("--run.tensorboard needs tensorboardX: pip install tensorboardX")
+
+
+Add = Callable[[Any, int], None]
+"""`add(summary, step)`: appends a `Summary` of a step, which is on the disk when it returns."""
 
 
 class _Writing:
     """A `Display` that writes each metrics line to TensorBoard and hands it on."""
 
-    def __init__(self, writer: "SummaryWriter", shown: Display) -> None:
-        self._writer = writer
+    def __init__(self, add: Add, shown: Display) -> None:
+        self._add = add
         self._shown = shown
 
     def update(self, record: Mapping[str, Any]) -> None:
-        for name, tag in _TAGS.items():
-            if name in record:
-                self._writer.add_scalar(tag, record[name], record["step"])
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=tag, simple_value=record[name])
+            for name, tag in _TAGS.items()
+            if record.get(name) is not None
+        ]
+        self._add(Summary(value=values), record["step"])
         self._shown.update(record)
 
 
@@ -55,29 +66,64 @@ def beside(shown: Display, directory: Path, step: int) -> Iterator[Display]:
       shown: takes every line as well.
       directory: of the run.
       step: steps already taken; what an earlier session wrote of later ones is dropped.
+
+    Raises:
+      FmnistError: they cannot be written.
     """
-    with _open(directory, step) as writer:
-        yield _Writing(writer, shown)
+    with _events(directory / "tensorboard", step) as add:
+        yield _Writing(add, shown)
 
 
 def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -> None:
-    """Writes figures by name, as of the last step."""
+    """Writes figures by name, as of the last step.
+
+    Raises:
+      FmnistError: they cannot be written.
+    """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from tensorboardX import summary
 
-    with _open(directory, step) as writer:
+    with _events(directory / "tensorboard", step) as add:
         for name, figure in figures.items():
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
-            writer.add_image(name, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
+            add(summary.image(name, np.asarray(canvas.buffer_rgba())[..., :3], dataformats="HWC"), step)
 
 
-def _open(directory: Path, step: int) -> "SummaryWriter":
-    from tensorboardX import SummaryWriter  # an extra
+@contextmanager
+def _events(folder: Path, step: int) -> Iterator[Add]:
+    """Opens a new file of events, in which those of later steps than this one, in earlier files, count for nothing.
 
-    # TensorBoard reads the files in the order of their names, which tensorboardX begins with the time, and passes over
-    # what earlier ones say of `purge_step` and later steps. Each second it writes out what it has been given, so that
-    # little of what a killed run had logged is missing.
-    return SummaryWriter(
-        str(directory / "tensorboard"), purge_step=step + 1, filename_suffix=f".{step:010d}", flush_secs=1
-    )
+    Written at once, because nobody is told what fails in the thread of tensorboardX's `SummaryWriter`, whose queue then
+    fills until the run stands still.
+    """
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # an extra
+    from tensorboardX.record_writer import RecordWriter
+
+    with _told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard knows the files by what their names begin with, and reads them in the order of what follows.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{step:010d}"
+        writer = RecordWriter(str(folder / name))
+
+    def write(**contents: Any) -> None:
+        with _told(folder):
+            writer.write(Event(wall_time=time.time(), **contents).SerializeToString())
+            writer.flush()
+
+    try:
+        write(file_version="brain.Event:2")
+        write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
+        yield lambda summary, at: write(step=at, summary=summary)
+    finally:
+        with suppress(OSError):  # all has been written, or what could not be is told already
+            writer.close()
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(folder, error) from error

@@ -22,7 +22,7 @@ from fmnist_jax.functional.keys import IMPLEMENTATION
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
-from fmnist_jax.runs import checkpoint, dataset_record
+from fmnist_jax.runs import checkpoint, dataset_record, recipe_record
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import compilation
 
@@ -84,7 +84,7 @@ class Trained(NamedTuple):
         return self._replace(config=config, weights=jax.tree.map(lambda leaf: leaf[number], self.weights))
 
     def predict(self, images: np.ndarray, *, tta: TestTimeAugmentation = "none") -> np.ndarray:
-        """Predicts images in batches; compiles at the first call with a model.
+        """Predicts images in batches of the next power of two, compiled once for each, or of the evaluation's size.
 
         Args:
           images: u8[N, H, W, C] of `image_shape`; grey ones may be u8[N, H, W].
@@ -102,7 +102,7 @@ class Trained(NamedTuple):
             raise DataError(
                 f"images are {list(np.shape(images))}: expected [N, {', '.join(map(str, self.image_shape))}]"
             )
-        batch_size = min(self.config.train.eval_batch_size, max(len(images), 1))
+        batch_size = min(self.config.train.eval_batch_size, 1 << (max(len(images), 1) - 1).bit_length())
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
 
@@ -130,6 +130,7 @@ def load_trained(
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
+        recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
     return Trained(config, recipe.model, weights_to_score(state), step, *record)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.system.signals import unwinding
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
@@ -66,15 +67,16 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
       FmnistError: it cannot be written.
     """
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-    try:
-        with unfinished.open("xb") as file:
-            write(file)
-        unfinished.replace(path)
-    except BaseException as error:
-        unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritten(path, error) from error
-        raise
+    with unwinding():
+        try:
+            with unfinished.open("xb") as file:
+                write(file)
+            unfinished.replace(path)
+        except BaseException as error:
+            unfinished.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise unwritten(path, error) from error
+            raise
 
 
 def remove_unfinished(directory: Path) -> None:
@@ -88,7 +90,7 @@ def refuse_taken(path: Path, flag: str) -> None:
     """Checks, writing nothing, that a directory can be made there of which nothing is there yet.
 
     Raises:
-      FmnistError: it cannot, or something is there; `flag` would name another.
+      FmnistError: it cannot, something is there, or another process is writing it; `flag` would name another.
     """
     check_writable(path, flag)
     if path.exists():
@@ -97,6 +99,8 @@ def refuse_taken(path: Path, flag: str) -> None:
         if (kind := _irreplaceable(path)) is not None:
             raise FmnistError(f"{path} is {kind}, which cannot be replaced: name a new directory in it for {flag}")
     check_writable(path.absolute().parent, flag)
+    if os.path.lexists(unfinished := _beside(path.absolute())):
+        raise _being_written(unfinished)
 
 
 @contextlib.contextmanager
@@ -113,23 +117,32 @@ def whole_directory(path: Path) -> Iterator[Path]:
       FmnistError: it cannot be made or moved.
     """
     path = path.absolute()
-    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
+    unfinished = _beside(path)
     try:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.mkdir()
     except FileExistsError as error:
-        raise FmnistError(
-            f"{unfinished} is there, of a process that is writing it or was killed: wait for it, or delete it"
-        ) from error
+        raise _being_written(unfinished) from error
     except OSError as error:
         raise unwritten(path, error) from error
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise unwritten(path, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with unwinding():
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        except OSError as error:
+            raise unwritten(path, error) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}{_UNFINISHED}")
+
+
+def _being_written(unfinished: Path) -> FmnistError:
+    return FmnistError(
+        f"{unfinished} is there, of a process that is writing it or was killed: wait for it, or delete it"
+    )
 
 
 def write_bytes(path: Path, contents: bytes) -> None:

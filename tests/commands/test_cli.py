@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import pytest
 import tyro
 from hypothesis import given, settings, strategies as st
@@ -147,12 +148,39 @@ def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytes
     for logger in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr(cli, "_keep_executables", lambda: None)
+    monkeypatch.setattr(cli, "keep_executables", lambda: None)
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:
         cli.run_command(command)
     return stop.value.code
+
+
+def test_a_full_device_is_one_line_and_any_other_error_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(_: Sequence[str]) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
+
+    def fail(_: Sequence[str]) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: oh")
+
+    assert exit_code(fill, monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the device is out of memory: free it of other processes")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="oh"):
+        exit_code(fail, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["a", "--oven", ""], "--oven is empty: give a value, or leave it away"),
+        (["", "--minutes="], "an argument is empty: give a value, or leave it away; --minutes is empty: give"),
+    ],
+)
+def test_a_variable_that_is_not_set_names_no_folder(argv: list[str], problem: str) -> None:
+    assert refused(*argv).startswith(problem)
 
 
 def test_writes_that_fail_beside_the_one_that_is_told_add_no_line() -> None:
@@ -232,35 +260,3 @@ def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.Mo
         monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
         cli._let_signals_end_the_process()
         assert set_to == after
-
-
-CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
-
-
-@pytest.fixture
-def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(os, "environ", {key: os.environ[key] for key in os.environ if key not in CACHE_VARIABLES})
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path / "cache")
-    return tmp_path / "cache"
-
-
-@pytest.mark.parametrize("made", [False, True])
-def test_executables_are_kept_in_the_users_cache(cache_home: Path, made: bool) -> None:
-    if made:
-        cache_home.mkdir()
-    cli._keep_executables()
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(cache_home / "fmnist_jax" / "executables")
-    assert float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) < 1
-
-
-def test_a_place_that_the_user_chose_for_executables_stays(cache_home: Path) -> None:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = "/elsewhere"
-    cli._keep_executables()
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
-    assert not cache_home.exists()
-
-
-def test_without_a_cache_that_can_be_written_nothing_is_kept(cache_home: Path) -> None:
-    os.environ["XDG_CACHE_HOME"] = str(cache_home / "no" / "such" / "place")
-    cli._keep_executables()
-    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

@@ -8,7 +8,7 @@ from fmnist_jax.errors import ConfigError
 
 @pytest.fixture
 def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fmnist_jax.commands.formats.util.find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.setattr(formats, "is_installed", lambda name: name != "onnx")
 
 
 @pytest.mark.usefixtures("without_onnx")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.data import photo_files, synthetic
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.runs import loop, trained
+from fmnist_jax.runs import loop, results, trained
+from tests.undrawn import IN_RESULTS
 
 _GARMENTS = 100
 
@@ -34,16 +36,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half a run of half of the demo's network on the demo's garments."""
     demo = PRESETS["demo"]
     path = tmp_path_factory.mktemp("runs") / "demo"
-    loop.run(
-        replace(
-            demo,
-            data=replace(demo.data, synthetic_test_size=250),
-            model=replace(demo.model, widths=(8, 16, 32)),
-            train=replace(demo.train, epochs=2, eval_mirror=False, eval_every=2),
-            parallel=ParallelConfig(devices=1),
-            run=replace(demo.run, dir=path, progress="plain"),
-        )
+    config = replace(
+        demo,
+        data=replace(demo.data, synthetic_test_size=250),
+        model=replace(demo.model, widths=(8, 16, 32)),
+        train=replace(demo.train, epochs=2, eval_mirror=False, eval_every=2),
+        parallel=ParallelConfig(devices=1),
+        run=replace(demo.run, dir=path, progress="plain"),
     )
+    with patch.multiple(results, **IN_RESULTS):
+        loop.run(config)
     return path
 
 

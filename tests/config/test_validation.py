@@ -16,7 +16,7 @@ from fmnist_jax.config.schema import (
     OptimConfig,
     TrainConfig,
 )
-from fmnist_jax.config.validation import validate, validate_data
+from fmnist_jax.config.validation import check_pixels, validate, validate_data
 from fmnist_jax.config.values import Range
 from fmnist_jax.errors import ConfigError
 from tests.config.strategies import SECTIONS
@@ -163,15 +163,29 @@ def test_examples_of_a_run_must_be_counted_by_an_int32() -> None:
     assert problem.startswith("--train.epochs is 65536, which makes 2147483648 examples")
 
 
-@pytest.mark.parametrize("stages", [1, 4])
-def test_one_to_four_stages_are_accepted(stages: int) -> None:
-    assert problems(Config(model=ModelConfig(widths=(8,) * stages, depths=(1,) * stages))) == []
+def _with_stages(number: int, **others: Any) -> Config:
+    return Config(model=ModelConfig(widths=(8,) * number, depths=(1,) * number, **others))
 
 
-@pytest.mark.parametrize("stages", [0, 5])
-def test_other_numbers_of_stages_are_refused(stages: int) -> None:
-    (problem,) = problems(Config(model=ModelConfig(widths=(8,) * stages, depths=(1,) * stages)))
-    assert problem.startswith(f"--model.widths has {stages} stages: choose one to four")
+def test_so_many_stages_are_accepted_as_the_images_can_be_halved() -> None:
+    assert problems(_with_stages(1)) == problems(_with_stages(4)) == problems(_with_stages(5, stem="full")) == []
+    assert problems(_with_stages(0)) == ["--model.widths has no stage: give one or more"]
+    for refused in (_with_stages(5), _with_stages(6, stem="full")):
+        (problem,) = problems(refused)
+        assert problem.endswith(" stages, which halve 28x28 to nothing: choose fewer")
+
+
+def test_images_of_ones_own_set_their_own_limits() -> None:
+    augment = AugmentConfig(crop_padding=15, cutout=29)
+    own = replace(_with_stages(6), augment=augment, data=DataConfig(name="npz", file=Path("own.npz")))
+    assert problems(own) == []
+    expected = [
+        "--augment.crop-padding is 15, but the images have 28x28 pixels: choose at most 14",
+        "--augment.cutout is 29, but the images have 28x28 pixels: choose at most 28",
+    ]
+    assert problems(Config(augment=augment)) == expected
+    with pytest.raises(ConfigError, match=r"is 65, but the images have 130x128 pixels: choose at most 64$"):
+        check_pixels(replace(augment, crop_padding=65), (130, 128, 3))
 
 
 def test_stages_without_a_depth_are_refused() -> None:

@@ -10,6 +10,7 @@ import fmnist_jax
 from experiments.pictures import augmentation_sheet, drawings, sample_sheet, trials
 from fmnist_jax import CLASS_NAMES
 from fmnist_jax.data.photos import to_dataset_image
+from tests.house import imports, within
 
 _FOLDER = Path(__file__).parents[2] / "experiments"
 _SCRIPTS = sorted(path for path in _FOLDER.rglob("*.py") if path.stem != "__init__")
@@ -17,11 +18,27 @@ _SCRIPTS = sorted(path for path in _FOLDER.rglob("*.py") if path.stem != "__init
 
 @pytest.mark.parametrize("script", _SCRIPTS, ids=lambda script: str(script.relative_to(_FOLDER).with_suffix("")))
 def test_an_experiment_uses_only_what_the_package_exports(script: Path) -> None:
-    imports = [node for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
-    ours = [node for node in imports if (node.module or "").startswith("fmnist_jax")]
-    for node in ours:
-        assert node.module == "fmnist_jax"
-        assert {alias.name for alias in node.names} <= set(dir(fmnist_jax))
+    assert set(foreign(ast.parse(script.read_text()))) == set()
+
+
+def foreign(tree: ast.AST) -> set[str]:
+    """What the code imports of the package but does not get by `from fmnist_jax import …`."""
+    ours = {name.removeprefix("fmnist_jax.") for name in imports(tree) if within(name, "fmnist_jax")}
+    return ours - {"fmnist_jax", *dir(fmnist_jax)}
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("from fmnist_jax import load, Config", set()),
+        ("import fmnist_jax as fj", set()),
+        ("import fmnist_jax.runs.loop as loop", {"runs.loop"}),
+        ("from fmnist_jax.data.dataset import load", {"data.dataset", "data.dataset.load"}),
+        ("from fmnist_jax import no_such_name", {"no_such_name"}),
+    ],
+)
+def test_what_the_package_does_not_export_is_found(line: str, found: set[str]) -> None:
+    assert foreign(ast.parse(line)) == found
 
 
 def test_the_sample_sheet_has_a_row_for_each_class() -> None:

@@ -9,7 +9,7 @@ from fmnist_jax import FmnistError
 
 torch = pytest.importorskip("torch", reason="the other side of the speedrun is PyTorch")
 
-_MUON = {"name": "muon", "peak_lr": 0.1, "rest_lr": 0.01, "momentum": 0.9, "ortho_steps": 3}
+_MUON = {"name": "muon", "peak_lr": 0.1, "rest_lr": 0.01, "momentum": 0.8, "ortho_steps": 3}
 
 
 def newton_schulz(matrix: np.ndarray, steps: int = 3) -> np.ndarray:
@@ -44,21 +44,24 @@ def test_muon_takes_the_kernels_of_convolutions_and_adam_the_rest() -> None:
     optimizer = make_optimizer(moved, _MUON)
     assert [group["share"] for group in optimizer.param_groups] == pytest.approx([1.0, 0.1])
     rng, trace, expected = np.random.default_rng(1), np.zeros(kernel.shape), before[0]
-    for _ in range(3):
+    first = second = moved_by = 0.0
+    for step in (1, 2, 3):
         gradient = rng.normal(size=kernel.shape)
         kernel.grad = torch.tensor(gradient, dtype=torch.float32)
         for each in rest:
-            each.grad = torch.ones_like(each)
+            each.grad = torch.full_like(each, float(step * step))
         optimizer.step()
-        trace = 0.9 * trace + gradient
+        # Adam (Kingma & Ba, arXiv:1412.6980), whose first decay is Muon's momentum, as in `fmnist_jax.make_optimizer`.
+        first, second = 0.8 * first + 0.2 * step**2, 0.999 * second + 0.001 * step**4
+        moved_by += 0.01 * (first / (1 - 0.8**step)) / np.sqrt(second / (1 - 0.999**step))
+        trace = 0.8 * trace + gradient
         # As fmnist_jax lays kernels out: [H, W, C_in, C_out], and all but the last axis are rows.
-        direction = (gradient + 0.9 * trace).transpose(2, 3, 1, 0).reshape(-1, 32)
-        step = newton_schulz(direction).reshape(3, 3, 1, 32).transpose(3, 2, 0, 1)
-        expected = expected - 0.1 * (32 / 9) ** 0.5 * step
+        direction = (gradient + 0.8 * trace).transpose(2, 3, 1, 0).reshape(-1, 32)
+        orthogonal = newton_schulz(direction).reshape(3, 3, 1, 32).transpose(3, 2, 0, 1)
+        expected = expected - 0.1 * (32 / 9) ** 0.5 * orthogonal
     np.testing.assert_allclose(kernel.detach().numpy(), expected, atol=1e-4)
-    # Of a gradient that stays the same, Adam's steps are as long as its learning rate.
     for each, start in zip(rest, before[1:], strict=True):
-        np.testing.assert_allclose(each.detach().numpy(), start - 3 * 0.01, atol=1e-5)
+        np.testing.assert_allclose(each.detach().numpy(), start - moved_by, atol=1e-5)
 
 
 def test_another_optimiser_is_refused() -> None:

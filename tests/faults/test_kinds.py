@@ -10,7 +10,6 @@ from tests.faults.kinds import TRIALS, Trial, UnavailableError
 _QUICK = {
     "the reader of a pipe leaves",
     "no standard streams at all",
-    "save",
     "no locks",
     "no home",
 }

@@ -104,16 +104,6 @@ def test_without_a_believable_checkpoint_a_run_never_starts_afresh(lab: Lab) -> 
     assert {path: path.stat().st_size for path in (run / "checkpoints").rglob("*")} == before
 
 
-def test_a_finished_run_started_again_prints_its_summary_and_changes_nothing(lab: Lab) -> None:
-    lab.undisturbed()
-    run = lab.folder / "undisturbed"
-    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.rglob("*")}
-    done = lab.finish(run)
-    assert done.returncode == 0
-    assert "test accuracy" in done.stdout
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in run.rglob("*")} == before
-
-
 def test_an_interrupted_run_goes_on_to_the_same_bits_and_harmless_settings_may_change(lab: Lab) -> None:
     run = lab.copy(lab.half_done(), "harmless")
     done = lab.finish(run, "--run.checkpoint-every", "7")

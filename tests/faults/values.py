@@ -22,6 +22,7 @@ def states() -> Mapping[str, Any]:
         "keys of the old kind": {"key": jax.random.PRNGKey(7)},
         "infinity and not a number": {"best": jnp.array([jnp.inf, -jnp.inf, jnp.nan])},
         "names with dots": {"a.b": jnp.ones(2), "a": {"b": jnp.zeros(2)}},
+        "arrays without a value": {"w": jnp.ones(2), "buffer": jnp.zeros((0, 4)), "half": jnp.zeros(0, jnp.bfloat16)},
         "a list of numbers": [1, 2.5, np.float64(3), True],
         "scalars and odd types": (jnp.uint8(3), jnp.array(2 + 1j), jnp.array([True, False]), np.int16(-4)),
     }

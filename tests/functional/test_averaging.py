@@ -1,5 +1,7 @@
 """The average of the weights against a loop in NumPy."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +89,21 @@ def test_counts_and_halves_among_the_weights_keep_their_types(batch: Batch, key:
     assert jnp.abs(average.params["kernel"]).max() > 0
 
 
+def test_the_average_of_halves_moves_by_less_than_they_can_hold(batch: Batch, key: Array) -> None:
+    model = Model(lambda _: ({"kernel": jnp.zeros((784, 10), jnp.bfloat16)}, {}), apply)
+
+    def stay(state: TrainState, _: Batch) -> tuple[TrainState, Array]:
+        return replace(state, step=state.step + 1), jnp.float32(0)
+
+    long_ago = replace(start_average(init_state(model, OPTIMIZER, key)), step=jnp.int32(100_000))
+    state = replace(long_ago, params={"kernel": jnp.ones((784, 10), jnp.bfloat16)})
+    chunk = make_train_chunk(make_averaging_step(stay, 0.999), 4, 1000)
+    after, _ = jax.jit(chunk)(state, jax.tree.map(jnp.asarray, batch), jnp.int32(1000))
+    average = weights_to_score(after).params["kernel"]
+    assert average.dtype == jnp.bfloat16
+    np.testing.assert_allclose(average.astype(jnp.float32), 1 - 0.999**1000, rtol=2**-8)
+
+
 def test_an_average_starts_as_a_copy_that_can_be_donated_and_scored(batch: Batch, key: Array) -> None:
     state = start(key)
     first = np.asarray(state.params["kernel"]).copy()
@@ -119,8 +136,10 @@ def test_averages_of_eight_models_at_once_equal_single_ones(batch: Batch, key: A
         )
 
 
-def test_the_average_holds_under_strict_dtype_promotion(batch: Batch, key: Array) -> None:
-    state = start(key)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_average_holds_under_strict_dtype_promotion(batch: Batch, key: Array, dtype: jnp.dtype) -> None:
+    latest = init_state(LINEAR, OPTIMIZER, key)
+    state = start_average(replace(latest, batch_stats={"calls": jnp.zeros(3, dtype)}))
     with jax.numpy_dtype_promotion("strict"):
         after, _ = jax.eval_shape(make_averaging_step(STEP, 0.9), state, batch)
     assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)

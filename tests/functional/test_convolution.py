@@ -78,3 +78,14 @@ def test_images_of_one_channel_are_convolved_without_a_convolution(shape: tuple[
     x, kernel = draw(shape, 0), draw((3, 3, 1, 5), 1)
     assert "stablehlo.convolution" not in jax.jit(conv).lower(x, kernel).as_text()
     np.testing.assert_allclose(conv(x, kernel), convolve(x, kernel), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 64])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_spelling_of_a_cpu_holds_under_strict_dtype_promotion(channels: int, dtype: jnp.dtype) -> None:
+    x, kernel = draw((2, 7, 4, channels), 0).astype(dtype), draw((3, 3, channels, 64), 1).astype(dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        found, pull = jax.vjp(conv, x, kernel)
+        gradients = pull(found)
+    assert found.dtype == dtype
+    assert [each.dtype for each in gradients] == [dtype, dtype]

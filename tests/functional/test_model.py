@@ -1,5 +1,6 @@
 """The network against a forward pass of the same weights in NumPy, and against a twin in PyTorch."""
 
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from flax import linen as nn
 from jax import Array
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, normalize
+from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, make_predict, normalize
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.model import Dropout
 
@@ -310,6 +311,29 @@ def test_a_choice_that_nobody_knows_is_refused(name: str, value: str, known: str
     unknown: Any = ModelConfig(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=rf"--model\.{name} is '{value}': choose one of {known}$"):
         make_model(unknown)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (ModelConfig(family="plain", stem="full"), "--model.stem is full, but plain pools its first convolution"),
+        (
+            ModelConfig(family="plain", stochastic_depth=0.1),
+            "--model.stochastic-depth is 0.1, but plain has no",
+        ),
+        (ModelConfig(widths=(8, 16), depths=(1,)), "--model.widths has 2 stages and --model.depths 1"),
+        (ModelConfig(widths=(), depths=()), "--model.widths has no stage"),
+    ],
+)
+def test_what_a_family_has_not_got_is_refused(config: ModelConfig, problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        make_model(config)
+
+
+@pytest.mark.parametrize("family", ["plain", "resnet"])
+def test_no_image_makes_no_row(family: Literal["plain", "resnet"], key: Array) -> None:
+    model = make_model(ModelConfig(family=family, widths=(4, 6), depths=(1, 1)))
+    assert make_predict(model)(*model.init(key), np.zeros((0, 28, 28, 1), np.uint8)).shape == (0, 10)
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -166,6 +166,13 @@ def test_devices_that_cannot_share_a_batch_are_refused(recipe: Recipe) -> None:
         make_parallel_chunk(recipe.step, 18, STEPS, mesh_of(4))
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_chunk_that_is_too_long_is_refused(recipe: Recipe, start: TrainState, data: Batch, devices: int) -> None:
+    chunk = make_parallel_chunk(recipe.step, BATCH, STEPS, mesh_of(devices))
+    with pytest.raises(ValueError, match=f"num_steps is {STEPS + 1}: expected at most max_steps, which is {STEPS}"):
+        chunk(start, data, STEPS + 1)
+
+
 @pytest.mark.parametrize("devices", [1, 8])
 def test_evaluation_counts_each_image_once_and_padding_never(recipe: Recipe, start: TrainState, devices: int) -> None:
     rng, mesh = np.random.default_rng(1), mesh_of(devices)

@@ -102,6 +102,15 @@ def test_each_part_of_a_variation_changes_what_numpy_changes(change: dict[str, A
     np.testing.assert_allclose(found, by_numpy(image, NOTHING | change), atol=1e-4)
 
 
+def test_no_colour_has_an_edge_of_its_own_within_the_object() -> None:
+    """Red beside yellow: green ends in the middle, where the object does not."""
+    image = np.zeros((8, 10, 3), np.float32)
+    image[..., 0], image[:, 5:, 1] = 1.0, 1.0
+    found = varied(image, softness=1.0)
+    np.testing.assert_array_equal(found[1:-1, 1:-1], image[1:-1, 1:-1])
+    assert np.all(found[:, -1, :2] < 1)
+
+
 def test_bytes_are_varied_as_floats_are(key: Array) -> None:
     images = jnp.asarray(GARMENTS)
     change = draw_variation(key, len(images))

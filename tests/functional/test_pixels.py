@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fmnist_jax.functional.pixels import are_bytes, check_floats
+from fmnist_jax.functional import pixels
+from fmnist_jax.functional.pixels import are_bytes, check_floats, fingerprint, level_counts
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -27,3 +28,17 @@ def test_whatever_else_is_refused_by_name_while_tracing(dtype: type) -> None:
         jax.eval_shape(lambda images: jnp.float32(are_bytes(images)), images)
     with pytest.raises(ValueError, match=rf"images are {name}: expected floats"):
         jax.eval_shape(check_floats, images)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 1), (7, 5, 3, 3), (2, 4, 4)])
+def test_levels_are_counted_piece_by_piece_as_at_once(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "_AT_ONCE", 16)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    np.testing.assert_array_equal(level_counts(images), [(images == level).sum() for level in range(256)])
+
+
+def test_a_fingerprint_is_of_every_byte_and_of_them_alone() -> None:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    other = image.copy()
+    other[3, 3, 2] += 1
+    assert fingerprint(image) == fingerprint(np.asfortranarray(image)) != fingerprint(other)

@@ -57,7 +57,8 @@ def test_no_spelling_of_a_cpu_is_left_in_what_is_lowered_for_others(preset: str)
     for name, program in traced.items():
         # Each layer's forward pass and two gradients, of which the first layer has no use for that of its images.
         convolutions = 3 * layers - 1 if name == "chunk" else layers
-        for platform in ELSEWHERE:
+        # A primitive has one spelling for all of these (above), so one preset is enough to show it of whole programs.
+        for platform in ELSEWHERE if preset == "fast" else ("tpu",):
             text = program.lower(lowering_platforms=(platform,)).as_text()
             assert not re.search("case|optimization_barrier|custom_call", text), (name, platform)
             assert text.count("stablehlo.while") == (loops if name == "chunk" else 0), (name, platform)

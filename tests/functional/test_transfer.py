@@ -185,6 +185,12 @@ def test_the_parts_freeze_a_network_in_ones_own_loop(batch: Batch, key: Array) -
     assert _same(before.batch_stats, after.batch_stats)
 
 
+def test_a_pattern_that_freezes_nothing_is_refused_in_ones_own_loop(key: Array) -> None:
+    params, _ = make_model(_CONFIG).init(key)
+    with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one for BatchNorm_0/bias, "):
+        freeze(optax.adam(0.1), "Konv").init(params)
+
+
 def test_a_norm_of_which_a_half_is_frozen_keeps_counting() -> None:
     assert frozen_norms("BatchNorm_0")("BatchNorm_0")
     assert frozen_norms("*/BatchNorm_*")("ResidualBlock_0/BatchNorm_1")

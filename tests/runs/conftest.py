@@ -13,7 +13,7 @@ def drawn() -> None:
 
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a test's own runs leave no figures and no report; those of module fixtures do."""
+    """Has a test's own runs leave no figures and no report; those of module fixtures that do not say so do."""
     if "drawn" not in request.fixturenames:
         for name, stand_in in IN_RESULTS.items():
             monkeypatch.setattr(results, name, stand_in)

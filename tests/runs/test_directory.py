@@ -12,7 +12,7 @@ import pytest
 
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs.directory import RunDirectory, claim
 from fmnist_jax.views import scores
 
@@ -44,6 +44,20 @@ def test_a_damaged_json_file_is_named(directory: RunDirectory) -> None:
     (directory.path / "config.json").write_text('{"preset":')
     with pytest.raises(FmnistError, match=r"config\.json is damaged"):
         directory.read_config()
+
+
+def test_a_configuration_of_another_program_is_named_with_its_path(directory: RunDirectory) -> None:
+    (directory.path / "config.json").write_text('{"architectures": ["Bert"]}')
+    with pytest.raises(ConfigError, match=r"/run/config\.json: the configuration has other .*: name another run"):
+        directory.read_config()
+
+
+@pytest.mark.parametrize("text", ["{}", '{"test_accuracy": 1.0}', "[]"])
+def test_a_summary_of_another_program_is_called_damaged(directory: RunDirectory, text: str) -> None:
+    assert directory.read_summary() is None
+    (directory.path / "summary.json").write_text(text)
+    with pytest.raises(FmnistError, match=r"summary\.json is damaged \(it h[^)]+\): restore it or choose another run"):
+        directory.read_summary()
 
 
 def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: RunDirectory) -> None:

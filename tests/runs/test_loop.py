@@ -197,7 +197,8 @@ def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
 ) -> None:
     @contextmanager
     def late(directory: Path) -> Iterator[None]:
-        (directory / "summary.json").write_text(json.dumps(finished[2]))
+        for name in ("config.json", "summary.json"):
+            shutil.copy(finished[1] / name, directory)
         yield
 
     def never(session: Session) -> dict[str, Any]:
@@ -206,6 +207,9 @@ def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
     monkeypatch.setattr(lock, "exclusive", late)
     monkeypatch.setattr(loop, "_train_and_score", never)
     assert loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished[2]
+    other = replace(_TINY, train=replace(_TINY.train, seed=7), run=replace(_TINY.run, dir=tmp_path / "other"))
+    with pytest.raises(CheckpointError, match=r"another configuration \(train\.seed: 0 -> 7\)"):
+        loop.run(other)
 
 
 def test_another_configuration_is_refused_with_each_difference(finished: tuple[Config, Path, dict[str, Any]]) -> None:
@@ -270,11 +274,13 @@ def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     assert summary["test_accuracy"] > 0.5
 
 
-def test_the_summary_is_printed_with_where_to_look_and_what_to_try(
+def test_a_finished_run_started_again_changes_nothing_and_prints_its_summary_with_where_to_look_and_what_to_try(
     finished: tuple[Config, Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, path, summary = finished
+    before = {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")}
     assert loop.run(config) == summary
+    assert {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")} == before
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
     assert lines[1].count("%") == 3

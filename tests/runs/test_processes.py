@@ -12,16 +12,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
 import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
-from fmnist_jax.runs import checkpoint, loop, processes
+from fmnist_jax.runs import checkpoint, loop, processes, results
 from fmnist_jax.runs.processes import exchange, first_alone, together
 from fmnist_jax.system.compilation import RAISED_BY_XLA
 from fmnist_jax.system.heartbeat import Heartbeat
+from tests.undrawn import IN_RESULTS
 
 HEARTBEAT = 5  # seconds
 CONFIG = Config(
@@ -113,7 +115,8 @@ def long_run(tmp_path: Path, long_runs: list[Pair]) -> Pair:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The summary of the same run by one process with two devices."""
-    return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
+    with patch.multiple(results, **IN_RESULTS):
+        return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
 
 
 def test_two_processes_train_what_one_with_two_devices_does(tmp_path: Path, alone: dict[str, Any]) -> None:

@@ -59,6 +59,13 @@ def test_checkpoints_without_a_configuration_are_no_run(directory: RunDirectory)
     (directory.path / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"has checkpoints but no config\.json"):
         resumption.refuse_other_run(directory, config)
+    shutil.rmtree(directory.checkpoints)
+    for path in directory.path.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    resumption.refuse_other_run(directory, config)
+    (directory.path / "summary.json").write_text('{"accuracy": 1}')
+    with pytest.raises(CheckpointError, match=r"has summary\.json but no config\.json: choose another --run\.dir"):
+        resumption.refuse_other_run(directory, config)
 
 
 def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
@@ -76,8 +83,10 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
     assert resumption.restore_latest(directory.path / "none", fresh, layout, 10) is fresh
     known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
     resumption.refuse_other_data(directory.checkpoints, 5, known)
-    with pytest.raises(CheckpointError, match=f"was trained on images with digest {known}, and .* have 0000"):
+    with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* by --data.file"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000")
+    with pytest.raises(CheckpointError, match=r"bring back the data set, or start anew with another --run\.dir$"):
+        resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_ANEW)
 
 
 def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(

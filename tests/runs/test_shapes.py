@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -16,10 +17,11 @@ from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig, Populat
 from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, loop, resumption
+from fmnist_jax.runs import checkpoint, loop, results, resumption
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.parallel import choose
 from fmnist_jax.runs.trained import load_trained
+from tests.undrawn import IN_RESULTS
 
 DATA = DataConfig(name="synthetic", synthetic_train_size=120, synthetic_test_size=50, validation_size=24)
 
@@ -46,7 +48,8 @@ def over_eight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """A run over all of eight devices, as by default."""
     path = tmp_path_factory.mktemp("runs") / "record"
     config = within(tiny("record"), path)
-    loop.run(config)
+    with patch.multiple(results, **IN_RESULTS):
+        loop.run(config)
     return config, path
 
 

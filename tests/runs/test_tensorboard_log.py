@@ -1,6 +1,5 @@
 """What TensorBoard's own reader finds of a run, and of one that was cut and went on."""
 
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from fmnist_jax import train
 from fmnist_jax.config.schema import Config, RunConfig
-from fmnist_jax.errors import ConfigError
+from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.runs import tensorboard_log
 from fmnist_jax.views import scores
 
@@ -78,9 +77,33 @@ def test_figures_are_read_back_as_images(tmp_path: Path) -> None:
     assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0)]
 
 
+def test_a_disk_that_fills_up_is_said_at_once_and_stops_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a run that logs is in any other file; the thread of tensorboardX's own writer would die unheard."""
+
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with tensorboard_log.beside(_Shown(), tmp_path, 0) as told:
+        told.update(_training(10, 2.0))
+        monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.flush", full)
+        with pytest.raises(FmnistError, match=r"cannot write .*tensorboard \(No space left on device\): free"):
+            told.update(_training(20, 1.0))
+    monkeypatch.undo()
+    assert _scalars(tmp_path, "loss/training_objective")[0] == (10, 2.0)
+
+    def full_at_the_end(writer: Any) -> None:
+        writer._writer.close()
+        full(writer)
+
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.close", full_at_the_end)
+    with pytest.raises(CheckpointError, match="told first"), tensorboard_log.beside(_Shown(), tmp_path / "b", 0):
+        raise CheckpointError("told first")
+
+
 def test_without_the_extra_a_run_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = util.find_spec
-    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "tensorboardX" else found(name))
+    monkeypatch.setattr(tensorboard_log, "is_installed", lambda name: name != "tensorboardX")
     with pytest.raises(ConfigError, match=r"^--run\.tensorboard needs tensorboardX: pip install tensorboardX$"):
         train.run(Config(run=RunConfig(dir=tmp_path / "run", tensorboard=True)))
     assert list(tmp_path.iterdir()) == []

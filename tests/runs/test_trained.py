@@ -126,10 +126,12 @@ def test_predictions_are_those_of_the_model_on_each_image(run: Path, count: int)
     assert np.abs(plain - flipped).max() > 1e-3
 
 
-def test_a_model_is_compiled_once_for_all_its_batches_of_a_size(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_is_compiled_once_for_up_to_a_power_of_two_of_images(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     loaded = trained.load_trained(run)
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        for count in (8, 9, 4):
+        for count in (8, 9, 4, 3):
             loaded.predict(np.zeros((count, 28, 28, 1), np.uint8))
     compiled = [line for line in caplog.messages if line.startswith("Compiling jit(predict)")]
     assert len(compiled) == 1, caplog.messages

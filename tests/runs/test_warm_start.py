@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
@@ -20,9 +21,10 @@ from fmnist_jax.config.schema import (
     TrainConfig,
 )
 from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
-from fmnist_jax.runs import checkpoint, loop, warm_start
+from fmnist_jax.runs import checkpoint, loop, results, warm_start
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.trained import load_trained
+from tests.undrawn import IN_RESULTS
 
 _DATASET = DatasetRecord((28, 28, 1), tuple("abcdefghij"))
 
@@ -50,7 +52,8 @@ def _config(run: Path, source: Path, **changes: Any) -> Config:
 @pytest.fixture(scope="module")
 def ended(saved_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, dict[str, Any]]:
     config = _config(tmp_path_factory.mktemp("warm") / "run", saved_run)
-    return config, loop.run(config)
+    with patch.multiple(results, **IN_RESULTS):
+        return config, loop.run(config)
 
 
 def test_what_is_frozen_is_the_other_runs_and_the_rest_has_moved(

@@ -91,6 +91,8 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
         refuse_taken(tmp_path, "OUT")
     with pytest.raises(FmnistError, match="is a file"):
         refuse_taken(tmp_path / "file", "OUT")
+    with whole_directory(tmp_path / "new"), pytest.raises(FmnistError, match=r"new\.unfinished is there, of a process"):
+        refuse_taken(tmp_path / "new", "OUT")
 
 
 def test_an_empty_directory_that_cannot_be_replaced_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
