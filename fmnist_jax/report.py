@@ -62,12 +62,19 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
 def find_runs(named: Sequence[Path]) -> list[Path]:
     """The run directories among paths and, of folders that are none themselves, in them by name; each once.
 
-    In a folder, runs that have no checkpoint, such as one that was stopped while it compiled, are left out.
+    In a folder, runs without a checkpoint, such as one that was stopped while it compiled, are left out, with a note.
     """
     found: dict[str, Path] = {}
+    passed_over: list[Path] = []
     for path in named:
-        for run in _inside(path) or [path]:
+        inside = _inside(path)
+        begun = [run for run in inside if any(_names(run / "checkpoints"))]
+        passed_over.extend(run for run in inside if begun and run not in begun)
+        for run in begun or inside or [path]:
             found.setdefault(os.path.realpath(run), run)
+    for run in passed_over:
+        if os.path.realpath(run) not in found:
+            output.warn(f"note: {run} has no checkpoint yet, and is left out")
     return list(found.values())
 
 
@@ -75,14 +82,9 @@ def _inside(folder: Path) -> list[Path]:
     if os.access(folder / "config.json", os.F_OK):
         return []
     try:
-        runs = sorted(path for path in folder.iterdir() if os.access(path / "config.json", os.F_OK))
+        return sorted(path for path in folder.iterdir() if os.access(path / "config.json", os.F_OK))
     except OSError:  # it is not there or may not be looked into, which reading it as a run will say
         return []
-    begun = {run: any(_names(run / "checkpoints")) for run in runs}
-    if any(begun.values()):
-        for run in (run for run in runs if not begun[run]):
-            output.warn(f"note: {run} has no checkpoint yet, and is left out")
-    return [run for run in runs if begun[run]] or runs
 
 
 def _names(folder: Path) -> list[str]:

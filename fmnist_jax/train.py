@@ -80,6 +80,7 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
       ConfigError: an argument is unknown or malformed, or the configuration is impossible.
       SystemExit: with code 0, after printing the help that was asked for.
     """
+    cli.refuse_empty(argv)
     parts = [argument.partition("=") for argument in argv]
     argv = [f"{_SPELLINGS.get(flag, flag)}{equals}{value}" for flag, equals, value in parts]
     default = Arguments(_starting_point(argv))

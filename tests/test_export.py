@@ -29,7 +29,7 @@ def test_a_package_that_is_asked_for_and_a_folder_that_is_full_are_refused_befor
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fmnist_jax.export.backend.start", lambda: pytest.fail("JAX was started"))
-    monkeypatch.setattr("fmnist_jax.commands.formats.util.find_spec", lambda _: None)
+    monkeypatch.setattr("fmnist_jax.commands.formats.is_installed", lambda _: False)
     with pytest.raises(ConfigError, match="onnx needs onnx"):
         export.main(["run", str(tmp_path / "out"), "--formats", "onnx"])
     (tmp_path / "file").touch()
@@ -47,7 +47,7 @@ def test_what_the_arguments_say_is_done(
         return ["model.jaxexport", "README.md"]
 
     monkeypatch.setattr(exporting, "run", run)
-    monkeypatch.setattr("fmnist_jax.commands.formats.util.find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.setattr("fmnist_jax.commands.formats.is_installed", lambda name: name != "onnx")
     monkeypatch.chdir(tmp_path)
     export.main(["a/run", "out"])
     export.main(["a/run", "out", "--formats", "jaxexport", "--checkpoint", "best", "--data.dir", "here"])

@@ -55,7 +55,8 @@ def test_a_run_of_a_folder_that_was_stopped_before_its_first_save_is_left_out(
     (runs / "c" / "checkpoints" / "10").mkdir(parents=True)
     assert report.find_runs([runs]) == [runs / "c"]
     assert capsys.readouterr().err == f"note: {runs / 'b'} has no checkpoint yet, and is left out\n"
-    assert report.find_runs([runs / "b", runs / "c"]) == [runs / "b", runs / "c"]  # as they are named
+    assert report.find_runs([runs / "b", runs]) == [runs / "b", runs / "c"]  # as it is named
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_is_found_once_and_in_the_order_of_its_first_naming(runs: Path) -> None:

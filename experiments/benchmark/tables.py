@@ -23,7 +23,7 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
     for what, sides in found.get("rates", {}).items():
         rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
-        show(console, (what, "images/s, median (range)", "times as fast is fmnist_jax"), rows)
+        show(console, (what, "images/s, median (range)", "fmnist_jax is so many times as fast"), rows)
     if "loop" in found:
         _report_loop(console, found["loop"])
 

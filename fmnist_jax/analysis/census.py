@@ -121,7 +121,7 @@ def _conflicting(ids: np.ndarray, labels: np.ndarray, pictures: np.ndarray) -> i
 
 
 def find_copies(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Copies]:
-    """Counts exact copies within each split and of each split in each later one.
+    """Counts exact copies within each split and of each split in each one before it.
 
     Args:
       splits: images u8[N, ...] and labels i[N] by name.

@@ -48,15 +48,30 @@ def first_filters(params: Params) -> np.ndarray:
     return kernels[..., 0] if kernels.shape[-1] == 1 else kernels
 
 
+_COLUMNS = 1 << 12  # features at once, so that no second array of all of them is made
+
+
 def principal_plane(features: np.ndarray) -> Projection:
     """Projects points f[N, F] onto the two directions of their largest variance (Pearson 1901), N >= 1.
 
-    A direction and its opposite serve alike: taken is the one whose largest weight is positive.
+    A direction and its opposite serve alike: taken is the one in which the farthest point lies.
     """
+    rows, columns = features.shape
     # Two columns and rows of zeros change no direction, and give even one point or feature a plane.
-    centred = np.pad(features - features.mean(0, dtype=np.float64), ((0, 2), (0, 2)))
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    axes = directions[:2].T
-    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])
-    total = np.square(lengths).sum()
-    return Projection(centred[:-2] @ axes, np.square(lengths[:2]) / total if total > 0 else np.full(2, np.nan))
+    if columns <= rows:
+        places, lengths, _ = np.linalg.svd(np.pad(_centred(features), ((0, 2), (0, 2))), full_matrices=False)
+        variances = np.square(lengths)
+    else:
+        pieces = (_centred(features[:, at : at + _COLUMNS]) for at in range(0, columns, _COLUMNS))
+        products = sum((piece @ piece.T for piece in pieces), np.zeros((rows, rows)))
+        variances, places = np.linalg.eigh(np.pad(products, (0, 2)))
+        variances, places = np.maximum(variances[::-1], 0), places[:, ::-1]
+    points = places[:rows, :2] * np.sqrt(variances[:2])
+    farthest = points[np.abs(points).argmax(0), [0, 1]]
+    total = variances.sum()
+    shares = variances[:2] / total if total > 0 else np.full(2, np.nan)
+    return Projection(np.where(farthest < 0, -points, points), shares)
+
+
+def _centred(features: np.ndarray) -> np.ndarray:
+    return features - features.mean(0, dtype=np.float64)

@@ -5,7 +5,6 @@ import io
 import logging
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from rich.table import Table
 
 from fmnist_jax.commands.executables import keep_executables
 from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
-from fmnist_jax.system import output, signals
+from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
+from fmnist_jax.system.signals import let_signals_end_the_process
 from fmnist_jax.system.storage import reason, remedy
 
 T = TypeVar("T")
@@ -49,9 +49,8 @@ def parse_arguments(
       ConfigError: arguments are unknown, malformed, missing or not to be used; one line names every problem.
       SystemExit: with code 0, after printing the help that was asked for.
     """
-    problems = [f"{flag} is empty: give a value, or leave it away" for flag in _without_value(argv)]
-    if problems:
-        raise ConfigError("; ".join(problems))
+    refuse_empty(argv)
+    problems: list[str] = []
     accepted = list(argv)
     while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
         # What is missing once a refused flag was taken out with all that followed it was most likely taken out too.
@@ -71,13 +70,20 @@ def parse_arguments(
     return outcome
 
 
-def _without_value(argv: Sequence[str]) -> Iterator[str]:
-    """What is given as an empty text, as of a shell's variable that is not set: it would name the working directory."""
+def refuse_empty(argv: Sequence[str]) -> None:
+    """Refuses an empty text, as of a shell's variable that is not set: it would name the working directory.
+
+    Raises:
+      ConfigError: an argument is one, or the value of a flag.
+    """
+    problems = []
     for before, argument in zip(["", *argv], argv, strict=False):
         if re.fullmatch(r"--[\w.-]+=", argument):
-            yield argument.removesuffix("=")
+            problems.append(argument.removesuffix("="))
         elif not argument:
-            yield before if re.fullmatch(r"--[\w.-]+", before) else "an argument"
+            problems.append(before if re.fullmatch(r"--[\w.-]+", before) else "an argument")
+    if problems:
+        raise ConfigError("; ".join(f"{name} is empty: give a value, or leave it away" for name in problems))
 
 
 def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
@@ -162,8 +168,8 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, redirect_stdout=False)
-    with signals.unwinding(), bar:  # which hides the cursor meanwhile
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        console.show_cursor()  # a process that is ended meanwhile could not show it again
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
 
@@ -181,7 +187,7 @@ def _printing() -> Iterator[None]:
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
     output.open_standard_streams()
-    _let_signals_end_the_process()
+    let_signals_end_the_process()
     # Orbax logs the tracebacks of errors that it also raises, and asyncio those of the writes that fail beside the
     # first; they are told here in one line.
     for logger in ("absl", "asyncio"):
@@ -232,18 +238,6 @@ def _refuse_deleted_directory() -> None:
         raise FmnistError(
             f"the working directory cannot be found ({reason(error)}): cd to one that is there"
         ) from error
-
-
-def _let_signals_end_the_process() -> None:
-    """Has Ctrl-C end the process as it ends any other, with no traceback, unless it is to be ignored (`nohup`, `&`).
-
-    The first process of a container gets no signal that it has no handler for.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if os.getpid() == 1:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signals.end_at_once)
 
 
 def _report(unraisable: "sys.UnraisableHookArgs") -> None:

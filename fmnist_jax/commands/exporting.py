@@ -155,6 +155,7 @@ def _card(directory: Path, model: Trained, files: Sequence[str], scored: _Scored
         config=model.config,
         step=model.step,
         parameters=param_count(model.params) // model.members,
+        mirrored=model.tta == "mirror",
         image_shape=model.image_shape,
         class_names=model.class_names,
         assessment=assess(scored.logits, scored.labels),

@@ -63,21 +63,26 @@ def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported
     model = trained.load_trained(directory)
     splits = splits_of(model.config.data)
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
-    summary = read_json(directory / "summary.json") or {}
-    predicted = _predicted(directory, model, splits.test)
-    return Reported(model.config, model.step, summary, splits.test, predicted)
+    ended = model.step == model.config.total_steps  # what lies there besides is of the end
+    summary = (read_json(directory / "summary.json") or {}) if ended else {}
+    predicted = _recorded(directory, splits.test) if ended else None
+    return Reported(model.config, model.step, summary, splits.test, predicted or _predicted(model, splits.test))
 
 
-def _predicted(directory: Path, model: trained.Trained, test: Dataset) -> Predictions:
-    """What the run has written of the test images at its end, or else what the checkpoint says of them."""
+def _recorded(directory: Path, test: Dataset) -> Predictions | None:
+    """What the run has written of the test images at its end, if it is there."""
     saved = read_predictions(directory)
     if saved is None:
-        logits = model.predict(test.images)
-        if model.members == 1:
-            return Predictions(logits, None)
-        return Predictions(logits, np.stack([model.member(n).predict(test.images) for n in range(model.members)]))
+        return None
     if not np.array_equal(saved["labels"], test.labels):
         raise FmnistError(
             f"{directory / FILE} is of other images than those at hand: delete it to have them predicted anew"
         )
     return Predictions(saved["logits"], saved.get("member_logits"))
+
+
+def _predicted(model: trained.Trained, test: Dataset) -> Predictions:
+    logits = model.predict(test.images)
+    if model.members == 1:
+        return Predictions(logits, None)
+    return Predictions(logits, np.stack([model.member(n).predict(test.images) for n in range(model.members)]))

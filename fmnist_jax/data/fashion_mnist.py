@@ -103,7 +103,7 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         output.say(f"preparing Fashion-MNIST in {home}, once; this takes about 20 s after the download")
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
-        # TFDS announces a download of unknown size, and takes back what it has begun.
+        # TFDS announces a download of unknown size, and takes back what it has begun to prepare.
         with contextlib.redirect_stdout(io.StringIO()), unwinding():
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return builder

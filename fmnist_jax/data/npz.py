@@ -32,7 +32,10 @@ def load(path: Path) -> dict[str, np.ndarray]:
                 raise DataError(
                     f"{path} has no {', '.join(missing)}: add by numpy.savez(file, {_arguments(missing)}, ...)"
                 )
-            return {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
+            found = {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
+            if others := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
+                raise ValueError(f"{others[0]} is no array of NumPy")
+            return found
     except FileNotFoundError as error:
         raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
     except OSError as error:

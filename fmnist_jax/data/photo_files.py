@@ -5,9 +5,11 @@ import importlib
 import io
 import os
 import stat
+import struct
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -212,13 +214,25 @@ def _in_bands(image: Image.Image, factor: int) -> Image.Image:
     for band in bands:
         small.paste(band, (0, top))
         top += band.height
+    exif = _exif(image)
     small.info.update(image.info)
-    small.getexif().update(image.getexif())
+    small.getexif().update(exif)
     return small
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """What a camera has written beside the pixels, or what of it can be read; the image keeps no more of it."""
+    image.load()
+    with suppress(SyntaxError, struct.error, ValueError, KeyError, TypeError):
+        image.getexif()
+    for name in ("exif", "Raw profile type exif"):
+        image.info.pop(name, None)
+    return image.getexif()  # which does not parse it again
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """Converts what a file may hold to levels of grey or colour."""
+    _exif(image)  # before `exif_transpose`, which fails of one that is damaged
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
         levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)

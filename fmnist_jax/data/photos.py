@@ -195,7 +195,7 @@ def _shrunk(
 def _scale(height: int, width: int, longest_edge: int, shortest_edge: int) -> float:
     """By how much a picture is shrunk, so that a long and narrow one keeps what it has across."""
     enough = max(longest_edge / max(height, width), shortest_edge / min(height, width))
-    return min(1.0, enough, np.sqrt(_MOST_PIXELS / (height * width)))
+    return min(1.0, enough, np.sqrt(_MOST_PIXELS / (height * width)), _MOST_PIXELS / _ACROSS / max(height, width))
 
 
 def _laid_on_white_or_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ import optax
 from jax import Array
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.config.validation import check_pixels
 from fmnist_jax.config.values import switched_off
 from fmnist_jax.functional.augment import make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
@@ -72,10 +71,9 @@ def make_recipe(
       source: weights of another network, of which `init` takes what fits, see `transfer`; without it, all start afresh.
 
     Raises:
-      ConfigError: there is no such network for such images, an augmentation leaves nothing of them, how many there are
-        is not known yet, or `init.freeze` matches no parameter or all.
+      ConfigError: there is no such network for such images, how many there are is not known yet, or `init.freeze`
+        matches no parameter or all.
     """
-    check_pixels(config.augment, image_shape)
     frozen = None if config.init.freeze is None else frozen_norms(config.init.freeze)
     model = make_model(config.model, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
     schedule = make_schedule(config.optim, config.total_steps)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -115,10 +116,16 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
     """
 
     def labels(params: optax.Params) -> Any:
-        frozen = frozen_parameters(pattern, params)
-        return tree_map_with_path(lambda path, _: "frozen" if _path(path) in frozen else "trained", params)
+        return tree_map_with_path(lambda path, _: "frozen" if matches(pattern, _path(path)) else "trained", params)
 
-    return optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, labels)
+    parts = optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, labels)
+
+    def init(params: optax.Params) -> optax.OptState:
+        if jax.tree.leaves(params):  # of which `optax.tree_map_params` gives none
+            frozen_parameters(pattern, params)
+        return parts.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, parts.update)
 
 
 def frozen_norms(pattern: str) -> Callable[[str], bool]:

@@ -60,6 +60,7 @@ def display(style: Literal["auto", "bar", "plain"], total_steps: int, start_step
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
+        console.show_cursor()  # a process that is killed could not show it again
         yield _Bar(progress, total_steps, start_step)
 
 

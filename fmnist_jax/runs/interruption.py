@@ -1,7 +1,6 @@
 """Stopping a run by a signal: at the end of a chunk, with a checkpoint, and with no handler left behind."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from typing import Any
 from fmnist_jax.errors import FmnistError
 
 _SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-
-
-_SHOW_CURSOR = "\x1b[?25h"
 
 
 class InterruptionError(FmnistError):
@@ -48,8 +44,6 @@ def listen() -> Iterator[Requests]:
         del frame
         requests.received = signal.Signals(number)
         signal.signal(number, previous[number])
-        if sys.stdout is not None and sys.stdout.isatty():
-            sys.stdout.write(_SHOW_CURSOR)  # which a bar hides, and a second signal leaves no time to show
 
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.getsignal(number) for number in _SIGNALS}

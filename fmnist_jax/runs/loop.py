@@ -12,7 +12,7 @@ import jax
 from fmnist_jax.config.presets import meant_for_accelerators
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config
-from fmnist_jax.config.validation import validate
+from fmnist_jax.config.validation import check_pixels, validate
 from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.resolution import resolved, with_splits
 from fmnist_jax.functional.averaging import weights_to_score
@@ -101,6 +101,8 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
+    if not goes_on:
+        check_pixels(config.augment, record.image_shape)
     beginning = processes.together(
         lambda: warm_start.begin(config, path, record, goes_on=goes_on, make_recipe=make_recipe)
     )

@@ -1,6 +1,7 @@
 """A run's numbers and figures for TensorBoard, through tensorboardX, which needs no TensorFlow."""
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ def refuse_without_writer() -> None:
 
 
 Add = Callable[[Any, int], None]
-"""`add(summary, step)`: appends a `Summary` of a step, which is on the disk when it returns."""
+"""`add(summary, step)`: appends a `Summary` of a step."""
 
 
 class _Writing:
@@ -95,30 +96,37 @@ def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -
 def _events(folder: Path, step: int) -> Iterator[Add]:
     """Opens a new file of events, in which those of later steps than this one, in earlier files, count for nothing.
 
-    Written at once, because nobody is told what fails in the thread of tensorboardX's `SummaryWriter`, whose queue then
+    Written here, because nobody is told what fails in the thread of tensorboardX's `SummaryWriter`, whose queue then
     fills until the run stands still.
     """
     from tensorboardX.proto.event_pb2 import Event, SessionLog  # an extra
-    from tensorboardX.record_writer import RecordWriter
 
     with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard knows the files by what their names begin with, and reads them in the order of what follows.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{step:010d}"
-        writer = RecordWriter(str(folder / name))
+        file = (folder / name).open("wb")
 
     def write(**contents: Any) -> None:
         with _told(folder):
-            writer.write(Event(wall_time=time.time(), **contents).SerializeToString())
-            writer.flush()
+            file.write(_framed(Event(wall_time=time.time(), **contents).SerializeToString()))
+            file.flush()
 
     try:
         write(file_version="brain.Event:2")
         write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
         yield lambda summary, at: write(step=at, summary=summary)
     finally:
-        with suppress(OSError):  # all has been written, or what could not be is told already
-            writer.close()
+        with suppress(OSError):  # what could not be written is told already
+            file.close()
+
+
+def _framed(data: bytes) -> bytes:
+    """A record as TensorFlow's files have it: its length, and a checksum behind each of the two."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, data))
 
 
 @contextmanager

@@ -63,8 +63,8 @@ class Trained(NamedTuple):
 
     @property
     def tta(self) -> TestTimeAugmentation:
-        """Whose logits the run scores at its end."""
-        return "mirror" if self.config.train.eval_mirror else "none"
+        """Whose logits serve best: with mirror images where the run scores by them and has trained on them."""
+        return "mirror" if self.config.train.eval_mirror and self.config.augment.flip != "none" else "none"
 
     def member(self, number: int) -> "Trained":
         """One member of a population, as the same run alone would have come to it.

@@ -1,57 +1,66 @@
-"""Signals that end the process where something is half-done: what has been begun is taken back first."""
+"""Signals that end the process of a command: at once, or where something is half-done once that is taken back."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+# In a process that is no command's, such as a notebook's, handlers are its own, and some that libraries set are none
+# that Python could put back.
+_process = SimpleNamespace(of_a_command=False)
 
 
 class _Ending(KeyboardInterrupt):
     """Unwinds what a signal has interrupted; no `except Exception` takes it for an error."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
+
+def let_signals_end_the_process() -> None:
+    """Has Ctrl-C end the process as it ends any other, with no traceback, unless it is to be ignored (`nohup`, `&`).
+
+    The first process of a container gets no signal that it has no handler for.
+    """
+    _process.of_a_command = True
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == 1:
+        for number in _SIGNALS:
+            signal.signal(number, _end_at_once)
 
 
-def end_at_once(number: int, frame: FrameType | None = None) -> None:
-    """Ends the process with the exit code of a signal: for the first one of a container, which no signal ends."""
+def _end_at_once(number: int, frame: FrameType | None) -> None:
     del frame
     os._exit(128 + number)
 
 
-def _unwind(number: int, frame: FrameType | None) -> None:
-    del frame
-    signal.signal(number, signal.SIG_DFL)  # a second one waits for nothing
-    raise _Ending(number)
-
-
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """Has a signal that would end the process at once unwind this block as an exception, and end the process then.
+    """Has a signal that would end the process of a command at once unwind this block first.
 
-    A signal that is ignored or has a handler of its own keeps it, as Ctrl-C does in a notebook; a block within a block
-    adds nothing. Outside the main thread, where Python allows no handlers, nothing changes.
+    Once it is unwound, the process ends, whatever has come of that. A signal that is ignored or has a handler of its
+    own keeps it; a block within a block adds nothing.
     """
-    at_once: dict[int, object] = {}
-    if threading.current_thread() is threading.main_thread():
-        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-        at_once = {number: each for number, each in handlers.items() if each in (signal.SIG_DFL, end_at_once)}
+    ended_by: list[int] = []
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        del frame
+        ended_by.append(number)
+        signal.signal(number, at_once[number])  # a second one waits for nothing
+        raise _Ending
+
+    ours = _process.of_a_command and threading.current_thread() is threading.main_thread()  # as Python wants of it
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS} if ours else {}
+    at_once = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, _end_at_once)}
     for number in at_once:
-        signal.signal(number, _unwind)
-    ended_by: int | None = None
+        signal.signal(number, unwind)
     try:
         yield
-    except _Ending as ending:
-        if ending.number not in at_once:
-            raise
-        ended_by = ending.number
     finally:
         for number, handler in at_once.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # as `getsignal` gave it
-        if ended_by is not None:
-            signal.raise_signal(ended_by)
+            signal.signal(number, handler)
+        if ended_by:
+            signal.raise_signal(ended_by[0])

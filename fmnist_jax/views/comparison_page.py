@@ -12,7 +12,7 @@ from fmnist_jax.config.record import differences
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import overlays, pages
-from fmnist_jax.views.style import cut
+from fmnist_jax.views.style import cut_within
 
 _LONG = 28  # letters of a name, of which more leave no room for a figure
 
@@ -73,7 +73,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
         accuracies=pages.svg(
             overlays.accuracy_rows(
-                [cut(run.name, _LONG) for run in runs],
+                [cut_within(run.name, _LONG) for run in runs],
                 [row.scores.accuracy for row in rows],
                 [row.scores.interval for row in rows],
             )

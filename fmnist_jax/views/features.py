@@ -17,6 +17,7 @@ from fmnist_jax.views.style import (
     in_two_lines,
     literal,
     new_figure,
+    printed,
     show_image,
     without_ticks,
 )
@@ -27,6 +28,7 @@ _LAYERS = 8
 _CHANNELS = 10  # of a layer, the most active
 _NAMED = 20  # classes that can be named among their points
 _LEGEND_ROWS = 40
+_LEGEND_COLUMNS = 4
 
 
 def filters(kernels: np.ndarray) -> Figure:
@@ -67,7 +69,7 @@ def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) 
     places = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
     for axes in places.ravel():
         without_ticks(axes)
-    show_image(places[0, 0], image)
+    show_image(places[0, 0], printed(image[None])[0])
     for row, number in zip(places, chosen, strict=True):
         layer = layers[number]
         height, width, channels = layer.shape
@@ -119,6 +121,8 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     )
     size = "medium" if len(present) <= _NAMED else "xx-small"
     columns = -(-len(present) // _LEGEND_ROWS)
+    if columns > _LEGEND_COLUMNS:  # which would leave no room for the points
+        return figure
     figure.legend(
         axes.collections,  # by name here, because matplotlib leaves those out whose own label begins with an underscore
         [literal(class_names[label]) for label in present],
@@ -153,7 +157,7 @@ def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]
     """
     figure = new_figure(0.9 + 1.15 * len(images), 2.85)
     places = figure.subplots(2, len(images), squeeze=False)
-    for above, below, image, values, name in zip(*places, images, saliency, names, strict=True):
+    for above, below, image, values, name in zip(*places, printed(images), saliency, names, strict=True):
         show_image(above, image)
         above.set_title(literal(in_two_lines(name, 17)), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)

@@ -11,6 +11,7 @@ from fmnist_jax.views.style import (
     BLUE,
     VERMILLION,
     cut,
+    has_colour,
     in_two_lines,
     literal,
     new_figure,
@@ -22,19 +23,23 @@ from fmnist_jax.views.style import (
 _COLUMNS = 6
 _ROWS = 40  # more are no picture that a screen shows
 _AVERAGES = 5  # side by side
+_LONGEST = 4.0  # times the shorter edge of an image, which a figure makes room for
 
 
 def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Draws rows of images side by side, grey ones dark on light, each under its name.
+    """Draws rows of images side by side, each beside its name.
 
     Args:
       rows: u8[N, H, W, C] by name.
     """
     columns = max(len(images) for images in rows.values())
+    height, width = next(iter(rows.values())).shape[1:3]
     names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the letters of the longest
-    figure = new_figure(names + 0.54 * columns, 0.62 * len(rows))
+    wide, tall = (min(max(ratio, 1.0), _LONGEST) for ratio in (width / height, height / width))
+    figure = new_figure(names + 0.54 * wide * columns, 0.62 * tall * len(rows))
+    grey = [images for images in rows.values() if not has_colour(images)]
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
-        axes.imshow(printed(np.concatenate(list(images), axis=1)), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(np.concatenate(list(printed(images, grey)), axis=1), cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(literal(name), rotation=0, ha="right", va="center", labelpad=8)
         axes.set_anchor("E")  # what the pictures leave of the width is left to the names
         without_ticks(axes)
@@ -55,7 +60,7 @@ def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[st
 
 
 def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.ndarray) -> Figure:
-    """Draws the average image of each class, dark on light, over its name and the number of images.
+    """Draws the average image of each class with its name and the number of images.
 
     Args:
       averages: f[C, H, W, channels] in [0, 255].
@@ -66,7 +71,8 @@ def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.
     rows = -(-len(class_names) // columns)
     figure = new_figure(1.7 * columns, 2.15 * rows, padding=0.06)
     places = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, average, name, count in zip(places, averages, class_names, counts, strict=False):
+    shown = printed(averages, [averages[np.asarray(counts) > 0]] if np.any(counts) else None)
+    for axes, average, name, count in zip(places, shown, class_names, counts, strict=False):
         show_image(axes, average)
         axes.set_title(literal(in_two_lines(name, 17)), fontsize=11)
         axes.set_xlabel(f"{count:,} images", fontsize=9)
@@ -91,10 +97,10 @@ def prediction_grid(
     rows = -(-len(indices) // _COLUMNS)
     figure = new_figure(1.75 * _COLUMNS, 2.35 * rows, padding=0.09)
     places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, index in zip(places, indices, strict=False):
+    for axes, index, image in zip(places, indices, printed(images[indices]), strict=False):
         true, predicted = assessment.labels[index], assessment.predictions[index]
         probability = assessment.probabilities[index, predicted]
-        show_image(axes, images[index])
+        show_image(axes, image)
         _frame(axes, BLUE if true == predicted else VERMILLION)
         mark = "✓" if true == predicted else "✗"
         taken_for = in_two_lines(f"{mark} {class_names[predicted]}", 22)

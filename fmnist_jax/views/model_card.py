@@ -24,6 +24,8 @@ class Card(NamedTuple):
     """Of the weights."""
     parameters: int
     """Of one member."""
+    mirrored: bool
+    """Whether the exported model averages the logits of an image and its mirror image."""
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     assessment: Assessment
@@ -57,12 +59,14 @@ def render(card: Card) -> str:
         config=card.config,
         scores=card.assessment,
         shape=f"{height}, {width}, {channels}",
+        class_names=json.dumps(names, ensure_ascii=False),
         confusions=[
-            f"{names[pair.true]} taken for {names[pair.predicted]}: {pair.examples:,} ({pair.share:.1%} of the class)"
+            f"{_code(names[pair.true])} taken for {_code(names[pair.predicted])}: {pair.examples:,} "
+            f"({pair.share:.1%} of the class)"
             for pair in card.assessment.most_confused[:_CONFUSIONS]
         ],
         network=_network(card.config.model),
-        recipe=list(_recipe(card.config)),
+        recipe=list(_recipe(card.config, card.mirrored)),
         settings=json.dumps(shareable(card.config), indent=2),
         versions=[
             f"{what} with {', '.join(f'{name} {version}' for name, version in versions.items() if version)}"
@@ -85,7 +89,12 @@ def _network(model: ModelConfig) -> str:
     return f"a pre-activation residual network: {stem}stages of blocks ({stages} channels), the mean of all pixels"
 
 
-def _recipe(config: Config) -> Iterator[str]:
+def _code(text: str) -> str:
+    """A name of other people's, in which Markdown is to see nothing of its own."""
+    return "`" + text.replace("`", "'") + "`"
+
+
+def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
     """The training, a line for each of its parts that is not left out."""
     optim, train = config.optim, config.train
     yield (
@@ -112,7 +121,7 @@ def _recipe(config: Config) -> Iterator[str]:
         yield f"the weights are an average over the steps, of which {train.average_decay:g} is kept at each"
     if config.population.seeds > 1:
         yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"
-    if train.eval_mirror:
+    if mirrored:
         yield "a prediction averages the logits of the image and its mirror image"
 
 

@@ -80,7 +80,21 @@ def jpeg_uri(image: np.ndarray) -> str:
     return _uri(image, "jpeg", optimize=True, quality=_QUALITY)
 
 
+def small_uri(image: np.ndarray, edge: int) -> str:
+    """The address of an image whose longer edge has so many pixels at most: exact, unless it has to be shrunk."""
+    height, width = image.shape[:2]
+    if max(height, width) <= edge:
+        return png_uri(image)
+    size = tuple(max(1, round(edge * side / max(height, width))) for side in (width, height))
+    shrunk = _picture(image).resize((size[0], size[1]), Image.Resampling.BOX)
+    return jpeg_uri(np.asarray(shrunk).reshape(size[1], size[0], -1))
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
 def _uri(image: np.ndarray, kind: str, **options: bool | int) -> str:
     file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, kind.upper(), **options)
+    _picture(image).save(file, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -14,9 +14,12 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import pages, scores
 from fmnist_jax.views.members import Members, member_panels, score_members
+from fmnist_jax.views.style import on_black
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
-_EMBEDDED = 1_200  # images behind all of them, or one for each that has any
+_EMBEDDED = 1_200  # images behind all of them, of which the fullest come first
+_EDGE = 96  # pixels of an embedded image, at most
+_MATRIX = 200  # classes, of which more make a table that no browser scrolls through
 _MISTAKES = 24  # images in the gallery
 
 
@@ -44,12 +47,14 @@ def render(contents: Contents) -> str:
     """Renders a page that needs no other file and no network."""
     assessment, test = assess(contents.logits, contents.test.labels), contents.test
     members = _members(contents, assessment)
-    cells = _cells(assessment)
+    has_matrix = len(test.class_names) <= _MATRIX
+    cells = _cells(assessment) if has_matrix else {}
     mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
     portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
     shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
     images = {
-        index: pages.png_uri(test.images[index]) for index in sorted(index for index in shown if index is not None)
+        index: pages.small_uri(test.images[index], _EDGE)
+        for index in sorted(index for index in shown if index is not None)
     }
     return pages.render(
         "report.html",
@@ -58,6 +63,8 @@ def render(contents: Contents) -> str:
         total_steps=contents.config.total_steps,
         names=test.class_names,
         shape=test.image_shape,
+        negated=test.image_shape[2] == 1 and on_black(test.images),
+        has_matrix=has_matrix,
         weakest_first=np.argsort(np.nan_to_num(assessment.classes.f1, nan=2.0), kind="stable").tolist(),
         portraits=portraits,
         images=images,
@@ -84,12 +91,14 @@ def _members(contents: Contents, ensemble: Assessment) -> Members | None:
 
 def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
     """Finds images for each cell (true, predicted) of the confusion matrix that has any, surest first."""
-    cells: dict[tuple[int, int], list[int]] = {}
-    filled = max(int(np.count_nonzero(assessment.confusion)), 1)
-    examples = min(_EXAMPLES, max(1, _EMBEDDED // filled))
+    counts = assessment.confusion
+    filled = np.argwhere(counts > 0)
+    fullest = filled[np.argsort(-counts[counts > 0], kind="stable")][:_EMBEDDED]
+    cells: dict[tuple[int, int], list[int]] = {(int(true), int(predicted)): [] for true, predicted in fullest}
+    examples = min(_EXAMPLES, max(1, _EMBEDDED // max(len(filled), 1)))
     for index in np.argsort(-assessment.probabilities.max(-1), kind="stable"):
-        found = cells.setdefault((int(assessment.labels[index]), int(assessment.predictions[index])), [])
-        if len(found) < examples:
+        found = cells.get((int(assessment.labels[index]), int(assessment.predictions[index])))
+        if found is not None and len(found) < examples:
             found.append(int(index))
     return cells
 

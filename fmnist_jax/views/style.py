@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ CLASS_COLOURS = (
 )
 """A colour for each of ten classes: Okabe and Ito's but for yellow, and three as far from them."""
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+
+_BLACK = 64  # of 255: the edges of garments and digits are 0, and somewhat more in averages of many
 
 SHARES = "Blues"
 """Colour map of shares of which most are near zero, on paper."""
@@ -46,6 +48,12 @@ def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
 def cut(text: str, letters: int) -> str:
     """Cuts a text that is longer than so many letters, and marks where."""
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
+
+
+def cut_within(text: str, letters: int) -> str:
+    """Cuts a text that is longer than so many letters in its middle, as names that differ at their ends want it."""
+    first = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[:first]}…{text[first + 1 - letters :]}"
 
 
 def in_two_lines(text: str, letters: int) -> str:
@@ -87,16 +95,36 @@ def literal(text: str) -> str:
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Draws an image in [0, 255] without axes: [H, W] or [H, W, 1] dark on light, as printed, [H, W, 3] as it is."""
-    axes.imshow(printed(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    """Draws an image without axes, as `printed` gives it: [H, W] or [H, W, 3] in [0, 255]."""
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     without_ticks(axes)
 
 
-def printed(image: np.ndarray) -> np.ndarray:
-    """What `imshow` takes of an image in [0, 255]: grey ones as [H, W] and negated, colours as u8[H, W, 3]."""
-    if image.ndim == 3 and image.shape[-1] == 3:
-        return np.rint(image).astype(np.uint8)
-    return 255 - image.reshape(image.shape[:2])
+def printed(images: np.ndarray, like: Sequence[np.ndarray] | None = None) -> np.ndarray:
+    """What `imshow` takes of images [N, H, W, C] in [0, 255]: colours as u8[N, H, W, 3], grey ones as [N, H, W].
+
+    Grey ones that lie on black, as garments and digits do, are drawn dark on light; others are photographs, of which
+    that would make negatives.
+
+    Args:
+      images: of any number.
+      like: arrays of images, of one data set with these, whose background says what to do; without them, these do.
+    """
+    if has_colour(images):
+        return np.rint(images).astype(np.uint8)
+    grey = images.reshape(images.shape[:3])
+    return 255 - grey if on_black(*(like or [images])) else grey
+
+
+def has_colour(images: np.ndarray) -> bool:
+    """Whether images are [N, H, W, 3]."""
+    return images.ndim == 4 and images.shape[-1] == 3
+
+
+def on_black(*images: np.ndarray) -> bool:
+    """Whether images [N, H, W] or [N, H, W, 1] in [0, 255] have a black background: by the median along their edges."""
+    edges = [edge for each in images for edge in (each[:, 0], each[:, -1], each[:, :, 0], each[:, :, -1])]
+    return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < _BLACK)
 
 
 def without_ticks(axes: Axes) -> None:

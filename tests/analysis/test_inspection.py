@@ -7,6 +7,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from fmnist_jax import Batch, Model
+from fmnist_jax.analysis import inspection
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.functional.augment import normalize
@@ -59,6 +60,14 @@ def test_the_plane_is_that_of_scikit_learns_principal_components(shape: tuple[in
         sign = np.sign(points[:, axis] @ ours.points[:, axis])
         np.testing.assert_allclose(sign * ours.points[:, axis], points[:, axis], atol=1e-4)
     np.testing.assert_allclose(ours.shares, theirs.explained_variance_ratio_, atol=1e-6)
+
+
+def test_features_that_are_taken_piece_by_piece_have_the_same_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(2).normal(size=(6, 30))
+    whole = principal_plane(features)
+    monkeypatch.setattr(inspection, "_COLUMNS", 7)
+    for ours, theirs in zip(principal_plane(features), whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (4, 1), (1, 1)])

@@ -144,7 +144,7 @@ def test_the_answer_of_a_command_is_its_exit_code(
 
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
     # What a command sets for its whole process must not outlive this test.
-    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(cli, "let_signals_end_the_process", lambda: None)
     for logger in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
@@ -250,13 +250,3 @@ def test_a_working_directory_that_has_been_deleted_is_said(tmp_path: Path) -> No
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: the working directory cannot be found")
-
-
-def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_to: dict[int, Any] = {}
-    monkeypatch.setattr(signal, "signal", lambda number, handler: set_to.update({number: handler}))
-    for before, after in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
-        set_to.clear()
-        monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
-        cli._let_signals_end_the_process()
-        assert set_to == after

@@ -14,6 +14,7 @@ from fmnist_jax.config.record import from_dict
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Dataset, load
 from fmnist_jax.errors import FmnistError
+from tests.ended import take_all_steps
 from tests.views.test_comparison_page import run as made
 
 
@@ -51,6 +52,7 @@ def test_the_folder_that_holds_them_is_found_by_way_of_others(
 
 def test_what_a_run_has_written_at_its_end_is_what_is_compared(two: list[Path]) -> None:
     labels = np.asarray(load(from_dict(json.loads((two[0] / "config.json").read_text())).data).test.labels)
+    take_all_steps(two[1])
     np.savez(two[1] / "predictions.npz", logits=9 * np.eye(10, dtype=np.float32)[labels], labels=labels)
     (two[1] / "summary.json").write_text(json.dumps({"train_seconds": 9.0}))
     page = comparison.run(two).read_text()

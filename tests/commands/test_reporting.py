@@ -11,6 +11,7 @@ from fmnist_jax.commands import reporting
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import FmnistError
+from tests.ended import take_all_steps
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def run(saved_run: Path, tmp_path: Path) -> Path:
 
 def _end(run: Path, labels: np.ndarray, logits: np.ndarray) -> None:
     """Writes the files of the end of a run that the report reads."""
+    take_all_steps(run)
     np.savez(run / "predictions.npz", logits=logits, labels=labels)
     summary = {"parameters": 1234, "epochs": 2, "train_seconds": 9.0, "images_per_second": 55.0}
     (run / "summary.json").write_text(json.dumps({**summary, "test_accuracy_mirrored": None, "state_digest": "abc"}))
@@ -39,6 +41,16 @@ def test_a_run_that_has_ended_is_reported_as_it_was_scored(run: Path) -> None:
     assert "<strong>100.00%</strong>" in page
     assert "1,234" in page
     assert "There is none: every image was recognised." in page
+
+
+def test_what_was_recorded_at_the_end_is_not_told_of_a_checkpoint_of_before(run: Path) -> None:
+    labels = load(from_dict(json.loads((run / "config.json").read_text())).data).test.labels
+    _end(run, labels, 9 * np.eye(10, dtype=np.float32)[labels])
+    shutil.rmtree(run / "checkpoints" / "10")
+    page = reporting.run(run).read_text()
+    assert "Not finished: step 5 of 10." in page
+    assert "<strong>100.00%</strong>" not in page
+    assert "1,234" not in page
 
 
 def test_predictions_of_other_images_or_damaged_ones_are_refused(run: Path) -> None:

@@ -1,6 +1,7 @@
 """One's own arrays in a file, and what is no such file."""
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def test_objects_are_refused_because_they_would_be_unpickled(tmp_path: Path) -> 
     objects = {**_ARRAYS, "class_names": np.array(["cat", None])}
     np.savez(tmp_path / "a.npz", **objects)  # type: ignore[arg-type]
     assert "Object arrays cannot be loaded" in _refused(tmp_path / "a.npz")
+
+
+def test_a_file_that_somebody_has_added_is_no_array(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("class_names", "cat\ndog\n")
+    assert "(class_names is no array of NumPy): write it by numpy.savez" in _refused(path)
 
 
 def test_a_file_with_a_password_is_said(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from fmnist_jax.data import photo_files
 from fmnist_jax.errors import DataError
@@ -145,6 +145,38 @@ def test_a_photo_is_turned_upright(tmp_path: Path, orientation: int) -> None:
     exif[0x112] = orientation
     pixels = photo_files.read(str(write(tmp_path / "x.png", stored, exif=exif)))
     np.testing.assert_array_equal(pixels, np.asarray(upright))
+
+
+def _orientation_and_no_number() -> bytes:
+    """EXIF that turns the picture, beside a width that is a word and cannot be written again."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    exif[0x10F] = "wide"  # the maker, whose tag becomes that of the width
+    return exif.tobytes().replace(b"\x0f\x01", b"\x00\x01", 1)
+
+
+@pytest.mark.parametrize("edge", [16, 2000])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize(
+    "damaged",
+    [b"no header at all", b"Exif\0\0II*\0\x08\0\0", _orientation_and_no_number()],
+    ids=["none", "cut", "word"],
+)
+def test_a_picture_is_whole_though_what_is_written_beside_it_is_not(
+    tmp_path: Path, suffix: str, damaged: bytes, edge: int
+) -> None:
+    path = write(tmp_path / f"x.{suffix}", Image.new("RGB", (edge, edge), (10, 200, 30)), exif=damaged, dpi=(72, 72))
+    pixels = photo_files.read_reduced(str(path)).pixels
+    assert len(pixels) in (16, 1000)
+    assert np.abs(pixels[:9, :9].astype(int) - (10, 200, 30)).max() <= 2
+
+
+@pytest.mark.parametrize("edge", [16, 2000])
+def test_a_picture_with_a_damaged_profile_of_text_is_whole(tmp_path: Path, edge: int) -> None:
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Raw profile type exif", "\nexif\n      4\nzzzz\n", zip=True)
+    path = write(tmp_path / "x.png", Image.new("RGB", (edge, edge), (10, 200, 30)), pnginfo=about)
+    assert photo_files.read_reduced(str(path)).pixels[3, 3].tolist() == [10, 200, 30]
 
 
 def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:

@@ -182,6 +182,11 @@ def test_a_long_and_narrow_picture_keeps_what_it_has_across(shape: tuple[int, in
     assert bounds(prepared.image) == (0, 0, 28, 28)
 
 
+def test_of_a_line_of_pixels_no_more_are_kept_than_can_be_looked_at() -> None:
+    assert photos._scale(1, 64_000_000, 320, 32) * 64_000_000 <= 12_800
+    assert photos._scale(12_000, 60, 320, 32) * 60 == 32
+
+
 def test_noise_of_the_background_is_no_object() -> None:
     rng = np.random.default_rng(0)
     noisy = np.clip(picture((200, 200, 200)) + rng.normal(0, 15, (400, 300, 3)), 0, 255).astype(np.uint8)

@@ -191,6 +191,13 @@ def test_a_pattern_that_freezes_nothing_is_refused_in_ones_own_loop(key: Array) 
         freeze(optax.adam(0.1), "Konv").init(params)
 
 
+def test_the_state_of_a_frozen_optimiser_can_be_mapped_over_by_optax(key: Array) -> None:
+    params, _ = make_model(_CONFIG).init(key)
+    optimizer = freeze(optax.adam(0.1), "[!D]*")
+    mapped = optax.tree_map_params(optimizer, lambda moment: moment + 1, optimizer.init(params))
+    assert {float(leaf.max()) for leaf in jax.tree.leaves(mapped) if leaf.ndim} == {1.0}
+
+
 def test_a_norm_of_which_a_half_is_frozen_keeps_counting() -> None:
     assert frozen_norms("BatchNorm_0")("BatchNorm_0")
     assert frozen_norms("*/BatchNorm_*")("ResidualBlock_0/BatchNorm_1")

@@ -54,6 +54,13 @@ def test_a_run_on_ones_own_splits_is_whole(run: tuple[fj.Config, Path]) -> None:
     assert "red" in (path / "report.html").read_text()
 
 
+def test_shifts_that_leave_nothing_of_the_images_are_refused(tmp_path: Path) -> None:
+    config = replace(_CONFIG, augment=fj.AugmentConfig(crop_padding=5), run=fj.RunConfig(dir=tmp_path / "run"))
+    with pytest.raises(fj.ConfigError, match="crop-padding is 5, but the images have 8x10 pixels: choose at most 4"):
+        fj.run(config, _SPLITS)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], capsys: pytest.CaptureFixture[str]) -> None:
     config, path = run
     before = (path / "summary.json").read_text()

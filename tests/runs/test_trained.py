@@ -137,6 +137,17 @@ def test_a_model_is_compiled_once_for_up_to_a_power_of_two_of_images(
     assert len(compiled) == 1, caplog.messages
 
 
+def test_mirror_images_serve_a_network_that_has_seen_some(run: Path) -> None:
+    model = trained.load_trained(run)
+    for flip, mirror, tta in (("random", True, "mirror"), ("alternating", False, "none"), ("none", True, "none")):
+        config = replace(
+            model.config,
+            augment=replace(model.config.augment, flip=flip),  # type: ignore[arg-type]
+            train=replace(model.config.train, eval_mirror=mirror),
+        )
+        assert model._replace(config=config).tta == tta
+
+
 def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Path) -> None:
     model = trained.load_trained(run, 9)
     assert model.step == 9

@@ -88,7 +88,7 @@ def test_points_in_one_place_have_no_variance_to_share() -> None:
 
 
 def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Path) -> None:
-    images = _RNG.integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
+    images = np.pad(_RNG.integers(0, 256, (3, 26, 26, 1), dtype=np.uint8), ((0, 0), (1, 1), (1, 1), (0, 0)))
     saliency = np.abs(_RNG.normal(size=(3, 28, 28)))
     saliency[2] = 0
     figure = features.saliency_maps(images, saliency, ["Coat", "Bag", "Shirt"])
@@ -109,6 +109,14 @@ def test_kernels_of_colour_images_are_drawn_as_colours_around_grey(tmp_path: Pat
     np.testing.assert_allclose(first[0, 0], (1.0, 0.0, 0.75))
     assert (second == 0.5).all()
     assert not any(axes.get_ylabel() == "weight" for axes in figure.axes)
+    figure.savefig(tmp_path / "figure.png", dpi=40)
+
+
+def test_of_more_classes_than_there_is_room_for_the_points_stay_and_the_legend_goes(tmp_path: Path) -> None:
+    names = [f"class {label}" for label in range(400)]
+    figure = features.embedding_map(Projection(_RNG.normal(size=(800, 2)), np.ones(2)), np.arange(800) % 400, names)
+    assert not figure.legends
+    assert len(figure.axes[0].collections) == 400
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 

@@ -75,7 +75,8 @@ def test_samples_stand_in_a_row_for_each_class_that_there_is() -> None:
 
 @pytest.mark.parametrize("classes", [1, 3, 7, 10])
 def test_averages_are_drawn_with_names_and_counts(classes: int, tmp_path: Path) -> None:
-    averages = np.linspace(0, 255, classes * 784).reshape(classes, 28, 28, 1)
+    averages = np.linspace(0, 255, classes * 676).reshape(classes, 26, 26, 1)
+    averages = np.pad(averages, ((0, 0), (1, 1), (1, 1), (0, 0)))
     figure = images.average_images(averages, CLASS_NAMES[:classes], 1000 * np.arange(classes))
     drawn = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in drawn] == list(CLASS_NAMES[:classes])
@@ -94,6 +95,26 @@ def test_green_is_drawn_green() -> None:
     np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), np.concatenate(list(green), 1))
     (axes,) = images.average_images(green[:1] + 0.3, ["green"], np.array([2])).axes
     np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), green[0])
+
+
+def test_a_class_without_images_does_not_turn_photographs_into_negatives() -> None:
+    averages = np.zeros((5, 8, 8, 1))
+    averages[1] = 180
+    figure = images.average_images(averages, list("abcde"), np.array([0, 9, 0, 0, 0]))
+    assert np.unique(np.asarray(figure.axes[1].images[0].get_array())).tolist() == [180]
+
+
+def test_rows_of_other_sizes_and_colours_stand_in_one_figure() -> None:
+    rows = {"large": np.zeros((2, 28, 28, 1), np.uint8), "small": np.full((2, 14, 14, 1), 90, np.uint8)}
+    large, small, red = images.labelled_rows({**rows, "red": np.full((2, 14, 14, 3), 9, np.uint8)}).axes
+    for axes, expected in ((large, 255), (small, 165), (red, 9)):  # by the background of most
+        assert np.unique(np.asarray(axes.images[0].get_array())).tolist() == [expected]
+
+
+def test_wide_images_have_room_in_their_rows() -> None:
+    square, wide = (images.labelled_rows({"a": np.zeros((3, 28, 28 * ratio, 1), np.uint8)}) for ratio in (1, 3))
+    assert wide.get_figwidth() > 2 * square.get_figwidth()
+    assert wide.get_figheight() == square.get_figheight()
 
 
 def test_of_many_classes_the_first_forty_have_a_row() -> None:

@@ -1,5 +1,6 @@
 """The model card: what it says is what it is given."""
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def _card(config: Config, **changes: Any) -> Card:
         config=config,
         step=config.total_steps,
         parameters=123_456,
+        mirrored=config.train.eval_mirror,
         image_shape=(28, 28, 1),
         class_names=CLASS_NAMES,
         assessment=assess(logits, labels),
@@ -54,10 +56,26 @@ def test_scores_versions_and_confusions_are_those_that_are_given() -> None:
     assert "| accuracy | 95.00 %, 95% interval 91.04 to 97.26 % |" in page
     assert "| temperature | 1.25:" in page
     assert "On 200 test images (evaluated for this export)" in page
-    assert "- Shirt taken for T-shirt/top: 10 (50.0% of the class)" in page
+    assert "- `Shirt` taken for `T-shirt/top`: 10 (50.0% of the class)" in page
     assert "mirror images alone, not averaged | 85.00 %" in page
     assert "- trained with jax 1.2.3\n- exported with fmnist_jax 0.2.0, jax 1.2.4\n" in page
     assert "123,456 parameters" in page
+
+
+def test_names_of_classes_are_told_apart_whatever_they_hold() -> None:
+    names = ("tench, Tinca tinca", "<unk>", "a_b*c`d", *CLASS_NAMES[3:])
+    page = render(_card(PRESETS["fast"], class_names=names))
+    told = page.partition("in this order:\n\n```json\n")[2].partition("\n```")[0]
+    assert tuple(json.loads(told)) == names
+    assert "- `Shirt` taken for `tench, Tinca tinca`: 10" in page
+
+
+def test_mirror_images_are_told_of_where_the_model_averages_them_whatever_the_run_did() -> None:
+    assert PRESETS["fast"].train.eval_mirror
+    for mirrored in (True, False):
+        page = render(_card(PRESETS["fast"], mirrored=mirrored))
+        assert ("without mirror images averaged in" in page) == mirrored
+        assert ("a prediction averages the logits" in page) == mirrored
 
 
 def test_what_a_file_needs_is_told_of_the_files_that_are_there() -> None:

@@ -48,6 +48,17 @@ def test_an_image_stands_in_its_address(channels: int) -> None:
     np.testing.assert_array_equal(pixels.reshape(image.shape), image)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_large_image_is_shrunk_into_its_address_and_a_small_one_is_exact(channels: int) -> None:
+    image = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[:, None, None], (100, 300, channels))
+    head, pixels = opened(pages.small_uri(image, 96))
+    assert head == "data:image/jpeg;base64"
+    assert pixels.shape[:2] == (32, 96)
+    expected = 2 * (3.125 * np.arange(32) + 1.0625)  # the mean of as many rows
+    assert np.abs(pixels.reshape(32, 96, channels) - expected[:, None, None]).max() < 6
+    assert pages.small_uri(image, 300) == pages.png_uri(image)
+
+
 def test_a_photo_stands_in_its_address_and_is_small() -> None:
     y, x = np.mgrid[:200, :150]
     photo = np.stack([y, x, y // 2 + x // 2], -1).astype(np.uint8)

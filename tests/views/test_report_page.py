@@ -244,7 +244,7 @@ def test_colour_images_of_many_classes_are_embedded_in_colour_and_in_bounds() ->
     names = tuple(f"class {label}" for label in range(classes))
     logits = rng.normal(size=(3_000, classes)).astype(np.float32)
     html = report_page.render(contents(test=Dataset(images, labels, names), logits=logits))
-    assert '<body class="colour many" style="--aspect: 12 / 8">' in html
+    assert '<body class="positive many" style="--aspect: 12 / 8">' in html
     first = re.search(r'<img src="data:image/png;base64,([^"]+)" width="12" height="8"', html)
     assert first is not None
     picture = Image.open(io.BytesIO(base64.b64decode(first[1])))
@@ -252,6 +252,48 @@ def test_colour_images_of_many_classes_are_embedded_in_colour_and_in_bounds() ->
     assert picture.getpixel((0, 0)) in {tuple(pixel) for pixel in images[:, 0, 0].tolist()}
     embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', html)[0])
     assert all(len(indices) == 1 for indices in embedded["cells"].values())
+
+
+def of_classes(classes: int, count: int, edge: int) -> report_page.Contents:
+    """Flat colour images of many classes, of which every prediction is a guess."""
+    rng = np.random.default_rng(0)
+    images = np.broadcast_to(rng.integers(0, 256, (count, 1, 1, 3), dtype=np.uint8), (count, edge, 2 * edge, 3))
+    names = tuple(f"class {label}" for label in range(classes))
+    logits = rng.normal(size=(count, classes)).astype(np.float32)
+    return contents(test=Dataset(images, np.arange(count) % classes, names), logits=logits)
+
+
+@pytest.mark.parametrize(("level", "shown"), [(0, "negated"), (150, "positive")])
+def test_what_lies_on_black_is_shown_dark_on_a_light_page_and_photographs_as_they_are(level: int, shown: str) -> None:
+    given = contents()
+    images = np.pad(given.test.images, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=level)
+    html = report_page.render(given._replace(test=Dataset(images, given.test.labels)))
+    assert f'<body class="{shown}" style=' in html
+
+
+def test_large_images_are_shrunk() -> None:
+    html = report_page.render(of_classes(3, 40, 200))
+    first = re.search(r'<img src="data:image/jpeg;base64,([^"]+)" width="400" height="200"', html)
+    assert first is not None
+    assert Image.open(io.BytesIO(base64.b64decode(first[1]))).size == (96, 48)
+
+
+def test_of_more_cells_than_a_page_holds_images_for_the_fullest_have_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_page, "_EMBEDDED", 20)
+    given = of_classes(30, 400, 8)
+    embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', report_page.render(given))[0])
+    counts = assess(given.logits, given.test.labels).confusion
+    assert len(embedded["cells"]) == 20
+    shown = [counts[tuple(map(int, cell.split("-")))] for cell in embedded["cells"]]
+    assert min(shown) >= np.sort(counts.ravel())[-20]
+
+
+def test_of_very_many_classes_the_table_is_left_out() -> None:
+    html = report_page.render(of_classes(201, 402, 8))
+    assert "A table of 201 classes would be too large" in html
+    assert 'id="matrix"' not in html
+    assert "<script" not in html
+    assert "class 200" in html
 
 
 _SECTIONS = ["confusion", "mistakes", "classes", "curves", "calibration", "configuration", "environment"]

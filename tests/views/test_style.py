@@ -25,6 +25,7 @@ from fmnist_jax.views.style import (
     CLASS_MARKERS,
     VERMILLION,
     cut,
+    cut_within,
     describe_axes,
     draw_panels,
     in_two_lines,
@@ -60,19 +61,24 @@ def test_a_plot_says_what_it_shows() -> None:
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Speed", "time (s)", "images/s")
 
 
-def test_an_image_is_drawn_dark_on_light_without_ticks() -> None:
+def test_an_image_is_drawn_without_ticks() -> None:
     axes = new_figure(1, 1).subplots()
     show_image(axes, np.array([[0, 255]], np.uint8))
-    assert np.array_equal(np.asarray(axes.images[0].get_array()), [[255, 0]])
+    assert np.array_equal(np.asarray(axes.images[0].get_array()), [[0, 255]])
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
 
 
-def test_colours_are_drawn_as_they_are_and_grey_dark_on_light() -> None:
-    green = np.zeros((2, 2, 3), np.uint8)
+def test_colours_and_photographs_are_drawn_as_they_are_and_what_lies_on_black_dark_on_light() -> None:
+    green = np.zeros((1, 2, 2, 3), np.uint8)
     green[..., 1] = 200
     np.testing.assert_array_equal(printed(green), green)
-    np.testing.assert_array_equal(printed(green[..., :1]), np.full((2, 2), 255))
     np.testing.assert_array_equal(printed(green + 0.4), green)
+    digits = np.zeros((2, 8, 6, 1), np.uint8)
+    digits[:, 2:6, 2:4] = 220
+    np.testing.assert_array_equal(printed(digits), 255 - digits[..., 0])
+    photographs = digits + np.uint8(30)
+    photographs[:, 0] = photographs[:, -1] = photographs[:, :, 0] = 140
+    np.testing.assert_array_equal(printed(photographs), photographs[..., 0])
 
 
 def test_a_figure_hands_a_notebook_its_picture() -> None:
@@ -103,6 +109,8 @@ def test_a_long_text_is_broken_and_then_cut() -> None:
     assert in_two_lines("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
     assert in_two_lines("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
     assert cut("sleeveless summer dress", 12) == "sleeveless…"
+    assert cut_within("standard-lr0.2-seed0", 12) == "stand…-seed0"
+    assert cut_within("standard", 8) == "standard"
 
 
 def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:

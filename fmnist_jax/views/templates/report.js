@@ -21,11 +21,11 @@
 
   function show(button) {
     const [row, column] = button.dataset.cell.split("-").map(Number);
-    const found = cells[button.dataset.cell];
+    const found = cells[button.dataset.cell] ?? [];
     const words = row === column ? names[row] : `${names[row]} taken for ${names[column]}`;
     title.textContent = row === column ? `${names[row]}, recognised` : words;
     const count = Number(button.textContent);
-    note.textContent = found.length < count ? `${found.length} of ${count.toLocaleString("en")} images, surest first` : `${count === 1 ? "1 image" : `${count} images`}, surest first`;
+    note.textContent = found.length === 0 ? `${count} of the test images, of which this page holds none` : found.length < count ? `${found.length} of ${count.toLocaleString("en")} images, surest first` : `${count === 1 ? "1 image" : `${count} images`}, surest first`;
     grid.replaceChildren(...found.map((index) => picture(index, words)));
     matrix.querySelectorAll("th").forEach((heading) => heading.classList.remove("lit"));
     matrix.tBodies[0].rows[row].cells[0].classList.add("lit");

@@ -1,0 +1,19 @@
+"""A run that has come to its end, made of one that has not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.runs import checkpoint
+from fmnist_jax.runs.directory import read_config
+
+
+def take_all_steps(run: Path) -> None:
+    """Adds a checkpoint of the last step to a copy of `saved_run`."""
+    config, known = read_config(run), checkpoint.read_manifest(run / "checkpoints", 5)
+    assert config is not None
+    state = replace(make_recipe(config).init(jax.random.key(0)), step=jnp.int32(config.total_steps))
+    checkpoint.save(run / "checkpoints", state, 0.5, origin=known["origin"])
