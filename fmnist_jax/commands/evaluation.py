@@ -84,7 +84,7 @@ def run(
     _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
     of_all = f", ensemble of {model.members} members" if model.members > 1 else ""
     cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{of_all}"))
-    if tta == "mirror" and model.config.augment.flip == "none":
+    if tta == "mirror" and not trained.saw_mirror_images(model.config):
         cli.tell("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
     cli.tell(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
@@ -139,7 +139,7 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     layers = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).layers)
     maps = [np.asarray(layer[0], np.float32) for layer in layers(*weights, dataset.images[:1])]
     title = f"{evaluation.split} image 0, {dataset.class_names[dataset.labels[0]]}"
-    yield "activations", activation_maps(dataset.images[0], maps, title)
+    yield "activations", activation_maps(dataset.images[0], maps, title, like=dataset.images)
 
     hidden = jax.jit(
         lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
@@ -151,4 +151,4 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     labels, firsts = (found[:_SALIENT] for found in np.unique(dataset.labels, return_index=True))
     saliency = np.asarray(jax.jit(saliency_of)(*weights, dataset.images[firsts]))
     names = [dataset.class_names[label] for label in labels]
-    yield "saliency", saliency_maps(dataset.images[firsts], saliency, names)
+    yield "saliency", saliency_maps(dataset.images[firsts], saliency, names, like=dataset.images)

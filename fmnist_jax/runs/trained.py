@@ -64,7 +64,7 @@ class Trained(NamedTuple):
     @property
     def tta(self) -> TestTimeAugmentation:
         """Whose logits serve best: with mirror images where the run scores by them and has trained on them."""
-        return "mirror" if self.config.train.eval_mirror and self.config.augment.flip != "none" else "none"
+        return "mirror" if self.config.train.eval_mirror and saw_mirror_images(self.config) else "none"
 
     def member(self, number: int) -> "Trained":
         """One member of a population, as the same run alone would have come to it.
@@ -104,6 +104,11 @@ class Trained(NamedTuple):
             )
         batch_size = min(self.config.train.eval_batch_size, 1 << (max(len(images), 1) - 1).bit_length())
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
+
+
+def saw_mirror_images(config: Config) -> bool:
+    """Whether images are mirrored in training, by themselves or among other variations."""
+    return config.augment.flip != "none" or config.augment.photo_probability > 0
 
 
 def load_trained(

@@ -25,10 +25,11 @@ def let_signals_end_the_process() -> None:
     The first process of a container gets no signal that it has no handler for.
     """
     _process.of_a_command = True
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    asked_for = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    if signal.SIGINT in asked_for:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:
-        for number in _SIGNALS:
+        for number in asked_for:
             signal.signal(number, _end_at_once)
 
 
@@ -49,18 +50,21 @@ def unwinding() -> Iterator[None]:
     def unwind(number: int, frame: FrameType | None) -> None:
         del frame
         ended_by.append(number)
-        signal.signal(number, at_once[number])  # a second one waits for nothing
+        restore()  # so that a second one waits for nothing
         raise _Ending
+
+    def restore() -> None:
+        for number, handler in at_once.items():
+            signal.signal(number, handler)
 
     ours = _process.of_a_command and threading.current_thread() is threading.main_thread()  # as Python wants of it
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS} if ours else {}
     at_once = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, _end_at_once)}
-    for number in at_once:
-        signal.signal(number, unwind)
     try:
+        for number in at_once:
+            signal.signal(number, unwind)
         yield
     finally:
-        for number, handler in at_once.items():
-            signal.signal(number, handler)
+        restore()
         if ended_by:
             signal.raise_signal(ended_by[0])

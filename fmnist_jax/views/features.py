@@ -56,20 +56,23 @@ def filters(kernels: np.ndarray) -> Figure:
     return figure
 
 
-def activation_maps(image: np.ndarray, layers: Sequence[np.ndarray], name: str) -> Figure:
+def activation_maps(
+    image: np.ndarray, layers: Sequence[np.ndarray], name: str, *, like: np.ndarray | None = None
+) -> Figure:
     """Draws what layers make of one image: their most active channels, a row a layer, at most 8 evenly spread layers.
 
     Args:
       image: u8[H, W, C].
       layers: f[H, W, C] each, first layer first.
       name: of the image, for the title.
+      like: u8[N, H, W, C]: images of its data set, as `printed` takes them.
     """
     chosen = np.unique(np.linspace(0, len(layers) - 1, min(_LAYERS, len(layers))).round().astype(int))
     figure = new_figure(10.2, 0.98 * len(chosen) + 0.7)
     places = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
     for axes in places.ravel():
         without_ticks(axes)
-    show_image(places[0, 0], printed(image[None])[0])
+    show_image(places[0, 0], printed(image[None], None if like is None else [like])[0])
     for row, number in zip(places, chosen, strict=True):
         layer = layers[number]
         height, width, channels = layer.shape
@@ -147,17 +150,21 @@ def _apart(points: np.ndarray, labels: np.ndarray) -> dict[int, tuple[float, flo
     return places
 
 
-def saliency_maps(images: np.ndarray, saliency: np.ndarray, names: Sequence[str]) -> Figure:
+def saliency_maps(
+    images: np.ndarray, saliency: np.ndarray, names: Sequence[str], *, like: np.ndarray | None = None
+) -> Figure:
     """Draws images, and below each how much its highest logit hangs on each pixel.
 
     Args:
       images: u8[N, H, W, C], N >= 1.
       saliency: f[N, H, W].
       names: of the N images.
+      like: u8[M, H, W, C]: images of their data set, as `printed` takes them.
     """
     figure = new_figure(0.9 + 1.15 * len(images), 2.85)
     places = figure.subplots(2, len(images), squeeze=False)
-    for above, below, image, values, name in zip(*places, printed(images), saliency, names, strict=True):
+    shown_images = printed(images, None if like is None else [like])
+    for above, below, image, values, name in zip(*places, shown_images, saliency, names, strict=True):
         show_image(above, image)
         above.set_title(literal(in_two_lines(name, 17)), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)

@@ -97,7 +97,7 @@ def prediction_grid(
     rows = -(-len(indices) // _COLUMNS)
     figure = new_figure(1.75 * _COLUMNS, 2.35 * rows, padding=0.09)
     places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, index, image in zip(places, indices, printed(images[indices]), strict=False):
+    for axes, index, image in zip(places, indices, printed(images[indices], [images]), strict=False):
         true, predicted = assessment.labels[index], assessment.predictions[index]
         probability = assessment.probabilities[index, predicted]
         show_image(axes, image)

@@ -110,7 +110,7 @@ def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
     if config.init.source is not None:
         yield "started from the weights of another run"
     if config.init.freeze is not None:
-        yield f"parameters that match {config.init.freeze} kept as they started"
+        yield f"parameters that match {_code(config.init.freeze)} kept as they started"
     yield f"cross-entropy{f', label smoothing {train.label_smoothing:g}' if train.label_smoothing else ''}"
     yield f"augmentation: {', '.join(_augmentations(config.augment)) or 'none'}"
     if config.model.dropout:

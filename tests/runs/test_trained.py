@@ -139,10 +139,15 @@ def test_a_model_is_compiled_once_for_up_to_a_power_of_two_of_images(
 
 def test_mirror_images_serve_a_network_that_has_seen_some(run: Path) -> None:
     model = trained.load_trained(run)
-    for flip, mirror, tta in (("random", True, "mirror"), ("alternating", False, "none"), ("none", True, "none")):
+    for flip, varied, mirror, tta in (
+        ("random", 0.0, True, "mirror"),
+        ("alternating", 0.0, False, "none"),
+        ("none", 0.0, True, "none"),
+        ("none", 0.5, True, "mirror"),  # half of what is varied is mirrored, too
+    ):
         config = replace(
             model.config,
-            augment=replace(model.config.augment, flip=flip),  # type: ignore[arg-type]
+            augment=replace(model.config.augment, flip=flip, photo_probability=varied),  # type: ignore[arg-type]
             train=replace(model.config.train, eval_mirror=mirror),
         )
         assert model._replace(config=config).tta == tta

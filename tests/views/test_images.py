@@ -97,6 +97,12 @@ def test_green_is_drawn_green() -> None:
     np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), green[0])
 
 
+def test_one_image_that_fills_its_frame_is_drawn_as_the_others_are(assessment: Assessment) -> None:
+    filled = np.concatenate([_IMAGES[:2], np.full((1, 28, 28, 1), 200, np.uint8)])
+    (axes, *_) = images.prediction_grid(filled, assessment, np.array([2]), CLASS_NAMES).axes
+    assert np.unique(np.asarray(axes.images[0].get_array())).tolist() == [55]
+
+
 def test_a_class_without_images_does_not_turn_photographs_into_negatives() -> None:
     averages = np.zeros((5, 8, 8, 1))
     averages[1] = 180

@@ -105,7 +105,7 @@ def test_where_a_run_started_and_what_bounded_its_steps_is_told_without_places()
             replace(demo, init=InitConfig(Path("somewhere"), "Conv_*"), optim=replace(demo.optim, clip_norm=1.5)),
         )
     )
-    words = ("weights of another run", "match Conv_* kept as they started", "clipped to a norm of 1.5")
+    words = ("weights of another run", "match `Conv_*` kept as they started", "clipped to a norm of 1.5")
     assert [word for word in words if word not in told] == []
     assert "somewhere" not in told
 
