@@ -90,6 +90,25 @@ def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
     jax.tree.map(np.testing.assert_array_equal, kept, batch_stats)
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_evaluation_with_norms_folded_into_the_kernels_before_them_equals_the_unfolded(config: ModelConfig) -> None:
+    """As whoever deploys the weights may fold them: the scale into the kernel, the rest into a bias."""
+    params, batch_stats = draw_variables(config)
+    folded, statistics = jax.tree.map(np.copy, (params, batch_stats))
+    for name in [name for name in folded if name.startswith("ResidualBlock")]:
+        block, norm, seen = folded[name], folded[name]["BatchNorm_1"], statistics[name]["BatchNorm_1"]
+        first = sorted(kernel for kernel in block if kernel.startswith("Conv"))[-2]  # a 1x1 shortcut has Conv_0
+        factor = norm["scale"] / np.sqrt(seen["var"] + 1e-5)
+        block[first]["kernel"] *= factor
+        norm["bias"] -= seen["mean"] * factor
+        norm["scale"][:], seen["mean"][:], seen["var"][:] = 1, 0, 1 - 1e-5  # and so nothing but the bias
+    logits, expected = (
+        np.asarray(make_model(config).apply(*weights, draw_images(), train=False)[0])
+        for weights in ((folded, statistics), (params, batch_stats))
+    )
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_a_fresh_block_is_its_shortcut_and_learns_all_the_same() -> None:
     config = replace(CONFIG, widths=(4,), depths=(2,))
     model = make_model(config)
