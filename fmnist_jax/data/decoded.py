@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,8 @@ def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
     unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        with unwinding(), _removing(unfinished):
+        with unwinding(), ExitStack() as leaving:
+            leaving.callback(shutil.rmtree, unfinished, ignore_errors=True)  # unless it has got its name by then
             unfinished.mkdir(parents=True)
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array)
@@ -94,12 +95,3 @@ def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
     except OSError:
         if _open(cache) is None:  # else another process has just finished the same
             raise
-
-
-@contextmanager
-def _removing(unfinished: Path) -> Iterator[None]:
-    """Removes a directory that has not got another name in this block."""
-    try:
-        yield
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)

@@ -50,11 +50,7 @@ class _Writing:
     def update(self, record: Mapping[str, Any]) -> None:
         from tensorboardX.proto.summary_pb2 import Summary
 
-        values = [
-            Summary.Value(tag=tag, simple_value=record[name])
-            for name, tag in _TAGS.items()
-            if record.get(name) is not None
-        ]
+        values = [Summary.Value(tag=tag, simple_value=record[name]) for name, tag in _TAGS.items() if name in record]
         self._add(Summary(value=values), record["step"])
         self._shown.update(record)
 

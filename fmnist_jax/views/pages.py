@@ -72,29 +72,28 @@ def svg(figure: Figure) -> Markup:
 
 def png_uri(image: np.ndarray) -> str:
     """An image u8[H, W, C], of one channel or three, as the address of a PNG file that needs no other file."""
-    return _uri(image, "png", optimize=True)
+    return _uri(_picture(image), "png", optimize=True)
 
 
 def jpeg_uri(image: np.ndarray) -> str:
     """The same as a JPEG file, which is smaller for photos and not exact."""
-    return _uri(image, "jpeg", optimize=True, quality=_QUALITY)
+    return _uri(_picture(image), "jpeg", optimize=True, quality=_QUALITY)
 
 
 def small_uri(image: np.ndarray, edge: int) -> str:
     """The address of an image whose longer edge has so many pixels at most: exact, unless it has to be shrunk."""
-    height, width = image.shape[:2]
-    if max(height, width) <= edge:
+    if max(image.shape[:2]) <= edge:
         return png_uri(image)
-    size = tuple(max(1, round(edge * side / max(height, width))) for side in (width, height))
-    shrunk = _picture(image).resize((size[0], size[1]), Image.Resampling.BOX)
-    return jpeg_uri(np.asarray(shrunk).reshape(size[1], size[0], -1))
+    picture = _picture(image)
+    picture.thumbnail((edge, edge), Image.Resampling.BOX)
+    return _uri(picture, "jpeg", optimize=True, quality=_QUALITY)
 
 
 def _picture(image: np.ndarray) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def _uri(image: np.ndarray, kind: str, **options: bool | int) -> str:
+def _uri(picture: Image.Image, kind: str, **options: bool | int) -> str:
     file = io.BytesIO()
-    _picture(image).save(file, kind.upper(), **options)
+    picture.save(file, kind.upper(), **options)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
