@@ -22,8 +22,21 @@ from experiments.research import (
     sizes,
     study,
     transfer,
+    whitening,
 )
-from fmnist_jax import Dataset, FmnistError, Weights, make_model
+from fmnist_jax import (
+    Batch,
+    Config,
+    DataConfig,
+    Dataset,
+    FmnistError,
+    ModelConfig,
+    TrainConfig,
+    Weights,
+    init_state,
+    make_model,
+    make_recipe,
+)
 
 _EXPERIMENTS: dict[str, Any] = {
     "seeds": seeds,
@@ -220,3 +233,41 @@ def test_a_linear_probe_moves_the_head_alone() -> None:
         assert {name for name, leaves in same.items() if not all(jax.tree.leaves(leaves))} == moved
         kept = jax.tree.leaves(jax.tree.map(np.array_equal, dict(begun.batch_stats), dict(after.batch_stats)))
         assert all(kept) == (way == "linear probe")
+
+
+@pytest.mark.parametrize(("channels", "side"), [(1, 3), (3, 2)])
+def test_whitening_kernels_leave_patches_uncorrelated_and_of_one_variance(channels: int, side: int) -> None:
+    rng = np.random.default_rng(0)
+    smooth = gaussian_filter(rng.normal(size=(60, 12, 10, channels)), (0, 1, 1, 0.5))
+    images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
+    kernels = np.asarray(whitening.whitening_kernels(jnp.asarray(images), side))
+    windows = np.lib.stride_tricks.sliding_window_view(images / 255, (side, side), axis=(1, 2))
+    pixels = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * channels)
+    flat = kernels.reshape(side * side * channels, -1)
+    np.testing.assert_allclose(np.cov(pixels @ flat, rowvar=False), np.eye(flat.shape[1]), atol=2e-3)
+    variances, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
+    signs = np.sign((vectors[:, ::-1] * flat).sum(0))
+    np.testing.assert_allclose(flat * signs * np.sqrt(variances[::-1]), vectors[:, ::-1], atol=5e-3)
+
+
+def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn_ones_and_may_be_kept() -> None:
+    config = Config(
+        model=ModelConfig(family="plain", widths=(24, 4), depths=(1, 1)),
+        data=DataConfig(name="own", total=64, validation_size=0),
+        train=TrainConfig(epochs=1, batch_size=32),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), np.uint8)
+    kernels, data = whitening.whitening_kernels(jnp.asarray(images)), Batch(images, np.arange(64, dtype=np.int32) % 10)
+    recipe, key = make_recipe(config), jax.random.key(0)
+    models = (recipe.model, whitening.with_first_kernels(recipe.model, kernels))
+    states = [init_state(model, recipe.optimizer, key) for model in models]
+    drawn, begun = (np.asarray(state.params["Conv_0"]["kernel"]) for state in states)
+    np.testing.assert_array_equal(begun[..., 18:], drawn[..., 18:])
+    np.testing.assert_array_equal(begun[..., 1:18:2], -begun[..., 0:18:2])
+    np.testing.assert_allclose((begun[..., :18] ** 2).mean((0, 1, 2)) ** 0.5, drawn.std(), rtol=1e-5)
+    aligned = np.einsum("hwck,hwck->k", begun[..., 0:18:2], np.asarray(kernels))
+    norms = (np.linalg.norm(each.reshape(9, 9), axis=0) for each in (begun[..., 0:18:2], np.asarray(kernels)))
+    np.testing.assert_allclose(aligned, np.prod(list(norms), axis=0), rtol=1e-5)
+    for start, stays in (("whitening", False), ("whitening, kept", True)):
+        trained = jax.jit(whitening.make_training(config, start, kernels))(key, data).params["Conv_0"]["kernel"]
+        assert np.allclose(trained, begun, atol=1e-6) == stays
