@@ -158,6 +158,7 @@ from .functional.photo_like import (
     make_photo_like as make_photo_like,
     vary as vary,
 )
+from .functional.pixels import on_floats as on_floats
 from .functional.population import (
     Population as Population,
     in_turn as in_turn,

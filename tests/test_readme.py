@@ -64,6 +64,7 @@ def test_the_research_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -
 
 def _of_models(names: dict[str, Any]) -> None:
     assert np.isfinite(names["state"].params["kernel"]).all()
+    assert (names["moved"].batch_stats["norm"]["mean"] != 0).all()
     assert names["curvature"]["Conv_0"]["kernel"].shape == names["start"].params["Conv_0"]["kernel"].shape
     assert names["losses"].shape == (3,)
     assert np.isfinite(names["measured"]["gradient"])

@@ -18,6 +18,9 @@ from fmnist_jax.functional.sampling import batch_indices
 def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
     """Yields shuffled training batches without end, the same ones that `train_step.sample_batch` gathers.
 
+    So they are those of a training run before any augmentation; with `flip="alternating"` a run mirrors them as it
+    gathers them, too (`sample_mirrored_batch`).
+
     Args:
       dataset: N examples.
       key: determines the order; `TrainState.key` for the order of a training run.

@@ -25,9 +25,9 @@ class Dataset:
 
     images: np.ndarray
     """u8[N, H, W, C], where H and W are at least 8 and C is 1 (grey) or 3 (colour); may be memory-mapped. Grey images
-    may be given as u8[N, H, W]."""
+    may be given as u8[N, H, W], and all as what NumPy makes an array of, such as JAX's."""
     labels: np.ndarray
-    """i32[N], in [0, number of names); may be given as whole numbers of any type."""
+    """i32[N], in [0, number of names); may be given as whole numbers of any type, or a list of them."""
     class_names: tuple[str, ...] = CLASS_NAMES
 
     def __post_init__(self) -> None:
@@ -36,14 +36,14 @@ class Dataset:
         Raises:
           DataError: they are not those of a data set.
         """
-        images, labels = self.images, self.labels
+        images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
         count = (*labels.shape, *images.shape, 0)[0]  # of what has an axis
         if images.ndim == 3:
             images = images[..., None]
         sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)
         if not sound or len(images) != count or images.dtype != np.uint8:
             raise DataError(
-                f"images are {images.dtype}{list(self.images.shape)}: expected uint8[{count}, H, W] or "
+                f"images are {images.dtype}{list(np.shape(self.images))}: expected uint8[{count}, H, W] or "
                 f"uint8[{count}, H, W, C], with H and W from {_SMALLEST} on and C 1 or 3"
             )
         if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):

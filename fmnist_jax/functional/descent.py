@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax import Array
+from jax import Array, lax
 
 from fmnist_jax.functional.interface import Params
 from fmnist_jax.functional.objective import Aux, Batch, Objective
+from fmnist_jax.functional.sharding import batch_axes, varying
 from fmnist_jax.functional.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
@@ -42,6 +43,10 @@ def _line_search(slope: Slope) -> Mapping[str, Any]:
     return {"value": slope.value, "grad": slope.grad, "value_fn": slope.value_fn}
 
 
+def _numbers(slope: Slope) -> Mapping[str, Any]:
+    return {"value": slope.value, "grad": slope.grad}
+
+
 def _adversarial(slope: Slope) -> Mapping[str, Any]:
     return {"grad_fn": slope.grad_fn}
 
@@ -52,8 +57,9 @@ def _nothing(slope: Slope) -> Mapping[str, Any]:
 
 
 # Most of optax takes what it is given and uses what it knows. Line searches (lbfgs) refuse arguments that they do not
-# know, SAM all but its own, and what no wrapper of optax has touched any at all.
-_OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _nothing)
+# know, SAM all but its own, a jitted update all functions, and what no wrapper of optax has touched any at all.
+_OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _numbers, _nothing)
+_REFUSALS = ("unexpected keyword", "as an abstract array")
 
 
 def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: optax.OptState) -> Any:
@@ -62,7 +68,7 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
         try:
             return optimizer.update(slope.grad, opt_state, slope.params, **offer(slope))
         except TypeError as error:
-            if "unexpected keyword" not in str(error).lower():
+            if not any(words in str(error).lower() for words in _REFUSALS):
                 raise
             refusal = error
     raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args")
@@ -70,6 +76,31 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
 
 def _own_metrics(slope: Slope) -> Any:
     return slope.aux.metrics
+
+
+def _of_all_shards(objective: Objective) -> Objective:
+    """The objective of a whole batch, of which each shard of a `shard_map` gives it some rows.
+
+    What `make_objective` returns is that already. Another one is taken for a mean over its rows: left as it is, its
+    gradient would be that of the sum over the shards, because the transpose of copying parameters to them adds up.
+    """
+
+    def whole(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
+        value, aux = objective(params, state, batch)
+        shards = batch_axes(batch, params)
+
+        def spread(leaf: Any) -> tuple[str, ...]:
+            return tuple(axis for axis in shards if axis in varying(leaf))
+
+        if any(map(spread, jax.tree.leaves(aux.batch_stats))):
+            raise ValueError(
+                "the batch statistics of each device are those of its own rows: normalise by fmnist_jax.batch_norm, or "
+                "jit the step over a mesh of automatic axes"
+            )
+        metrics = jax.tree.map(lambda leaf: lax.psum(leaf, spread(leaf)), aux.metrics)
+        return lax.pmean(value, spread(value)), aux._replace(metrics=metrics)
+
+    return whole
 
 
 def make_descent(
@@ -86,7 +117,8 @@ def make_descent(
     (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `multi_transform`).
 
     Args:
-      objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`.
+      objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`, a mean over
+        the rows of the batch and metrics that are sums over them; under `shard_map` it is given those of one device.
       optimizer: what turns gradients into updates.
       extra_args: names those arguments itself, for an optimiser that wants others, such as
         `lambda slope: {"loss": slope.value}`.
@@ -98,13 +130,15 @@ def make_descent(
 
     Raises (the step):
       TypeError: the optimiser needs an argument that is not offered.
+      ValueError: under `shard_map`, the batch statistics are those of one device's rows.
     """
+    whole = _of_all_shards(objective)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
-        (value, aux), grad = jax.value_and_grad(objective, has_aux=True)(state.params, state, batch)
+        (value, aux), grad = jax.value_and_grad(whole, has_aux=True)(state.params, state, batch)
 
         def value_fn(params: Params) -> Array:
-            return objective(params, state, batch)[0]
+            return whole(params, state, batch)[0]
 
         def grad_fn(params: Params, *_: Any) -> Params:
             return jax.grad(value_fn)(params)

@@ -152,11 +152,21 @@ def total(many: Iterable[Metrics]) -> Metrics:
 def summarize(metrics: Metrics) -> Summary:
     """Divides the sums: mean loss in nats and accuracy over all examples, NaN if there are none.
 
+    Metrics that have axes before those of one batch, such as a chunk's of steps or a population's of members, are
+    `summarize_members`'s; `jax.tree.map(lambda rows: rows.sum(0), metrics)` adds them up.
+
+    Raises:
+      ValueError: the metrics have such axes.
+
     Examples:
       >>> fj.summarize(fj.Metrics(loss_sum=np.float32(2.0), confusion=np.array([[2, 1], [0, 1]])))
       Summary(loss=0.5, accuracy=0.75, examples=4)
     """
     confusion = np.asarray(metrics.confusion)
+    if confusion.ndim != 2:
+        raise ValueError(
+            f"the confusion matrix is {list(confusion.shape)}: expected two axes; sum the first, or summarize_members"
+        )
     examples = int(confusion.sum())
     if not examples:
         return Summary(float("nan"), float("nan"), 0)
@@ -164,8 +174,14 @@ def summarize(metrics: Metrics) -> Summary:
 
 
 def summarize_members(metrics: Metrics) -> list[Summary]:
-    """Summarises each member of metrics that have an axis of members before all others, or that of one model."""
+    """Summarises each member of metrics that have an axis of members before all others, or that of one model.
+
+    Raises:
+      ValueError: the metrics have more axes, such as one of members and one of steps.
+    """
     confusions = np.asarray(metrics.confusion)
+    if confusions.ndim not in (2, 3):
+        raise ValueError(f"confusion matrices are {list(confusions.shape)}: expected two or three axes; sum the others")
     classes, losses = confusions.shape[-1], np.atleast_1d(np.asarray(metrics.loss_sum))
     return [
         summarize(Metrics(loss, confusion))

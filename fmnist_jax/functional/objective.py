@@ -12,6 +12,7 @@ from fmnist_jax.functional.augment import Augment, identity, normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
+from fmnist_jax.functional.pixels import are_bytes
 from fmnist_jax.functional.sharding import automatic, batch_axes
 from fmnist_jax.functional.state import TrainState
 
@@ -53,20 +54,24 @@ def make_objective(
     Args:
       model: the network.
       loss_fn: `(logits f32[B, K], targets) -> f32[B]`; the targets are the labels that `mix` returns, any pytree.
-      augment: `(key, images) -> images`, on the images as they came, usually u8[B, H, W, C].
+      augment: `(key, images) -> images`, on the images as they came, usually u8[B, H, W, C], and in their dtype;
+        one of floats becomes one of bytes by `on_floats`.
       mix: `(key, f32[B, H, W, C] in [0, 1], labels) -> (images, labels)`, on the normalised images.
       metrics_fn: `(logits, targets, losses f32[B]) -> pytree of sums`; no gradient flows through it.
 
     Returns:
       `objective(params, state, batch) -> (loss f32[], Aux(batch_stats, metrics))`. Every row counts: padded batches
       are for evaluation.
+
+    Raises (the objective, while it is traced):
+      ValueError: `augment` makes floats of bytes, or images, labels or losses are not as said.
     """
 
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images, labels = jax.tree.map(jnp.asarray, batch)
-        images = automatic(lambda images, key: normalize(augment(key, images)), rows=True)(images, augment_key)
+        images = automatic(lambda images, key: _augmented(augment, key, images), rows=True)(images, augment_key)
         images, targets = automatic(lambda images, labels, key: mix(key, images, labels), rows=True)(
             images, labels, mix_key
         )
@@ -78,3 +83,14 @@ def make_objective(
         return lax.pmean(losses.mean(), shards), Aux(batch_stats, lax.psum(metrics, shards))
 
     return objective
+
+
+def _augmented(augment: Augment, key: Array, images: Array) -> Array:
+    """The images as floats in [0, 1], augmented before."""
+    augmented = augment(key, images)
+    if are_bytes(images) and augmented.dtype != images.dtype:
+        raise ValueError(
+            f"augment made {augmented.dtype} of uint8, in a range that none can know: expected uint8; wrap an "
+            "augmentation of floats in [0, 1] in fmnist_jax.on_floats"
+        )
+    return normalize(augmented)

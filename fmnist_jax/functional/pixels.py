@@ -1,6 +1,7 @@
 """The two ranges of images, told apart by their dtype while a function is traced, and what is said of bytes alone."""
 
 import hashlib
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +31,32 @@ def check_floats(images: Array | np.ndarray) -> None:
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images are {images.dtype}: expected floats in [0, 1]; normalize them, or use make_predict")
+
+
+def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """Makes an augmentation of images as they come, mostly bytes, out of one of floats in [0, 1].
+
+    Bytes are scaled to [0, 1], and what becomes of them is cut off there and rounded to bytes again.
+
+    Args:
+      augment: `(key, f32[..., C] in [0, 1]) -> f32[..., C]`, of one image or of many.
+
+    Returns:
+      `(key, images) -> images` in the dtype that they had.
+
+    Examples:
+      >>> brighten = fj.on_floats(lambda key, image: image * 1.5)
+      >>> brighten(jax.random.key(0), jnp.array([[[20], [200]]], jnp.uint8)).ravel().tolist()
+      [30, 255]
+    """
+
+    def of_any(key: Array, images: Array) -> Array:
+        if not are_bytes(images):
+            return augment(key, images)
+        levels = 255.0 * augment(key, images.astype(jnp.float32) / 255.0)
+        return jnp.round(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
+
+    return of_any
 
 
 _AT_ONCE = 1 << 24  # bytes, which counting spreads into eight times as many

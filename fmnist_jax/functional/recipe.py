@@ -9,12 +9,12 @@ from jax import Array
 
 from fmnist_jax.config.schema import Config
 from fmnist_jax.config.values import switched_off
-from fmnist_jax.functional.augment import make_augment
+from fmnist_jax.functional.augment import Augment, make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.descent import TrainStep, make_descent
 from fmnist_jax.functional.interface import Model
-from fmnist_jax.functional.metrics import make_cross_entropy
-from fmnist_jax.functional.mixing import make_mix
+from fmnist_jax.functional.metrics import LossFn, make_cross_entropy
+from fmnist_jax.functional.mixing import Mix, make_mix
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape, make_model
 from fmnist_jax.functional.objective import Objective, make_objective
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
@@ -28,14 +28,16 @@ class Recipe(NamedTuple):
 
     model: Model
     schedule: optax.Schedule
+    """The learning rate, which a run logs."""
     optimizer: optax.GradientTransformation
     objective: Objective
     """With the loss, the augmentation and the mixing that the configuration names."""
     init: Callable[[Array], TrainState]
     """`key [] -> state`, before the first step."""
     sample: Sample
+    """Gathers the batches, mirrored in every other epoch where the configuration has `flip="alternating"`."""
     step: TrainStep
-    """`make_step(objective)`."""
+    """`make_step(objective)`, of batches as `sample` gathers them."""
     make_step: Callable[[Objective], TrainStep]
     """Makes the step down an objective by the optimiser, which also moves the average of the weights if one is kept."""
 
@@ -56,10 +58,18 @@ def make_recipe(
     image_shape: Shape = IMAGE_SHAPE,
     num_classes: int = NUM_CLASSES,
     source: Weights | None = None,
+    model: Model | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    schedule: optax.Schedule | None = None,
+    loss_fn: LossFn | None = None,
+    augment: Augment | None = None,
+    mix: Mix | None = None,
 ) -> Recipe:
-    """Composes the parts that a configuration names.
+    """Composes the parts that a configuration names, or others that take their place.
 
-    One of them is replaced by composing those behind it anew, such as `recipe.make_step(penalised)`.
+    A part that is given here goes into all that is made of it: `partial(make_recipe, model=mine)` is a `MakeRecipe`.
+    In a recipe that is made already, a part is replaced together with those behind it: an objective, for example, by
+    `recipe._replace(objective=penalised, step=recipe.make_step(penalised))`.
 
     Its `data`, `run` and `init.source` are not looked at, but for the number of steps over which the learning rate
     goes.
@@ -69,25 +79,35 @@ def make_recipe(
       image_shape: height, width and channels; `Dataset.image_shape`.
       num_classes: C; `Dataset.num_classes`.
       source: weights of another network, of which `init` takes what fits, see `transfer`; without it, all start afresh.
+      model: in place of the network that `config.model` describes, which is not looked at then.
+      optimizer: in place of that of `config.optim`; give its schedule, too, which a run logs.
+      schedule: in place of that of `config.optim`.
+      loss_fn: as for `make_objective`, in place of cross-entropy with label smoothing.
+      augment: as for `make_objective`, in place of what `config.augment` does to images, but for `flip="alternating"`,
+        which is `sample`'s.
+      mix: as for `make_objective`, in place of what `config.augment` mixes.
 
     Raises:
       ConfigError: there is no such network for such images, how many there are is not known yet, or `init.freeze`
         matches no parameter or all.
     """
     frozen = None if config.init.freeze is None else frozen_norms(config.init.freeze)
-    model = make_model(config.model, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
-    schedule = make_schedule(config.optim, config.total_steps)
-    optimizer = make_optimizer(config.optim, schedule)
+    if model is None:
+        model = make_model(config.model, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
+    if schedule is None:
+        schedule = make_schedule(config.optim, config.total_steps)
+    if optimizer is None:
+        optimizer = make_optimizer(config.optim, schedule)
     if config.init.freeze is not None:
-        frozen_parameters(config.init.freeze, jax.eval_shape(lambda: model.init(jax.random.key(0)))[0])
+        frozen_parameters(config.init.freeze, jax.eval_shape(model.init, jax.random.key(0))[0])
         optimizer = freeze(optimizer, config.init.freeze)
     if source is not None:
         model = start_from(model, source)
     objective = make_objective(
         model,
-        loss_fn=make_cross_entropy(config.train.label_smoothing),
-        augment=make_augment(config.augment),
-        mix=make_mix(config.augment, num_classes),
+        loss_fn=loss_fn or make_cross_entropy(config.train.label_smoothing),
+        augment=augment or make_augment(config.augment),
+        mix=mix or make_mix(config.augment, num_classes),
     )
 
     averages = not switched_off(config.train.average_decay)

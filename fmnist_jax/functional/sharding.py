@@ -98,9 +98,9 @@ def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array,
       `(key, images [B, H, W, C]) -> images`.
 
     Examples:
-      >>> brighten = fj.for_each_image(lambda key, image: image * jax.random.uniform(key, minval=0.5))
-      >>> brighten(jax.random.key(0), jnp.ones((3, 28, 28, 1))).shape
-      (3, 28, 28, 1)
+      >>> darken = fj.on_floats(lambda key, image: image * jax.random.uniform(key, minval=0.5))
+      >>> fj.for_each_image(darken)(jax.random.key(0), jnp.full((3, 28, 28, 1), 255, jnp.uint8)).dtype
+      dtype('uint8')
     """
 
     def of_batch(key: Array, images: Array) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr
 
+from fmnist_jax.errors import CheckpointError
 from fmnist_jax.runs import manifest
 
 
@@ -23,8 +24,15 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(tree: Any) -> Snapshot:
-    """Copies a pytree to the host."""
+    """Copies a pytree to the host.
+
+    Raises:
+      CheckpointError: a leaf is neither an array, a number nor a key.
+    """
     leaves, _ = named(tree)
+    for name, leaf in leaves.items():
+        if not _is_key(leaf) and _dtype(leaf).kind in "OSUMm":
+            raise CheckpointError(f"{name} is {type(leaf).__name__}: expected numbers or a key; leave it out")
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
     data = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in leaves.items()}
     # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.

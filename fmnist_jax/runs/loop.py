@@ -61,7 +61,9 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
         recipe = recipe_record.name_of(make_recipe)
         summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own, recipe))
-        if summary is None:
+        if summary is not None:
+            output.say(f"{path} has a run that ended: nothing was trained; for another run name another directory")
+        else:
             path, summary = _start(config, path, own, make_recipe)
         results.print_summary(path, summary)
         return summary
@@ -191,7 +193,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
-        recipe_record.write(directory, session.beginning.own_recipe)
+        recipe_record.write(directory, session.beginning.own_recipe, session.beginning.own_network)
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
     dataset_record.refuse_other(directory.path, config, record)
     resumption.warn_of_damage(directory, config)

@@ -122,12 +122,14 @@ def load_trained(
       make_recipe: that by which the run was trained.
 
     Raises:
-      FmnistError: there is no run, or no such checkpoint, or it is damaged; the message says what there is.
+      FmnistError: there is no run, or no such checkpoint, or it is damaged; the message says what there is. Or its
+        network came from another `make_recipe`.
     """
     run = paths.expanded(run)
     if (config := read_config(run)) is None:
         raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
     validate(config)
+    recipe_record.refuse_unknown_network(run, recipe_record.name_of(make_recipe))
     step = choose(run / "checkpoints", which)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
@@ -138,7 +140,9 @@ def load_trained(
         recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
-    return Trained(config, recipe.model, weights_to_score(state), step, *record)
+    # Objects of one's own class need not be hashable, as keys of a cache must be; `partial` is.
+    model = Model(functools.partial(recipe.model.init), functools.partial(recipe.model.apply))
+    return Trained(config, model, weights_to_score(state), step, *record)
 
 
 def _key_kind(directory: Path, step: int) -> str:

@@ -12,7 +12,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.functional.transfer import frozen_parameters, transfer
-from fmnist_jax.runs import checkpoint, recipe_record
+from fmnist_jax.runs import checkpoint, own_recipe, recipe_record
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import read_config, read_json
 from fmnist_jax.runs.leaves import state_digest
@@ -31,6 +31,8 @@ class Beginning(NamedTuple):
     """Whether the recipe does without those weights, because the run has a checkpoint."""
     own_recipe: str | None = None
     """The name of the function that composed it in place of `make_recipe`."""
+    own_network: bool = False
+    """Whether that gave it another network than the configuration describes."""
 
 
 def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
@@ -79,10 +81,14 @@ def begin(
     shape, classes = dataset.image_shape, dataset.num_classes
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
     own = recipe_record.name_of(make_recipe)
+    if own is not None:
+        own_recipe.refuse_unfit(recipe, own, config, dataset)
+    own_network = own is not None and own_recipe.has_own_network(recipe.model, config, dataset)
+    beginning = Beginning(recipe, None, own_recipe=own, own_network=own_network)
     if config.init.source is None:
-        return Beginning(recipe, None, own_recipe=own)
+        return beginning
     if goes_on:
-        return Beginning(recipe, read_json(directory / FILE), goes_on=True, own_recipe=own)
+        return beginning._replace(record=read_json(directory / FILE), goes_on=True)
     weights, told = _source(config.init.source, make_recipe)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
     _, _, report = transfer(params, batch_stats, *weights)
@@ -94,7 +100,9 @@ def begin(
     frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
     record = {**told, **report._asdict(), "frozen": frozen}
     recipe = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
-    return Beginning(recipe, record, own_recipe=own)
+    if own is not None:
+        own_recipe.refuse_other_start(recipe, own, weights)
+    return beginning._replace(recipe=recipe, record=record)
 
 
 def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:

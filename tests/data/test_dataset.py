@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -187,3 +188,13 @@ def test_statistics_count_a_class_without_images_and_have_no_mean_without_any() 
     mean, std, counts = dataset.statistics(draw(57).take(np.array([], np.int64)))
     assert np.isnan([mean, std]).all()
     assert counts.tolist() == [0] * 10
+
+
+def test_a_data_set_takes_jaxs_arrays_and_lists_and_keeps_a_file_in_memory_one(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 9, 1), np.uint8)
+    taken = Dataset(jnp.asarray(images), [2, 0, 1])  # type: ignore[arg-type]
+    assert isinstance(taken.images, np.ndarray)
+    np.testing.assert_array_equal(taken.images, images)
+    np.testing.assert_array_equal(taken.labels, np.array([2, 0, 1], np.int32), strict=True)
+    np.save(tmp_path / "images.npy", images)
+    assert isinstance(Dataset(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(3)).images, np.memmap)

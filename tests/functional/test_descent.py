@@ -1,6 +1,7 @@
 """What an optimiser is given: against the loops that optax's documentation writes, on a linear model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,17 +10,21 @@ import numpy as np
 import optax
 import pytest
 from jax import Array
+from jax.sharding import AxisType
 from optax import contrib
 
 from fmnist_jax import (
+    Aux,
     Batch,
     Slope,
     TrainState,
+    batch_metrics,
     cross_entropy,
     init_state,
     make_descent,
     make_objective,
     make_train_step,
+    normalize,
 )
 from tests.functional.test_objective import LINEAR
 
@@ -136,3 +141,47 @@ def test_a_step_measures_what_it_is_asked_for_of_the_gradient_too(batch: Batch, 
     moved = optax.tree.sub(after.params, before.params)
     np.testing.assert_allclose(measured["norm"], optax.tree.norm(moved) / 0.1, rtol=1e-4)
     assert measured["examples"] == len(batch.labels)
+
+
+@pytest.mark.parametrize("make", [lambda: optax.sgd(0.05), optax.polyak_sgd], ids=["sgd", "polyak_sgd"])
+def test_an_update_that_is_jitted_is_given_numbers_alone(make: Callable[[], Any], batch: Batch, key: Array) -> None:
+    plain = make()
+    jitted = optax.GradientTransformationExtraArgs(plain.init, jax.jit(plain.update))
+    state = init_state(LINEAR, plain, key)
+    for found, expected in zip(
+        *(jax.tree.leaves(make_train_step(LINEAR, each)(state, batch)[0].params) for each in (jitted, plain)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def _mean_loss(params: Any, state: TrainState, batch: Batch) -> Any:
+    """As one writes an objective for one device."""
+    logits, batch_stats = LINEAR.apply(params, state.batch_stats, normalize(batch.images), train=True)
+    losses = cross_entropy(logits, batch.labels)
+    penalty = 0.1 * optax.tree.norm(params, squared=True)
+    return losses.mean() + penalty, Aux(batch_stats, batch_metrics(logits, batch.labels, losses))
+
+
+def test_an_objective_of_ones_own_steps_over_several_devices_as_over_one(batch: Batch, key: Array) -> None:
+    optimizer = optax.chain(optax.sgd(0.05), optax.scale_by_backtracking_linesearch(max_backtracking_steps=3))
+    step = make_descent(_mean_loss, optimizer)
+    state = init_state(LINEAR, optimizer, key)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    spread = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=jax.P())
+    (alone, counted), (together, all_counted) = jax.jit(step)(state, batch), jax.jit(spread)(state, batch)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), alone.params, together.params)
+    np.testing.assert_array_equal(counted.confusion, all_counted.confusion)
+    np.testing.assert_allclose(counted.loss_sum, all_counted.loss_sum, rtol=1e-5)
+
+
+def test_statistics_of_one_devices_rows_are_refused(batch: Batch, key: Array) -> None:
+    def objective(params: Any, state: TrainState, batch: Batch) -> Any:
+        value, aux = _mean_loss(params, state, batch)
+        return value, aux._replace(batch_stats={"calls": jnp.mean(normalize(batch.images))})
+
+    step = make_descent(objective, optax.sgd(0.1))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    spread = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=jax.P())
+    with pytest.raises(ValueError, match=r"statistics of each device .* normalise by fmnist_jax\.batch_norm"):
+        jax.eval_shape(spread, init_state(LINEAR, optax.sgd(0.1), key), batch)

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from jax import Array
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
 
-from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize
+from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize, summarize_members
 from fmnist_jax.functional.labels import PADDING_LABEL
 from fmnist_jax.functional.metrics import LossFn, add, recall_per_class, total
 
@@ -237,3 +237,13 @@ def test_a_label_out_of_range_is_no_padding_where_its_value_cannot_be_seen(label
 def test_losses_that_are_not_one_an_example_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=re.escape(f"losses are {list(shape)}: expected [10], one for each example")):
         batch_metrics(Z, jnp.arange(10), jnp.zeros(shape))
+
+
+def test_metrics_with_other_axes_say_what_takes_them() -> None:
+    steps = Metrics(np.zeros(3, np.float32), np.zeros((3, 4, 4), np.int32))
+    with pytest.raises(ValueError, match=r"is \[3, 4, 4\]: expected two axes; sum the first, or summarize_members"):
+        summarize(steps)
+    assert len(summarize_members(steps)) == 3
+    members = Metrics(np.zeros((2, 3), np.float32), np.zeros((2, 3, 4, 4), np.int32))
+    with pytest.raises(ValueError, match=r"are \[2, 3, 4, 4\]: expected two or three axes; sum the others"):
+        summarize_members(members)

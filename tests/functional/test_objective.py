@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax import Array
 
-from fmnist_jax import Batch, Metrics, Model, ModelConfig, TrainState, init_state, make_model, make_objective
+from fmnist_jax import Batch, Metrics, Model, ModelConfig, TrainState, init_state, make_model, make_objective, on_floats
 from fmnist_jax.functional.interface import BatchStats, Params
 
 
@@ -89,3 +89,22 @@ def test_metrics_need_no_derivative(state: TrainState, batch: Batch) -> None:
     grads, aux = jax.grad(objective, has_aux=True)(state.params, state, batch)
     assert grads["kernel"].any()
     assert aux.metrics > 0
+
+
+def test_an_augmentation_that_makes_floats_of_bytes_is_refused_and_one_of_floats_is_wrapped(
+    state: TrainState, batch: Batch
+) -> None:
+    def darken(key: Array, images: Array) -> Array:
+        return images * jnp.float32(0.5)
+
+    with pytest.raises(ValueError, match=r"augment made float32 of uint8.*fmnist_jax\.on_floats"):
+        make_objective(LINEAR, augment=darken)(state.params, state, batch)
+    floats = Batch(jnp.asarray(batch.images, jnp.float32) / 255, batch.labels)
+    half = Batch(floats.images * 0.5, batch.labels)
+    expected = make_objective(LINEAR)(state.params, state, half)[0]
+    np.testing.assert_allclose(
+        make_objective(LINEAR, augment=darken)(state.params, state, floats)[0], expected, rtol=1e-6
+    )
+    wrapped = make_objective(LINEAR, augment=on_floats(darken))
+    np.testing.assert_allclose(wrapped(state.params, state, floats)[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(wrapped(state.params, state, batch)[0], expected, rtol=1e-2)  # rounded to bytes

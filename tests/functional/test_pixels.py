@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.functional import pixels
-from fmnist_jax.functional.pixels import are_bytes, check_floats, fingerprint, level_counts
+from fmnist_jax.functional.pixels import are_bytes, check_floats, fingerprint, level_counts, on_floats
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -42,3 +42,12 @@ def test_a_fingerprint_is_of_every_byte_and_of_them_alone() -> None:
     other = image.copy()
     other[3, 3, 2] += 1
     assert fingerprint(image) == fingerprint(np.asfortranarray(image)) != fingerprint(other)
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (1.7, -0.2), (-1.0, 1.0)])
+def test_an_augmentation_of_floats_becomes_one_of_bytes(factor: float, shift: float) -> None:
+    levels = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
+    found = on_floats(lambda _, images: images * factor + shift)(jax.random.key(0), levels)
+    expected = np.clip(np.arange(256) * factor + 255 * shift, 0, 255)
+    assert found.dtype == jnp.uint8
+    assert np.abs(np.asarray(found, np.float64).ravel() - expected).max() <= 0.5 + 1e-4

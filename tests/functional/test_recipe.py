@@ -5,7 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import Array
 
@@ -13,6 +15,9 @@ from fmnist_jax import (
     AugmentConfig,
     Batch,
     Config,
+    ConfigError,
+    InitConfig,
+    Model,
     ModelConfig,
     OptimConfig,
     TrainConfig,
@@ -27,10 +32,13 @@ from fmnist_jax import (
     make_recipe,
     make_schedule,
     make_train_step,
+    random_flip,
     sample_batch,
     sample_mirrored_batch,
     start_average,
+    unmixed,
 )
+from tests.functional.test_objective import LINEAR
 
 CONFIG = Config(
     model=ModelConfig(family="plain", widths=(3,), depths=(1,), dropout=0.3),
@@ -99,3 +107,32 @@ def test_a_part_is_replaced_by_composing_those_behind_it_anew(decay: float, batc
     assert program(recipe.make_step(recipe.objective), state, batch) == program(expected, state, batch)
     assert program(recipe.step, state, batch) == program(expected, state, batch)
     jax.tree.map(np.testing.assert_array_equal, recipe.optimizer.init(state.params), state.opt_state)
+
+
+def test_a_part_that_is_given_goes_into_all_that_is_made_of_it(batch: Batch, key: Array) -> None:
+    config = replace(CONFIG, train=replace(CONFIG.train, average_decay=0.0))
+    own: dict[str, Any] = {"loss_fn": lambda logits, _: (logits**2).mean(-1), "augment": random_flip, "mix": unmixed}
+    optimizer = optax.adam(0.1)
+    recipe = make_recipe(config, model=LINEAR, optimizer=optimizer, schedule=optax.constant_schedule(0.1), **own)
+    state = init_state(LINEAR, optimizer, key)
+    expected = make_train_step(LINEAR, optimizer, **own)
+    assert program(recipe.step, state, batch) == program(expected, state, batch)
+    assert program(recipe.init, key) == program(lambda key: init_state(LINEAR, optimizer, key), key)
+    assert (recipe.model, recipe.optimizer, recipe.schedule(3)) == (LINEAR, optimizer, 0.1)
+
+
+def test_a_model_of_ones_own_is_frozen_by_its_own_names_and_takes_images_that_the_network_does_not(key: Array) -> None:
+    def init(key: Array) -> Any:
+        return {"body": {"w": jnp.ones((64, 3))}, "head": {"w": jnp.ones((3, 10))}}, {}
+
+    def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+        return images.reshape(-1, 64) @ params["body"]["w"] @ params["head"]["w"], batch_stats
+
+    config = Config(init=InitConfig(freeze="body"), optim=OptimConfig(warmup=0.0))  # four stages, too many for 8x8
+    recipe = make_recipe(config, model=Model(init, apply), image_shape=(8, 8, 1))
+    batch = Batch(np.full((2, 8, 8, 1), 99, np.uint8), np.arange(2))
+    after, _ = recipe.step(recipe.init(key), batch)
+    assert (after.params["body"]["w"] == 1).all()
+    assert not (after.params["head"]["w"] == 1).all()
+    with pytest.raises(ConfigError, match=r"'tail', which matches no parameter: choose one for body/w, head/w"):
+        make_recipe(replace(config, init=InitConfig(freeze="tail")), model=Model(init, apply), image_shape=(8, 8, 1))

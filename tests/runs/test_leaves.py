@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fmnist_jax.errors import CheckpointError
 from fmnist_jax.runs.leaves import Snapshot, named, not_finite, rebuild, snapshot, state_digest
 
 
@@ -49,3 +50,16 @@ def test_the_first_leaf_that_is_not_finite_is_named(dtype: Any) -> None:
     leaves = snapshot({"a": jnp.ones(2, dtype), "b": jnp.array([1, jnp.nan], dtype), "c": jnp.array([jnp.inf])}).leaves
     assert not_finite(leaves) == "b"
     assert not_finite(snapshot({"a": jnp.ones(2, dtype), "n": jnp.arange(3), "k": jax.random.key(0)}).leaves) is None
+
+
+@pytest.mark.parametrize(
+    "leaf", ["abc", len, object(), np.array(["a"]), np.datetime64(1, "s")], ids=lambda leaf: type(leaf).__name__
+)
+def test_what_is_no_number_is_refused_by_its_name(leaf: Any) -> None:
+    with pytest.raises(CheckpointError, match=rf"^net\.name is {type(leaf).__name__}: expected numbers or a key"):
+        snapshot({"net": {"name": leaf, "w": np.ones(2)}})
+
+
+@pytest.mark.parametrize("leaf", [1, 2.5, True, np.float16(3), jnp.ones(2, jnp.bfloat16), np.ones(0)])
+def test_whatever_is_a_number_is_taken(leaf: Any) -> None:
+    assert snapshot({"x": leaf}).leaves["x"].shape == np.shape(leaf)
