@@ -8,7 +8,7 @@ and with all else that `fast` has. Scored on validation images, mirror images av
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +28,6 @@ from fmnist_jax import (
     Weights,
     compiler_options,
     freeze,
-    init_state,
-    make_descent,
     make_mirrored_predict,
     make_predict,
     make_recipe,
@@ -37,7 +35,8 @@ from fmnist_jax import (
     normalize,
 )
 
-STARTS = ("drawn", "whitening", "whitening, kept")
+Start = Literal["drawn", "whitening", "whitening, kept", "cosines, kept"]
+STARTS: tuple[Start, ...] = get_args(Start)
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ class Arguments(study.Arguments):
     """Channels of each stage of the network, the last of which has two convolutions."""
     epochs: tuple[int, ...] = (1, 2)
     """Lengths of the trainings."""
+    starts: tuple[Start, ...] = STARTS
     seeds: int = 8
     whitened_images: int = 5_000
     """Training images whose patches are whitened."""
@@ -81,6 +81,18 @@ def whitening_kernels(images: Array, side: int = 3) -> Array:
     return kernels.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
 
 
+def cosine_kernels(side: int = 3) -> Array:
+    """Makes the basis of the discrete cosine transform of patches, f32[side, side, 1, side * side], smoothest first.
+
+    Its values are nearly uncorrelated where pixels are alike the more the nearer they lie (Ahmed, Natarajan & Rao
+    1974), whatever the images.
+    """
+    basis = np.cos(np.pi / side * np.outer(np.arange(side) + 0.5, np.arange(side)))
+    frequencies = sorted(np.ndindex(side, side), key=lambda pair: (sum(pair), pair))
+    kernels = [np.outer(basis[:, down], basis[:, across]) for down, across in frequencies]
+    return jnp.asarray(np.stack(kernels, -1)[:, :, None], jnp.float32)
+
+
 def with_first_kernels(model: Model, kernels: Array) -> Model:
     """The same model, begun with kernels in place of the first convolution's drawn ones, and with their negatives.
 
@@ -100,17 +112,17 @@ def with_first_kernels(model: Model, kernels: Array) -> Model:
     return Model(init, model.apply)
 
 
-def make_training(config: Config, begin: str, kernels: Array) -> Callable[[Array, Batch], Weights]:
+def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Array, Batch], Weights]:
     """Makes `train(key, data) -> weights`, by the recipe of the configuration from one of `STARTS`."""
-    recipe = make_recipe(config)
-    model = recipe.model if begin == "drawn" else with_first_kernels(recipe.model, kernels)
-    kept = begin == "whitening, kept"
-    optimizer = freeze(recipe.optimizer, "Conv_0/kernel") if kept else recipe.optimizer
-    step, steps = make_descent(recipe.objective, optimizer), config.total_steps
-    chunk = make_train_chunk(step, config.train.batch_size, steps, sample=recipe.sample)
+    recipe, steps = make_recipe(config), config.total_steps
+    if begin != "drawn":
+        recipe = make_recipe(config, model=with_first_kernels(recipe.model, kernels))
+    if begin.endswith("kept"):
+        recipe = make_recipe(config, model=recipe.model, optimizer=freeze(recipe.optimizer, "Conv_0/kernel"))
+    chunk = make_train_chunk(recipe.step, config.train.batch_size, steps, sample=recipe.sample)
 
     def train(key: Array, data: Batch) -> Weights:
-        state, _ = chunk(init_state(model, optimizer, key), data, jnp.int32(steps))
+        state, _ = chunk(recipe.init(key), data, jnp.int32(steps))
         return Weights(state.params, state.batch_stats)
 
     return train
@@ -127,8 +139,9 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         model = replace(PRESETS["fast"].model, widths=arguments.widths, depths=depths)
         config = replace(config, model=model, optim=PRESETS["fast"].optim)
         predict = study.jitted(make_mirrored_predict(make_predict(make_recipe(config).model)))
-        for begin in STARTS:
-            fit = jax.jit(make_training(config, begin, kernels), compiler_options=compiler_options())
+        for begin in arguments.starts:
+            first = cosine_kernels() if begin.startswith("cosines") else kernels
+            fit = jax.jit(make_training(config, begin, first), compiler_options=compiler_options())
             found = [fit(jax.random.key(seed), data) for seed in range(arguments.seeds)]
             scores = [study.logits(predict, weights, validation.images) for weights in found]
             reached = study.accuracies(np.stack(scores), validation.labels)

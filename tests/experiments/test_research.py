@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
 from experiments.research import (
@@ -250,6 +251,19 @@ def test_whitening_kernels_leave_patches_uncorrelated_and_of_one_variance(channe
     np.testing.assert_allclose(flat * signs * np.sqrt(variances[::-1]), vectors[:, ::-1], atol=5e-3)
 
 
+def test_cosine_kernels_are_the_transform_of_scipy_and_nearly_whiten_a_random_walk() -> None:
+    kernels = np.asarray(whitening.cosine_kernels(3))[:, :, 0]
+    patch = np.random.default_rng(0).normal(size=(3, 3))
+    found = np.einsum("hwk,hw->k", kernels, patch)
+    frequencies = [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (1, 2), (2, 1), (2, 2)]
+    expected = 0.25 * dctn(patch)  # which has a factor of 2 for each axis
+    np.testing.assert_allclose(found, [expected[pair] for pair in frequencies], rtol=1e-5)
+    walk = np.minimum.outer(np.arange(20, 23), np.arange(20, 23)).astype(float)  # covariance along an axis
+    covariance = np.einsum("hwk,ha,wb,abl->kl", kernels, walk, walk, kernels)
+    sizes = np.sqrt(np.diagonal(covariance))
+    assert np.abs(covariance / np.outer(sizes, sizes) - np.eye(9)).max() < 0.25
+
+
 def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn_ones_and_may_be_kept() -> None:
     config = Config(
         model=ModelConfig(family="plain", widths=(24, 4), depths=(1, 1)),
@@ -268,6 +282,7 @@ def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn
     aligned = np.einsum("hwck,hwck->k", begun[..., 0:18:2], np.asarray(kernels))
     norms = (np.linalg.norm(each.reshape(9, 9), axis=0) for each in (begun[..., 0:18:2], np.asarray(kernels)))
     np.testing.assert_allclose(aligned, np.prod(list(norms), axis=0), rtol=1e-5)
-    for start, stays in (("whitening", False), ("whitening, kept", True)):
+    starts: dict[whitening.Start, bool] = {"whitening": False, "whitening, kept": True}
+    for start, stays in starts.items():
         trained = jax.jit(whitening.make_training(config, start, kernels))(key, data).params["Conv_0"]["kernel"]
         assert np.allclose(trained, begun, atol=1e-6) == stays

@@ -282,9 +282,10 @@ def test_a_finished_run_started_again_changes_nothing_and_prints_its_summary_wit
     assert loop.run(config) == summary
     assert {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")} == before
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
-    assert lines[1].count("%") == 3
-    assert str(path) in lines[2]
+    assert lines[0] == f"{path} has a run that ended: nothing was trained; for another run name another directory"
+    assert lines[1].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
+    assert lines[2].count("%") == 3
+    assert str(path) in lines[3]
     assert lines[-1] == f"next: {python()} -m fmnist_jax.train --preset fast"
     results.print_summary(path, {**summary, "preset": "custom"})  # which no command line can start from
     assert "next:" not in capsys.readouterr().out
