@@ -12,7 +12,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import backend
-from fmnist_jax.system.storage import check_writable
+from fmnist_jax.system.storage import check_file
 
 _STANDARD_OUTPUT = Path("-")
 
@@ -91,9 +91,7 @@ def _file(path: Path | None, flag: str) -> Path | None:
     if path is None:
         return None
     path = paths.local(path, flag)
-    check_writable(path.absolute().parent, flag)
-    if path.is_dir():
-        raise FmnistError(f"{path} is a directory: name a file for {flag}")
+    check_file(path, flag)
     return path
 
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
 
 
 def find_runs(named: Sequence[Path]) -> list[Path]:
-    """The run directories among paths and, of folders that are none themselves, in them by name; each once.
+    """The run directories that are named, or lie in a folder that is named, sorted by name within it; each once.
 
     In a folder, runs without a checkpoint, such as one that was stopped while it compiled, are left out, with a note.
     """

@@ -62,6 +62,8 @@ PLACES: Mapping[str, str] = {
 PURE_MODULES = {
     *(
         "data.colour_models",
+        "data.lighting",
+        "data.shoe_pairs",
         "data.photos",
         "data.postures",
         "data.segmentation",
@@ -139,6 +141,9 @@ def _of_module(module: str, tree: ast.Module) -> Iterator[str]:
     room = HOUSE[name]
     for imported in sorted(_inside(tree)):
         if room_of(imported) not in {name, *may_import(name)}:
+            yield f"{module} imports {imported}"
+        beside = module in PURE_MODULES and imported.startswith(f"{name}.")
+        if beside and not any(within(imported, pure) for pure in PURE_MODULES):
             yield f"{module} imports {imported}"
     forbidden = room.without | (_EFFECTS if module in PURE_MODULES else frozenset())
     for imported in sorted(outside):

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
+from experiments import figures
 from experiments.accelerators.tables import milliseconds
 from fmnist_jax import PRESETS
 
@@ -38,11 +38,8 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
         axes.loglog(chips, times, label=label, color=colour, marker=marker)
         axes.loglog(chips, [times[0] * chips[0] / each for each in chips], color=colour, linestyle="--", alpha=0.4)
     counts = sorted({each for points in shown.values() for each, _ in points})
-    axes.set_xticks(counts, [str(count) for count in counts])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter("{x:g}")
+    figures.label_values(axes.xaxis, counts)
+    figures.label_decades(axes.yaxis)
     axes.set_xlabel(f"TPU {kind} chips")
     axes.set_ylabel("estimated milliseconds a training step")
     axes.set_title("A compiler's estimate, not a measurement; exchanges between chips are not in it", fontsize=10)

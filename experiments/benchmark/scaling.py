@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
+from experiments import figures
 from experiments.benchmark import jax_side
 from fmnist_jax import Config
 
@@ -51,19 +51,16 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
         values = [value for value, _, _ in rows]
         per_image = name != "images"
         times = [1e3 * time / images if per_image else time for _, time, images in rows]
-        axes.loglog(values, times, label="measured", color="#0072B2", marker="o")
+        axes.loglog(values, times, label="measured", color=figures.COLOURS[0], marker="o")
         if name != "batch_size":
             power = 1 if name == "images" else 2
             line = [times[0] * (value / values[0]) ** power for value in values]
             axes.loglog(values, line, color="#888888", linestyle="--", label="proportional" if power == 1 else "square")
-        axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.xaxis.set_minor_locator(NullLocator())
+        figures.label_values(axes.xaxis, values)
         low, high = min(times), max(times)
         centre, half = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3
         axes.set_ylim(centre / half, centre * half)  # a decade at least, so that noise does not look like a law
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter("{x:g}")
+        figures.label_decades(axes.yaxis)
         axes.set_xlabel(_AXES[name])
         axes.set_ylabel("milliseconds an image" if per_image else "seconds")
         axes.grid(which="both", alpha=0.3)

@@ -27,6 +27,7 @@ import tyro
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import best_temperature, reliability
@@ -115,8 +116,8 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws how far coverage is from nominal, and the mean size of the sets."""
-    drawn, (left, right) = study.panels(2)
-    styles = itertools.cycle(zip(study.COLOURS, study.MARKERS, strict=True))
+    drawn, (left, right) = figures.panels(2)
+    styles = itertools.cycle(zip(figures.COLOURS, figures.MARKERS, strict=True))
     nominal = 100 * np.array(found["nominal"])
     for run, each in found["runs"].items():
         for score, sets in each["sets"].items():
@@ -125,9 +126,9 @@ def figure(found: Mapping[str, Any]) -> Figure:
             spread = 100 * np.array(sets["coverage"]["deviation"])
             left.errorbar(nominal, off, spread, color=colour, marker=marker, capsize=3, label=f"{run}, {score}")
             right.plot(nominal, sets["size"]["mean"], color=colour, marker=marker, label=f"{run}, {score}")
-    left.axhline(0, color=study.GREY, linestyle="--")
-    study.describe(left, "Coverage on held-out images, ± deviation", "nominal coverage (%)", "above nominal (points)")
-    study.describe(right, "Mean size of a set", "nominal coverage (%)", "classes")
+    left.axhline(0, color=figures.GREY, linestyle="--")
+    figures.describe(left, "Coverage on held-out images, ± deviation", "nominal coverage (%)", "above nominal (points)")
+    figures.describe(right, "Mean size of a set", "nominal coverage (%)", "classes")
     return drawn
 
 

@@ -24,6 +24,7 @@ import optax
 from jax import Array
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import (
@@ -121,8 +122,8 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws eigenvalue and loss along the trainings."""
-    drawn, (left, right) = study.panels(2)
-    for training, colour, marker in zip(found["trainings"], study.COLOURS, study.MARKERS, strict=False):
+    drawn, (left, right) = figures.panels(2)
+    for training, colour, marker in zip(found["trainings"], figures.COLOURS, figures.MARKERS, strict=False):
         steps = [point["step"] for point in training["points"]]
         values = np.array([point["eigenvalue"] for point in training["points"]])
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
@@ -131,10 +132,9 @@ def figure(found: Mapping[str, Any]) -> Figure:
         losses = [point["loss"] for point in training["points"]]
         right.semilogy(steps, losses, label=f"rate {training['rate']:g}", **style)
     for axes, ticks in ((left, (2, 5, 10, 20, 40)), (right, (0.2, 0.3, 0.5, 1, 2))):
-        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    study.describe(left, "Largest eigenvalue; dashed: 2 / rate", "steps", "of the Hessian")
-    study.describe(right, "Loss of the same batch", "steps", "nats")
+        figures.label_values(axes.yaxis, ticks)
+    figures.describe(left, "Largest eigenvalue; dashed: 2 / rate", "steps", "of the Hessian")
+    figures.describe(right, "Loss of the same batch", "steps", "nats")
     return drawn
 
 

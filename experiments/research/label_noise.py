@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import Dataset, assess, split
@@ -85,18 +86,18 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws accuracy, loss and calibration error against the amount of smoothing, a line for each share."""
-    drawn, all_axes = study.panels(3, 3.6, 3.4)
+    drawn, all_axes = figures.panels(3, 3.6, 3.4)
     drawings = (("accuracy", 100, "%"), ("loss", 1, "nats"), ("calibration_error", 100, "%"))
     shares = sorted({row["share"] for row in found["rows"]})
     for axes, (name, scale, unit) in zip(all_axes, drawings, strict=True):
-        for share, colour, marker in zip(shares, study.COLOURS, study.MARKERS, strict=False):
+        for share, colour, marker in zip(shares, figures.COLOURS, figures.MARKERS, strict=False):
             rows = [row for row in found["rows"] if row["share"] == share]
             amounts = [row["smoothing"] for row in rows]
             values = scale * np.array([row[name] for row in rows])
             axes.plot(amounts, values, color=colour, marker=".", linestyle="none", alpha=0.4)
             named = f"{share:.0%} of labels wrong" if axes is all_axes[-1] else None
             axes.plot(amounts, values.mean(1), color=colour, marker=marker, label=named)
-        study.describe(axes, f"Test {name.replace('_', ' ')}", "label smoothing", unit)
+        figures.describe(axes, f"Test {name.replace('_', ' ')}", "label smoothing", unit)
     return drawn
 
 

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import split
@@ -76,7 +77,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws the grid as a map, with the best decay of each rate framed."""
-    drawn, (axes,) = study.panels(1, 6.0, 4.2)
+    drawn, (axes,) = figures.panels(1, 6.0, 4.2)
     grid = 100 * np.mean(found["validation_accuracy"], -1)
     # What diverged would leave no colours for what did not.
     shown = axes.imshow(grid, cmap="cividis", vmin=max(grid.min(), grid.max() - 10), aspect="auto")
@@ -87,7 +88,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
     axes.set_xticks(range(len(found["decays"])), [f"{decay:g}" for decay in found["decays"]])
     axes.set_yticks(range(len(found["rates"])), [f"{rate:g}" for rate in found["rates"]])
     drawn.colorbar(shown, ax=axes, label="validation accuracy (%)", extend="min")
-    study.describe(axes, "Bold: the best weight decay of each learning rate", "weight decay", "peak learning rate")
+    figures.describe(axes, "Bold: the best weight decay of each learning rate", "weight decay", "peak learning rate")
     axes.grid(visible=False)
     return drawn
 

@@ -23,6 +23,7 @@ from jax import Array
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import Augment, make_random_crop, make_random_erasing, make_random_rotation, normalize
@@ -113,9 +114,9 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws accuracy against strength, a plot for each corruption and a line for each run."""
-    drawn, all_axes = study.panels(3, 3.4, 2.9, rows=2)
+    drawn, all_axes = figures.panels(3, 3.4, 2.9, rows=2)
     for axes, (name, strengths) in zip(all_axes, found["strengths"].items(), strict=True):
-        styles = itertools.cycle(zip(study.COLOURS, study.MARKERS, strict=True))
+        styles = itertools.cycle(zip(figures.COLOURS, figures.MARKERS, strict=True))
         for run, (colour, marker) in zip(found["runs"], styles, strict=False):
             scores = found["runs"][run]
             level = f"{run}, clean" if axes is all_axes[0] else None
@@ -123,7 +124,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
             values = 100 * np.array(scores["corruptions"][name])
             axes.plot(strengths, values, color=colour, marker=marker, label=run if axes is all_axes[0] else None)
         axes.set_ylim(0, 100)
-        study.describe(axes, name, CORRUPTIONS[name].unit, "test accuracy (%)")
+        figures.describe(axes, name, CORRUPTIONS[name].unit, "test accuracy (%)")
         if name == "contrast":
             axes.invert_xaxis()
     return drawn

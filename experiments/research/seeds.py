@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import assess, mean_log_probabilities, split
@@ -71,14 +72,14 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws accuracy and loss against the size of the ensemble."""
-    drawn, (left, right) = study.panels(2)
+    drawn, (left, right) = figures.panels(2)
     sizes = [each["members"] for each in found["ensembles"]]
     low, mean, high = ([100 * each[name] for each in found["ensembles"]] for name in ("lowest", "accuracy", "highest"))
-    left.fill_between(sizes, low, high, color=study.COLOURS[0], alpha=0.2, linewidth=0, label="all choices")
-    left.plot(sizes, mean, color=study.COLOURS[0], marker="o", label="mean over the choices")
-    study.describe(left, "Test accuracy", "members of the ensemble", "%")
-    right.plot(sizes, [each["loss"] for each in found["ensembles"]], color=study.COLOURS[1], marker="s")
-    study.describe(right, "Test loss, mean over the choices", "members of the ensemble", "nats")
+    left.fill_between(sizes, low, high, color=figures.COLOURS[0], alpha=0.2, linewidth=0, label="all choices")
+    left.plot(sizes, mean, color=figures.COLOURS[0], marker="o", label="mean over the choices")
+    figures.describe(left, "Test accuracy", "members of the ensemble", "%")
+    right.plot(sizes, [each["loss"] for each in found["ensembles"]], color=figures.COLOURS[1], marker="s")
+    figures.describe(right, "Test loss, mean over the choices", "members of the ensemble", "nats")
     for axes in (left, right):
         axes.set_xticks(sizes)
     return drawn

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import split
@@ -101,22 +102,23 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws the errors and the law on logarithmic axes."""
-    drawn, (axes,) = study.panels(1, 6.0, 4.0)
+    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
     sizes, errors = np.array(found["sizes"]), 100 * np.array(found["errors"])
     low, high = found["exponent_interval_95"]
     name = f"{found['factor']:.2f} · images$^{{-b}}$, b = {found['exponent']:.3f} ({low:.3f} to {high:.3f})"
     axes.loglog(
-        sizes, 100 * found["factor"] * sizes ** -found["exponent"], color=study.GREY, linestyle="--", label=name
+        sizes, 100 * found["factor"] * sizes ** -found["exponent"], color=figures.GREY, linestyle="--", label=name
     )
-    axes.loglog(sizes, errors, color=study.COLOURS[0], marker="o", markersize=3, linestyle="none", alpha=0.5)
-    axes.loglog(sizes, errors.mean(1), color=study.COLOURS[0], marker="o", linestyle="none", label="mean of the seeds")
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    axes.loglog(sizes, errors, color=figures.COLOURS[0], marker="o", markersize=3, linestyle="none", alpha=0.5)
+    axes.loglog(
+        sizes, errors.mean(1), color=figures.COLOURS[0], marker="o", linestyle="none", label="mean of the seeds"
+    )
+    figures.label_values(axes.xaxis, sizes, "{:,}", fontsize=8)
     ticks = [
         tick for tick in (5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 60, 80) if errors.min() * 0.9 < tick < errors.max() * 1.1
     ]
-    axes.set_yticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    study.describe(axes, "Test error against training images", "training images", "test error (%)")
+    figures.label_values(axes.yaxis, ticks)
+    figures.describe(axes, "Test error against training images", "training images", "test error (%)")
     return drawn
 
 

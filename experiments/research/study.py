@@ -1,4 +1,4 @@
-"""What the experiments of this folder share: their arguments, a small network and its training, figures, result files.
+"""What the experiments of this folder share: their arguments, a small network and its training, result files.
 
 Each of them measures plain values, which JSON holds, and draws them: `answer` does both and says where they are.
 """
@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.records import origin, write
@@ -32,7 +31,6 @@ from fmnist_jax import (
     TrainState,
     Weights,
     compiler_options,
-    describe_axes,
     describe_environment,
     keep_freed_memory,
     load,
@@ -44,11 +42,6 @@ from fmnist_jax import (
 )
 
 RESULTS = Path(__file__).parent / "results"
-
-# Okabe & Ito's colours, chosen to be told apart by colour-blind readers, and a marker for each.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#6B6B6B"
 
 _PREDICTED = 250  # images at once, with which a CPU is fastest
 
@@ -224,16 +217,3 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
         if each.config.data.name != "fashion_mnist":
             raise FmnistError(f"{name} was trained on {each.config.data.name}: expected runs on fashion_mnist")
     return models
-
-
-def panels(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of axes in rows, each of so many inches."""
-    drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return drawn, list(drawn.subplots(rows, columns, squeeze=False).ravel())
-
-
-def describe(axes: Axes, title: str, x: str, y: str) -> None:
-    """Says what a plot shows and in what units, with a legend where lines have names."""
-    describe_axes(axes, title, x, y)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)

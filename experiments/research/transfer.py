@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import (
@@ -123,17 +124,16 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws test accuracy against the number of real images, a line for each way."""
-    drawn, (axes,) = study.panels(1, 6.0, 4.0)
+    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
     level = 100 * found["synthetic_alone"]
-    axes.axhline(level, color=study.GREY, linestyle="--", label="synthetic garments alone")
-    for way, colour, marker in zip(WAYS, study.COLOURS, study.MARKERS, strict=False):
+    axes.axhline(level, color=figures.GREY, linestyle="--", label="synthetic garments alone")
+    for way, colour, marker in zip(WAYS, figures.COLOURS, figures.MARKERS, strict=False):
         rows = [row for row in found["rows"] if row["way"] == way]
         sizes, values = [row["images"] for row in rows], 100 * np.array([row["test"] for row in rows])
         axes.semilogx(sizes, values, color=colour, marker=".", linestyle="none", alpha=0.5)
         axes.semilogx(sizes, values.mean(1), color=colour, marker=marker, label=way)
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.minorticks_off()
-    study.describe(axes, "From synthetic garments to real ones", "real training images", "test accuracy (%)")
+    figures.label_values(axes.xaxis, sizes, "{:,}")
+    figures.describe(axes, "From synthetic garments to real ones", "real training images", "test accuracy (%)")
     return drawn
 
 

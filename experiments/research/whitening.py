@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, lax
 from matplotlib.figure import Figure
 
+from experiments import figures
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import (
@@ -152,15 +153,15 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any]) -> Figure:
     """Draws validation accuracy against the length of training, a point for each seed."""
-    drawn, (axes,) = study.panels(1, 6.0, 4.0)
-    for place, (begin, colour, marker) in enumerate(zip(STARTS, study.COLOURS, study.MARKERS, strict=False)):
+    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
+    for place, (begin, colour, marker) in enumerate(zip(STARTS, figures.COLOURS, figures.MARKERS, strict=False)):
         rows = [row for row in found["rows"] if row["start"] == begin]
         epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (place - 1)  # beside one another
         values = 100 * np.array([row["validation"] for row in rows])
         axes.plot(epochs, values, color=colour, marker=".", linestyle="none", alpha=0.5)
         axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=f"{begin} kernels")
     axes.set_xticks(sorted({row["epochs"] for row in found["rows"]}))
-    study.describe(axes, "First kernels", "epochs", "validation accuracy (%)")
+    figures.describe(axes, "First kernels", "epochs", "validation accuracy (%)")
     return drawn
 
 

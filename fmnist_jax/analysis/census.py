@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fmnist_jax.functional.pixels import fingerprint, level_counts
+from fmnist_jax.functional.pixels import fingerprint, level_counts, moments
 
 
 class Summary(NamedTuple):
@@ -46,12 +46,9 @@ def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summa
     """
     if not len(images):
         return None
-    # Out of the 256 counts, in whole numbers, so that no sum of millions of pixels is rounded.
-    histogram, levels = level_counts(images), np.arange(256)
+    histogram = level_counts(images)  # 256 counts, so that no sum of millions of pixels is rounded
     present = np.flatnonzero(histogram)
-    total, count = int(histogram @ levels), int(histogram.sum())
-    mean = total / count
-    variance = int(histogram @ levels**2) / count - mean**2
+    mean, std = moments(histogram)
     return Summary(
         size=len(images),
         shape=images.shape[1:],
@@ -59,7 +56,7 @@ def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summa
         lowest=int(present[0]),
         highest=int(present[-1]),
         mean=mean,
-        std=float(np.sqrt(max(variance, 0.0))),
+        std=std,
         class_counts=tuple(map(int, np.bincount(labels, minlength=num_classes))),
     )
 

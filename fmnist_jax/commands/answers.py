@@ -16,7 +16,7 @@ from fmnist_jax.commands.prediction import Picture, Report
 from fmnist_jax.data import photo_files
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
-from fmnist_jax.system.storage import make_directory, write_figure, write_text, write_whole
+from fmnist_jax.system.storage import make_directory, write_figure, write_text
 from fmnist_jax.views import photo_page
 from fmnist_jax.views.photos import photo_sheet
 from fmnist_jax.views.tables import prediction_summary, prediction_table
@@ -88,10 +88,8 @@ def write_csv(path: Path, report: Report) -> None:
     Raises:
       FmnistError: it cannot be written.
     """
-    # A name may hold bytes that are no UTF-8; they are told as standard output tells them.
-    content = to_csv(report).encode(errors="backslashreplace")
     make_directory(path.parent)
-    write_whole(path, lambda file: file.write(content))
+    write_text(path, to_csv(report))
 
 
 def write_shown(path: Path, report: Report) -> None:

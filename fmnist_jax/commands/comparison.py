@@ -12,7 +12,7 @@ from fmnist_jax.data.places import Places, located
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import dataset_record
 from fmnist_jax.runs.directory import read_records
-from fmnist_jax.system.storage import check_writable, make_directory, write_text
+from fmnist_jax.system.storage import check_file, make_directory, write_text
 from fmnist_jax.views import comparison_page
 
 
@@ -31,9 +31,7 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
     places = [Path(os.path.normpath(directory.absolute())) for directory in directories]
     shared = Path(os.path.commonpath([place.parent for place in places]))
     target = shared / "comparison.html" if out is None else out
-    check_writable(target.absolute().parent, "--out")
-    if target.is_dir():
-        raise FmnistError(f"{target} is a directory: name a file for --out")
+    check_file(target, "--out")
 
     @functools.cache
     def splits_of(config: DataConfig) -> Splits:

@@ -25,7 +25,7 @@ from fmnist_jax.functional.augment import normalize
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
-from fmnist_jax.system.storage import check_writable, unwritten, write_figure, write_text
+from fmnist_jax.system.storage import check_writable, make_directory, write_figure, write_text
 from fmnist_jax.views.features import activation_maps, embedding_map, filters, saliency_maps
 from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_grid
 from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
@@ -91,10 +91,7 @@ def run(
 
 
 def _write(evaluation: Evaluation, target: Path) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritten(target, error) from error
+    make_directory(target)
     names = evaluation.dataset.class_names
     described = {
         "checkpoint": evaluation.model.step,

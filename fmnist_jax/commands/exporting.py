@@ -27,7 +27,7 @@ from fmnist_jax.runs.leaves import snapshot
 from fmnist_jax.runs.recorded import read_predictions
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import Trained
-from fmnist_jax.system.environment import describe_environment
+from fmnist_jax.system.environment import package_versions
 from fmnist_jax.system.storage import refuse_taken, whole_directory, write_bytes, write_text
 from fmnist_jax.views.model_card import Card, render
 
@@ -121,7 +121,7 @@ def _metadata(model: Trained) -> dict[str, str]:
     """What a file says of itself, as texts; where the trainer's files lay is nobody's business."""
     return {
         "producer": "fmnist_jax",
-        "version": describe_environment()["packages"]["fmnist_jax"] or "unknown",
+        "version": package_versions()["fmnist_jax"] or "unknown",
         "class_names": json.dumps(model.class_names),
         "image_shape": json.dumps(model.image_shape),
         "step": str(model.step),
@@ -163,6 +163,6 @@ def _card(directory: Path, model: Trained, files: Sequence[str], scored: _Scored
         origin=scored.origin,
         summary=(read_json(directory / "summary.json") or {}) if last else {},
         trained_with=(read_json(directory / "environment.json") or {}).get("packages", {}),
-        exported_with=describe_environment()["packages"],
+        exported_with=package_versions(),
         files=files,
     )

@@ -224,7 +224,8 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
 
 def _stage_problems(model: ModelConfig, image_shape: Sequence[int]) -> Iterator[str]:
     stages, (height, width, *_) = len(model.widths), image_shape
-    if stages and not min(height, width) >> stages - (model.family == "resnet" and model.stem == "full"):
+    halvings = stages - 1 if model.family == "resnet" and model.stem == "full" else stages
+    if stages and min(height, width) < 2**halvings:
         yield f"--model.widths has {stages} stages, which halve {height}x{width} to nothing: choose fewer"
 
 

@@ -1,7 +1,6 @@
 """The values of a configuration: plain ones of Python, whatever they were given as, and the ranges of the numbers."""
 
 import dataclasses
-import numbers
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from fmnist_jax.config import paths
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a numeric field may take, each bound included unless `open_` says otherwise."""
+    """The values that a numeric field may take, each bound included unless it is said to be open."""
 
     low: float
     high: float
@@ -25,7 +24,7 @@ class Range:
         return above and below
 
     def __str__(self) -> str:
-        left, right = "(["[not self.open_low], ")]"[not self.open_high]
+        left, right = "(" if self.open_low else "[", ")" if self.open_high else "]"
         return f"{left}{self.low:.12g}, {self.high:.12g}{right}"
 
 
@@ -44,12 +43,6 @@ def plain(value: Any) -> Any:
     """A number, truth value or sequence as Python's own; anything else, such as an array that JAX traces, as it is."""
     if type(value).__module__ == "numpy":
         return plain(value.tolist())
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
     if isinstance(value, list | tuple):
         return tuple(map(plain, value))
     return value

@@ -52,11 +52,14 @@ def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
 
 def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     """Yields every example once, in order; the last batch is filled up with rows labelled `PADDING_LABEL`."""
-    for start in range(0, len(dataset), batch_size):
-        images = dataset.images[start : start + batch_size]
-        labels = dataset.labels[start : start + batch_size]
-        missing = batch_size - len(labels)
-        yield Batch(
-            np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))),
-            np.pad(labels, (0, missing), constant_values=PADDING_LABEL),
-        )
+    return map(
+        Batch, padded_rows(dataset.images, batch_size), padded_rows(dataset.labels, batch_size, fill=PADDING_LABEL)
+    )
+
+
+def padded_rows(array: np.ndarray, batch_size: int, *, fill: int = 0) -> Iterator[np.ndarray]:
+    """Yields the rows [N, ...] of an array as [batch_size, ...], in order; the last ones are filled up with `fill`."""
+    for start in range(0, len(array), batch_size):
+        rows = array[start : start + batch_size]
+        missing = ((0, batch_size - len(rows)), *((0, 0) for _ in array.shape[1:]))
+        yield np.pad(rows, missing, constant_values=fill)

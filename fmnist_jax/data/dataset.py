@@ -13,7 +13,7 @@ from fmnist_jax.data import decoded, files, places, synthetic
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.functional.pixels import level_counts
+from fmnist_jax.functional.pixels import level_counts, moments
 from fmnist_jax.system import output
 
 _SMALLEST = 8  # pixels that an edge of an image has
@@ -37,7 +37,7 @@ class Dataset:
           DataError: they are not those of a data set.
         """
         images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
-        count = (*labels.shape, *images.shape, 0)[0]  # of what has an axis
+        count = len(labels) if labels.ndim else len(images) if images.ndim else 0
         if images.ndim == 3:
             images = images[..., None]
         sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)
@@ -219,11 +219,8 @@ def statistics(dataset: Dataset) -> Statistics:
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     if not len(dataset):
         return Statistics(math.nan, math.nan, counts)
-    histogram = level_counts(dataset.images)
-    levels = np.arange(256) / 255
-    mean = np.average(levels, weights=histogram)
-    variance = np.average((levels - mean) ** 2, weights=histogram)
-    return Statistics(float(mean), float(np.sqrt(variance)), counts)
+    mean, std = moments(level_counts(dataset.images))
+    return Statistics(mean / 255, std / 255, counts)
 
 
 def digest(splits: Splits) -> str:

@@ -2,7 +2,7 @@
 
 TFDS downloads, checks and stores; what lies on disk afterwards is its own `fashion_mnist/3.0.1`. Its builder
 reads, unzips and encodes with TensorFlow, so the subclass here does those three with NumPy, gzip and Pillow.
-This is the only module that imports `tensorflow_datasets`, and only `data.load` imports this one, when there
+This is the only module that imports `tensorflow_datasets`, and only `decoded.load` imports this one, when there
 is no decoded copy yet.
 """
 

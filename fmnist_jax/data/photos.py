@@ -225,8 +225,8 @@ def _cut_out(garment: Silhouette) -> np.ndarray:
 
 
 def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    rows, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return rows, columns
 
 
 def _resized(values: np.ndarray, longest_edge: int) -> np.ndarray:

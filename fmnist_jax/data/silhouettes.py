@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from fmnist_jax.data import pairs, postures
+from fmnist_jax.data import postures, shoe_pairs
 from fmnist_jax.data.segmentation import Segment, coarse, parts
 
 Doubt = Literal[
@@ -54,7 +54,7 @@ def silhouette(found: Segment) -> Silhouette:
         brightness = np.where(filled & ~mask, np.median(brightness[mask]), brightness)
         mask = filled
         doubts.append("outline")
-    pair = pairs.pair(mask)
+    pair = shoe_pairs.pair(mask)
     if pair is not None:
         mask, turned = pair
         doubts.append("a pair")
@@ -101,8 +101,8 @@ def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
 
 
 def _columns(mask: np.ndarray) -> tuple[int, int]:
-    columns = np.flatnonzero(mask.any(0))
-    return int(columns[0]), int(columns[-1]) + 1
+    _, columns = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return columns.start, columns.stop
 
 
 def _covered_edges(mask: np.ndarray) -> int:

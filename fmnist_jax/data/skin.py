@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
+from fmnist_jax.data.segmentation import parts
+
 _STEP = 2  # pixels: heads and arms are larger
 _LEAST = 0.03  # of the object's pixels: hands and a neck
 _MOST = 0.6  # of the object's pixels: beyond that its own colour is that of skin
@@ -44,8 +46,7 @@ def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> b
     own = ndimage.binary_opening(is_skin(colours) & mask, np.ones((3, 3)))
     if not _LEAST <= own.sum() / max(mask.sum(), 1) <= _MOST:
         return False
-    labels, count = ndimage.label(own, np.ones((3, 3)))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    part = labels == 1 + int(np.argmax(areas))
+    labels, areas = parts(own)
+    part = labels == int(np.argmax(areas))
     outline = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
     return bool(areas.max() >= _PART * areas.sum() and np.mean(~mask[outline]) >= _OUTSIDE)

@@ -27,7 +27,7 @@ class Slope(NamedTuple):
     value_fn: Callable[[Params], Array]
     """The loss f32[] of the same batch, with the same random draws, at other parameters."""
     grad_fn: Callable[..., Params]
-    """Its gradient; what is given after the parameters, as `optax.contrib.sam` does, is not looked at."""
+    """The gradient of `value_fn`; further arguments, which `optax.contrib.sam` passes, are ignored."""
     aux: Aux
 
 

@@ -22,7 +22,7 @@ MetricsFn = Callable[[Array, Any, Array], Any]
 
 
 class Metrics(NamedTuple):
-    """Sums over examples; `+` by `add`, exact for up to 2**31 examples a cell."""
+    """Sums over examples, exact up to 2**31 examples a cell. `total` adds them up; `+` would concatenate the tuples."""
 
     loss_sum: Array | np.ndarray
     """f32[]: sum of the losses."""
@@ -187,8 +187,3 @@ def summarize_members(metrics: Metrics) -> list[Summary]:
         summarize(Metrics(loss, confusion))
         for loss, confusion in zip(losses, confusions.reshape(-1, classes, classes), strict=True)
     ]
-
-
-def recall_per_class(confusion: Array | np.ndarray) -> Array:
-    """Computes the share of each true class that was recognised, f32[C]; NaN for a class without examples."""
-    return jnp.diagonal(confusion) / confusion.sum(-1)

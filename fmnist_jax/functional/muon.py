@@ -7,10 +7,10 @@ from jax import Array, lax
 
 from fmnist_jax.functional.precision import at_least_float32
 
-# Each step maps a singular value s to s times this polynomial in s^2 (Jordan et al. 2024): steep at 0, and for what is
-# near 1 it goes round between 0.7 and 1.2, which is as good for training as 1.
+# Each step maps a singular value s to s times this polynomial in s^2 (Jordan et al. 2024): it is steep at 0, and values
+# near 1 then move about between 0.7 and 1.2, which trains as well as exactly 1.
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
-_TINY = 1e-7  # added to a norm, so that a gradient of zeros stays one
+_TINY = 1e-7  # added to a norm, so that a gradient of zeros stays zero
 
 
 def orthogonalize(matrix: Array, steps: int = 5) -> Array:

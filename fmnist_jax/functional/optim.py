@@ -17,7 +17,7 @@ from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.muon import orthogonalize_kernels
 
-_MORE_THAN_ANY_NORM = 1e30  # of a gradient; with infinity, what is not selected would be NaN, and so its derivative
+_MORE_THAN_ANY_NORM = 1e30  # of a gradient; infinity would make NaN of the branch not taken, and of its derivative
 
 # Under Adam's root, whose derivative at the 0 of a gradient that is 0 would be NaN, and so that of the whole training.
 _LESS_THAN_ANY_SQUARE = 1e-30

@@ -69,6 +69,13 @@ def level_counts(images: np.ndarray) -> np.ndarray:
     return sum((np.bincount(piece, minlength=256) for piece in pieces), np.zeros(256, np.int64))
 
 
+def moments(counts: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, in levels, of pixels that `level_counts` has counted i64[256], one at least."""
+    levels = np.arange(256)
+    mean = np.average(levels, weights=counts)
+    return float(mean), float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))
+
+
 def fingerprint(image: np.ndarray) -> bytes:
     """128 bits of a digest of an image: of two that are equal the same, of two others all but certainly not."""
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

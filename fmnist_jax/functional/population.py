@@ -42,11 +42,13 @@ def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any
 
     def mapped(*args: Any) -> Any:
         axes = each if isinstance(in_axes, tuple | list) else each * len(args)
-        own = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
+        # None is a pytree without leaves, so what all members share stays out of the loop's arguments.
+        own = [None if axis is None else arg for arg, axis in zip(args, axes, strict=True)]
 
         def one(own: list[Any]) -> Any:
-            left = iter(own)
-            return function(*(arg if axis is None else next(left) for arg, axis in zip(args, axes, strict=True)))
+            return function(
+                *(shared if axis is None else mine for shared, mine, axis in zip(args, own, axes, strict=True))
+            )
 
         return lax.map(one, own)
 

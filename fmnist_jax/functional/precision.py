@@ -6,7 +6,7 @@ import numpy as np
 
 
 def at_least_float32(dtype: Any) -> np.dtype:
-    """float64 of itself, and float32 of every other; `jnp.promote_types` refuses to tell where promotion is strict.
+    """Returns float64 for float64 and float32 for any other dtype; `jnp.promote_types` raises if promotion is strict.
 
     Args:
       dtype: of an array.

@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
 
 
 class MakeRecipe(Protocol):
-    """A function that may take the place of `make_recipe`: by an own one, `fmnist_jax.run` trains what it composes."""
+    """A function to use in place of `make_recipe`: given one, `fmnist_jax.run` trains what it composes."""
 
     def __call__(
         self, config: Config, *, image_shape: Shape, num_classes: int, source: Weights | None = None

@@ -1,5 +1,6 @@
 """The order of the training images, as a pure function of the step number."""
 
+import math
 from typing import Any
 
 import jax
@@ -74,7 +75,7 @@ def _positions(step: Array | int, batch_size: int) -> Array:
 
 def _permute(keys: Array, place: Array, n: int) -> Array:
     """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
-    side = _ceil_sqrt(n)
+    side = math.isqrt(n - 1) + 1  # the root of n, rounded up
 
     def encrypt(place: Array) -> Array:
         left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side
@@ -95,10 +96,3 @@ def _mix(x: Array) -> Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
-
-
-def _ceil_sqrt(n: int) -> int:
-    root = int(n**0.5)
-    while root * root < n:
-        root += 1
-    return root

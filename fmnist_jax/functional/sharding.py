@@ -22,7 +22,7 @@ def varying(x: Any) -> frozenset[str]:
 
 
 def alike(*arrays: Array) -> tuple[Array, ...]:
-    """The arrays, each as one that may differ along the axes that any of them differs along."""
+    """The arrays, all marked as varying along every axis of a `shard_map` that any of them varies along."""
     axes = frozenset[str]().union(*map(varying, arrays))
     return tuple(
         lax.pcast(x, missing, to="varying") if (missing := tuple(sorted(axes - varying(x)))) else x for x in arrays
@@ -30,7 +30,7 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
 
 
 def varying_like(shape: jax.ShapeDtypeStruct, x: Array) -> Array:
-    """An array as one that may differ along the axes that a result of `jax.eval_shape` differs along."""
+    """The array, marked as varying along the axes of a `shard_map` that a result of `jax.eval_shape` varies along."""
     of_shape = shape.manual_axis_type
     axes = () if of_shape is None else tuple(sorted(of_shape.varying - varying(x)))
     return lax.pcast(x, axes, to="varying") if axes else x

@@ -31,7 +31,7 @@ def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
 
 
 def _free(path: Path) -> Path:
-    """The path, or where something is, the next that is free with a number behind it."""
+    """The path itself if nothing is there, else the first of `-2`, `-3`, … behind it that is free."""
     others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], others) if not each.exists())
 

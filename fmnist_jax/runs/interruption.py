@@ -8,8 +8,7 @@ from types import FrameType
 from typing import Any
 
 from fmnist_jax.errors import FmnistError
-
-_SIGNALS = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+from fmnist_jax.system.signals import ENDING
 
 
 class InterruptionError(FmnistError):
@@ -46,7 +45,7 @@ def listen() -> Iterator[Requests]:
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.getsignal(number) for number in _SIGNALS}
+        previous = {number: signal.getsignal(number) for number in ENDING}
         previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
     for number in previous:
         signal.signal(number, note)

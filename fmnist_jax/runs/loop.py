@@ -99,7 +99,8 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
     processes.first_alone(lambda: warm_start.refuse_unusable(config, path, goes_on=goes_on))
     splits = processes.together(lambda: load(config.data) if own is None else own)
-    agreement.refuse_others_elsewhere("images", digest(splits) if jax.process_count() > 1 else None, "data set")
+    dataset_digest = digest(splits)
+    agreement.refuse_others_elsewhere("images", dataset_digest, "data set")
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
@@ -122,7 +123,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
         directory = RunDirectory(path)
         summary = processes.first_alone(lambda: _entered(directory, held, config, beginning.own_recipe))
         if summary is None:
-            session = Session(config, splits, train_data, directory, layout, requests, beginning)
+            session = Session(config, splits, dataset_digest, train_data, directory, layout, requests, beginning)
             summary = _train_and_score(session)
     return path, summary
 
@@ -153,8 +154,7 @@ def _entered(directory: RunDirectory, held: ExitStack, config: Config, own_recip
 def _train_and_score(session: Session) -> dict[str, Any]:
     config, directory, layout = session.config, session.directory, session.layout
     described = {**environment.describe_environment(), **parallel.describe(layout)}
-    dataset_digest = digest(session.splits)
-    origin = {"config": to_dict(config), "dataset_digest": dataset_digest, "environment": described}
+    origin = {"config": to_dict(config), "dataset_digest": session.dataset_digest, "environment": described}
     if session.beginning.record is not None:
         origin["transfer"] = session.beginning.record
     processes.first_alone(lambda: _begin(session, origin))
@@ -164,7 +164,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
     ):
         with _writing(directory) as writer:
             state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits)
-            state = resumption.restore_latest(directory.checkpoints, state, layout, config.total_steps)
+            state = resumption.resumed(directory.checkpoints, state, layout, config.total_steps)
             step = steps_taken(state, layout)
             _announce(session, program, step, described)
             if config.run.profile:
@@ -181,7 +181,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
             average_mirrors=config.train.eval_mirror,
         )
         state = parallel.gathered(state, layout)
-    return processes.first_alone(lambda: _leave(session, state, scores, dataset_digest, program.compile_seconds))
+    return processes.first_alone(lambda: _leave(session, state, scores, program.compile_seconds))
 
 
 def _begin(session: Session, origin: Mapping[str, Any]) -> None:
@@ -229,9 +229,7 @@ def _announce(session: Session, program: Program, step: int, described: Mapping[
         directory.append_session({"step": step, **told, **described})
 
 
-def _leave(
-    session: Session, state: TrainState, scores: results.Scores, dataset_digest: str, compile_seconds: float
-) -> dict[str, Any]:
+def _leave(session: Session, state: TrainState, scores: results.Scores, compile_seconds: float) -> dict[str, Any]:
     """Writes predictions, figures, report and, last of all, the summary, which says that the run has ended."""
     config, directory, test = session.config, session.directory, session.splits.test
     records = directory.records()
@@ -245,7 +243,7 @@ def _leave(
         "preset": config.preset,
         **results.summarize(records, state, scores, config, test.class_names),
         "dataset": config.data.name,
-        "dataset_digest": dataset_digest,
+        "dataset_digest": session.dataset_digest,
         "compile_seconds": round(compile_seconds, 3),
         **{name: value for name, value in parallel.describe(session.layout).items() if name != "devices_seen"},
     }

@@ -37,7 +37,6 @@ _TELLING = 1.0  # seconds in which the others can say why they end, before they 
 _GO_ON = ": start all processes again with the same --run.dir to go on"
 # What collectives fail with.
 _OF_PEERS = ("UNKNOWN: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ", "INTERNAL: ")
-_SEE = ", says JAX ({}): start all processes again with the same --run.dir to go on"
 
 _leaving = threading.Lock()
 
@@ -64,7 +63,7 @@ def join(parallel: ParallelConfig) -> None:
     # JAX's own notifier of preemption would take SIGTERM, which a run listens to itself.
     jax.config.update("jax_enable_preemption_service", False)
     printed, patience = native_output.set_aside("fmnist_jax"), _ARRIVAL * parallel.heartbeat
-    missing = f"error: the processes of the run have not all come within {patience} s{_SEE.format(printed)}"
+    missing = f"error: the processes of the run have not all come within {patience} s, says JAX ({printed}){_GO_ON}"
     native_output.on_abort(lambda: _end(missing, 2))
     try:
         jax.distributed.initialize(
@@ -79,7 +78,7 @@ def join(parallel: ParallelConfig) -> None:
             f"the processes of the run cannot be joined ({in_one_line(error, 300)}): start all of them with "
             f"the same --parallel.coordinator and --parallel.processes, each with a --parallel.process-id of its own"
         ) from error
-    native_output.on_abort(lambda: _end(f"error: another process of the run has gone{_SEE.format(printed)}", 2))
+    native_output.on_abort(lambda: _end(f"error: another process of the run has gone, says JAX ({printed}){_GO_ON}", 2))
 
 
 def is_first() -> bool:

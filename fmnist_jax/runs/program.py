@@ -114,9 +114,9 @@ def prepare(
     program = Program(
         # All of them now, because a computation in the loop would wait for the chunk that is running.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
-        chunk=_counted(chunk.lower(state, train_data, steps).compile(options), layout),
+        chunk=_with_steps_placed(chunk.lower(state, train_data, steps).compile(options), layout),
         validate=None,
-        predict=_from_host(predict.lower(*weights, images).compile(options), layout),
+        predict=_with_images_placed(predict.lower(*weights, images).compile(options), layout),
         compile_seconds=0.0,
     )
     if len(splits.validation):
@@ -134,14 +134,14 @@ def _initial(recipe: Recipe, config: Config) -> TrainState:
     return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def _counted(chunk: TrainChunk, layout: Layout) -> TrainChunk:
+def _with_steps_placed(chunk: TrainChunk, layout: Layout) -> TrainChunk:
     def placed(state: TrainState, data: Batch, num_steps: Array | np.integer[Any]) -> tuple[TrainState, Any]:
         return chunk(state, data, place(num_steps, layout.everywhere))
 
     return placed
 
 
-def _from_host(predict: Predict, layout: Layout) -> Predict:
+def _with_images_placed(predict: Predict, layout: Layout) -> Predict:
     def placed(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
         return predict(params, batch_stats, place(images, layout.of_rows))
 

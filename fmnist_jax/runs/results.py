@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fmnist_jax.analysis.assessment import assess
+from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.analysis.members import spread
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.functional import metrics
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
@@ -34,23 +33,23 @@ class Predictions(NamedTuple):
     """What a report shows of the test images."""
 
     logits: np.ndarray
-    """f32[N, 10]."""
+    """f32[N, C]."""
     member_logits: np.ndarray | None
-    """f32[M, N, 10] of each member of a population."""
+    """f32[M, N, C] of each member of a population."""
 
 
 class Scores(NamedTuple):
     """The final weights on the test images; those of a population as an ensemble."""
 
-    metrics: metrics.Metrics
+    assessment: Assessment
     logits: np.ndarray
-    """f32[N, 10]; of an ensemble the logarithm of the mean probabilities."""
+    """f32[N, C]; of an ensemble the logarithm of the mean probabilities."""
     labels: np.ndarray
     """i32[N]."""
     member_logits: np.ndarray | None
-    """f32[M, N, 10] of each member of a population."""
+    """f32[M, N, C] of each member of a population."""
     mirrored_logits: np.ndarray | None
-    """f32[N, 10], with mirror images averaged in, where that was asked for."""
+    """f32[N, C], with mirror images averaged in, where that was asked for."""
     accuracy_of_mirror_images: float
     """Of the mirror images of the test images alone, which a network that never saw any may not know."""
     mirrored_val_accuracy: float | None
@@ -83,7 +82,6 @@ def score(predict: Predict, weights: Weights, splits: Splits, batch_size: int, *
     if average_mirrors and len(held_out):
         of_validation = averaged(predicted(held_out.images), predicted(_mirrored(held_out.images)))
     logits, labels = _of_all(of_test), test.labels
-    on_device = jnp.asarray(logits), jnp.asarray(labels)
     members = of_test if of_test.ndim > logits.ndim else None
     own = {
         "test_accuracy_of_mirror_images": (flipped, labels),
@@ -91,7 +89,7 @@ def score(predict: Predict, weights: Weights, splits: Splits, batch_size: int, *
         "val_accuracy_mirrored": (of_validation, held_out.labels),
     }
     return Scores(
-        metrics=metrics.batch_metrics(*on_device, metrics.cross_entropy(*on_device)),
+        assessment=assess(logits, labels),
         logits=logits,
         labels=labels,
         member_logits=members,
@@ -155,7 +153,7 @@ def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequ
     # matplotlib takes half a second to import, which the first step need not wait for
     from fmnist_jax.views.scores import confusion_matrix, curves
 
-    confusion = np.asarray(scores.metrics.confusion)
+    confusion = scores.assessment.confusion
     return {"curves": curves(records), "confusion_matrix": confusion_matrix(confusion, class_names)}
 
 
@@ -210,18 +208,17 @@ def summarize(
     """
     if not records:
         raise FmnistError("metrics.jsonl of the run has no line, though all steps are taken: bring the file back")
-    recalls = np.asarray(metrics.recall_per_class(scores.metrics.confusion))
+    assessment, recalls = scores.assessment, scores.assessment.classes.recall
     weakest = np.argsort(recalls)[:3]  # a class without test images has no recall, which sorts last
-    result = metrics.summarize(scores.metrics)
     train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits
     steps, seconds = int(np.max(np.asarray(state.step))), records[-1]["elapsed_seconds"]
     return {
         "seed": train.seed,
-        "test_accuracy": result.accuracy,
+        "test_accuracy": assessment.accuracy,
         "test_accuracy_mirrored": None if mirrored is None else _accuracy(mirrored, scores.labels),
         "test_accuracy_of_mirror_images": scores.accuracy_of_mirror_images,
-        "test_loss": result.loss,
-        "test_examples": result.examples,
+        "test_loss": assessment.loss,
+        "test_examples": len(assessment.labels),
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
         "val_accuracy_mirrored": scores.mirrored_val_accuracy,
         "weakest_classes": {class_names[i]: float(recalls[i]) for i in weakest if np.isfinite(recalls[i])},

@@ -81,7 +81,7 @@ def _second_save(directory: RunDirectory, config: Config) -> int:
     return max(next(islice((stop.step for stop in plan if stop.save), 1, None), config.total_steps) for plan in plans)
 
 
-def restore_latest(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
+def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
     """Restores the newest checkpoint in a directory, or returns the state as it is if there is none.
 
     The first process alone reads it; the others are given its bytes.

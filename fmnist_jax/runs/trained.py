@@ -13,7 +13,7 @@ import numpy as np
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, PopulationConfig
 from fmnist_jax.config.validation import validate
-from fmnist_jax.data import batching, dataset
+from fmnist_jax.data import batching
 from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
@@ -63,7 +63,7 @@ class Trained(NamedTuple):
 
     @property
     def tta(self) -> TestTimeAugmentation:
-        """Whose logits serve best: with mirror images where the run scores by them and has trained on them."""
+        """How to predict as the run scores itself: `mirror` if it averages mirror images and was trained on them."""
         return "mirror" if self.config.train.eval_mirror and saw_mirror_images(self.config) else "none"
 
     def member(self, number: int) -> "Trained":
@@ -97,11 +97,12 @@ class Trained(NamedTuple):
           DataError: the images are of another shape or type.
           FmnistError: `tta` is neither.
         """
-        shape = np.shape(images)[1:]
-        if shape not in (self.image_shape, self.image_shape[: 2 if self.image_shape[2] == 1 else 3]):
-            raise DataError(
-                f"images are {list(np.shape(images))}: expected [N, {', '.join(map(str, self.image_shape))}]"
-            )
+        images = np.asarray(images)
+        if images.ndim == 3 and self.image_shape[2] == 1:
+            images = images[..., None]
+        if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
+            shape = ", ".join(map(str, self.image_shape))
+            raise DataError(f"images are {images.dtype}{list(images.shape)}: expected uint8[N, {shape}]")
         batch_size = min(self.config.train.eval_batch_size, 1 << (max(len(images), 1) - 1).bit_length())
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
@@ -207,8 +208,7 @@ def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_si
     """
     # Without an image, a batch of padding says how long a row is.
     shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
-    batches = batching.padded_batches(dataset.Dataset(shown, np.zeros(len(shown), np.int32)), batch_size)
-    rows = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    rows = [np.asarray(predict(*weights, batch)) for batch in batching.padded_rows(shown, batch_size)]
     return np.concatenate(rows, axis=-2)[..., : len(images), :]
 
 

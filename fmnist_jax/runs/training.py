@@ -32,6 +32,7 @@ class Session:
 
     config: Config
     splits: Splits
+    dataset_digest: str
     train_data: Batch
     """All training images, on each device."""
     directory: RunDirectory

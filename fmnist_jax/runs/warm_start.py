@@ -106,7 +106,7 @@ def begin(
 
 
 def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
-    """The weights that a run evaluates by at its newest checkpoint, and whose they are."""
+    """The weights that the newest checkpoint of a run is scored with, and a record of where they come from."""
     began = (read_json(run / recipe_record.FILE) or {}).get("make_recipe")
     try:
         model = load_trained(run) if began is None else load_trained(run, make_recipe=make_recipe)

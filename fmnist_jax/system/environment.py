@@ -24,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": package_versions(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processor": _processor(Path("/proc/cpuinfo")),
@@ -34,6 +34,11 @@ def describe_environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The installed version of each package that decides what is computed; None of one that is not installed."""
+    return {name: _version(name) for name in _PACKAGES}
 
 
 def python() -> str:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+ENDING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""The signals that end a process unless it handles them."""
 
 # In a process that is no command's, such as a notebook's, handlers are its own, and some that libraries set are none
 # that Python could put back.
@@ -25,7 +26,7 @@ def let_signals_end_the_process() -> None:
     The first process of a container gets no signal that it has no handler for.
     """
     _process.of_a_command = True
-    asked_for = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    asked_for = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     if signal.SIGINT in asked_for:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if os.getpid() == 1:
@@ -58,7 +59,7 @@ def unwinding() -> Iterator[None]:
             signal.signal(number, handler)
 
     ours = _process.of_a_command and threading.current_thread() is threading.main_thread()  # as Python wants of it
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS} if ours else {}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING} if ours else {}
     at_once = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, _end_at_once)}
     try:
         for number in at_once:

@@ -42,6 +42,17 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
         raise error(f"{existing} cannot be written{_owner(existing)}: change its permissions or choose another {flag}")
 
 
+def check_file(path: Path, flag: str) -> None:
+    """Checks, writing nothing, that a file can be written there.
+
+    Raises:
+      FmnistError: it cannot, and `flag` would name another.
+    """
+    check_writable(path.absolute().parent, flag)
+    if path.is_dir():
+        raise FmnistError(f"{path} is a directory: name a file for {flag}")
+
+
 def make_directory(path: Path) -> None:
     """Makes a directory if it is missing.
 
@@ -87,7 +98,7 @@ def remove_unfinished(directory: Path) -> None:
 
 
 def refuse_taken(path: Path, flag: str) -> None:
-    """Checks, writing nothing, that a directory can be made there of which nothing is there yet.
+    """Checks, writing nothing, that a new directory can be made there, or that an empty one is there.
 
     Raises:
       FmnistError: it cannot, something is there, or another process is writing it; `flag` would name another.

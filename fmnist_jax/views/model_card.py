@@ -7,11 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
-
 from fmnist_jax.analysis.assessment import Assessment
 from fmnist_jax.config.record import shareable
 from fmnist_jax.config.schema import AugmentConfig, Config, ModelConfig
+from fmnist_jax.views import pages
 
 _CONFUSIONS = 5  # pairs of classes
 
@@ -44,17 +43,10 @@ class Card(NamedTuple):
 
 def render(card: Card) -> str:
     """Renders the card as Markdown."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fmnist_jax.views"),
-        autoescape=False,  # it is no HTML
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     height, width, channels = card.image_shape
     names = card.class_names
-    return environment.get_template("model_card.md").render(
+    return pages.render(
+        "model_card.md",
         card=card,
         config=card.config,
         scores=card.assessment,

@@ -1,13 +1,14 @@
 """Figures of several runs: their curves over one another, their accuracies below one another."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.classification import Interval
+from fmnist_jax.views.scores import marker, over_epochs, series
 from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, literal, new_figure
 
 # Okabe & Ito's that can be seen on white and on black, the latter being black and white in turn.
@@ -45,25 +46,21 @@ def overlaid_panels(runs: Sequence[Curves]) -> dict[str, Figure]:
         "validation accuracy": ("val_accuracy", 100, "Validation accuracy (%)"),
         "learning rate": ("learning_rate", 1, "Learning rate"),
     }
-
-    def drawing(key: str, scale: float, title: str) -> Any:
-        return lambda axes, runs: _overlay(axes, runs, key, scale, title)
-
     logged = {key for run in runs for record in run.records for key, value in record.items() if value is not None}
-    panels = {name: drawing(*of) for name, of in drawings.items() if of[0] in logged}
+    panels = {
+        name: partial(_overlay, key=key, scale=scale, title=title)
+        for name, (key, scale, title) in drawings.items()
+        if key in logged
+    }
     return draw_panels(panels, runs, 4.2, 3.0)
 
 
 def _overlay(axes: Axes, runs: Sequence[Curves], key: str, scale: float, title: str) -> None:
     for run in runs:
-        points = [(record["epoch"], scale * record[key]) for record in run.records if record.get(key) is not None]
-        few = "." if len(points) < 3 else ""
-        style: dict[str, Any] = {"color": run.line.colour, "marker": few, "linewidth": 1.3}
-        (drawn,) = axes.plot(*zip(*points, strict=True), **style) if points else axes.plot([], [])
-        if run.line.dashes:
-            drawn.set_dashes(run.line.dashes)
-    describe_axes(axes, title, x="epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        epochs, values = series(run.records, key, scale)
+        style: dict[str, Any] = {"color": run.line.colour, "dashes": run.line.dashes, "linewidth": 1.3}
+        axes.plot(epochs, values, marker=marker(epochs), **style)
+    over_epochs(axes, title)
     if scale == 1:
         axes.set_ylim(bottom=0)
 

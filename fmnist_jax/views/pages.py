@@ -29,18 +29,20 @@ _THEMED = {
 
 
 def render(template: str, **values: Any) -> str:
-    """Renders one of the templates; text stays text, and a name that it does not know is an error.
+    """Renders a template: a page of HTML, in which values are escaped, or Markdown; an unknown name is an error.
 
     Args:
       template: its file name.
-      values: what it tells of.
+      values: by name.
     """
+    is_page = template.endswith(".html")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fmnist_jax.views"),
-        autoescape=True,
+        autoescape=is_page,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not is_page,
     )
     environment.filters["percent"] = percent
     return environment.get_template(template).render(**values)

@@ -38,9 +38,9 @@ class Contents(NamedTuple):
     """As in `summary.json`; empty before the end of the run."""
     test: Dataset
     logits: np.ndarray
-    """f32[N, 10] of the test images; of a population the ensemble's, logarithms of its members' mean probabilities."""
+    """f32[N, C] of the test images; of a population the ensemble's, logarithms of its members' mean probabilities."""
     member_logits: np.ndarray | None = None
-    """f32[M, N, 10] of the members of a population."""
+    """f32[M, N, C] of the members of a population."""
 
 
 def render(contents: Contents) -> str:

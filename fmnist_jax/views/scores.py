@@ -39,7 +39,7 @@ def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
 def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "loss", 1, "training objective")
     axes.set_ylim(bottom=0)
-    _over_epochs(axes, "Loss (nats)")
+    over_epochs(axes, "Loss (nats)")
     axes.legend(title=_averaged(records))
 
 
@@ -47,23 +47,23 @@ def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "accuracy", 100, "training")
     axes.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
     _ring_best(axes, records)
-    _over_epochs(axes, "Accuracy (%)")
+    over_epochs(axes, "Accuracy (%)")
     axes.legend(loc="lower right", title=_averaged(records))
 
 
 def _learning_rate(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    epochs, values = _series(records, "learning_rate")
-    axes.plot(epochs, values, color=BLUE, marker=_marker(epochs))
+    epochs, values = series(records, "learning_rate")
+    axes.plot(epochs, values, color=BLUE, marker=marker(epochs))
     axes.set_ylim(bottom=0)
-    _over_epochs(axes, "Learning rate")
+    over_epochs(axes, "Learning rate")
 
 
 def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: float, label: str) -> None:
     """Plots a quantity on the training images, and on the validation images if there are any."""
-    epochs, values = _series(records, f"train_{name}", scale)
-    axes.plot(epochs, values, color=BLUE, label=label, marker=_marker(epochs), linewidth=1.2)
+    epochs, values = series(records, f"train_{name}", scale)
+    axes.plot(epochs, values, color=BLUE, label=label, marker=marker(epochs), linewidth=1.2)
     _plot_members(axes, records, f"train_{name}", scale, BLUE)
-    epochs, values = _series(records, f"val_{name}", scale)
+    epochs, values = series(records, f"val_{name}", scale)
     if epochs:
         style: dict[str, Any] = {"color": VERMILLION, "marker": "o", "markersize": 4, "linestyle": "--"}
         axes.plot(epochs, values, label="validation", **style)
@@ -80,7 +80,7 @@ def _plot_members(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, sc
     if values.shape[1] > _MEMBERS:
         axes.fill_between(epochs, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0, zorder=1.5)
     else:
-        axes.plot(epochs, values, color=colour, alpha=0.5, linewidth=0.7, marker=_marker(epochs), zorder=1.5)
+        axes.plot(epochs, values, color=colour, alpha=0.5, linewidth=0.7, marker=marker(epochs), zorder=1.5)
 
 
 def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
@@ -90,26 +90,27 @@ def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
     return None if values is None else f"mean of {len(values)} members"
 
 
-def _over_epochs(axes: Axes, title: str) -> None:
+def over_epochs(axes: Axes, title: str) -> None:
+    """Describes axes whose horizontal one is the epoch, with ticks at whole epochs."""
     describe_axes(axes, title, x="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     """Rings the best validation accuracy, the later of two that are equal, as the best checkpoint is chosen."""
-    epochs, values = _series(records, "val_accuracy", 100)
+    epochs, values = series(records, "val_accuracy", 100)
     if epochs:
         value, epoch = max(zip(values, epochs, strict=True))
         ring: dict[str, Any] = {"s": 70, "facecolors": "none", "edgecolors": "black", "zorder": 3}
         axes.scatter([epoch], [value], label=f"best validation, {value:.2f}%", **ring)
 
 
-def _marker(points: Sequence[float]) -> str:
+def marker(points: Sequence[float]) -> str:
     """Marks the points of a line only where there are too few to see it."""
     return "." if len(points) < 3 else ""
 
 
-def _series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
+def series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
     """The epochs and scaled values of the lines that have a key."""
     having = [record for record in records if record.get(key) is not None]
     return [record["epoch"] for record in having], [scale * record[key] for record in having]
@@ -120,8 +121,8 @@ def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
 
     That of the training or of the validation images, whichever is lower: the latter where the network overfits.
     """
-    series = (_series(records, key, 100)[1] for key in ("train_accuracy", "val_accuracy"))
-    return min((float(np.quantile(values, 0.25)) for values in series if values), default=0.0)
+    both = (series(records, key, 100)[1] for key in ("train_accuracy", "val_accuracy"))
+    return min((float(np.quantile(values, 0.25)) for values in both if values), default=0.0)
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:

@@ -29,21 +29,21 @@ def score_tables(assessment: Assessment, class_names: Sequence[str], title: str)
 
 
 def _class_scores(assessment: Assessment, class_names: Sequence[str]) -> Table:
-    table = _table("class", precision="right", recall="right", F1="right", images="right")
+    table = _table(["class"], ["precision", "recall", "F1", "images"])
     for name, *scores, support in zip(class_names, *assessment.classes, strict=True):
         _add_row(table, name, *("-" if np.isnan(score) else f"{score:.1%}" for score in scores), f"{support:,}")
     return table
 
 
 def _confused(assessment: Assessment, class_names: Sequence[str]) -> Table:
-    table = _table("most confused", **{"taken for": "left", "images": "right", "of the class": "right"})
+    table = _table(["most confused", "taken for"], ["images", "of the class"])
     for pair in assessment.most_confused[:_MOST]:
         _add_row(table, class_names[pair.true], class_names[pair.predicted], f"{pair.examples:,}", f"{pair.share:.1%}")
     return table
 
 
 def _surest_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Table:
-    table = _table("surest mistakes", **{"taken for": "left", "probability": "right", "image": "right"})
+    table = _table(["surest mistakes", "taken for"], ["probability", "image"])
     for index in assessment.wrong[:_MOST]:
         predicted = assessment.predictions[index]
         probability = f"{assessment.probabilities[index, predicted]:.2%}"
@@ -61,9 +61,7 @@ def dataset_tables(
 
 
 def _sizes(summaries: Mapping[str, Summary]) -> Table:
-    table = Table("split")
-    for column in ("images", "shape", "type", "values", "mean", "deviation"):
-        table.add_column(column, justify="right")
+    table = _table(["split"], ["images", "shape", "type", "values", "mean", "deviation"])
     for name, summary in summaries.items():
         shape, values = "x".join(map(str, summary.shape)), f"{summary.lowest}..{summary.highest}"
         moments = (f"{summary.mean:.2f} ({summary.mean / 255:.4f})", f"{summary.std:.2f} ({summary.std / 255:.4f})")
@@ -73,18 +71,14 @@ def _sizes(summaries: Mapping[str, Summary]) -> Table:
 
 
 def _class_counts(summaries: Mapping[str, Summary], class_names: Sequence[str]) -> Table:
-    table = Table("label", "class")
-    for name in summaries:
-        table.add_column(name, justify="right")
+    table = _table(["label", "class"], list(summaries))
     for label, name in enumerate(class_names):
         _add_row(table, str(label), name, *(f"{summary.class_counts[label]:,}" for summary in summaries.values()))
     return table
 
 
 def _copies(copies: Mapping[str, Copies]) -> Table:
-    table = Table("exact copies")
-    for column in ("images", "distinct", "labels disagree"):
-        table.add_column(column, justify="right")
+    table = _table(["exact copies"], ["images", "distinct", "labels disagree"])
     for name, counts in copies.items():
         place = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
         _add_row(table, place, *(f"{count:,}" for count in counts))
@@ -128,7 +122,7 @@ def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], do
       class_names: C names.
       doubts: for each of the N pictures the reasons, if there are any.
     """
-    table = _table("most probable", pictures="right", unsure="right")
+    table = _table(["most probable"], ["pictures", "unsure"])
     best, unsure = probabilities.argmax(-1), np.array([bool(reasons) for reasons in doubts])
     for label, name in enumerate(class_names):
         _add_row(table, name, f"{np.sum(best == label):,}", f"{np.sum(unsure & (best == label)):,}")
@@ -140,10 +134,9 @@ def _add_row(table: Table, *cells: str) -> None:
     table.add_row(*map(Text, cells))
 
 
-def _table(first: str, **others: str) -> Table:
-    """A table with a column to the left and others, each justified to a side."""
-    table = Table()
-    table.add_column(first)
-    for name, side in others.items():
-        table.add_column(name, justify="right" if side == "right" else "left")
+def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """A table with columns of words, which begin at the left, and then of numbers, which end at the right."""
+    table = Table(*words)
+    for name in numbers:
+        table.add_column(name, justify="right")
     return table

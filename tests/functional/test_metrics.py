@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from jax import Array
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 
 from fmnist_jax import Metrics, batch_metrics, cross_entropy, make_cross_entropy, one_hot, summarize, summarize_members
 from fmnist_jax.functional.labels import PADDING_LABEL
-from fmnist_jax.functional.metrics import LossFn, add, recall_per_class, total
+from fmnist_jax.functional.metrics import LossFn, add, total
 
 CLASSES = np.arange(10)
 BATCH = 16
@@ -133,16 +133,6 @@ def test_no_example_at_all_gives_nan_and_not_an_error(count: int) -> None:
     assert np.isnan(loss)
     assert np.isnan(accuracy)
     assert examples == 0
-
-
-def test_recall_per_class_equals_scikit_learn_and_is_nan_without_examples() -> None:
-    logits = draw_logits(1, 200)
-    labels = np.where(np.arange(200) % 3 == 0, logits.argmax(-1), np.arange(200) % 9)
-    labels[labels == 9] = 0
-    recall = np.asarray(recall_per_class(measure(logits, labels).confusion))
-    expected = recall_score(labels, logits.argmax(-1), labels=CLASSES[:9], average=None)
-    np.testing.assert_allclose(recall[:9], expected, rtol=1e-6)
-    assert np.isnan(recall[9])
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.1])

@@ -77,10 +77,10 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
         make_recipe(config).init(jax.random.key(1)),
         choose(replace(config, parallel=ParallelConfig(devices=1))),
     )
-    state = resumption.restore_latest(directory.checkpoints, fresh, layout, 10)
+    state = resumption.resumed(directory.checkpoints, fresh, layout, 10)
     assert int(state.step) == 5
     assert capsys.readouterr().out == "going on from step 5 of 10\n"
-    assert resumption.restore_latest(directory.path / "none", fresh, layout, 10) is fresh
+    assert resumption.resumed(directory.path / "none", fresh, layout, 10) is fresh
     known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
     resumption.refuse_other_data(directory.checkpoints, 5, known)
     with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* by --data.file"):

@@ -80,7 +80,7 @@ def test_a_checkpoint_of_eight_devices_is_the_same_bits_on_any_number(
     config, path = over_eight
     fresh = jax.jit(make_recipe(config).init)(jax.random.key(9))
     layout = choose(replace(config, parallel=ParallelConfig(devices=devices)))
-    state = resumption.restore_latest(path / "checkpoints", fresh, layout, config.total_steps)
+    state = resumption.resumed(path / "checkpoints", fresh, layout, config.total_steps)
     assert state_digest(state) == json.loads((path / "summary.json").read_text())["state_digest"]
     assert all(leaf.sharding.device_set == set(layout.mesh.devices.flat) for leaf in jax.tree.leaves(state))
 

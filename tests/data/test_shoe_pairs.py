@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fmnist_jax.data.pairs import pair
+from fmnist_jax.data.shoe_pairs import pair
 
 Y, X = np.mgrid[:200, :240]
 
