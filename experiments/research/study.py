@@ -85,7 +85,7 @@ def answer(
     keep_freed_memory()  # as the commands do
     if arguments.quick:
         arguments = replace(arguments, widths=(4, 6), test_images=200, **quick)
-    out = _folder(arguments)
+    out, began_as = _folder(arguments), origin(describe_environment())
     started = time.perf_counter()
     found = measure(arguments)
     sizes = dataclasses.asdict(arguments)
@@ -97,7 +97,7 @@ def answer(
         "seconds": round(time.perf_counter() - started, 1),
         "found": found,
         "configuration": sizes,
-        **origin(describe_environment()),
+        **began_as,
     }
     write(out / f"{name}.json", record)
     figure(found).savefig(out / f"{name}.png", dpi=100)

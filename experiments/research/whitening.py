@@ -46,10 +46,10 @@ class Arguments(study.Arguments):
 
     widths: tuple[int, ...] = PRESETS["fast"].model.widths
     """Channels of each stage of the network, the last of which has two convolutions."""
-    epochs: tuple[int, ...] = (1, 2)
+    epochs: tuple[int, ...] = (1, 2, 9)
     """Lengths of the trainings."""
     starts: tuple[Start, ...] = STARTS
-    seeds: int = 8
+    seeds: int = 5
     whitened_images: int = 5_000
     """Training images whose patches are whitened."""
 
