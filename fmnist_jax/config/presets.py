@@ -17,8 +17,8 @@ _BASE = Config()
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 1.2M parameters, 30 epochs: under half an hour on two recent CPU cores, a minute or two on a GPU. All pixels pass a
-    # block of 16 channels, which costs little and gains much. docs/results.md has the trials that chose it.
+    # 1.2M parameters, 30 epochs: under half an hour on two recent CPU cores, a minute or two on a GPU. All pixels pass
+    # a block of 16 channels, which costs little and gains much. docs/results.md has the trials that chose it.
     "standard": replace(
         _BASE,
         preset="standard",
