@@ -48,7 +48,7 @@ def run(config: Config, splits: "Splits | None" = None, *, make_recipe: "MakeRec
         `commands.evaluation.run`.
       make_recipe: one's own function in place of `fmnist_jax.make_recipe`, for another model, loss or step, which gives
         `Metrics`. The configuration knows nothing of it, so going on, starting from the run and `load_trained` take the
-        same one again; the commands take the run for one of the configuration's.
+        same one again; the commands refuse a run whose network is another than the configuration's.
 
     Returns:
       The contents of `summary.json`.

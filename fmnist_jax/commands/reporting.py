@@ -60,13 +60,15 @@ def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported
     Raises:
       FmnistError: there is no run or no checkpoint, or the data set is not at hand.
     """
-    model = trained.load_trained(directory)
-    splits = splits_of(model.config.data)
-    refuse_other_data(directory / "checkpoints", model.step, digest(splits))
-    ended = model.step == model.config.total_steps  # what lies there besides is of the end
+    config, step = trained.find(directory)
+    splits = splits_of(config.data)
+    refuse_other_data(directory / "checkpoints", step, digest(splits))
+    ended = step == config.total_steps  # what lies there besides is of the end
     summary = (read_json(directory / "summary.json") or {}) if ended else {}
     predicted = _recorded(directory, splits.test) if ended else None
-    return Reported(model.config, model.step, summary, splits.test, predicted or _predicted(model, splits.test))
+    if predicted is None:
+        predicted = _predicted(trained.load_trained(directory), splits.test)
+    return Reported(config, step, summary, splits.test, predicted)
 
 
 def _recorded(directory: Path, test: Dataset) -> Predictions | None:

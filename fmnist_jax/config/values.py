@@ -1,6 +1,7 @@
 """The values of a configuration: plain ones of Python, whatever they were given as, and the ranges of the numbers."""
 
 import dataclasses
+import numbers
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,12 @@ def plain(value: Any) -> Any:
     """A number, truth value or sequence as Python's own; anything else, such as an array that JAX traces, as it is."""
     if type(value).__module__ == "numpy":
         return plain(value.tolist())
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):  # such as a Fraction
+        return float(value)
     if isinstance(value, list | tuple):
         return tuple(map(plain, value))
     return value

@@ -36,7 +36,12 @@ class Dataset:
         Raises:
           DataError: they are not those of a data set.
         """
-        images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
+        try:
+            images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
+        except ValueError as error:
+            raise DataError(f"images or labels are no array ({error}): expected as many numbers in each") from error
+        if not hasattr(self.labels, "dtype") and not labels.size:
+            labels = labels.astype(np.int32)  # an empty list, of which NumPy makes floats
         count = len(labels) if labels.ndim else len(images) if images.ndim else 0
         if images.ndim == 3:
             images = images[..., None]

@@ -9,6 +9,7 @@ import optax
 from jax import Array, lax
 
 from fmnist_jax.functional.interface import Params
+from fmnist_jax.functional.metrics import Metrics
 from fmnist_jax.functional.objective import Aux, Batch, Objective
 from fmnist_jax.functional.sharding import batch_axes, varying
 from fmnist_jax.functional.state import TrainState
@@ -59,7 +60,7 @@ def _nothing(slope: Slope) -> Mapping[str, Any]:
 # Most of optax takes what it is given and uses what it knows. Line searches (lbfgs) refuse arguments that they do not
 # know, SAM all but its own, a jitted update all functions, and what no wrapper of optax has touched any at all.
 _OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _numbers, _nothing)
-_REFUSALS = ("unexpected keyword", "as an abstract array")
+_REFUSALS = ("unexpected keyword", "['grad_fn']", "['value_fn']", "['obj_fn']")
 
 
 def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: optax.OptState) -> Any:
@@ -71,7 +72,7 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
             if not any(words in str(error).lower() for words in _REFUSALS):
                 raise
             refusal = error
-    raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args")
+    raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args") from refusal
 
 
 def _own_metrics(slope: Slope) -> Any:
@@ -92,13 +93,9 @@ def _of_all_shards(objective: Objective) -> Objective:
         def spread(leaf: Any) -> tuple[str, ...]:
             return tuple(axis for axis in shards if axis in varying(leaf))
 
-        if any(map(spread, jax.tree.leaves(aux.batch_stats))):
-            raise ValueError(
-                "the batch statistics of each device are those of its own rows: normalise by fmnist_jax.batch_norm, or "
-                "jit the step over a mesh of automatic axes"
-            )
-        metrics = jax.tree.map(lambda leaf: lax.psum(leaf, spread(leaf)), aux.metrics)
-        return lax.pmean(value, spread(value)), aux._replace(metrics=metrics)
+        if isinstance(aux.metrics, Metrics):  # of which it is known that they are sums
+            aux = Aux(aux.batch_stats, jax.tree.map(lambda leaf: lax.psum(leaf, spread(leaf)), aux.metrics))
+        return lax.pmean(value, spread(value)), aux
 
     return whole
 
@@ -118,7 +115,8 @@ def make_descent(
 
     Args:
       objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`, a mean over
-        the rows of the batch and metrics that are sums over them; under `shard_map` it is given those of one device.
+        the rows of the batch; under `shard_map` it is given those of one device, and its mean and the sums of `Metrics`
+        are made into those of all, while other metrics and the statistics stay as it leaves them.
       optimizer: what turns gradients into updates.
       extra_args: names those arguments itself, for an optimiser that wants others, such as
         `lambda slope: {"loss": slope.value}`.
@@ -130,7 +128,6 @@ def make_descent(
 
     Raises (the step):
       TypeError: the optimiser needs an argument that is not offered.
-      ValueError: under `shard_map`, the batch statistics are those of one device's rows.
     """
     whole = _of_all_shards(objective)
 

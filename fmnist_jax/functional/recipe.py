@@ -13,7 +13,7 @@ from fmnist_jax.functional.augment import Augment, make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.descent import TrainStep, make_descent
 from fmnist_jax.functional.interface import Model
-from fmnist_jax.functional.metrics import LossFn, make_cross_entropy
+from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, make_cross_entropy
 from fmnist_jax.functional.mixing import Mix, make_mix
 from fmnist_jax.functional.model import IMAGE_SHAPE, NUM_CLASSES, Shape, make_model
 from fmnist_jax.functional.objective import Objective, make_objective
@@ -64,6 +64,7 @@ def make_recipe(
     loss_fn: LossFn | None = None,
     augment: Augment | None = None,
     mix: Mix | None = None,
+    metrics_fn: MetricsFn = batch_metrics,
 ) -> Recipe:
     """Composes the parts that a configuration names, or others that take their place.
 
@@ -79,13 +80,15 @@ def make_recipe(
       image_shape: height, width and channels; `Dataset.image_shape`.
       num_classes: C; `Dataset.num_classes`.
       source: weights of another network, of which `init` takes what fits, see `transfer`; without it, all start afresh.
-      model: in place of the network that `config.model` describes, which is not looked at then.
+      model: in place of the network that `config.model` describes, which is not looked at then. It keeps the statistics
+        of frozen norms itself, as `make_model(..., frozen=frozen_norms(pattern))` does.
       optimizer: in place of that of `config.optim`; give its schedule, too, which a run logs.
       schedule: in place of that of `config.optim`.
       loss_fn: as for `make_objective`, in place of cross-entropy with label smoothing.
       augment: as for `make_objective`, in place of what `config.augment` does to images, but for `flip="alternating"`,
         which is `sample`'s.
       mix: as for `make_objective`, in place of what `config.augment` mixes.
+      metrics_fn: as for `make_objective`, for labels that only an own loss takes; a run wants `Metrics` of it.
 
     Raises:
       ConfigError: there is no such network for such images, how many there are is not known yet, or `init.freeze`
@@ -105,9 +108,10 @@ def make_recipe(
         model = start_from(model, source)
     objective = make_objective(
         model,
-        loss_fn=loss_fn or make_cross_entropy(config.train.label_smoothing),
-        augment=augment or make_augment(config.augment),
-        mix=mix or make_mix(config.augment, num_classes),
+        loss_fn=make_cross_entropy(config.train.label_smoothing) if loss_fn is None else loss_fn,
+        augment=make_augment(config.augment) if augment is None else augment,
+        mix=make_mix(config.augment, num_classes) if mix is None else mix,
+        metrics_fn=metrics_fn,
     )
 
     averages = not switched_off(config.train.average_decay)

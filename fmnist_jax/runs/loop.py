@@ -25,6 +25,7 @@ from fmnist_jax.runs import (
     checkpoint,
     dataset_record,
     interruption,
+    own_recipe,
     parallel,
     processes,
     profiling,
@@ -116,6 +117,10 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     with blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
         images = Batch(splits.train.images, splits.train.labels)
         train_data = jax.block_until_ready(parallel.place(images, layout.everywhere))
+    if beginning.own_recipe is not None:
+        own_recipe.refuse_unfit(
+            recipe, beginning.own_recipe, config, layout, train_data, num_classes=record.num_classes
+        )
     if not named:
         path = Path(processes.first_alone(lambda: str(claim(path))))
     config = replace(config, run=replace(config.run, dir=path))
@@ -186,18 +191,19 @@ def _train_and_score(session: Session) -> dict[str, Any]:
 
 def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     """Writes what the run is, if it is new; else refuses what it cannot go on with, before anything is compiled."""
-    config, directory = session.config, session.directory
+    config, directory, beginning = session.config, session.directory, session.beginning
     record = dataset_record.describe(session.splits.train)
-    if session.beginning.record is not None and not session.beginning.goes_on:
-        directory.write_json(warm_start.FILE, session.beginning.record)
+    if beginning.record is not None and not beginning.goes_on:
+        directory.write_json(warm_start.FILE, beginning.record)
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
-        recipe_record.write(directory, session.beginning.own_recipe, session.beginning.own_network)
+        recipe_record.write(directory, beginning.own_recipe, beginning.own_network)
         directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
+    recipe_record.refuse_other_network(directory, beginning.own_recipe, beginning.own_network)
     dataset_record.refuse_other(directory.path, config, record)
     resumption.warn_of_damage(directory, config)
-    warm_start.refuse_lost_start(session.beginning, directory.path)
+    warm_start.refuse_lost_start(beginning, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
         resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"], resumption.START_ANEW)
 

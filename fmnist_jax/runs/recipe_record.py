@@ -49,19 +49,37 @@ def refuse_other(directory: Path, name: str | None) -> None:
         raise CheckpointError(f"{directory} was begun {was}, and now is {now}: give the same, or another run directory")
 
 
-def refuse_unknown_network(directory: Path, name: str | None) -> None:
-    """Checks that a run's network is not taken for that of its configuration.
+def has_unknown_network(directory: Path) -> bool:
+    """Whether a run's network is another than its configuration describes."""
+    return bool(_read(directory).get(_OWN_NETWORK))
 
-    Args:
-      directory: of the run.
-      name: of the function that composes the network; None of `make_recipe`, by the configuration.
+
+def refuse_unknown_network(directory: Path) -> None:
+    """Checks that a run's network is not another than its configuration describes, whose place that would take.
 
     Raises:
-      CheckpointError: it is another.
+      CheckpointError: it is.
     """
-    record = _read(directory)
-    if name is None and record.get(_OWN_NETWORK):
+    if has_unknown_network(directory):
         raise CheckpointError(
-            f"{directory} has a network that its configuration does not tell, from make_recipe={record[_NAME]}: give "
-            f"that function to fmnist_jax.load_trained(RUN, make_recipe=...), which has its predictions"
+            f"{directory} has a network that its configuration does not tell, from "
+            f"make_recipe={_read(directory)[_NAME]}: give that function to "
+            "fmnist_jax.load_trained(RUN, make_recipe=...), which has its predictions"
+        )
+
+
+def refuse_other_network(directory: RunDirectory, name: str | None, own_network: bool) -> None:
+    """Checks that a run goes on with the kind of network that it began with; completes a record that does not tell.
+
+    Raises:
+      CheckpointError: it began with that of its configuration, and now has another, or the other way round.
+    """
+    began = _read(directory.path).get(_OWN_NETWORK)
+    if name is not None and began is None:
+        write(directory, name, own_network)
+    elif name is not None and began != own_network:
+        was, now = ("a network of its own" if each else "that of its configuration" for each in (began, own_network))
+        raise CheckpointError(
+            f"{directory.path} was begun with {was}, and make_recipe={name} now gives it {now}: give the function "
+            "that it was begun with, or another run directory"
         )

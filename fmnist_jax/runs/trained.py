@@ -127,11 +127,9 @@ def load_trained(
         network came from another `make_recipe`.
     """
     run = paths.expanded(run)
-    if (config := read_config(run)) is None:
-        raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
-    validate(config)
-    recipe_record.refuse_unknown_network(run, recipe_record.name_of(make_recipe))
-    step = choose(run / "checkpoints", which)
+    config, step = find(run, which)
+    if recipe_record.name_of(make_recipe) is None:
+        recipe_record.refuse_unknown_network(run)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
     like = abstract_run_state(recipe, config.population.seeds, _key_kind(run / "checkpoints", step))
@@ -144,6 +142,14 @@ def load_trained(
     # Objects of one's own class need not be hashable, as keys of a cache must be; `partial` is.
     model = Model(functools.partial(recipe.model.init), functools.partial(recipe.model.apply))
     return Trained(config, model, weights_to_score(state), step, *record)
+
+
+def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
+    """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
+    if (config := read_config(run)) is None:
+        raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
+    validate(config)
+    return config, choose(run / "checkpoints", which)
 
 
 def _key_kind(directory: Path, step: int) -> str:

@@ -81,8 +81,6 @@ def begin(
     shape, classes = dataset.image_shape, dataset.num_classes
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
     own = recipe_record.name_of(make_recipe)
-    if own is not None:
-        own_recipe.refuse_unfit(recipe, own, config, dataset)
     own_network = own is not None and own_recipe.has_own_network(recipe.model, config, dataset)
     beginning = Beginning(recipe, None, own_recipe=own, own_network=own_network)
     if config.init.source is None:
@@ -99,15 +97,20 @@ def begin(
         )
     frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
     record = {**told, **report._asdict(), "frozen": frozen}
-    recipe = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
+    started = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
     if own is not None:
-        own_recipe.refuse_other_start(recipe, own, weights)
-    return beginning._replace(recipe=recipe, record=record)
+        own_recipe.refuse_unused_source(recipe, started, own)
+    return beginning._replace(recipe=started, record=record)
 
 
 def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
     """The weights that the newest checkpoint of a run is scored with, and a record of where they come from."""
     began = (read_json(run / recipe_record.FILE) or {}).get("make_recipe")
+    if recipe_record.name_of(make_recipe) is None and recipe_record.has_unknown_network(run):
+        raise CheckpointError(
+            f"--init.from is {run}, whose network its configuration does not tell, from make_recipe={began}: give that "
+            "function to fmnist_jax.run(config, make_recipe=...)"
+        )
     try:
         model = load_trained(run) if began is None else load_trained(run, make_recipe=make_recipe)
     except FmnistError as error:

@@ -196,5 +196,8 @@ def test_a_data_set_takes_jaxs_arrays_and_lists_and_keeps_a_file_in_memory_one(t
     assert isinstance(taken.images, np.ndarray)
     np.testing.assert_array_equal(taken.images, images)
     np.testing.assert_array_equal(taken.labels, np.array([2, 0, 1], np.int32), strict=True)
+    assert len(Dataset(images[:0], [])) == 0  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="images or labels are no array"):
+        Dataset([images[0], images[1, :4]], [0, 1])  # type: ignore[arg-type]
     np.save(tmp_path / "images.npy", images)
     assert isinstance(Dataset(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(3)).images, np.memmap)

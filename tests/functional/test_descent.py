@@ -175,13 +175,26 @@ def test_an_objective_of_ones_own_steps_over_several_devices_as_over_one(batch: 
     np.testing.assert_allclose(counted.loss_sum, all_counted.loss_sum, rtol=1e-5)
 
 
-def test_statistics_of_one_devices_rows_are_refused(batch: Batch, key: Array) -> None:
+def test_metrics_that_are_no_sums_stay_as_an_objective_leaves_them(batch: Batch, key: Array) -> None:
     def objective(params: Any, state: TrainState, batch: Batch) -> Any:
         value, aux = _mean_loss(params, state, batch)
-        return value, aux._replace(batch_stats={"calls": jnp.mean(normalize(batch.images))})
+        logits, _ = LINEAR.apply(params, state.batch_stats, normalize(batch.images), train=True)
+        return value, aux._replace(metrics=cross_entropy(logits, batch.labels))
 
     step = make_descent(objective, optax.sgd(0.1))
+    state = init_state(LINEAR, optax.sgd(0.1), key)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
-    spread = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=jax.P())
-    with pytest.raises(ValueError, match=r"statistics of each device .* normalise by fmnist_jax\.batch_norm"):
-        jax.eval_shape(spread, init_state(LINEAR, optax.sgd(0.1), key), batch)
+    out_specs = (jax.P(), jax.P("data"))
+    spread = jax.shard_map(step, mesh=mesh, in_specs=(jax.P(), jax.P("data")), out_specs=out_specs)
+    (_, rows), (_, all_rows) = jax.jit(step)(state, batch), jax.jit(spread)(state, batch)
+    np.testing.assert_allclose(rows, all_rows, rtol=1e-5)
+
+
+def test_a_mistake_within_an_update_keeps_its_place(batch: Batch, key: Array) -> None:
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> Any:
+        jax.jit(lambda function: function)(print)
+
+    optimizer = optax.GradientTransformation(lambda _: (), update)
+    with pytest.raises(TypeError, match="as an abstract array") as caught:
+        make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
+    assert "choose them by extra_args" not in str(caught.value)
