@@ -68,7 +68,10 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int
     backend.start()
     from fmnist_jax.commands import answers, prediction
 
-    report = prediction.run(run, arguments.images, arguments.checkpoint, arguments.tta, looks=answers.looks(shown))
+    written = {"--show": shown, "--csv": table}
+    report = prediction.run(
+        run, arguments.images, arguments.checkpoint, arguments.tta, looks=answers.looks(shown), written=written
+    )
     if shown is not None:
         answers.write_shown(shown, report)
     if table is not None:

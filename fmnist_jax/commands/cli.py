@@ -25,6 +25,7 @@ from fmnist_jax.system.storage import reason, remedy
 T = TypeVar("T")
 
 _READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE has ended, as `| head` ends most
+_NARROWEST = 72  # columns; in less, a table would leave out what is in its own
 _UNBOUNDED = 10_000  # columns, more than any table has
 _MANY = 10  # pictures, say, that take longer than a blink
 
@@ -147,10 +148,12 @@ def tell(text: str) -> None:
 def show(parts: Iterable[str | Table]) -> None:
     """Prints texts in rich's markup, whose lines are not broken, and tables as wide as the terminal, as `tell` does.
 
-    Into a file or a pipe, tables are as wide as what is in them, unless the environment's COLUMNS says otherwise.
+    In one so narrow that they would leave out what is in a column, they are wider. Into a file or a pipe, they are as
+    wide as what is in them, unless the environment's COLUMNS says otherwise.
     """
     bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = _Screen(highlight=False, width=None if bounded else _UNBOUNDED)
+    console.width = max(console.width, _NARROWEST)
     for part in parts:
         with _printing():
             console.print(part, soft_wrap=isinstance(part, str))

@@ -3,7 +3,8 @@
 What is told of them stands in `answers`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from fmnist_jax.analysis.certainty import given_a_pair, reasons_for_doubt
 from fmnist_jax.commands import cli
 from fmnist_jax.data import photo_files, photos
 from fmnist_jax.data.silhouettes import Doubt
-from fmnist_jax.errors import DataError
+from fmnist_jax.errors import DataError, FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
@@ -74,7 +75,13 @@ class _Read(NamedTuple):
 
 
 def run(
-    directory: Path, names: Sequence[str], which: str = "latest", tta: TestTimeAugmentation = "none", *, looks: int = 0
+    directory: Path,
+    names: Sequence[str],
+    which: str = "latest",
+    tta: TestTimeAugmentation = "none",
+    *,
+    looks: int = 0,
+    written: Mapping[str, Path | None] | None = None,
 ) -> Report:
     """Predicts pictures, and names on standard error those that cannot be.
 
@@ -84,12 +91,14 @@ def run(
       which: the checkpoint, as for `trained.load_trained`.
       tta: as for `Trained.predict`.
       looks: of how many pictures to keep what can be shown.
+      written: files that the answers are to be written into, by the flags that name them.
 
     Raises:
-      FmnistError: there is no such run or checkpoint.
+      FmnistError: there is no such run or checkpoint, or a picture would be overwritten.
     """
     model = trained.load_trained(directory, which)
     found = list(photo_files.find(names))
+    refuse_pictures(written or {}, [name for name, problem in found if problem is None])
     pictures: list[Picture] = []
     skipped: list[tuple[str, DataError]] = []
     shares = [np.zeros((0, len(model.class_names)))]
@@ -110,6 +119,21 @@ def run(
     return Report(
         directory, model.step, tta, model.class_names, every, pictures, np.concatenate(shares), doubts, skipped
     )
+
+
+def refuse_pictures(written: Mapping[str, Path | None], names: Sequence[str]) -> None:
+    """Checks that no answer takes the place of a picture, or of another answer.
+
+    Raises:
+      FmnistError: one would.
+    """
+    taken = {os.path.realpath(name): "one of the pictures" for name in names}
+    for flag, path in written.items():
+        if path is None or (path.exists() and not path.is_file()):  # such as a terminal, into which both may go
+            continue
+        if (what := taken.get(place := os.path.realpath(path))) is not None:
+            raise FmnistError(f"{flag} is {path}, {what}: choose another {flag}")
+        taken[place] = f"as {flag} is"
 
 
 def _probabilities(model: Trained, batch: Sequence[_Read], tta: TestTimeAugmentation, *, rows: int) -> np.ndarray:

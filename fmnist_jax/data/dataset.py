@@ -56,6 +56,8 @@ class Dataset:
         names = tuple(map(str, self.class_names))
         if broken := [name for name in names if not _is_unicode(name)]:
             raise DataError(f"the class name {broken[0]!r} is no Unicode: decode it as what it was written in")
+        if broken := [name for name in names if not name.strip() or not name.isprintable()]:
+            raise DataError(f"the class name {broken[0]!r} cannot be shown: give it letters, in one line")
         if len(set(names)) < len(names):
             raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a name of its own")
         if count and not 0 <= labels.min() <= labels.max() < len(names):

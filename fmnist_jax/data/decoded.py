@@ -26,7 +26,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
 
     Args:
       data_dir: TFDS's data directory.
-      raw_dir: folder of the original files, if they have yet to be prepared.
+      raw_dir: folder of the original files, if they have yet to be prepared; what lies there later must be they, too.
 
     Returns:
       `train_images` u8[60000, 28, 28, 1], `train_labels` i32[60000], `test_images` u8[10000, 28, 28, 1] and
@@ -39,6 +39,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
     cache = home / "fashion_mnist" / "decoded-3.0.1"
     arrays = _open(cache)
     if arrays is not None:
+        refuse_other_files(raw_dir, home)
         return arrays
     if not _is_prepared(home):
         check_writable(cache, "--data.dir", DataError)
@@ -53,6 +54,27 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
             f"seconds: {remedy(error)}, or choose another --data.dir"
         )
     return _open(cache) or decoded
+
+
+# The smallest of the four files, which other data sets have by the same name.
+_LABELS, _MD5_OF_LABELS = "t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"
+
+
+def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
+    """Checks that a folder of original files, if it is named and has them, has those that were prepared.
+
+    Raises:
+      DataError: it has those of another data set.
+    """
+    try:
+        labels = b"" if raw_dir is None else (raw_dir / _LABELS).read_bytes()
+    except OSError:  # once they are prepared, they need not be there
+        return
+    if labels and hashlib.md5(labels, usedforsecurity=False).hexdigest() != _MD5_OF_LABELS:
+        raise DataError(
+            f"{raw_dir} has not the files of Fashion-MNIST, which is prepared in {home} already: choose --data.name "
+            "idx for these, or name no --data.raw-dir"
+        )
 
 
 def _is_prepared(home: Path) -> bool:

@@ -238,7 +238,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Reads JSON objects with a step each, of which the last may be cut short; none if there is no file."""
     try:
         lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [_of_a_step(json.loads(line), number) for number, line in enumerate(lines, 1)]
+        return [_of_a_step(line, number) for number, line in enumerate(lines, 1)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -247,7 +247,11 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error
 
 
-def _of_a_step(record: Any, number: int) -> dict[str, Any]:
+def _of_a_step(line: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number} is no JSON") from error
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         raise ValueError(f"line {number} is no object with a step")
     return record

@@ -111,8 +111,8 @@ class MetricsLog:
             step = start + int(np.flatnonzero(~np.isfinite(losses).all(0))[0])
             raise DivergenceError(
                 f"the training loss is not finite at step {step}, where the learning rate is "
-                f"{self._learning_rates[step]:.3g}: lower --optim.peak-lr or set --optim.clip-norm, with another "
-                "--run.dir; earlier checkpoints are whole"
+                f"{self._learning_rates[step]:.3g}: lower --optim.peak-lr (with muon also --optim.rest-lr) or set "
+                "--optim.clip-norm, with another --run.dir; earlier checkpoints are whole"
             )
         members = metrics.summarize_members(metrics.Metrics(losses.sum(-1), rows.confusion.sum(-3)))
         # A chunk waits for the one before it; evaluation and saving, after which it begins, are no part of its rate.

@@ -7,6 +7,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.system.storage import reason, remedy
 
 FILE = "predictions.npz"
 
@@ -31,6 +32,8 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             read = {name: np.asarray(arrays[name]) for name in arrays.files}
         missing = {"logits", "labels"} - read.keys()
+    except PermissionError as error:
+        raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise _damaged(path, error) from error
     if missing:

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
-from fmnist_jax.errors import CheckpointError, in_one_line
+from fmnist_jax.errors import CheckpointError, FmnistError, in_one_line
 from fmnist_jax.runs import manifest
 from fmnist_jax.runs.leaves import Snapshot
 
@@ -108,10 +108,19 @@ def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snap
         written = {name: leaf for name, leaf in like.items() if leaf.size}
         leaves = {**like, **read_leaves(path.absolute() / "state", written)}
         manifest.check_leaves(described, leaves)
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
     except Exception as error:
+        if "PERMISSION_DENIED" in str(error):  # as TensorStore says it
+            raise _unreadable(path, error) from error
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
     return Snapshot(leaves, dict(described.get("keys", {})))
+
+
+def _unreadable(path: Path, error: Exception) -> FmnistError:
+    """Of a checkpoint that may be whole: no `CheckpointError`, for which another would take its place."""
+    return FmnistError(f"checkpoint {path} cannot be read ({in_one_line(error)}): give yourself permission")
 
 
 def _one_by_one(path: Path, like: Leaves) -> Leaves:

@@ -14,7 +14,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, PopulationConfig
 from fmnist_jax.config.validation import validate
 from fmnist_jax.data import batching
-from fmnist_jax.errors import CheckpointError, DataError, FmnistError
+from fmnist_jax.errors import CheckpointError, ConfigError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
@@ -136,6 +136,8 @@ def load_trained(
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
+        if which == "latest" and step not in checkpoint.steps(run / "checkpoints"):
+            return load_trained(run, make_recipe=make_recipe)  # a run that goes on has made room for a newer one
         recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
@@ -148,7 +150,10 @@ def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
     """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
     if (config := read_config(run)) is None:
         raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
-    validate(config)
+    try:
+        validate(config)
+    except ConfigError as error:
+        raise ConfigError(f"in {run / 'config.json'}: {error}; restore what the run was started with") from error
     return config, choose(run / "checkpoints", which)
 
 

@@ -48,9 +48,20 @@ def check_file(path: Path, flag: str) -> None:
     Raises:
       FmnistError: it cannot, and `flag` would name another.
     """
-    check_writable(path.absolute().parent, flag)
+    if _is_special(path):
+        return
+    check_writable(Path(os.path.realpath(path)).parent, flag)
     if path.is_dir():
         raise FmnistError(f"{path} is a directory: name a file for {flag}")
+
+
+def _is_special(path: Path) -> bool:
+    """Whether there is something to write into that is no file, such as a terminal or a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
 def make_directory(path: Path) -> None:
@@ -68,7 +79,8 @@ def make_directory(path: Path) -> None:
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Replaces a file in one step, so that a reader never sees half of it, and a failure leaves the old one.
 
-    Of several writers at once each writes a file of its own first, and the last one's stays.
+    Of several writers at once each writes a file of its own first, and the last one's stays. A symbolic link stays one,
+    and what is no file, such as a terminal or a pipe, is written into as it is.
 
     Args:
       path: of the file; its directory exists.
@@ -77,12 +89,20 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
       FmnistError: it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    if _is_special(path):
+        try:
+            with path.open("wb") as file:
+                write(file)
+        except OSError as error:
+            raise unwritten(path, error) from error
+        return
+    place = Path(os.path.realpath(path))
+    unfinished = place.with_name(f"{place.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     with unwinding():
         try:
             with unfinished.open("xb") as file:
                 write(file)
-            unfinished.replace(path)
+            unfinished.replace(place)
         except BaseException as error:
             unfinished.unlink(missing_ok=True)
             if isinstance(error, OSError):

@@ -15,6 +15,7 @@ from fmnist_jax.commands import prediction
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import ParallelConfig
 from fmnist_jax.data import photo_files, synthetic
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, results, trained
 from tests.undrawn import IN_RESULTS
@@ -204,3 +205,15 @@ def test_only_garments_are_drawn_as_large_as_the_image(
     one[4:24, 12:16] = 255
     drawn = np.flatnonzero(prediction._preparation(model)(one).image.any((1, 2)))
     assert (drawn[0], drawn[-1] + 1) == rows
+
+
+def test_no_answer_takes_the_place_of_a_picture_or_of_another_answer(tmp_path: Path) -> None:
+    picture, other = tmp_path / "a.png", tmp_path / "b.png"
+    picture.write_bytes(b"")
+    (tmp_path / "link.png").symlink_to("a.png")
+    for name in ("a.png", "link.png"):
+        with pytest.raises(FmnistError, match=r"--show is .*, one of the pictures: choose another --show"):
+            prediction.refuse_pictures({"--show": tmp_path / name, "--csv": None}, [str(picture)])
+    with pytest.raises(FmnistError, match=r"--csv is .*b\.png, as --show is: choose another --csv"):
+        prediction.refuse_pictures({"--show": other, "--csv": other}, [str(picture)])
+    prediction.refuse_pictures({"--show": other, "--csv": tmp_path / "c"}, [str(picture), "-"])

@@ -201,3 +201,9 @@ def test_a_data_set_takes_jaxs_arrays_and_lists_and_keeps_a_file_in_memory_one(t
         Dataset([images[0], images[1, :4]], [0, 1])  # type: ignore[arg-type]
     np.save(tmp_path / "images.npy", images)
     assert isinstance(Dataset(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(3)).images, np.memmap)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[31m"])
+def test_a_name_that_shows_nothing_or_more_than_a_line_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="cannot be shown: give it letters, in one line"):
+        Dataset(np.zeros((1, 8, 8), np.uint8), np.zeros(1, np.int32), ("coat", name))

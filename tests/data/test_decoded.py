@@ -17,6 +17,8 @@ import fmnist_jax
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import dataset, synthetic
 from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.data.decoded import refuse_other_files
+from fmnist_jax.errors import DataError
 
 
 def draw(size: int, seed: int = 0) -> Dataset:
@@ -175,3 +177,15 @@ def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, 
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert json.loads(done.stdout) == [ARRAYS["test_labels"].tolist(), []]
+
+
+def test_files_of_another_data_set_do_not_pass_for_those_that_are_prepared(tmp_path: Path) -> None:
+    refuse_other_files(None, tmp_path)
+    refuse_other_files(tmp_path / "gone", tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"digits")
+    with pytest.raises(DataError, match=r"has not the files of Fashion-MNIST, which is prepared in .*--data\.name idx"):
+        refuse_other_files(tmp_path, tmp_path)
+
+
+def test_the_original_files_pass_beside_what_is_prepared(raw_dir: Path, tmp_path: Path) -> None:
+    refuse_other_files(raw_dir, tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.runs.directory import RunDirectory, claim
+from fmnist_jax.runs.directory import RunDirectory, claim, read_records
 from fmnist_jax.views import scores
 
 
@@ -160,3 +160,9 @@ def test_a_file_that_may_not_be_read_is_one_line(
     read = directory.read_config if name == "config.json" else directory.records
     with pytest.raises(FmnistError, match=f"{name} cannot be read .Permission denied.: give yourself permission"):
         read()
+
+
+def test_a_damaged_line_is_told_by_its_number(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\ngarbage\n{"step": 4}\n')
+    with pytest.raises(FmnistError, match=r"metrics\.jsonl is damaged \(line 3 is no JSON\): mend or delete the line"):
+        read_records(tmp_path)

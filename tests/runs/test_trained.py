@@ -15,7 +15,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import checkpoint, trained
+from fmnist_jax.runs import checkpoint, store, trained
 from fmnist_jax.runs.directory import RunDirectory
 
 _CONFIG = Config(
@@ -171,3 +171,36 @@ def test_a_run_whose_key_is_of_another_kind_is_read_all_the_same(tmp_path: Path)
     loaded = trained.load_trained(run)
     assert state.averages is not None
     jax.tree.map(np.testing.assert_array_equal, loaded.params, state.averages.params)
+
+
+def test_a_checkpoint_that_makes_room_while_it_is_read_gives_way_to_the_newest(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    restore = checkpoint.restore
+
+    def rotated(directory: Path, step: int, like: TrainState) -> TrainState:
+        if step == 15:
+            shutil.rmtree(directory / "15")
+        return restore(directory, step, like)
+
+    monkeypatch.setattr(checkpoint, "restore", rotated)
+    assert trained.load_trained(tmp_path / "run").step == 12
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store, "read_manifest", refused)
+    with pytest.raises(FmnistError, match=r"cannot be read .*: give yourself permission") as caught:
+        store.read(run / "checkpoints" / "15")
+    assert not isinstance(caught.value, CheckpointError)
+
+
+def test_a_value_of_a_run_is_not_told_as_a_flag(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    config = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(config.replace('"epochs": 1,', '"epochs": -3,'))
+    with pytest.raises(ConfigError, match=r"^in .*run/config\.json: --train\.epochs is -3.*; restore what the run"):
+        trained.load_trained(tmp_path / "run")

@@ -1,12 +1,15 @@
 """Files are written whole, and places that cannot be written to are refused without a trace."""
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from fmnist_jax.errors import DataError, FmnistError
+from fmnist_jax.system import storage
 from fmnist_jax.system.storage import (
     check_writable,
     refuse_taken,
@@ -146,3 +149,27 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FmnistError, match=r"out\.unfinished is there"), whole_directory(tmp_path / "out"):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]
+
+
+def test_a_link_stays_one_and_what_is_no_file_is_written_into(tmp_path: Path) -> None:
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    storage.write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    storage.check_file(pipe, "--csv")
+    with ThreadPoolExecutor(1) as others:
+        read = others.submit(pipe.read_text)
+        storage.write_text(pipe, "rows")
+        assert read.result(timeout=20) == "rows"
+    assert pipe.is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"real.txt", "link.txt", "pipe"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, which Linux has")
+def test_a_full_device_is_said_and_stays_one() -> None:
+    with pytest.raises(FmnistError, match="cannot write /dev/full"):
+        storage.write_text(Path("/dev/full"), "rows")
+    assert Path("/dev/full").is_char_device()
