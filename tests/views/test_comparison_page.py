@@ -81,6 +81,11 @@ def test_classes_are_sorted_by_how_far_apart_they_are() -> None:
     assert classes.index("Sneaker") < classes.index("T-shirt/top")
 
 
+def test_shares_of_other_test_images_are_told_with_their_number_and_without_a_difference(text: str) -> None:
+    classes = text[text.index("those first that tell") :]
+    assert re.search(r"Sneaker [\d.]+% [\d.]+% [+-][\d.]+ [\d.]+% of 6 others 6", classes)
+
+
 def test_a_class_without_images_is_a_dash() -> None:
     few = contents().test.take(np.arange(9))
     runs = [run(name, 3, test=few, logits=run(name, 3).logits[:9]) for name in ("one", "other")]
