@@ -24,7 +24,7 @@ def test_a_trained_run_in_three_lines(saved_run: Path, monkeypatch: pytest.Monke
         trained.params, trained.batch_stats, fj.normalize(jnp.asarray(images[:4])), train=False
     )
     np.testing.assert_allclose(trained.predict(images[:4, ..., 0]), by_hand, rtol=1e-4, atol=1e-5)
-    with pytest.raises(fj.DataError, match=r"images are \[2, 27, 28, 1\]: expected \[N, 28, 28, 1\]"):
+    with pytest.raises(fj.DataError, match=r"images are uint8\[2, 27, 28, 1\]: expected uint8\[N, 28, 28, 1\]"):
         trained.predict(images[:2, 1:])
     with pytest.raises(fj.DataError, match=r"images are float32"):
         trained.predict(images[:2].astype(np.float32))
