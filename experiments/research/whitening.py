@@ -2,8 +2,14 @@
 
 The CIFAR-10 speedruns put kernels before their networks that make the values of a patch uncorrelated and of one
 variance, and keep them as they are (Jordan 2024, arXiv:2404.00498, section 3.2). Here they take the place of the first
-kernels of `fast`, to be trained like these or kept, and each is set beside drawn ones, over the same seeds and images
-and with all else that `fast` has. Scored on validation images, mirror images averaged in.
+kernels of `fast`, to be trained like these or kept; and so do, kept, those of the discrete cosine transform, which do
+nearly as much for whatever images. Each is set beside drawn ones over the same seeds and images, with all else that
+`fast` has. Scored on 5,000 validation images, mirror images averaged in.
+
+Measured with eight seeds (41 minutes on a busy machine): drawn kernels have 91.96 % right after one epoch and 93.07 %
+after two. Whitening ones that are trained have 92.01 % and 93.16 %, no more than seeds differ by. Kept they have
+92.26 % and 93.33 %, cosines 92.38 % and 93.38 %: seed by seed 0.42 ± 0.25 and 0.32 ± 0.18 points more than drawn ones,
+with intervals of 95 %.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,19 +19,17 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from matplotlib.figure import Figure
 
 from experiments import figures
+from experiments.first_kernels import cosine_kernels, whitening_kernels, with_first_kernels
 from experiments.research import study
 from experiments.script import start
 from fmnist_jax import (
     PRESETS,
     Batch,
-    BatchStats,
     Config,
-    Model,
-    Params,
     Weights,
     compiler_options,
     freeze,
@@ -33,7 +37,6 @@ from fmnist_jax import (
     make_predict,
     make_recipe,
     make_train_chunk,
-    normalize,
 )
 
 Start = Literal["drawn", "whitening", "whitening, kept", "cosines, kept"]
@@ -55,62 +58,6 @@ class Arguments(study.Arguments):
 
 
 _QUICK = {"epochs": (1,), "seeds": 2, "whitened_images": 100}
-
-
-def whitening_kernels(images: Array, side: int = 3) -> Array:
-    """Makes the kernels whose values over all patches are uncorrelated and have a variance of 1.
-
-    They are the eigenvectors of the covariance of the patches' pixels, over the roots of their eigenvalues.
-
-    Args:
-      images: u8[N, H, W, C].
-      side: of a patch, in pixels.
-
-    Returns:
-      f32[side, side, C, side * side * C], that of the largest eigenvalue first, for images as `normalize` makes them.
-    """
-    channels = images.shape[-1]
-    patches = lax.conv_general_dilated_patches(
-        normalize(images), (side, side), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    pixels = patches.reshape(-1, channels * side * side).T
-    variances, vectors = jnp.linalg.eigh(jnp.cov(pixels))
-    # Of a patch, the channel comes first; of a kernel, last but one. Nothing below a millionth of the largest variance
-    # is more than rounding.
-    sizes = jnp.sqrt(jnp.maximum(variances, 1e-6 * variances[-1]))
-    kernels = (vectors.T / sizes[:, None])[::-1]
-    return kernels.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
-
-
-def cosine_kernels(side: int = 3) -> Array:
-    """Makes the basis of the discrete cosine transform of patches, f32[side, side, 1, side * side], smoothest first.
-
-    Its values are nearly uncorrelated where pixels are alike the more the nearer they lie (Ahmed, Natarajan & Rao
-    1974), whatever the images.
-    """
-    basis = np.cos(np.pi / side * np.outer(np.arange(side) + 0.5, np.arange(side)))
-    frequencies = sorted(np.ndindex(side, side), key=lambda pair: (sum(pair), pair))
-    kernels = [np.outer(basis[:, down], basis[:, across]) for down, across in frequencies]
-    return jnp.asarray(np.stack(kernels, -1)[:, :, None], jnp.float32)
-
-
-def with_first_kernels(model: Model, kernels: Array) -> Model:
-    """The same model, begun with kernels in place of the first convolution's drawn ones, and with their negatives.
-
-    Behind a rectifier, a kernel and its negative keep what either loses. They are made as large as the drawn ones were,
-    because the norm behind them takes their size away, but the optimiser's steps have one; if there are more drawn
-    ones, the others stay.
-    """
-
-    def init(key: Array) -> tuple[Params, BatchStats]:
-        params, batch_stats = model.init(key)
-        drawn = params["Conv_0"]["kernel"]
-        pairs = jnp.stack([kernels, -kernels], -1).reshape(*kernels.shape[:-1], -1)[..., : drawn.shape[-1]]
-        sized = pairs * (jnp.std(drawn) / jnp.sqrt(jnp.mean(pairs**2, (0, 1, 2), keepdims=True)))
-        first = {**params["Conv_0"], "kernel": drawn.at[..., : sized.shape[-1]].set(sized)}
-        return {**params, "Conv_0": first}, batch_stats
-
-    return Model(init, model.apply)
 
 
 def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Array, Batch], Weights]:
@@ -160,7 +107,7 @@ def figure(found: Mapping[str, Any]) -> Figure:
         epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (place - 1)  # beside one another
         values = 100 * np.array([row["validation"] for row in rows])
         axes.plot(epochs, values, color=colour, marker=".", linestyle="none", alpha=0.5)
-        axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=f"{begin} kernels")
+        axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=begin)
     axes.set_xticks(sorted({row["epochs"] for row in found["rows"]}))
     figures.describe(axes, "First kernels", "epochs", "validation accuracy (%)")
     return drawn

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
+from experiments import first_kernels
 from experiments.research import (
     calibration,
     curvature,
@@ -48,6 +49,7 @@ _EXPERIMENTS: dict[str, Any] = {
     "transfer": transfer,
     "calibration": calibration,
     "curvature": curvature,
+    "whitening": whitening,
 }
 _RESULTS = study.RESULTS
 
@@ -241,7 +243,7 @@ def test_whitening_kernels_leave_patches_uncorrelated_and_of_one_variance(channe
     rng = np.random.default_rng(0)
     smooth = gaussian_filter(rng.normal(size=(60, 12, 10, channels)), (0, 1, 1, 0.5))
     images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
-    kernels = np.asarray(whitening.whitening_kernels(jnp.asarray(images), side))
+    kernels = np.asarray(first_kernels.whitening_kernels(jnp.asarray(images), side))
     windows = np.lib.stride_tricks.sliding_window_view(images / 255, (side, side), axis=(1, 2))
     pixels = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * channels)
     flat = kernels.reshape(side * side * channels, -1)
@@ -252,7 +254,7 @@ def test_whitening_kernels_leave_patches_uncorrelated_and_of_one_variance(channe
 
 
 def test_cosine_kernels_are_the_transform_of_scipy_and_nearly_whiten_a_random_walk() -> None:
-    kernels = np.asarray(whitening.cosine_kernels(3))[:, :, 0]
+    kernels = np.asarray(first_kernels.cosine_kernels(3))[:, :, 0]
     patch = np.random.default_rng(0).normal(size=(3, 3))
     found = np.einsum("hwk,hw->k", kernels, patch)
     frequencies = [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (1, 2), (2, 1), (2, 2)]
@@ -271,9 +273,12 @@ def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn
         train=TrainConfig(epochs=1, batch_size=32),
     )
     images = np.random.default_rng(0).integers(0, 256, (64, 28, 28, 1), np.uint8)
-    kernels, data = whitening.whitening_kernels(jnp.asarray(images)), Batch(images, np.arange(64, dtype=np.int32) % 10)
+    kernels, data = (
+        first_kernels.whitening_kernels(jnp.asarray(images)),
+        Batch(images, np.arange(64, dtype=np.int32) % 10),
+    )
     recipe, key = make_recipe(config), jax.random.key(0)
-    models = (recipe.model, whitening.with_first_kernels(recipe.model, kernels))
+    models = (recipe.model, first_kernels.with_first_kernels(recipe.model, kernels))
     states = [init_state(model, recipe.optimizer, key) for model in models]
     drawn, begun = (np.asarray(state.params["Conv_0"]["kernel"]) for state in states)
     np.testing.assert_array_equal(begun[..., 18:], drawn[..., 18:])

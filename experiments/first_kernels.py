@@ -1,0 +1,63 @@
+"""Kernels that a network can begin with in place of drawn ones, because of what they make of patches of pixels."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from fmnist_jax import BatchStats, Model, Params, normalize
+
+
+def whitening_kernels(images: Array, side: int = 3) -> Array:
+    """Makes the kernels whose values over all patches are uncorrelated and have a variance of 1.
+
+    They are the eigenvectors of the covariance of the patches' pixels, over the roots of their eigenvalues.
+
+    Args:
+      images: u8[N, H, W, C].
+      side: of a patch, in pixels.
+
+    Returns:
+      f32[side, side, C, side * side * C], that of the largest eigenvalue first, for images as `normalize` makes them.
+    """
+    channels = images.shape[-1]
+    patches = lax.conv_general_dilated_patches(
+        normalize(images), (side, side), (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    pixels = patches.reshape(-1, channels * side * side).T
+    variances, vectors = jnp.linalg.eigh(jnp.cov(pixels))
+    # Of a patch, the channel comes first; of a kernel, last but one. Nothing below a millionth of the largest variance
+    # is more than rounding.
+    sizes = jnp.sqrt(jnp.maximum(variances, 1e-6 * variances[-1]))
+    kernels = (vectors.T / sizes[:, None])[::-1]
+    return kernels.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
+
+
+def cosine_kernels(side: int = 3) -> Array:
+    """Makes the basis of the discrete cosine transform of patches, f32[side, side, 1, side * side], smoothest first.
+
+    Its values are nearly uncorrelated where pixels are alike the more the nearer they lie (Ahmed, Natarajan & Rao
+    1974), whatever the images.
+    """
+    basis = np.cos(np.pi / side * np.outer(np.arange(side) + 0.5, np.arange(side)))
+    frequencies = sorted(np.ndindex(side, side), key=lambda pair: (sum(pair), pair))
+    kernels = [np.outer(basis[:, down], basis[:, across]) for down, across in frequencies]
+    return jnp.asarray(np.stack(kernels, -1)[:, :, None], jnp.float32)
+
+
+def with_first_kernels(model: Model, kernels: Array) -> Model:
+    """The same model, begun with kernels in place of the first convolution's drawn ones, and with their negatives.
+
+    Behind a rectifier, a kernel and its negative keep what either loses. They are made as large as the drawn ones were,
+    because the norm behind them takes their size away, but the optimiser's steps have one; if there are more drawn
+    ones, the others stay.
+    """
+
+    def init(key: Array) -> tuple[Params, BatchStats]:
+        params, batch_stats = model.init(key)
+        drawn = params["Conv_0"]["kernel"]
+        pairs = jnp.stack([kernels, -kernels], -1).reshape(*kernels.shape[:-1], -1)[..., : drawn.shape[-1]]
+        sized = pairs * (jnp.std(drawn) / jnp.sqrt(jnp.mean(pairs**2, (0, 1, 2), keepdims=True)))
+        first = {**params["Conv_0"], "kernel": drawn.at[..., : sized.shape[-1]].set(sized)}
+        return {**params, "Conv_0": first}, batch_stats
+
+    return Model(init, model.apply)
