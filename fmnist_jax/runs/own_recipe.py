@@ -50,8 +50,9 @@ def refuse_unfit(
     rows = layout.filled_up(config.train.eval_batch_size)
     images = jax.ShapeDtypeStruct((rows, *train_data.images.shape[1:]), np.uint8)
     logits = jax.eval_shape(parts.predict, states.params, states.batch_stats, images)
-    if [leaf.shape[-2:] for leaf in jax.tree.leaves(logits)] != [(rows, num_classes)] or logits.dtype == "bfloat16":
-        told = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(logits))
+    leaves = jax.tree.leaves(logits)
+    if [leaf.shape[-2:] for leaf in leaves] != [(rows, num_classes)] or leaves[0].dtype == "bfloat16":
+        told = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
         raise ConfigError(f"{name}: its model's logits are {told}: expected float32[{rows}, {num_classes}]")
     try:
         _, metrics = jax.eval_shape(parts.chunk, states, train_data, np.int32(0))

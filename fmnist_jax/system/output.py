@@ -66,12 +66,12 @@ def open_standard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - of which libraries ask whether it is a terminal
+    # Libraries ask them whether they are a terminal.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with suppress(AttributeError):  # of another kind than the interpreter's own
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        with suppress(AttributeError):  # of another kind than the interpreter's own
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def let_go(stream: TextIO | None) -> OSError | None:
