@@ -154,7 +154,13 @@ def scores(photos: Sequence[Photo], probabilities: np.ndarray, difficult: Sequen
 
 
 def main(arguments: Arguments) -> None:
-    """Prints a line for each run, preparation and kind."""
+    """Prints a line for each run, preparation and kind.
+
+    Raises:
+      FmnistError: no run is named, or what `labelled` and `load_trained` refuse.
+    """
+    if not arguments.runs:
+        raise FmnistError("no run is named: add the directories of those to score")
     photos = labelled(arguments.directory, arguments.part)
     ways = {way: prepared(photos, prepare) for way, prepare in WAYS.items()}
     for run in arguments.runs:

@@ -91,7 +91,7 @@ def _open(cache: Path) -> dict[str, np.ndarray] | None:
         if any(_digest(cache / f"{name}.npy") != known[name] for name in _ARRAYS):
             return None
         return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -68,7 +68,7 @@ def tfds_dir(data_dir: Path) -> Path:
         theirs = json.loads((data_dir / DESCRIPTION).read_text()).get("fileFormat") != _OURS
     except FileNotFoundError:
         theirs = False
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         theirs = True
     return data_dir / "fmnist_jax" if theirs else data_dir
 

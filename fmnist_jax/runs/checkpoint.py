@@ -239,7 +239,7 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
     try:
         described = store.read_manifest(directory / str(step))
         return {**described, "val_accuracy": float(described["val_accuracy"]), "origin": dict(described["origin"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
 
 

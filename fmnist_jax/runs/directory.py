@@ -203,7 +203,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise FmnistError(
             f"{path} cannot be read ({reason(error)}): {remedy(error)} or choose another run directory"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
         raise _damaged(path, f"it holds {type(value).__name__}, no object")
@@ -250,7 +250,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _of_a_step(line: str, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"line {number} is no JSON") from error
     if not isinstance(record, dict) or type(record.get("step")) is not int:
         raise ValueError(f"line {number} is no object with a step")

@@ -75,6 +75,7 @@ Damage = Callable[[bytes], bytes]
         pytest.param(lambda raw: raw[: len(raw) // 2], id="half"),
         pytest.param(lambda _: b"", id="empty"),
         pytest.param(lambda _: b"[]", id="other"),
+        pytest.param(lambda _: b"[" * 100_000, id="nested"),
         pytest.param(None, id="missing"),
     ],
 )

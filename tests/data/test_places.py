@@ -85,6 +85,7 @@ def test_a_recorded_place_that_cannot_be_looked_at_is_no_place() -> None:
         (json.dumps({"name": "fashion_mnist"}), False),  # TFRecord, before there were others
         ("[]", False),
         ("", False),
+        ("[" * 100_000, False),
         (None, True),
     ],
 )

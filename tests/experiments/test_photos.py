@@ -99,6 +99,11 @@ def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) ->
     assert (theirs[0, 0] == 5).all()  # as it stands, with its margin
 
 
+def test_photos_alone_are_refused(folder: Path) -> None:
+    with pytest.raises(FmnistError, match="no run is named: add the directories"):
+        photos.main(photos.Arguments(folder, ()))
+
+
 def test_each_run_and_preparation_has_its_lines(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,6 +106,14 @@ def test_a_changed_value_is_found_by_its_digest_though_orbax_reads_it(tmp_path: 
     assert (tmp_path / "damaged" / "2").is_dir()
 
 
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000])
+def test_a_manifest_that_cannot_be_read_is_named_with_its_step(tmp_path: Path, state: TrainState, text: str) -> None:
+    _save(tmp_path / "c", state, {1: 0.1})
+    (tmp_path / "c" / "1" / "manifest" / "metadata").write_text(text)
+    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* has no manifest that can be read"):
+        checkpoint.read_manifest(tmp_path / "c", 1)
+
+
 def test_nothing_is_moved_when_no_checkpoint_can_be_believed(tmp_path: Path, state: TrainState) -> None:
     _save(tmp_path / "c", state, {1: 0.1})
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text("{}")

@@ -40,8 +40,9 @@ def test_a_configuration_comes_back(directory: RunDirectory) -> None:
     assert directory.read_config() == PRESETS["fast"]
 
 
-def test_a_damaged_json_file_is_named(directory: RunDirectory) -> None:
-    (directory.path / "config.json").write_text('{"preset":')
+@pytest.mark.parametrize("text", ['{"preset":', '{"a":' * 100_000])
+def test_a_damaged_json_file_is_named(directory: RunDirectory, text: str) -> None:
+    (directory.path / "config.json").write_text(text)
     with pytest.raises(FmnistError, match=r"config\.json is damaged"):
         directory.read_config()
 
@@ -79,7 +80,7 @@ def test_a_session_whose_line_was_cut_short_is_gone_once_another_is_appended(dir
     assert directory.sessions() == [{"step": 1}, {"step": 3}, {"step": 4}]
 
 
-@pytest.mark.parametrize("line", ['{"st', "5", "null", "[1]", "{}", '{"step": "2"}', '{"step": true}'])
+@pytest.mark.parametrize("line", ['{"st', "[" * 100_000, "5", "null", "[1]", "{}", '{"step": "2"}', '{"step": true}'])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "sessions.jsonl"])
 def test_a_damaged_line_is_not_passed_over(directory: RunDirectory, name: str, line: str) -> None:
     (directory.path / name).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
