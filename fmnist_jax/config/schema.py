@@ -75,12 +75,12 @@ class ModelConfig(Section):
     stem: Literal["pooled", "full"] = "pooled"
     """pooled: take maxima of 2x2 pixels after the first convolution. full: keep all of them, which resnet alone can."""
     pooling: Literal["max", "mean"] = "max"
-    """Of plain: what each stage takes of 2x2 pixels; mean needs less than half of the products. The first stage takes
-    maxima all the same, and resnet means."""
+    """For plain: how each stage pools 2x2 pixels; mean needs less than half of the multiplications. The first stage
+    pools by max all the same, and resnet's stages by mean."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
-    """Channels of each stage, all of which halve the image but the first of a full stem. Each in [1, 4096]."""
+    """Channels of each stage. Every stage halves the image, except the first with a full stem. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)
-    """3x3 convolutions in each stage of plain, blocks of two in each stage of resnet. Each in [1, 100]."""
+    """plain: 3x3 convolutions per stage. resnet: blocks per stage, of two convolutions each. Each in [1, 100]."""
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     """Share of the features dropped before the dense head while training. In [0, 1)."""
     stochastic_depth: Annotated[float, Range(0, 1, open_high=True)] = 0.0

@@ -66,14 +66,14 @@ def make_recipe(
     mix: Mix | None = None,
     metrics_fn: MetricsFn = batch_metrics,
 ) -> Recipe:
-    """Composes the parts that a configuration names, or others that take their place.
+    """Composes the parts that a configuration names, or replacements for them.
 
-    A part that is given here goes into all that is made of it: `partial(make_recipe, model=mine)` is a `MakeRecipe`.
-    In a recipe that is made already, a part is replaced together with those behind it: an objective, for example, by
+    A part given here is used in every part that depends on it: `partial(make_recipe, model=mine)` is a `MakeRecipe`.
+    In a finished recipe, replace a part together with those that depend on it: an objective, for example, by
     `recipe._replace(objective=penalised, step=recipe.make_step(penalised))`.
 
-    Its `data`, `run` and `init.source` are not looked at, but for the number of steps over which the learning rate
-    goes.
+    The configuration's `data`, `run` and `init.source` are ignored, except that `data` determines the number of steps
+    of the learning-rate schedule.
 
     Args:
       config: of the run.
