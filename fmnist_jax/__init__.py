@@ -1,7 +1,7 @@
 """Fashion-MNIST the way JAX wants programs written: pure functions over explicit state.
 
 Every part can be imported from here by name, jitted, mapped, scanned, sharded or replaced; `__init__.pyi`
-lists them. A part's module is imported when it is first asked for, so `import fmnist_jax` costs next to nothing.
+lists them. Each part's module is imported on first use, so `import fmnist_jax` costs next to nothing.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Lists the commands, or runs one by its name: `python -m fmnist_jax [COMMAND]`, once installed `fmnist-jax`."""
+"""Lists the commands, or runs the named one: `python -m fmnist_jax [COMMAND]` or, once installed, `fmnist-jax`."""
 
 import difflib
 import importlib
@@ -18,11 +18,11 @@ COMMANDS: Mapping[str, str] = {
     "report": "write a run's report, or compare several runs, on one page of HTML",
     "export": "write a trained model as files that run without this package",
 }
-"""What each command does, by its name, which is that of its module."""
+"""What each command does, by its name, which is also the name of its module."""
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
-    """Runs the command that is named first, with the arguments behind it, and returns its exit code.
+    """Runs the command named by the first argument with the remaining ones, and returns its exit code.
 
     Raises:
       ConfigError: there is no such command.
@@ -38,13 +38,13 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
         raise ConfigError(f"{name!r} is no command of {prog}: {hint}")
-    # One command's module alone, so that a help text does not wait for what another one imports.
+    # Only the module of this command, so that a help text does not wait for what the others import.
     command = importlib.import_module(f"fmnist_jax.{name}")
     return command.main(argv[1:], prog=f"{prog} {name}")
 
 
 def usage(prog: str) -> str:
-    """The commands with a line each."""
+    """The usage text, with a line for each command."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(

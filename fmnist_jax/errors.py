@@ -1,4 +1,4 @@
-"""The errors that a user can mend: each message is one line with the value, what was expected, and the remedy."""
+"""Errors that a user can fix: each message is one line with the value, what was expected, and the remedy."""
 
 
 class FmnistError(Exception):
@@ -7,11 +7,11 @@ class FmnistError(Exception):
     exit_code = 2
     label = "error"
     agreed = False
-    """Whether every process of the run raises it at the same point, so that all can end in order."""
+    """Whether every process of the run raises it at the same point, so that all can shut down cleanly."""
 
 
 class ConfigError(FmnistError):
-    """A configuration that no run could have; the message lists every problem at once."""
+    """An invalid configuration; the message lists every problem at once."""
 
 
 class DataError(FmnistError):
@@ -23,20 +23,20 @@ class CheckpointError(FmnistError):
 
 
 class RunInUseError(FmnistError):
-    """A run directory that another process is writing."""
+    """A run directory that another process is writing to."""
 
 
 class DivergenceError(FmnistError):
-    """Training that produced a loss or a gradient that is not finite."""
+    """Training that produced a non-finite loss or gradient."""
 
     exit_code = 1
     agreed = True
 
 
 class DeviceMemoryError(FmnistError):
-    """A device without the memory that the configuration needs."""
+    """A device with too little memory for the configuration."""
 
 
 def in_one_line(error: BaseException | str, longest: int = 200) -> str:
-    """What an error says, as a part of a line: so many letters of it at most, and its kind if it says nothing."""
+    """An error's message on one line, cut to `longest` characters; the name of its type if it has no message."""
     return " ".join(str(error).split())[:longest] or type(error).__name__

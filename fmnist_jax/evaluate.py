@@ -15,14 +15,14 @@ from fmnist_jax.system import backend
 
 @dataclass(frozen=True)
 class Arguments:
-    """Scores a trained model on one split, prints tables, and writes them with figures into RUN/evaluation/<split>."""
+    """Scores a trained model on one split; prints tables, and writes them with figures to RUN/evaluation/<split>."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run directory that fmnist_jax.train has written."""
+    """Run directory written by fmnist_jax.train."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""
     split: Literal["test", "validation", "train"] = "test"
-    """Which images."""
+    """Which images to score."""
     tta: Literal["none", "mirror"] = "none"
     """mirror: average the logits of each image and its mirror image."""
     data: Places = field(default_factory=Places)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> No
     """Runs the command."""
     arguments = cli.parse_arguments(Arguments, argv, prog)
     run = paths.local(arguments.run, "RUN")
-    # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import evaluation
 

@@ -14,11 +14,11 @@ from fmnist_jax.system.storage import check_writable
 
 @dataclass(frozen=True)
 class Arguments:
-    """Describes a data set: sizes, ranges, classes, copies; samples, averages, augmentations."""
+    """Describes a data set: sizes, value ranges, classes, copies; pictures of samples, averages, augmentations."""
 
     data: DataConfig = field(default_factory=DataConfig)
     out: Path | None = None
-    """Directory to write exploration.json and the pictures into. Default: exploration/<data.name>."""
+    """Directory for exploration.json and the pictures. Default: exploration/<data.name>."""
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.explore") -> None:
@@ -28,18 +28,18 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.explore") -> Non
 
 
 def run(config: DataConfig, out: Path) -> None:
-    """Prints what a data set holds, and writes it with pictures.
+    """Prints a description of a data set, and writes it to files, with pictures.
 
     Args:
       config: which data set, and how it is split.
-      out: directory to write into, made if missing.
+      out: directory to write to, created if missing.
 
     Raises:
-      FmnistError: the data are not to be had, or nothing can be written.
+      FmnistError: the data are unavailable, or `out` cannot be written to.
     """
     out = paths.local(out, "--out")
     check_writable(out.absolute(), "--out")
-    # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    # JAX and matplotlib take seconds to import, so unusable paths are refused first.
     backend.start()
     from fmnist_jax.commands import exploration
 

@@ -17,15 +17,15 @@ from fmnist_jax.system.storage import refuse_taken
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes a trained model into OUT, as files that run without this package, with a model card, README.md."""
+    """Writes a trained model to OUT as files that run without this package, with a model card, README.md."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run directory that fmnist_jax.train has written."""
+    """Run directory written by fmnist_jax.train."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
-    """The directory to make."""
+    """Directory to create."""
     formats: tuple[Format, ...] = ()
     """jaxexport: a program for JAX on CPU, GPU and TPU. safetensors: the weights by name. onnx: a graph for ONNX
-    Runtime and others. Default: all for which the packages are installed."""
+    Runtime and others. Default: all whose packages are installed."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""
     data: Places = field(default_factory=Places)
@@ -37,7 +37,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None
     run, out = paths.local(arguments.run, "RUN"), paths.local(arguments.out, "OUT")
     choice = formats.choose(arguments.formats)
     refuse_taken(out, "OUT")
-    # JAX takes seconds to import, which refused arguments need not wait for.
+    # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import exporting
 

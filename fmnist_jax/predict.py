@@ -1,4 +1,4 @@
-"""Says what a trained model takes pictures for: `python -m fmnist_jax.predict RUN IMAGE…`."""
+"""Classifies pictures with a trained model: `python -m fmnist_jax.predict RUN IMAGE…`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _STANDARD_OUTPUT = Path("-")
 
 @dataclass(frozen=True)
 class Arguments:
-    """Says what a trained model takes photos or drawings of garments for.
+    """Classifies photos or drawings of garments with a trained model.
 
-    Each picture should show one garment, on a background of other colours. A network of anything but grey garments of
-    28x28 pixels sees the middle of each picture, shrunk, as it is.
+    Each picture should show one garment on a background of other colours. A network trained on anything but grey
+    garments of 28x28 pixels sees the middle of each picture, shrunk, with its colours unchanged.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    """The run directory that fmnist_jax.train has written."""
+    """Run directory written by fmnist_jax.train."""
     images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE...")]
     """PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC files; directories of them; quoted patterns; - for standard input."""
     checkpoint: str = "latest"
@@ -36,16 +36,16 @@ class Arguments:
     json: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print one JSON document instead of a table."""
     csv: Path | None = None
-    """File of comma-separated values to write, a row for each picture; - prints them instead of a table."""
+    """CSV file to write, a row for each picture; - prints the rows instead of a table."""
     show: Path | None = None
-    """PNG or HTML file to write: each picture beside what the network saw of it."""
+    """PNG or HTML file to write, which shows each picture beside what the network saw of it."""
 
 
 def check(arguments: Arguments) -> None:
     """Checks what can be checked without reading a picture or a checkpoint.
 
     Raises:
-      ConfigError: no picture is named, `--show` names neither a PNG nor an HTML file, or two documents would be
+      ConfigError: no picture is named, `--show` names neither a PNG nor an HTML file, or both JSON and CSV would be
         printed.
     """
     if not arguments.images:
@@ -57,14 +57,14 @@ def check(arguments: Arguments) -> None:
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
-    """Runs the command and returns its exit code: 2 if a picture was left out, else 0."""
+    """Runs the command and returns its exit code: 2 if a picture was skipped, else 0."""
     arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
     run = paths.local(arguments.run, "RUN")
     shown = _file(arguments.show, "--show")
     table = None if arguments.csv == _STANDARD_OUTPUT else _file(arguments.csv, "--csv")
     if read_config(run) is None:
         raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written")
-    # JAX takes seconds to import, which refused arguments need not wait for.
+    # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import answers, prediction
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int
 
 
 def _file(path: Path | None, flag: str) -> Path | None:
-    """A file that can be written, if one is named.
+    """Expands the path of an output file, if one is named, and checks that it can be written.
 
     Raises:
       FmnistError: it cannot.

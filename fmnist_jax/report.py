@@ -1,4 +1,4 @@
-"""Writes a run's report, or a comparison of several, one page of HTML: `python -m fmnist_jax.report RUN…`."""
+"""Writes the report of a run, or a comparison of several, as one HTML page: `python -m fmnist_jax.report RUN…`."""
 
 import os
 from collections.abc import Sequence
@@ -17,16 +17,15 @@ from fmnist_jax.system import backend, output
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes RUN/report.html: one page that needs no other file and no network, of a run that has ended or not yet.
+    """Writes RUN/report.html, one self-contained page that works offline, for a run that has ended or not.
 
-    Of several runs it writes one page that compares them.
+    For several runs, writes one page that compares them.
     """
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
-    """Run directories that fmnist_jax.train has written, or folders that hold some. Others are compared with the first.
-    """
+    """Run directories written by fmnist_jax.train, or folders of them. The other runs are compared with the first."""
     out: Path | None = None
-    """Of several runs: the file to write. Default: comparison.html in the folder that holds them all."""
+    """For several runs: the file to write. Default: comparison.html in the folder that contains them all."""
     data: Places = field(default_factory=Places)
 
 
@@ -34,7 +33,7 @@ def check(arguments: Arguments) -> None:
     """Checks what can be checked without reading a file.
 
     Raises:
-      ConfigError: no run is named, or the page cannot be an HTML file.
+      ConfigError: no run is named, or `--out` does not name an HTML file.
     """
     if not arguments.runs:
         raise ConfigError("RUN is missing: name a run directory, several, or a folder that holds some")
@@ -49,7 +48,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
     out = None if arguments.out is None else paths.local(arguments.out, "--out")
     if len(runs) == 1 and out is not None:
         raise ConfigError(f"--out is {out}, but the report of one run, {runs[0]}, lies in it: leave --out away")
-    # JAX and matplotlib take seconds to import, which refused arguments need not wait for.
+    # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import comparison, reporting
 
@@ -60,9 +59,10 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
 
 
 def find_runs(named: Sequence[Path]) -> list[Path]:
-    """The run directories that are named, or lie in a folder that is named, sorted by name within it; each once.
+    """The named run directories and those in named folders, sorted by name within each folder; each once.
 
-    In a folder, runs without a checkpoint, such as one that was stopped while it compiled, are left out, with a note.
+    In a folder, runs without a checkpoint, such as one stopped while compiling, are left out, with a note, unless none
+    has a checkpoint.
     """
     found: dict[str, Path] = {}
     passed_over: list[Path] = []
@@ -83,12 +83,12 @@ def _inside(folder: Path) -> list[Path]:
         return []
     try:
         return sorted(path for path in folder.iterdir() if os.access(path / "config.json", os.F_OK))
-    except OSError:  # it is not there or may not be looked into, which reading it as a run will say
+    except OSError:  # missing or unreadable, which reading it as a run will report
         return []
 
 
 def _names(folder: Path) -> list[str]:
-    """The names of checkpoints in a folder, if it is there."""
+    """The names of the checkpoints in a folder, if it exists."""
     try:
         return [path.name for path in folder.iterdir() if path.name.isdecimal()]
     except OSError:

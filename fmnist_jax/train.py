@@ -21,12 +21,12 @@ from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import backend
 
 if TYPE_CHECKING:
-    from fmnist_jax.data.dataset import Splits  # JAX, which a refused configuration need not wait for
+    from fmnist_jax.data.dataset import Splits  # imports JAX, which an invalid configuration need not wait for
     from fmnist_jax.functional.recipe import MakeRecipe
 
 
 _SPELLINGS: Mapping[str, str] = {"--init.from": "--init.source"}
-"""Flags whose names no field of Python can have."""
+"""Flags whose names cannot be Python field names, with the flags that stand in for them."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,26 @@ class Arguments:
 
 
 def run(config: Config, splits: "Splits | None" = None, *, make_recipe: "MakeRecipe | None" = None) -> dict[str, Any]:
-    """Trains as configured, or goes on with the run in `config.run.dir`.
+    """Trains as configured, or resumes the run in `config.run.dir`.
 
     Args:
-      config: of the run.
-      splits: one's own images, which take the place of those that `config.data` names; then going on takes the same
-        ones again, and so do the report and the evaluation, as `splits=` of `commands.reporting.run` and
-        `commands.evaluation.run`.
-      make_recipe: one's own function in place of `fmnist_jax.make_recipe`, for another model, loss or step, which gives
-        `Metrics`. The configuration knows nothing of it, so going on, starting from the run and `load_trained` take the
-        same one again; the commands refuse a run whose network is another than the configuration's.
+      config: the configuration of the run.
+      splits: your own images, used instead of those that `config.data` names. Pass the same ones again to resume the
+        run, and as `splits=` to `commands.reporting.run` and `commands.evaluation.run`.
+      make_recipe: your own function in place of `fmnist_jax.make_recipe`, for another model, loss or step that returns
+        `Metrics`. The configuration does not include it, so pass the same one again to resume the run, to start another
+        run from it, and to `load_trained`; the commands refuse a run whose network differs from the configuration's.
 
     Returns:
       The contents of `summary.json`.
 
     Raises:
-      FmnistError: whatever the user can mend, before anything is compiled where that can be known.
+      FmnistError: for anything that the user can fix, raised before anything is compiled where possible.
     """
     validate(config)
     if config.run.tensorboard:
         tensorboard_log.refuse_without_writer()
-    # JAX and what builds on it take a second to import, which a refused configuration need not wait for.
+    # JAX and the modules that use it take a second to import, so an invalid configuration is refused first.
     backend.start(lambda: _join_processes(config.parallel))
     from fmnist_jax.runs import loop
 
@@ -74,10 +73,10 @@ def _join_processes(parallel: ParallelConfig) -> None:
 
 
 def parse(argv: Sequence[str], prog: str) -> Arguments:
-    """Parses arguments over the values of the preset that they name, and validates the result.
+    """Parses arguments as changes to the preset or run that they name, and validates the result.
 
     Raises:
-      ConfigError: an argument is unknown or malformed, or the configuration is impossible.
+      ConfigError: an argument is unknown or malformed, or the configuration is invalid.
       SystemExit: with code 0, after printing the help that was asked for.
     """
     cli.refuse_empty(argv)
@@ -88,11 +87,11 @@ def parse(argv: Sequence[str], prog: str) -> Arguments:
 
 
 def _starting_point(argv: Sequence[str]) -> Config:
-    """The values that the arguments change: a preset's, or those of the run that is to go on."""
+    """The configuration that the arguments change: that of a preset, or of the run to resume."""
     preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
     started = None if preset or directory is None else read_config(paths.local(Path(directory), "--run.dir"))
     if started is not None:
-        # Over how many devices and processes it went says nothing of how many there are now, and a trace is for once.
+        # The devices and processes may be others this time, and a profile is wanted only once.
         run = replace(started.run, profile=0)
         return replace(started, data=places.located(started.data), parallel=ParallelConfig(), run=run)
     if preset is not None and preset not in PRESETS:

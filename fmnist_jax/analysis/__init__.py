@@ -1,4 +1,4 @@
-"""What logits, labels, weights and data sets say: pure functions of arrays, which read nothing and draw nothing.
+"""Analysis of logits, labels, weights and data sets: pure functions of arrays that read no files and plot nothing.
 
 May import `functional`, `config`, `errors`.
 Read first: `assessment.assess`.

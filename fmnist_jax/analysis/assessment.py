@@ -1,4 +1,4 @@
-"""Everything that logits and labels say of a model, computed once for tables, files, figures and the report."""
+"""Everything that logits and labels say about a model, computed once for tables, files, figures and the report."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _MOST = 10  # confused pairs
 
 
 class Assessment(NamedTuple):
-    """Of N examples of C classes."""
+    """The scores of a model on N examples of C classes."""
 
     labels: np.ndarray
     """i[N]."""
@@ -35,7 +35,7 @@ class Assessment(NamedTuple):
     """i64[N]: the most probable class."""
     accuracy: float
     interval: Interval
-    """In which the accuracy on ever more such examples would be, with 95 % confidence."""
+    """95 % confidence interval for the accuracy in the limit of many such examples."""
     loss: float
     """Mean cross-entropy in nats."""
     top2: float
@@ -48,11 +48,11 @@ class Assessment(NamedTuple):
     """Expected calibration error, in [0, 1]."""
     most_confused: list[Confusion]
     wrong: np.ndarray
-    """i64[<= N]: the examples predicted wrong, surest first."""
+    """i64[<= N]: indices of the misclassified examples, most confident first."""
 
 
 def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
-    """Assesses logits f[N, C], none of them NaN, for labels i[N]; scores are NaN without examples."""
+    """Scores logits f[N, C], none of them NaN, against labels i[N]; scores are NaN without examples."""
     examples, classes = logits.shape
     probabilities = softmax(np.asarray(logits, np.float64), axis=-1)
     predictions = probabilities.argmax(-1)
@@ -76,7 +76,7 @@ def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
 
 
 def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any]:
-    """Converts the scores to values that JSON can hold; null stands for NaN, and `wrong` keeps its first 25."""
+    """Converts the scores to values that JSON can hold; NaN becomes null, and of `wrong` only the first 25 are kept."""
     scores, bins = assessment.classes, assessment.reliability
     return {
         "examples": len(assessment.labels),

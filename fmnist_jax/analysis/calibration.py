@@ -7,29 +7,29 @@ from scipy.optimize import minimize_scalar
 
 from fmnist_jax.analysis.classification import losses
 
-_HOTTEST = 100.0  # where nearly all confidence is gone; its inverse makes a certainty of every lead
+_HOTTEST = 100.0  # leaves hardly any confidence; its inverse turns every lead into certainty
 
 
 class Reliability(NamedTuple):
-    """Examples by the confidence of their prediction: its probability, which is at least 1 / C."""
+    """Examples binned by confidence: the probability of the predicted class, which is at least 1 / C."""
 
     edges: np.ndarray
-    """f64[B + 1]: ends of the bins, from 0 to 1; a bin includes its upper end, the first one also 0."""
+    """f64[B + 1]: edges of the bins, from 0 to 1; a bin includes its upper edge, the first one also 0."""
     counts: np.ndarray
-    """i64[B]: examples in a bin."""
+    """i64[B]: examples in each bin."""
     right: np.ndarray
-    """i64[B]: of these, how many were predicted right."""
+    """i64[B]: how many of these were classified correctly."""
     confidence: np.ndarray
     """f64[B]: their mean confidence; NaN in an empty bin."""
 
     @property
     def accuracy(self) -> np.ndarray:
-        """f64[B]: the share of each bin that was right; NaN in an empty one."""
+        """f64[B]: the share of each bin that was classified correctly; NaN in an empty bin."""
         return np.divide(self.right, self.counts, out=np.full(len(self.counts), np.nan), where=self.counts > 0)
 
     @property
     def calibration_error(self) -> float:
-        """The mean distance of confidence from accuracy over the bins, weighted by their examples; NaN without any."""
+        """The mean gap between confidence and accuracy over the bins, weighted by examples; NaN without any."""
         examples = self.counts.sum()
         if not examples:
             return float("nan")
@@ -44,7 +44,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     Args:
       probabilities: f[N, C].
       labels: i[N].
-      bins: how many; 15 is what Guo et al. 2017 (arXiv:1706.04599) report.
+      bins: the number of bins; 15 as in Guo et al. 2017 (arXiv:1706.04599).
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     confidence = np.asarray(probabilities, np.float64).max(-1)
@@ -57,14 +57,14 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Computes the mean distance of confidence from accuracy over bins of equal width, weighted by their examples.
+    """Computes the mean gap between confidence and accuracy over bins of equal width, weighted by their examples.
 
     Naeini et al. 2015 (AAAI), Guo et al. 2017 (arXiv:1706.04599).
 
     Args:
       probabilities: f[N, C].
       labels: i[N].
-      bins: how many.
+      bins: the number of bins.
 
     Returns:
       The error in [0, 1]; NaN without examples.
@@ -75,8 +75,8 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
 def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Finds the temperature T in [1/100, 100] at which `softmax(logits / T)` has the least mean cross-entropy.
 
-    Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1, the model is surer than it should be.
-    The loss has one minimum in 1 / T.
+    Temperature scaling (Guo et al. 2017, arXiv:1706.04599, section 4.2): above 1, the model is overconfident.
+    The loss has a single minimum in 1 / T.
 
     Args:
       logits: f[N, C].

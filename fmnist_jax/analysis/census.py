@@ -1,4 +1,4 @@
-"""What a data set holds, as functions of arrays: ranges, class counts, averages, exact copies."""
+"""What a data set contains, as functions of arrays: ranges, class counts, averages, exact copies."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -29,15 +29,15 @@ class Copies(NamedTuple):
     """Images that are equal in every byte."""
 
     images: int
-    """How many have such a copy."""
+    """How many images have such a copy."""
     pictures: int
-    """How many different ones these are."""
+    """How many distinct images there are among these."""
     conflicting: int
-    """How many of the different ones have labels that disagree."""
+    """How many of the distinct images have labels that disagree."""
 
 
 def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summary | None:
-    """Describes a split, or returns None of an empty one, which has no range.
+    """Describes a split; returns None for an empty one, which has no range.
 
     Args:
       images: u8[N, ...].
@@ -70,7 +70,7 @@ def class_averages(images: np.ndarray, labels: np.ndarray, num_classes: int) -> 
 
 
 def picture_ids(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Numbers images by what they show: two have the same number if their `fingerprint`s are equal.
+    """Numbers images by content: two have the same number if their `fingerprint`s are equal.
 
     Args:
       splits: arrays u8[N, ...] of images of one shape.
@@ -86,10 +86,10 @@ def picture_ids(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def copies_within(ids: np.ndarray, labels: np.ndarray) -> Copies:
-    """Counts the images of a split that are there more than once.
+    """Counts the images that occur more than once in a split.
 
     Args:
-      ids: i64[N], of `picture_ids`.
+      ids: i64[N], from `picture_ids`.
       labels: i[N].
     """
     pictures, counts = np.unique(ids, return_counts=True)
@@ -98,12 +98,12 @@ def copies_within(ids: np.ndarray, labels: np.ndarray) -> Copies:
 
 
 def copies_across(ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, other_labels: np.ndarray) -> Copies:
-    """Counts the images of the first split that are in the second, too; labels may disagree within or across.
+    """Counts the images of one split that also occur in another; labels may disagree within a split or across them.
 
     Args:
-      ids: i64[N], of `picture_ids`.
+      ids: i64[N], from `picture_ids`.
       labels: i[N].
-      other_ids: i64[M], of the same call.
+      other_ids: i64[M], from the same call.
       other_labels: i[M].
     """
     shared = np.intersect1d(ids, other_ids)
@@ -112,19 +112,19 @@ def copies_across(ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, ot
 
 
 def _conflicting(ids: np.ndarray, labels: np.ndarray, pictures: np.ndarray) -> int:
-    """How many of some pictures have more than one label."""
+    """How many of the given pictures have more than one label."""
     pairs = np.unique(np.stack([ids, labels])[:, np.isin(ids, pictures)], axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
 def find_copies(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Copies]:
-    """Counts exact copies within each split and of each split in each one before it.
+    """Counts exact copies within each split, and the images of each split that also occur in each earlier one.
 
     Args:
       splits: images u8[N, ...] and labels i[N] by name.
 
     Returns:
-      Counts by `name` or `name in other`.
+      Counts, keyed by `name` or `name in other`.
     """
     labels = {name: of for name, (_, of) in splits.items()}
     ids = dict(zip(splits, picture_ids([images for images, _ in splits.values()]), strict=True))

@@ -1,18 +1,18 @@
-"""When a prediction of somebody's own picture is not to be relied on, and why."""
+"""When a prediction for a user's own picture should not be relied on, and why."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 PROBABLE = 0.65
-"""A class that is less probable is doubtful.
+"""A prediction less probable than this is doubtful.
 
-Of 79 phone photos, on which it was chosen, `fast` (at commit b98d531) got 63 % right, and of the 33 without a doubt
-85 %.
+Of the 79 phone photos on which it was chosen, `fast` (at commit b98d531) classified 63 % correctly, and 85 % of the 33
+that raised no doubt.
 """
 
 CATCH_ALL = "Bag"
-"""The class that networks give to most shapes that they have not seen: to cups, balls and charts."""
+"""The class that networks predict for most shapes that they have not seen: cups, balls and charts."""
 
 PROBABLE_CATCH_ALL = 0.9
 """The same threshold for `CATCH_ALL`."""
@@ -22,27 +22,28 @@ NOT_PLAIN = "background not plain"
 PAIR = "a pair"
 
 SHARES_OF_PAIRS: Mapping[str, float] = {"Sandal": 0.2, "Sneaker": 0.6, "Ankle boot": 0.2}
-"""The classes of Fashion-MNIST that come in pairs, and how probable each is of a pair before a network has seen it.
+"""The classes of Fashion-MNIST that come in pairs, and the prior probability of each for a picture of a pair.
 
-Chosen, not counted: of 15 photos of shoes 10 may be called sneakers, 6 sandals and 5 boots. Sneakers get more than
-that, because networks take closed shoes from above for sandals.
+Chosen, not counted: of 15 photos of shoes, 10 may be called sneakers, 6 sandals and 5 boots. Sneakers get more than
+that, because networks mistake closed shoes seen from above for sandals.
 """
 
 
 def given_a_pair(probabilities: np.ndarray, found: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
-    """Probabilities once it is known whether a picture shows a pair, which is of shoes if of any garment.
+    """The probabilities given whether a picture shows a pair, which must be shoes if it is a garment at all.
 
-    Networks have seen single shoes from the side alone, and say Bag or Trouser to most pairs from above. Fashion-MNIST
-    also has as many images of each class, and photos have not: the probabilities are weighted by `SHARES_OF_PAIRS`, by
-    Bayes' rule for classes of other shares than in training (Saerens et al. 2002, 10.1162/089976602753284446).
+    Networks have only seen single shoes from the side, and predict Bag or Trouser for most pairs from above. Classes
+    are also equally frequent in Fashion-MNIST, but not among photos. So the probabilities are weighted by
+    `SHARES_OF_PAIRS`, by Bayes' rule for other class priors than in training (Saerens et al. 2002,
+    10.1162/089976602753284446).
 
     Args:
       probabilities: f[C] of one picture.
-      found: what its preparation found to be difficult.
+      found: the difficulties that its preparation found.
       class_names: C names.
 
     Returns:
-      f[C]: what it was, or of a pair nothing for all classes but shoes, if there are such.
+      f[C]: unchanged without a pair, or if no class of shoes is possible; otherwise 0 for all classes but shoes.
     """
     if PAIR not in found:
         return probabilities
@@ -52,15 +53,15 @@ def given_a_pair(probabilities: np.ndarray, found: Sequence[str], class_names: S
 
 
 def reasons_for_doubt(probabilities: np.ndarray, found: Sequence[str], class_names: Sequence[str]) -> tuple[str, ...]:
-    """Says why a prediction is unsure; nothing if it is not.
+    """Says why a prediction is doubtful; returns () if it is not.
 
-    A network's probabilities are those of garments like the ones that it was trained on. They are not calibrated for
+    A network's probabilities hold for garments like those that it was trained on. They are not calibrated for
     pictures of other kinds, and do not tell whether a picture shows a garment.
 
     Args:
       probabilities: f[C] of one picture.
-      found: what its preparation found to be difficult. A background that is not plain is no reason in itself, because
-        most such pictures are predicted well, but is told with others.
+      found: the difficulties that its preparation found. A background that is not plain is no reason by itself, because
+        most such pictures are classified correctly, but is reported along with other reasons.
       class_names: C names.
     """
     best = int(np.argmax(probabilities))

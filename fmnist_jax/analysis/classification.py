@@ -1,4 +1,4 @@
-"""How well classes are told apart, as functions of NumPy arrays; NaN stands for what no example can say."""
+"""How well classes are told apart, as functions of NumPy arrays; NaN stands for scores without any examples."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 Z_95 = 1.959963984540054
-"""The quantile of the standard normal distribution between whose two sides 95 % lie."""
+"""95 % of the standard normal distribution lie between minus this and plus this."""
 
 
 class Interval(NamedTuple):
@@ -20,17 +20,17 @@ class ClassScores(NamedTuple):
     """Scores of each class, f64[C] but for the support."""
 
     precision: np.ndarray
-    """Share of the predictions of a class that were right; NaN if it was never predicted."""
+    """Share of the predictions of a class that were correct; NaN if it was never predicted."""
     recall: np.ndarray
     """Share of the examples of a class that were recognised; NaN if it has none."""
     f1: np.ndarray
-    """Harmonic mean of the two; NaN if the class was neither there nor predicted."""
+    """Harmonic mean of the two; NaN if the class neither occurred nor was predicted."""
     support: np.ndarray
     """i64[C]: examples of the class."""
 
 
 class Confusion(NamedTuple):
-    """How often a class was taken for another."""
+    """How often one class was mistaken for another."""
 
     true: int
     predicted: int
@@ -59,11 +59,11 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     """Computes the share of examples whose class is among the k most probable; NaN without examples.
 
-    Of classes that are equally probable the first counts as the more probable, as `argmax` has it; an example with a
-    logit that is NaN counts as wrong.
+    Of equally probable classes the first counts as more probable, as with `argmax`; an example with a NaN among its
+    logits counts as wrong.
 
     Args:
-      logits: f[N, C], or anything that rises with the probabilities.
+      logits: f[N, C], or anything that increases with the probabilities.
       labels: i[N].
       k: in [1, C].
 
@@ -81,20 +81,20 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 
 
 def most_probable(probabilities: np.ndarray, count: int = 3) -> list[int]:
-    """The labels of the most probable of C classes, most probable first, the lower label first of equals.
+    """The labels of the most probable of C classes, most probable first; among equals, the lower label first.
 
     Args:
       probabilities: f[C] of one example.
-      count: of labels, of which there are no more than C.
+      count: how many labels, or all C if there are fewer.
     """
     return [int(label) for label in np.argsort(-probabilities, kind="stable")[:count]]
 
 
 def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:
-    """Computes the score interval of a share (Wilson 1927), which holds at 0 % and 100 % too; NaN without examples.
+    """Computes the score interval of a share (Wilson 1927), which is valid at 0 % and 100 % too; NaN without examples.
 
     Args:
-      right: how many of the examples were right.
+      right: how many of the examples were classified correctly.
       examples: how many there are.
       z: half width in standard deviations; the default makes it a 95 % interval.
 
@@ -108,7 +108,7 @@ def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:
     share, weight = right / examples, z * z / examples
     middle = (share + weight / 2) / (1 + weight)
     reach = z / (1 + weight) * np.sqrt(share * (1 - share) / examples + weight / (4 * examples))
-    # At the ends the bound is exact but for rounding, which must not take it past the share itself.
+    # At 0 % and 100 % a bound equals the share but for rounding, which must not move it past the share.
     return Interval(float(max(0.0, min(middle - reach, share))), float(min(1.0, max(middle + reach, share))))
 
 
@@ -128,13 +128,13 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def most_confused(confusion: np.ndarray, count: int) -> list[Confusion]:
-    """Lists the pairs (true class, another) that were taken for one another most often, at most so many.
+    """Lists the most frequent confusions of a true class with another, at most `count` of them.
 
-    Pairs that never were are left out; of equal counts the larger share of its class comes first.
+    Pairs that were never confused are left out; of equal counts, the larger share of its true class comes first.
 
     Args:
       confusion: i[C, C], true class by row, predicted class by column.
-      count: most pairs.
+      count: the most pairs to list.
 
     Examples:
       >>> [pair] = fj.most_confused(np.array([[8, 2], [0, 5]]), count=10)
@@ -151,12 +151,12 @@ def most_confused(confusion: np.ndarray, count: int) -> list[Confusion]:
 
 
 def most_confidently_wrong(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Finds the wrong predictions of the highest probability, surest first.
+    """Finds the wrong predictions of the highest probability, most confident first.
 
     Args:
       probabilities: f[N, C].
       labels: i[N].
-      count: at most how many.
+      count: the most predictions to return.
 
     Returns:
       Indices i64[<= count].

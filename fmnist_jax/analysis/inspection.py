@@ -15,7 +15,7 @@ Saliency = Callable[[Params, BatchStats, Array | np.ndarray], Array]
 
 
 class Projection(NamedTuple):
-    """Points in the plane of their two largest principal components."""
+    """Points in the plane of their first two principal components."""
 
     points: np.ndarray
     """f64[N, 2]."""
@@ -26,8 +26,8 @@ class Projection(NamedTuple):
 def make_saliency(model: Model) -> Saliency:
     """Makes `saliency(params, batch_stats, images u8[B, H, W, C]) -> f32[B, H, W]`.
 
-    The size of the gradient of an image's highest logit by each of its pixels, of the channel where it is largest
-    (Simonyan et al. 2014, arXiv:1312.6034): how much the answer hangs on the pixel, for small changes.
+    The magnitude of the gradient of an image's highest logit with respect to each pixel, in the channel where it is
+    largest (Simonyan et al. 2014, arXiv:1312.6034): how sensitive the prediction is to small changes of the pixel.
     """
 
     def highest_logits(pixels: Array, params: Params, batch_stats: BatchStats) -> Array:
@@ -43,18 +43,18 @@ def make_saliency(model: Model) -> Saliency:
 
 
 def first_filters(params: Params) -> np.ndarray:
-    """Takes the kernels of the first convolution out of the parameters: f32[F, K, K], of colour images [F, K, K, 3]."""
+    """Takes the kernels of the first convolution from the parameters: f32[F, K, K], or [F, K, K, 3] for colour."""
     kernels = np.moveaxis(np.asarray(params["Conv_0"]["kernel"]), -1, 0)
     return kernels[..., 0] if kernels.shape[-1] == 1 else kernels
 
 
-_COLUMNS = 1 << 12  # features at once, so that no second array of all of them is made
+_COLUMNS = 1 << 12  # features at a time, so that no second array of all of them is made
 
 
 def principal_plane(features: np.ndarray) -> Projection:
-    """Projects points f[N, F] onto the two directions of their largest variance (Pearson 1901), N >= 1.
+    """Projects points f[N, F] onto their two directions of largest variance (Pearson 1901), N >= 1.
 
-    A direction and its opposite serve alike: taken is the one in which the farthest point lies.
+    Of a direction and its opposite, which are equivalent, the one in which the farthest point lies is taken.
     """
     rows, columns = features.shape
     # Two columns and rows of zeros change no direction, and give even one point or feature a plane.

@@ -1,4 +1,4 @@
-"""What the members of a population say of one another, as functions of NumPy arrays."""
+"""How the members of a population compare with one another, as functions of NumPy arrays."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,24 +7,24 @@ import numpy as np
 
 
 class Spread(NamedTuple):
-    """A number of which each member has its own."""
+    """How a number is distributed over the members."""
 
     mean: float
     deviation: float
-    """Sample standard deviation (divisor M - 1); NaN of fewer than two members."""
+    """Sample standard deviation (divisor M - 1); NaN for fewer than two members."""
 
 
 class Agreement(NamedTuple):
-    """Examples by how many of M members predict what their ensemble predicts."""
+    """Examples grouped by how many of M members predict the same class as their ensemble."""
 
     counts: np.ndarray
     """i64[M + 1]: examples on which 0, 1, …, M members do."""
     wrong: np.ndarray
-    """i64[M + 1]: of these, how many the ensemble predicts wrong."""
+    """i64[M + 1]: how many of these the ensemble gets wrong."""
 
     @property
     def error(self) -> np.ndarray:
-        """f64[M + 1]: the share of each group that is wrong; NaN in an empty one."""
+        """f64[M + 1]: the share of each group that the ensemble gets wrong; NaN in an empty group."""
         return np.divide(self.wrong, self.counts, out=np.full(len(self.counts), np.nan), where=self.counts > 0)
 
     @property
@@ -40,7 +40,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def agreement(members: np.ndarray, ensemble: np.ndarray, labels: np.ndarray) -> Agreement:
-    """Counts the members that predict what the ensemble does.
+    """Groups examples by the number of members that predict the same class as the ensemble.
 
     Args:
       members: i[M, N], the class that each predicts.

@@ -1,7 +1,7 @@
-"""The networks as graphs of ONNX, node by node.
+"""The networks as ONNX graphs, built node by node.
 
-No converter knows the primitives of `functional.convolution`, and a network of convolutions, norms and pools is told
-in fewer lines than a converter would have to be taught them in. The package `onnx`, an extra, is imported late.
+No converter knows the primitives of `functional.convolution`, and writing out a network of convolutions, norms and
+pools takes fewer lines than teaching them to a converter would. The package `onnx`, an extra, is imported late.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from fmnist_jax.functional.model import Shape
 from fmnist_jax.functional.normalization import EPSILON
 from fmnist_jax.functional.state import Weights
 
-# Of 2021: read by every runtime that is still cared for, and has all that is needed here.
+# From 2021: every runtime that is still maintained reads it, and it has every operation needed here.
 _OPSET, _IR_VERSION = 15, 8
 _HALVING: Mapping[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -32,13 +32,13 @@ def onnx_model(
     mirror: bool,
     metadata: Mapping[str, str],
 ) -> Any:
-    """Builds a model of ONNX that takes bytes and gives probabilities, in float32 whatever the network computes in.
+    """Builds an ONNX model that takes bytes and returns probabilities, in float32 whatever the network computes in.
 
     Its input `images` is u8[batch, H, W, C], its output `probabilities` f32[batch, classes], for batches of any size.
 
     Args:
-      config: of the network.
-      members: the weights of each member of an ensemble, of which the mean of the probabilities is taken; or of one.
+      config: the configuration of the network.
+      members: the weights of each member of an ensemble, whose probabilities are averaged; or of a single network.
       image_shape: H, W and channels.
       mirror: average the logits of each image and its mirror image, as `make_mirrored_predict` does.
       metadata: properties to keep in the file.
@@ -46,7 +46,7 @@ def onnx_model(
     Returns:
       An `onnx.ModelProto`, checked.
     """
-    import onnx  # an extra, which only whoever exports has
+    import onnx  # an extra, needed for exporting alone
     from onnx import TensorProto, helper
 
     graph = _Graph()
@@ -80,14 +80,14 @@ def onnx_model(
 
 
 class _Graph:
-    """Nodes and constants as they come; called with an operation and the names of its inputs, it names the result."""
+    """Collects nodes and constants; a call adds an operation on the named inputs and returns its result's name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
     def constant(self, name: str, values: Any) -> str:
-        """Keeps an array, once, and returns its name."""
+        """Adds an array, unless one of that name is there already, and returns the name."""
         from onnx import numpy_helper
 
         if name not in self.constants:
@@ -103,16 +103,16 @@ class _Graph:
 
 
 class _Layers(NamedTuple):
-    """The layers of one member, by the numbers that Flax gives them."""
+    """The layers of one member, numbered as by Flax."""
 
     graph: _Graph
     params: Params
     batch_stats: BatchStats
     path: str
-    """Before the names of its constants."""
+    """Prefix of the names of its constants."""
 
     def within(self, module: str) -> "_Layers":
-        """Those of a module."""
+        """The layers of a module."""
         return self._replace(
             params=self.params[module], batch_stats=self.batch_stats[module], path=f"{self.path}{module}."
         )
@@ -125,7 +125,7 @@ class _Layers(NamedTuple):
         return self.graph("Conv", x, name, kernel_shape=[size, size], pads=[size // 2] * 4)
 
     def norm_relu(self, x: str, number: int) -> str:
-        """Normalises by the running statistics, and cuts off below 0."""
+        """Normalises by the running statistics, then applies ReLU."""
         name = f"BatchNorm_{number}"
         values = {**self.params[name], **self.batch_stats[name]}
         order = ("scale", "bias", "mean", "var")
@@ -133,14 +133,14 @@ class _Layers(NamedTuple):
         return self.graph("Relu", self.graph("BatchNormalization", x, *constants, epsilon=EPSILON))
 
     def dense(self, x: str) -> str:
-        """The head, of [batch, features]."""
+        """The dense head, on [batch, features]."""
         own = self.params["Dense_0"]
         constants = [self.graph.constant(f"{self.path}Dense_0.{each}", own[each]) for each in ("kernel", "bias")]
         return self.graph("Gemm", x, *constants)
 
 
 def _mirrored(graph: _Graph, x: str) -> str:
-    """Images [batch, C, H, W] from right to left."""
+    """Images [batch, C, H, W], mirrored left to right."""
     last, beyond_the_first = np.array([-1]), np.array([np.iinfo(np.int64).min])
     ends = [graph.constant("last", last), graph.constant("beyond_the_first", beyond_the_first)]
     return graph("Slice", x, *ends, graph.constant("width", np.array([3])), graph.constant("backwards", last))
@@ -157,7 +157,7 @@ def _plain(layers: _Layers, config: ModelConfig, x: str) -> str:
                 x = layers.graph(pooling, x, **_HALVING)
             x = layers.norm_relu(x, number)
             number += 1
-    # The head has learnt its features in the order that they have with channels last.
+    # The head was trained on features that were flattened with channels last.
     return layers.dense(layers.graph("Flatten", layers.graph("Transpose", x, perm=_CHANNELS_LAST)))
 
 
@@ -175,7 +175,7 @@ def _residual(layers: _Layers, config: ModelConfig, x: str) -> str:
 
 
 def _block(layers: _Layers, x: str, *, halve: bool) -> str:
-    """What `model.ResidualBlock` does; of three convolutions the first is that of the shortcut."""
+    """What `model.ResidualBlock` computes; if it has three convolutions, the first is that of the shortcut."""
 
     def pool(x: str) -> str:
         return layers.graph("AveragePool", x, **_HALVING) if halve else x

@@ -1,4 +1,4 @@
-"""Two models on the same examples, as functions of NumPy arrays."""
+"""Comparison of two models on the same examples, as functions of NumPy arrays."""
 
 import math
 from typing import NamedTuple
@@ -10,29 +10,29 @@ from fmnist_jax.analysis.classification import Z_95, Interval
 
 
 class Paired(NamedTuple):
-    """What one model gets right that another does not, on N examples."""
+    """How a model compares with a reference model on N examples."""
 
     difference: float
-    """Accuracy of the one less that of the other."""
+    """Accuracy of the model minus that of the reference."""
     interval: Interval
-    """In which the difference on ever more such examples would be, with 95 % confidence."""
+    """95 % confidence interval for the difference in the limit of many such examples."""
     won: int
-    """Examples that the one alone gets right."""
+    """Examples that only the model gets right."""
     lost: int
-    """Examples that the other alone gets right."""
+    """Examples that only the reference gets right."""
     p_value: float
-    """How probable so uneven a division of these is if neither model is better."""
+    """Probability of at least so uneven a split between the two if neither model is better."""
 
 
 def paired_difference(right: np.ndarray, reference: np.ndarray) -> Paired:
-    """Compares two models example by example, which says more than their two intervals do.
+    """Compares two models example by example, which says more than their separate intervals do.
 
-    The probability is that of McNemar's test (1947) in its exact form, the interval that of Agresti & Min 2005
+    The p-value is that of the exact McNemar test (1947), the interval that of Agresti & Min 2005
     (10.1002/sim.1781), which adds half an example to each of the four cells; NaN without examples.
 
     Args:
-      right: bool[N], the examples that the one gets right.
-      reference: bool[N], those that the other gets right.
+      right: bool[N], the examples that the model gets right.
+      reference: bool[N], those that the reference gets right.
     """
     examples = len(right)
     if not examples:

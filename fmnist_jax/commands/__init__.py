@@ -1,4 +1,4 @@
-"""The work behind each door: what a command does once its arguments have been accepted.
+"""The work of each command, once its arguments have been accepted.
 
 May import `runs`, `views`, `analysis`, `data`, `functional`, `config`, `system`, `errors`.
 Read first: `evaluation.run`.

@@ -1,4 +1,4 @@
-"""What is told of predictions of pictures: a table, JSON or CSV, and what the network saw on a sheet or a page."""
+"""The output for predicted pictures: a table, JSON or CSV, and a sheet or page that shows what the network saw."""
 
 import csv
 import io
@@ -22,9 +22,9 @@ from fmnist_jax.views.photos import photo_sheet
 from fmnist_jax.views.tables import prediction_summary, prediction_table
 
 _TOP = 3
-_IN_TABLE = 30  # pictures; of more, a table fills more screens than anybody reads
+_IN_TABLE = 30  # pictures; a longer table fills more screens than anybody reads
 _ON_SHEET = 60  # pictures; more make a file that few viewers open
-_ON_PAGE = 500  # pictures, of some 10 KB each
+_ON_PAGE = 500  # pictures, of about 10 KB each
 _COLUMNS = (
     *("path", "class", "probability", "second", "second_probability", "third", "third_probability"),
     *("unsure", "reason", "error"),
@@ -32,7 +32,7 @@ _COLUMNS = (
 
 
 def looks(path: Path | None) -> int:
-    """How many pictures a file shows: a sheet (`.png`), a page (`.html`), or none."""
+    """The maximum number of pictures in a sheet (`.png`) or a page (`.html`); 0 without a file."""
     if path is None:
         return 0
     return _ON_PAGE if _is_page(path) else _ON_SHEET
@@ -43,7 +43,7 @@ def _is_page(path: Path) -> bool:
 
 
 def print_table(report: Report) -> None:
-    """Prints the three most probable classes of each picture, its background and doubts; of many pictures, counts."""
+    """Prints the three most probable classes of each picture, its background and doubts; for many, only counts."""
     if not report.pictures:
         return
     if len(report.pictures) > _IN_TABLE:
@@ -72,9 +72,9 @@ def to_json(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """The report as comma-separated values: a header, and a row for each picture in the order they were named.
+    """The report as comma-separated values: a header, and a row for each picture in the order named.
 
-    A picture that was skipped has its path and the error in its row, and nothing else.
+    The row of a skipped picture has only its path and the error.
     """
     rows: dict[str, Sequence[str]] = {name: _failed(name, error) for name, error in report.skipped}
     for picture, probabilities, doubts in _answers(report):
@@ -83,7 +83,7 @@ def to_csv(report: Report) -> str:
 
 
 def write_csv(path: Path, report: Report) -> None:
-    """Writes `to_csv` into a file.
+    """Writes the result of `to_csv` to a file.
 
     Raises:
       FmnistError: it cannot be written.
@@ -93,11 +93,11 @@ def write_csv(path: Path, report: Report) -> None:
 
 
 def write_shown(path: Path, report: Report) -> None:
-    """Writes what the network saw of the first pictures, on a sheet or a page; of no picture, nothing.
+    """Writes a sheet or page of what the network saw of the first pictures; without pictures, nothing.
 
     Args:
       path: ends in `.png` or `.html`.
-      report: of a run that was asked for as many looks as `looks` says.
+      report: of `prediction.run` with as many looks as `looks` returns for the path.
 
     Raises:
       FmnistError: it cannot be written.
@@ -159,7 +159,7 @@ def _predicted(name: str, probabilities: np.ndarray, names: Sequence[str], doubt
     top = [
         cell for label in most_probable(probabilities, _TOP) for cell in (names[label], f"{probabilities[label]:.6f}")
     ]
-    missing = [""] * (2 * _TOP - len(top))  # of a network that knows two classes
+    missing = [""] * (2 * _TOP - len(top))  # for a network with two classes
     return [name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
 
 

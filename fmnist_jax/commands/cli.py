@@ -1,4 +1,4 @@
-"""The command line of every command: a dataclass out of arguments, and errors as one line."""
+"""What the commands share: parsing arguments into a dataclass, and printing results, progress and one-line errors."""
 
 import contextlib
 import io
@@ -24,10 +24,10 @@ from fmnist_jax.system.storage import reason, remedy
 
 T = TypeVar("T")
 
-_READER_GONE = 128 + 13  # what a shell says of a program that SIGPIPE has ended, as `| head` ends most
-_NARROWEST = 72  # columns; in less, a table would leave out what is in its own
-_UNBOUNDED = 10_000  # columns, more than any table has
-_MANY = 10  # pictures, say, that take longer than a blink
+_READER_GONE = 128 + 13  # what a shell reports for a program ended by SIGPIPE, as `| head` ends most
+_NARROWEST = 72  # columns; in fewer, a table would leave out cell contents
+_UNBOUNDED = 10_000  # columns; wider than any table
+_MANY = 10  # items, such as pictures; fewer are done too soon to need a bar
 
 
 def parse_arguments(
@@ -37,27 +37,27 @@ def parse_arguments(
     default: T | None = None,
     check: Callable[[T], None] = lambda _: None,
 ) -> T:
-    """Parses arguments into a dataclass, whose docstrings are the help; `tyro.conf.Positional` marks positionals.
+    """Parses arguments into a dataclass, whose docstrings are the help text; `tyro.conf.Positional` marks positionals.
 
     Args:
       kind: the dataclass.
       argv: the arguments.
       prog: how the command was called, for the help.
-      default: the values that the arguments change; without it, those of the class.
-      check: raises ConfigError of values that can be read but not be used.
+      default: the values that the arguments override; by default, the class's own.
+      check: raises ConfigError for values that parse but cannot be used.
 
     Raises:
-      ConfigError: arguments are unknown, malformed, missing or not to be used; one line names every problem.
+      ConfigError: arguments are unknown, malformed, missing or unusable; one line names every problem.
       SystemExit: with code 0, after printing the help that was asked for.
     """
     refuse_empty(argv)
     problems: list[str] = []
     accepted = list(argv)
     while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
-        # What is missing once a refused flag was taken out with all that followed it was most likely taken out too.
+        # An argument missing after a refused flag was removed with all that followed it was most likely removed too.
         if not (problems and outcome.startswith("Missing")):
             problems.append(outcome)
-        # tyro names one problem at a time, so what it refuses is taken out until it has named them all.
+        # tyro reports one problem at a time, so what it refuses is removed until it has reported them all.
         before, accepted = accepted, _without_refused(accepted, outcome)
         if accepted == before:
             raise ConfigError(f"{'; '.join(problems)}; see --help")
@@ -72,10 +72,10 @@ def parse_arguments(
 
 
 def refuse_empty(argv: Sequence[str]) -> None:
-    """Refuses an empty text, as of a shell's variable that is not set: it would name the working directory.
+    """Refuses an empty string, as from an unset shell variable: as a path, it would mean the working directory.
 
     Raises:
-      ConfigError: an argument is one, or the value of a flag.
+      ConfigError: an argument or the value of a flag is empty.
     """
     problems = []
     for before, argument in zip(["", *argv], argv, strict=False):
@@ -88,7 +88,7 @@ def refuse_empty(argv: Sequence[str]) -> None:
 
 
 def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
-    """Parses arguments, or says in one line why they cannot be parsed."""
+    """Parses arguments, or returns one line that says why they cannot be parsed."""
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages), _printing():
@@ -102,7 +102,7 @@ def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -
 
 
 def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
-    """Takes the flags that a problem names, with their values, out of the arguments."""
+    """Removes the flags that a problem names, with their values, from the arguments."""
     refused = set(re.findall(r"--[\w.-]*\w", problem.partition(" (did you mean")[0]))
     kept, keep = [], True
     for argument in argv:
@@ -120,36 +120,36 @@ def _one_line(box: str) -> str:
     rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
     body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
     if body and body[0].startswith("Missing from"):
-        # Each name is indented by four spaces in the frame, what the help says of it by eight.
+        # In the frame, each name is indented by four spaces, and its help text by eight.
         return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
     suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
-    # Of a value that may be of several types tyro goes on with what each of them says.
+    # For a value of several possible types, tyro appends the error of each type.
     return f"{' '.join(body).partition('.  Got errors:')[0]}{hint}"
 
 
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
-        """Raises what `run_command` knows, where rich would end the process."""
+        """Raises what `run_command` handles, where rich would end the process."""
         raise BrokenPipeError
 
 
 def tell(text: str) -> None:
-    """Prints what a command was called for.
+    """Prints a command's result.
 
     Raises:
       FmnistError: it cannot be printed.
-      BrokenPipeError: its reader has gone, as `run_command` knows.
+      BrokenPipeError: its reader has gone; `run_command` handles this.
     """
     with _printing():
         print(text, flush=True)
 
 
 def show(parts: Iterable[str | Table]) -> None:
-    """Prints texts in rich's markup, whose lines are not broken, and tables as wide as the terminal, as `tell` does.
+    """Prints texts in rich's markup, without wrapping, and tables as wide as the terminal; raises as `tell` does.
 
-    In one so narrow that they would leave out what is in a column, they are wider. Into a file or a pipe, they are as
-    wide as what is in them, unless the environment's COLUMNS says otherwise.
+    In a terminal too narrow for the contents of their columns, tables are wider than it. In a file or a pipe, they are
+    as wide as their contents, unless the environment sets COLUMNS.
     """
     bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = _Screen(highlight=False, width=None if bounded else _UNBOUNDED)
@@ -161,9 +161,9 @@ def show(parts: Iterable[str | Table]) -> None:
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
-    """Shows a bar of what is done of a total, unless that is little; each call of what it yields is one more.
+    """Shows a progress bar, unless the total is small; each call of the yielded function advances it by one.
 
-    It stands on standard error, if that is a terminal, below what is said there meanwhile, and goes at the end.
+    It is shown on standard error, if that is a terminal, below what is printed there meanwhile, and removed at the end.
     """
     screen = output.Unfailing(sys.stderr)
     console = Console(file=cast(TextIO, screen))
@@ -172,7 +172,7 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
-        console.show_cursor()  # a process that is ended meanwhile could not show it again
+        console.show_cursor()  # a process that is killed meanwhile could not show it again
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
 
@@ -188,11 +188,11 @@ def _printing() -> Iterator[None]:
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs a command with the process's arguments and exits; what the user can mend becomes one line."""
+    """Runs a command with the process's arguments and exits; an error that the user can fix becomes one line."""
     output.open_standard_streams()
     let_signals_end_the_process()
-    # Orbax logs the tracebacks of errors that it also raises, and asyncio those of the writes that fail beside the
-    # first; they are told here in one line.
+    # Orbax logs the tracebacks of errors that it also raises, and asyncio those of further writes that fail; here, one
+    # line reports them.
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _report
@@ -217,7 +217,7 @@ def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | No
     except SystemExit as stop:
         return stop.code
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):  # with which XLA begins what it says of a full device
+        if "RESOURCE_EXHAUSTED" not in str(error):  # the status of XLA's out-of-memory errors
             raise
         remedy = "free it of other processes, or set JAX_PLATFORMS=cpu"
         return _told(DeviceMemoryError(f"the device is out of memory: {remedy}"))
@@ -244,6 +244,6 @@ def _refuse_deleted_directory() -> None:
 
 
 def _report(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Prints an error that could not be raised, unless it is TensorStore's, which goes on after Orbax has given up."""
+    """Prints an unraisable error, unless it is TensorStore's, which keeps working after Orbax has given up."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)

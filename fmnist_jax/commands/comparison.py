@@ -1,4 +1,4 @@
-"""Several runs on one page, out of the files that they have left."""
+"""A page that compares several runs, from the files that they have written."""
 
 import functools
 import os
@@ -20,13 +20,13 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
     """Writes a page that compares the newest checkpoints of runs, and returns its path.
 
     Args:
-      directories: of two or more runs; the others are compared with the first.
-      data: where the images lie, if not where the runs found them.
+      directories: those of two or more runs; the others are compared with the first.
+      data: where the images are, if not where the runs found them.
       out: the file; by default `comparison.html` in the folder that holds all runs.
 
     Raises:
-      FmnistError: a directory holds no run or no checkpoint, the runs are of different data sets or classes, the data
-        set is not at hand, or nothing can be written.
+      FmnistError: a directory has no run or no checkpoint, the runs differ in data set or classes, the data set is
+        unavailable, or the page cannot be written.
     """
     places = [Path(os.path.normpath(directory.absolute())) for directory in directories]
     shared = Path(os.path.commonpath([place.parent for place in places]))
@@ -63,7 +63,7 @@ def refuse_other_classes(
     """Checks that two runs can be compared.
 
     Raises:
-      FmnistError: their data sets, the shapes of their images, or their classes are different ones.
+      FmnistError: their data sets, image shapes or classes differ.
     """
     kinds = [(run.config.data.name, run.test.image_shape, run.test.class_names) for run in (reference, other)]
     if kinds[0] != kinds[1]:

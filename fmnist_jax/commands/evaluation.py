@@ -1,4 +1,4 @@
-"""An evaluation: a checkpoint and a split in; tables on the screen, scores, predictions and figures in files out."""
+"""Evaluation of a checkpoint on a split: prints tables; writes scores, predictions and figures."""
 
 import csv
 import io
@@ -31,13 +31,13 @@ from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_
 from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
 from fmnist_jax.views.tables import score_tables
 
-_EMBEDDED = 1_000  # images; more hide one another
+_EMBEDDED = 1_000  # images; more would hide one another
 _PREDICTED = 24
 _SALIENT = 12  # classes side by side
 
 
 class Evaluation(NamedTuple):
-    """A model, images, and what it makes of them."""
+    """A model, the images of a split, and the scores of its predictions for them."""
 
     model: Trained
     split: str
@@ -58,15 +58,15 @@ def run(
     """Evaluates a checkpoint of a run and writes `<directory>/evaluation/<split>`.
 
     Args:
-      directory: of the run.
+      directory: the run's directory.
       which: the checkpoint, as for `trained.load_trained`.
       split: one of `Splits`.
       tta: as for `Trained.predict`.
-      data: where the images lie, if not where the run found them.
-      splits: the images themselves, of a run that was given them in Python.
+      data: where the images are, if not where the run found them.
+      splits: the images themselves, for a run that was given them in Python.
 
     Raises:
-      FmnistError: there is no such run, checkpoint or split, or nothing can be written.
+      FmnistError: there is no such run, checkpoint or split, or the results cannot be written.
     """
     if split not in Splits._fields:
         raise FmnistError(f"--split is {split!r}: choose one of {', '.join(Splits._fields)}")
@@ -81,7 +81,7 @@ def run(
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
     assessment = assess(model.predict(dataset.images, tta=tta), dataset.labels)
     evaluation = Evaluation(model, split, tta, dataset, assessment)
-    _write(evaluation, target)  # before the tables, whose reader (`| head`) may leave
+    _write(evaluation, target)  # before the tables, whose reader (`| head`) may quit
     of_all = f", ensemble of {model.members} members" if model.members > 1 else ""
     cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{of_all}"))
     if tta == "mirror" and not trained.saw_mirror_images(model.config):
@@ -127,7 +127,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
 
 
 def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
-    """Yields a name and a figure for each picture of what the network does inside."""
+    """Yields a name and a figure for each picture of the network's internals."""
     loaded, dataset = evaluation.model.member(0), evaluation.dataset
     config, weights, saliency_of = loaded.config, loaded.weights, make_saliency(loaded.model)
     layers_of = make_activations(config.model, image_shape=loaded.image_shape, num_classes=len(loaded.class_names))

@@ -1,4 +1,4 @@
-"""Where JAX keeps what it compiles."""
+"""Where JAX caches compiled programs."""
 
 import os
 
@@ -6,13 +6,13 @@ from fmnist_jax.config import paths
 
 
 def keep_executables() -> None:
-    """Has JAX, not yet imported, keep what it compiles in the user's cache unless the environment says otherwise.
+    """Makes JAX, not yet imported, cache compiled programs in the user's cache unless the environment says otherwise.
 
-    The key of an executable covers the program, the options, the versions and the device.
+    An executable's cache key covers the program, the options, the versions and the device.
     """
     cache = paths.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     place = cache / "fmnist_jax" / "executables"
-    # `lexists`, because `Path.exists` raises of a folder that may not be searched, as the home of somebody else.
+    # `lexists`, because `Path.exists` raises for a folder that may not be searched, such as somebody else's home.
     there = next((path for path in (place, place.parent, cache, cache.parent) if os.path.lexists(path)), None)
     if cache.is_absolute() and there is not None and os.access(there, os.W_OK | os.X_OK):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(place))

@@ -1,4 +1,4 @@
-"""An exploration of a data set: tables on the screen; numbers and pictures in files."""
+"""Exploration of a data set: prints tables; writes numbers and pictures."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ _AUGMENTED = 9  # images side by side
 
 
 def run(config: DataConfig, out: Path) -> None:
-    """Explores a data set as `explore.run` says."""
+    """Explores a data set as `explore.run` describes."""
     splits = load(config)
     names = splits.train.class_names
     found = {name: summarize(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
@@ -44,7 +44,7 @@ def describe(
     class_names: tuple[str, ...],
     digest: str,
 ) -> dict[str, Any]:
-    """Puts what was found into values that JSON can hold."""
+    """Converts the findings to JSON-compatible values."""
     splits = {
         name: {**summary._asdict(), "class_counts": dict(zip(class_names, summary.class_counts, strict=True))}
         for name, summary in summaries.items()

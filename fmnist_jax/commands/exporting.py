@@ -1,4 +1,4 @@
-"""An export: a checkpoint in; a folder out of files that run without this package, with a model card."""
+"""Export of a checkpoint to a folder of files that run without this package, with a model card."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from fmnist_jax.system.storage import refuse_taken, whole_directory, write_bytes
 from fmnist_jax.views.model_card import Card, render
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-"""What a program is exported for."""
+"""The platforms that a program is exported for."""
 
 _CARD = "README.md"
 
@@ -46,21 +46,21 @@ def run(
     *,
     splits: Splits | None = None,
 ) -> list[str]:
-    """Writes a checkpoint of a run into a new directory, of which either all is there or nothing.
+    """Exports a checkpoint of a run to a new directory, which appears complete or not at all.
 
     Args:
-      directory: of the run.
-      out: the directory to make.
-      chosen: formats; without any, all that can be written.
+      directory: the run's directory.
+      out: the directory to create.
+      chosen: formats; if empty, all that can be written.
       which: the checkpoint, as for `trained.load_trained`.
-      data: where the images lie, which are looked at where the run has not recorded what it made of them.
-      splits: the images themselves, of a run that was given them in Python.
+      data: where the images are; needed only if the run has not recorded its predictions for this checkpoint.
+      splits: the images themselves, for a run that was given them in Python.
 
     Returns:
       The names of the files.
 
     Raises:
-      FmnistError: there is no such run or checkpoint, something is in `out`, a package is missing, or nothing can be
+      FmnistError: there is no such run or checkpoint, `out` is not empty, a package is missing, or the files cannot be
         written.
     """
     directory, out = paths.expanded(directory), paths.expanded(out)
@@ -79,8 +79,8 @@ def run(
 def to_jaxexport(model: Trained) -> bytes:
     """Serialises `images u8[b, H, W, C] -> probabilities f32[b, C]` with the weights inside, for all `PLATFORMS`.
 
-    The program is that of `Trained.predict` with the run's own averaging of mirror images, and a network has for each
-    platform what it is there. Members are mapped as on the platform that exports: on a CPU in turn.
+    The program is that of `Trained.predict` with the run's own averaging of mirror images; on each platform the network
+    uses that platform's implementation. Members are mapped as on the exporting platform: on a CPU, one after another.
     """
     predict = make_probabilities(trained.make_trained_predict(model.model, model.tta, model.members))
 
@@ -93,7 +93,7 @@ def to_jaxexport(model: Trained) -> bytes:
 
 
 def to_safetensors(model: Trained) -> bytes:
-    """Serialises parameters and running statistics by the names that a checkpoint has for them."""
+    """Serialises parameters and running statistics under the names that they have in a checkpoint."""
     from safetensors.numpy import save  # an extra
 
     layout = "convolutions [height, width, in, out], dense [in, out] of features with channels last"
@@ -118,7 +118,7 @@ _WRITERS: Mapping[Format, Callable[[Trained], bytes]] = {
 
 
 def _metadata(model: Trained) -> dict[str, str]:
-    """What a file says of itself, as texts; where the trainer's files lay is nobody's business."""
+    """A file's metadata as strings, without the trainer's local paths, which are nobody's business."""
     return {
         "producer": "fmnist_jax",
         "version": package_versions()["fmnist_jax"] or "unknown",
@@ -130,7 +130,7 @@ def _metadata(model: Trained) -> dict[str, str]:
 
 
 class _Scored(NamedTuple):
-    """What the exported model makes of the test images."""
+    """The exported model's predictions for the test images."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -138,7 +138,7 @@ class _Scored(NamedTuple):
 
 
 def _score(directory: Path, model: Trained, data: Places | None, splits: Splits | None) -> _Scored:
-    """The predictions that the run has written of its last step, which need no data set, or else new ones."""
+    """The predictions that the run wrote at its last step, which need no data set, or else new ones."""
     recorded = read_predictions(directory) if model.step == model.config.total_steps else None
     name = "mirrored_logits" if model.tta == "mirror" else "logits"
     if recorded is not None and name in recorded:

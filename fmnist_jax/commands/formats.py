@@ -1,4 +1,4 @@
-"""The files that an export writes, and what each needs to be installed; nothing here imports JAX."""
+"""The files that an export writes and the packages that they need; nothing here imports JAX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ class Kind(NamedTuple):
 
     file: str
     package: str | None
-    """What writes it, where that is an extra."""
+    """The optional package that writes it, if any."""
 
 
 KINDS: Mapping[Format, Kind] = {
@@ -25,18 +25,18 @@ KINDS: Mapping[Format, Kind] = {
 
 
 class Choice(NamedTuple):
-    """What is to be written."""
+    """The formats to write."""
 
     formats: tuple[Format, ...]
     left_out: tuple[str, ...]
-    """A line for each other file, which says what it needs."""
+    """A line for each other file that says which package it needs."""
 
 
 def choose(asked: Sequence[Format]) -> Choice:
-    """Chooses the formats that were asked for or, if none was, all that can be written.
+    """Chooses the requested formats or, if there are none, all that can be written.
 
     Raises:
-      ConfigError: one that was asked for needs a package that is not installed.
+      ConfigError: a requested one needs a package that is not installed.
     """
     needs = {name: _need(kind) for name, kind in KINDS.items()}
     if refused := [needs[name] for name in dict.fromkeys(asked) if needs[name]]:

@@ -1,6 +1,6 @@
-"""Predictions of pictures: decoded and prepared one by one, and predicted in batches, so that many take no more memory.
+"""Predictions of pictures, decoded and prepared one by one and predicted in batches, so that many need no more memory.
 
-What is told of them stands in `answers`.
+`answers` formats the results.
 """
 
 import os
@@ -23,35 +23,35 @@ from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 
 _THUMBNAIL = 200  # pixels of the longer edge
-_TOGETHER = 250  # pictures whose images wait for one another to be predicted
+_TOGETHER = 250  # pictures in a batch of predictions, at most
 
 
 class Look(NamedTuple):
-    """What can be shown of a picture."""
+    """What `--show` displays of a picture."""
 
     thumbnail: np.ndarray
     """u8[h, w, 3]."""
     box: tuple[float, float, float, float]
-    """Left, top, right and bottom of the object as shares of the picture's width and height."""
+    """Left, top, right and bottom of the object as fractions of the picture's width and height."""
     image: np.ndarray
     """u8[H, W, C], what the network saw."""
 
 
 class Picture(NamedTuple):
-    """What is known of a picture that could be read."""
+    """What is known about a picture that could be read."""
 
     name: str
     background: photos.Background
     box: tuple[int, int, int, int]
     """Left, top, right and bottom of the object in pixels of the file."""
     contrast: float
-    """As of `photos.Prepared`."""
+    """As in `photos.Prepared`."""
     look: Look | None
-    """Of the first pictures alone, as many as were asked for."""
+    """Only for the first pictures, as many as requested."""
 
 
 class Report(NamedTuple):
-    """What a model takes pictures for."""
+    """A model's predictions for pictures."""
 
     run: Path
     step: int
@@ -63,9 +63,9 @@ class Report(NamedTuple):
     probabilities: np.ndarray
     """f64[N, C], a row for each picture."""
     doubts: Sequence[tuple[str, ...]]
-    """For each picture, why its prediction is unsure; nothing if it is not."""
+    """For each picture, why its prediction is unsure; empty if it is not."""
     skipped: Sequence[tuple[str, DataError]]
-    """The names of what was left out, and why."""
+    """The names of the skipped pictures, and why."""
 
 
 class _Read(NamedTuple):
@@ -83,15 +83,15 @@ def run(
     looks: int = 0,
     written: Mapping[str, Path | None] | None = None,
 ) -> Report:
-    """Predicts pictures, and names on standard error those that cannot be.
+    """Predicts pictures, and names on standard error those that it skips.
 
     Args:
-      directory: of the run.
-      names: of pictures, as for `photo_files.find`.
+      directory: the run's directory.
+      names: which pictures, as for `photo_files.find`.
       which: the checkpoint, as for `trained.load_trained`.
       tta: as for `Trained.predict`.
-      looks: of how many pictures to keep what can be shown.
-      written: files that the answers are to be written into, by the flags that name them.
+      looks: for how many pictures to keep a `Look`.
+      written: the output files, by the flags that name them.
 
     Raises:
       FmnistError: there is no such run or checkpoint, or a picture would be overwritten.
@@ -107,7 +107,7 @@ def run(
     with cli.progress(len(found)) as advance:
         readable = _readable(found, _preparation(model), looks, skipped, advance)
         while batch := list(islice(readable, together)):
-            # The first batch may be small; the last of several is filled up, so that nothing is compiled for it.
+            # The first batch may be small; the last of several is padded, so that nothing is compiled for it.
             probabilities = _probabilities(model, batch, tta, rows=together if pictures else len(batch))
             if _sees_garments(model):
                 both = zip(probabilities, batch, strict=True)
@@ -122,14 +122,14 @@ def run(
 
 
 def refuse_pictures(written: Mapping[str, Path | None], names: Sequence[str]) -> None:
-    """Checks that no answer takes the place of a picture, or of another answer.
+    """Checks that no output file would overwrite a picture or another output file.
 
     Raises:
       FmnistError: one would.
     """
     taken = {os.path.realpath(name): "one of the pictures" for name in names}
     for flag, path in written.items():
-        if path is None or (path.exists() and not path.is_file()):  # such as a terminal, into which both may go
+        if path is None or (path.exists() and not path.is_file()):  # such as a terminal, to which both may go
             continue
         if (what := taken.get(place := os.path.realpath(path))) is not None:
             raise FmnistError(f"{flag} is {path}, {what}: choose another {flag}")
@@ -143,20 +143,20 @@ def _probabilities(model: Trained, batch: Sequence[_Read], tta: TestTimeAugmenta
 
 
 def _doubts(model: Trained, read: _Read, probabilities: np.ndarray) -> tuple[str, ...]:
-    """Why a prediction is unsure; what is known of that is of garments."""
+    """Why a prediction is unsure; the known reasons apply to garments only."""
     if not _sees_garments(model):
         return ()
     return reasons_for_doubt(probabilities, read.doubts, model.class_names)
 
 
 def _sees_garments(model: Trained) -> bool:
-    """Whether the images are garments as Fashion-MNIST draws them, be it by another name, and not digits as large."""
+    """Whether the images are garments in the style of Fashion-MNIST, under any name, and not digits of that size."""
     garments = model.config.data.name in photos.FRAMES or model.class_names == CLASS_NAMES
     return garments and model.image_shape == (photos.SIZE, photos.SIZE, 1)
 
 
 def _preparation(model: Trained) -> Callable[[np.ndarray], photos.Prepared]:
-    """How a picture becomes an image of a run's shape: garments are found in it, anything else is its whole middle."""
+    """How a picture becomes an image of the run's shape: garments are located in it, else its whole middle is taken."""
     if _sees_garments(model):
         frame = photos.FRAMES.get(model.config.data.name, photos.FRAMES["fashion_mnist"])
         return lambda pixels: photos.to_dataset_image(pixels, frame)

@@ -1,4 +1,4 @@
-"""The report of a run, out of the files that the run has left."""
+"""The report of a run, from the files that the run has written."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -21,28 +21,28 @@ from fmnist_jax.system.storage import check_writable
 
 
 class Reported(NamedTuple):
-    """What a page tells of a run."""
+    """What a page shows of a run."""
 
     config: Config
     step: int
-    """Of the weights."""
+    """That of the checkpoint."""
     summary: Mapping[str, Any]
     """As in `summary.json`; empty before the end of the run."""
     test: Dataset
     predicted: Predictions
-    """Of the test images."""
+    """For the test images."""
 
 
 def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits: Splits | None = None) -> Path:
-    """Writes `<directory>/report.html` of the newest checkpoint, and returns its path.
+    """Writes `<directory>/report.html` for the newest checkpoint, and returns its path.
 
     Args:
-      directory: of the run.
-      data: where the images lie, if not where the run found them.
-      splits: the images themselves, of a run that was given them in Python.
+      directory: the run's directory.
+      data: where the images are, if not where the run found them.
+      splits: the images themselves, for a run that was given them in Python.
 
     Raises:
-      FmnistError: there is no run or no checkpoint, the data set is not at hand, or nothing can be written.
+      FmnistError: there is no run or no checkpoint, the data set is unavailable, or the report cannot be written.
     """
     directory = paths.expanded(directory)
     check_writable(directory, "RUN")
@@ -51,19 +51,19 @@ def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits
 
 
 def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported:
-    """Reads the newest checkpoint of a run, what the run came to, and the images that it was trained on.
+    """Reads a run's summary, its test images, and the predictions of its newest checkpoint for them.
 
     Args:
-      directory: of the run.
-      splits_of: loads the images, by what the run has recorded of them.
+      directory: the run's directory.
+      splits_of: loads the images that the run's configuration names.
 
     Raises:
-      FmnistError: there is no run or no checkpoint, or the data set is not at hand.
+      FmnistError: there is no run or no checkpoint, or the data set is unavailable.
     """
     config, step = trained.find(directory)
     splits = splits_of(config.data)
     refuse_other_data(directory / "checkpoints", step, digest(splits))
-    ended = step == config.total_steps  # what lies there besides is of the end
+    ended = step == config.total_steps  # the files besides the checkpoints are written at the end
     summary = (read_json(directory / "summary.json") or {}) if ended else {}
     predicted = _recorded(directory, splits.test) if ended else None
     if predicted is None:
@@ -72,7 +72,7 @@ def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported
 
 
 def _recorded(directory: Path, test: Dataset) -> Predictions | None:
-    """What the run has written of the test images at its end, if it is there."""
+    """The predictions for the test images that the run wrote at its end, if there are any."""
     saved = read_predictions(directory)
     if saved is None:
         return None

@@ -1,4 +1,4 @@
-"""What makes it impossible to spread a run over devices and processes."""
+"""Problems with spreading a run over devices and processes."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from fmnist_jax.config.schema import Config, ParallelConfig
 
 
 def problems(config: Config) -> Iterator[str]:
-    """Yields what can be known before the devices are."""
+    """Yields the problems that can be found before the devices are known."""
     yield from _process_problems(config.parallel)
     yield from _member_problems(config)
     if isinstance(config.parallel.devices, int):
@@ -57,11 +57,11 @@ def _member_problems(config: Config) -> Iterator[str]:
 
 
 def sharing_problems(config: Config, devices: int) -> Iterator[str]:
-    """What devices cannot share evenly: the images of a batch, or the members of a population.
+    """Yields what the devices cannot share evenly: the images of a batch, or the members of a population.
 
     Args:
-      config: of the run.
-      devices: how many there are to be used.
+      config: the configuration of the run.
+      devices: the number of devices to use.
     """
     if config.parallel.axis == "member":
         flag, whole = "--population.seeds", config.population.seeds
@@ -76,6 +76,6 @@ def sharing_problems(config: Config, devices: int) -> Iterator[str]:
 
 
 def nearest_multiples(whole: int, parts: int) -> str:
-    """The numbers next below, if it is no zero, and next above one that so many parts can share evenly, in words."""
+    """The nearest multiples of `parts` below `whole`, unless that is 0, and above it, in words."""
     below = whole // parts * parts
     return " or ".join(str(number) for number in (below, below + parts) if number)

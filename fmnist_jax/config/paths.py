@@ -1,4 +1,4 @@
-"""Paths as people write them: with `~` for a home directory, as text, or as the address of something that is none."""
+"""Paths as people write them: with `~` for a home directory, as text, or as an address (URL), which is not a path."""
 
 import os
 import re
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from fmnist_jax.errors import ConfigError
 
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two letters at least, so that a drive is none
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two characters at least, so that a drive letter does not match
 _LONGEST_NAME = 255  # bytes, on Linux and macOS
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path with `~` and `~user` replaced by that home directory, where it is known."""
+    """A path with a leading `~` or `~user` replaced by that home directory, where it is known."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -19,10 +19,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def local(path: Path, flag: str) -> Path:
-    """A path on this machine.
+    """Expands a path and checks that it is usable on this machine.
 
     Raises:
-      ConfigError: it is none; the message names `flag`.
+      ConfigError: it is not; the message names `flag`.
     """
     path = expanded(path)
     if (found := problem(path, flag)) is not None:
@@ -31,7 +31,7 @@ def local(path: Path, flag: str) -> Path:
 
 
 def scheme(path: str | os.PathLike[str]) -> str | None:
-    """The scheme of what is an address, such as `gs`, and no path; else None."""
+    """The scheme of an address, such as `gs`; None for a path."""
     found = _ADDRESS.match(str(path))
     return found[1] if found else None
 
@@ -41,7 +41,7 @@ def problem(path: Path, flag: str) -> str | None:
 
     Args:
       path: as `expanded` returns it.
-      flag: that names it, for the message.
+      flag: the flag that gives it, for the message.
     """
     shown = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
     if (found := scheme(path)) is not None:

@@ -1,7 +1,7 @@
-"""The named configurations that a run starts from, as plain values that a diff shows.
+"""The named configurations that a run starts from, as plain values that show up in a diff.
 
-Sizes are counts of trainable parameters. Costs are estimates from the operations that a preset needs, until results
-have been recorded; `experiments.results.tables` prints what was measured.
+Sizes are counts of trainable parameters. Costs are estimates from the number of operations, until results have been
+recorded; `experiments.results.tables` prints the measurements.
 """
 
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from fmnist_jax.config.schema import Config
 
-# By SGD, the plainest. Its weight decay is decoupled from the momentum, so 5e-3 does at momentum 0.9 what 5e-4 does in
-# PyTorch's SGD.
+# Trained with SGD, the simplest optimiser. Its weight decay is decoupled from the momentum, so 5e-3 at momentum 0.9 has
+# the effect of 5e-4 in PyTorch's SGD.
 _BASE = Config()
 
-# Orthogonal updates of the convolutions; its peak was chosen with `fast` on validation images.
+# Orthogonalised updates of the convolutions; the peak learning rate was chosen with `fast` on validation images.
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 1.2M parameters, 30 epochs: under half an hour on two recent CPU cores, a minute or two on a GPU. All pixels pass
-    # a block of 16 channels, which costs little and gains much. docs/results.md has the trials that chose it.
+    # 1.2M parameters, 30 epochs: under half an hour on two recent CPU cores, a minute or two on a GPU. The first block
+    # runs at full resolution with 16 channels, which costs little and gains much. docs/results.md has the trials.
     "standard": replace(
         _BASE,
         preset="standard",
@@ -27,10 +27,10 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, erase_probability=0.5),
         train=replace(_BASE.train, epochs=30),
     ),
-    # 0.47M parameters, 9 epochs: a minute on two CPU cores with AVX-512, under two on one. Muon needs half of
-    # the epochs that SGD does, and means in place of maxima spare three quarters of the products of the convolution
-    # before them. All pixels pass the first convolution, whose values cost more to move than to make: so 16 channels
-    # there. docs/results.md has the trials that chose it.
+    # 0.47M parameters, 9 epochs: a minute on two CPU cores with AVX-512, under two minutes on one. Muon needs half as
+    # many epochs as SGD, and average instead of max pooling saves three quarters of the multiplications of the
+    # convolution before it. The first convolution runs at full resolution, where moving its outputs costs more than
+    # computing them: hence only 16 channels. docs/results.md has the trials behind this choice.
     "fast": replace(
         _BASE,
         preset="fast",
@@ -40,8 +40,8 @@ PRESETS: Mapping[str, Config] = {
         train=replace(_BASE.train, epochs=9),
     ),
     # 0.27M parameters, 100 epochs: the ResNet-20 of Zhong et al. 2017 (arXiv:1708.04896) with its random erasing, but
-    # pre-activation, and by Muon in a third of the epochs; minutes on a GPU, and no work for a CPU. Batches of 256,
-    # because a step on so few channels is soon as short as it gets.
+    # pre-activation, and trained with Muon for a third of the epochs; minutes on a GPU, too slow for a CPU. Batches of
+    # 256, because with so few channels smaller ones hardly shorten a step.
     "small": replace(
         _BASE,
         preset="small",
@@ -50,8 +50,8 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, crop_padding=2, erase_probability=0.5),
         train=replace(_BASE.train, epochs=100, batch_size=256),
     ),
-    # 2.8M parameters, 20 epochs: ten seconds on an H100, once it is compiled, and no work for a CPU. A wide ResNet
-    # (Zagoruyko & Komodakis 2016, arXiv:1605.07146) by Muon; nothing of it was tuned. Batches of 1,024 fill a GPU.
+    # 2.8M parameters, 20 epochs: ten seconds on an H100, once compiled; too slow for a CPU. A wide ResNet
+    # (Zagoruyko & Komodakis 2016, arXiv:1605.07146) trained with Muon; nothing was tuned. Batches of 1,024 fill a GPU.
     "wide": replace(
         _BASE,
         preset="wide",
@@ -60,9 +60,9 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, crop_padding=2),
         train=replace(_BASE.train, epochs=20, batch_size=1024, eval_batch_size=2000),
     ),
-    # 5.9M parameters, 60 epochs: `wide` with twice the blocks, thrice as long, with stochastic depth, every other image
-    # erased in part, and boxes of others in every other one; 84 s on an H200 beside another training. docs/results.md
-    # has the validation accuracies that its augmentation was chosen by.
+    # 5.9M parameters, 60 epochs: `wide` with twice the blocks, trained three times as long, with stochastic depth,
+    # random erasing in half of the images and CutMix in half; 84 s on an H200 shared with another training run.
+    # docs/results.md has the validation accuracies by which its augmentation was chosen.
     "record": replace(
         _BASE,
         preset="record",
@@ -94,5 +94,5 @@ _FOR_ACCELERATORS = ("small", "wide", "record")
 
 
 def meant_for_accelerators(config: Config) -> bool:
-    """Whether the network is that of a preset which a CPU would train for hours or days."""
+    """Whether the network is that of a preset that would take a CPU hours or days to train."""
     return config.preset in _FOR_ACCELERATORS and config.model == PRESETS[config.preset].model

@@ -1,4 +1,4 @@
-"""A configuration as values that JSON can hold, and back; and what differs between two or more."""
+"""Converts configurations to JSON values and back, and finds the differences between them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ _ADDED: Mapping[str, frozenset[str]] = {
     "optim": frozenset({"rest_lr", "ortho_steps"}),
     "augment": frozenset({"photo_probability"}),
 }
-"""Fields that runs of earlier versions have not recorded, by section."""
+"""Fields that runs of earlier versions did not record, by section."""
 
 _ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
-"""Sections that runs of earlier versions have not recorded."""
+"""Sections that runs of earlier versions did not record."""
 
 _PLACES = frozenset({("data", "dir"), ("data", "raw_dir"), ("data", "file")})
-"""Fields that say where the data lie on one machine."""
+"""Fields that say where the data are on one machine."""
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """Converts a configuration to values that JSON can hold.
+    """Converts a configuration to JSON-compatible values.
 
     Examples:
       >>> fj.from_dict(fj.to_dict(fj.PRESETS["fast"])) == fj.PRESETS["fast"]
@@ -42,7 +42,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def shareable(config: Config) -> dict[str, Any]:
-    """Converts what was trained to values that JSON can hold, without where the trainer's files lie."""
+    """Converts as `to_dict`, but leaves out local paths and the sections that do not affect what is trained."""
     values = {name: value for name, value in to_dict(config).items() if name not in UNTRAINED}
     for section in values.keys() & SECTIONS.keys():
         for item in dataclasses.fields(SECTIONS[section]):
@@ -55,8 +55,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Inverts `to_dict`.
 
     Raises:
-      ConfigError: a section or field that this version does not know, or one that is missing. In a section that changes
-        nothing in what is trained, a missing field takes its default; so does what earlier versions had not.
+      ConfigError: a section or field is unknown to this version, or missing. Missing fields of sections that do not
+        affect what is trained take their defaults, and so does what earlier versions did not have.
     """
     if not isinstance(values, Mapping) or {*values, *_ADDED_SECTIONS} != {"preset", *SECTIONS}:
         sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
@@ -89,7 +89,7 @@ def diff(old: Config, new: Config) -> list[str]:
 
 
 def differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
-    """Finds the fields that are not the same in all configurations, but for what changes nothing in the training.
+    """Finds the fields that differ between configurations, except those that do not affect what is trained.
 
     Returns:
       The values of each configuration, by `section.field`.

@@ -25,29 +25,29 @@ class DataConfig(Section):
     """Which images, from where, and how they are split."""
 
     name: Literal["fashion_mnist", "synthetic", "idx", "npz", "own"] = "fashion_mnist"
-    """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments drawn from a seed, no download. idx: four IDX
-    files in raw-dir, as of MNIST. npz: arrays in file. own: what `run(config, splits)` is given in Python."""
+    """fashion_mnist: the 70,000 images, through TFDS. synthetic: garments generated from a seed, no download. idx: four
+    IDX files in raw-dir, as for MNIST. npz: arrays in file. own: images passed to `run(config, splits)` in Python."""
     dir: Path | None = None
     """TFDS's data directory. Default: $FMNIST_DATA_DIR, else $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     raw_dir: Path | None = None
     """Folder with the four original .gz files, used instead of a download. Default: $FMNIST_RAW_DIR.
-    Of idx: the folder of its files, plain or .gz."""
+    For idx: the folder with its files, plain or .gz."""
     file: Path | None = None
-    """Of npz: a file with train_images, train_labels, test_images, test_labels and, if you like, class_names."""
+    """For npz: a file with train_images, train_labels, test_images, test_labels and, if you like, class_names."""
     validation_size: Annotated[int, Range(0, 10_000_000)] = 5_000
-    """Images held out of the training images, class-balanced; 0 holds out none. In [0, 10000000]."""
+    """Training images held out for validation, class-balanced; 0 holds out none. In [0, 10000000]."""
     seed: _Seed = 0
-    """Chooses the validation images and draws the synthetic ones. In [0, 4294967295]."""
+    """Selects the validation images and generates the synthetic ones. In [0, 4294967295]."""
     synthetic_train_size: Annotated[int, Range(10, 10_000_000)] = 12_000
-    """Synthetic images to draw for training and validation. In [10, 10000000]."""
+    """Synthetic images to generate for training and validation. In [10, 10000000]."""
     synthetic_test_size: Annotated[int, Range(10, 10_000_000)] = 2_000
-    """Synthetic images to draw for the test. In [10, 10000000]."""
+    """Synthetic images to generate for testing. In [10, 10000000]."""
     total: Annotated[int, Range(0, 10_000_000)] = 0
-    """Of idx, npz and own: images for training and validation; 0: as many as there are. In [0, 10000000]."""
+    """For idx, npz and own: images for training and validation together; 0: as many as there are. In [0, 10000000]."""
 
     @property
     def size(self) -> int:
-        """Images for training and validation together; 0 where only loading them can tell."""
+        """Images for training and validation together; 0 if unknown until they are loaded."""
         return {"fashion_mnist": FASHION_MNIST_TRAIN_SIZE, "synthetic": self.synthetic_train_size}.get(
             self.name, self.total
         )
@@ -57,7 +57,7 @@ class DataConfig(Section):
         """Images left for training once the validation images are held out.
 
         Raises:
-          ConfigError: only loading them can tell.
+          ConfigError: their number is unknown until they are loaded.
         """
         if not self.size:
             raise ConfigError(
@@ -68,129 +68,129 @@ class DataConfig(Section):
 
 @dataclass(frozen=True)
 class ModelConfig(Section):
-    """The convolutional network, in stages of falling resolution."""
+    """The convolutional network, in stages of decreasing resolution."""
 
     family: Literal["plain", "resnet"] = "resnet"
-    """plain: convolutions one after another, each stage halves the image. resnet: pre-activation residual blocks."""
+    """plain: convolutions in sequence; each stage halves the image. resnet: pre-activation residual blocks."""
     stem: Literal["pooled", "full"] = "pooled"
-    """pooled: take maxima of 2x2 pixels after the first convolution. full: keep all of them, which resnet alone can."""
+    """pooled: 2x2 max pooling after the first convolution. full: keep the full resolution (resnet only)."""
     pooling: Literal["max", "mean"] = "max"
     """For plain: how each stage pools 2x2 pixels; mean needs less than half of the multiplications. The first stage
-    pools by max all the same, and resnet's stages by mean."""
+    always uses max, and the stages of resnet always use mean."""
     widths: tuple[Annotated[int, Range(1, 4096)], ...] = (48, 96, 192)
     """Channels of each stage. Every stage halves the image, except the first with a full stem. Each in [1, 4096]."""
     depths: tuple[Annotated[int, Range(1, 100)], ...] = (1, 1, 1)
     """plain: 3x3 convolutions per stage. resnet: blocks per stage, of two convolutions each. Each in [1, 100]."""
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0
-    """Share of the features dropped before the dense head while training. In [0, 1)."""
+    """Fraction of the features dropped before the dense head during training. In [0, 1)."""
     stochastic_depth: Annotated[float, Range(0, 1, open_high=True)] = 0.0
-    """Share of the training images that skip the last block of resnet; fewer skip earlier ones. In [0, 1)."""
+    """For resnet: probability that a training image skips the last block; lower for earlier blocks. In [0, 1)."""
     batch_norm_momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
-    """Share of the running statistics kept at each step. In [0, 1)."""
+    """Fraction of the running statistics kept at each step. In [0, 1)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the computation; parameters and statistics stay float32."""
+    """Data type of the computation; parameters and batch statistics stay float32."""
 
 
 @dataclass(frozen=True)
 class InitConfig(Section):
-    """What the weights start from."""
+    """How the weights are initialised, and which of them stay frozen."""
 
     source: Path | None = None
-    """Run directory to take weights and statistics from, as far as they fit; --init.from is the same."""
+    """Run directory to take weights and batch statistics from, as far as they fit; --init.from is the same."""
     freeze: str | None = None
-    """Parameters that stay as they are, and statistics of norms among them: a pattern of their paths, such as 'Conv_*'
-    or, for all but the dense head, '[!D]*'."""
+    """Parameters to freeze, with the running statistics of batch norms among them: a glob pattern of their paths, such
+    as 'Conv_*' or, for all but the dense head, '[!D]*'."""
 
 
 @dataclass(frozen=True)
 class OptimConfig(Section):
-    """The optimiser and its learning-rate schedule, in shares of the whole run."""
+    """The optimiser and its learning-rate schedule, whose times are fractions of the whole run."""
 
     name: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
-    """sgd and muon have Nesterov momentum; muon makes the updates of convolution kernels orthogonal and leaves the rest
-    to adam. Weight decay is decoupled in all but adam, which has none."""
+    """sgd and muon use Nesterov momentum; muon orthogonalises the updates of convolution kernels and leaves the rest to
+    adamw. Weight decay is decoupled in all but adam, which has none."""
     peak_lr: Annotated[float, Range(0, 1e10, open_low=True)] = 0.2
-    """Highest learning rate of the schedule. In (0, 10000000000]."""
+    """Peak learning rate of the schedule. In (0, 10000000000]."""
     rest_lr: Annotated[float, Range(0, 1e10, open_low=True)] = 0.01
-    """Of muon: highest learning rate of what it leaves to adam: norms and the dense head. In (0, 10000000000]."""
+    """For muon: peak learning rate of what it leaves to adamw (norms and dense head). In (0, 10000000000]."""
     ortho_steps: Annotated[int, Range(1, 20)] = 3
-    """Of muon: Newton-Schulz steps that make an update orthogonal. In [1, 20]."""
+    """For muon: Newton-Schulz iterations that orthogonalise an update. In [1, 20]."""
     schedule: Literal["one_cycle", "cosine", "constant", "step"] = "one_cycle"
-    """one_cycle: linear up, linear down. cosine: linear up, cosine down. step: tenfold drops at 1/2 and 3/4."""
+    """one_cycle: linear up, linear down. cosine: linear up, cosine down. step: divided by 10 at 1/2 and at 3/4."""
     warmup: _Fraction = 0.2
-    """Share of the run over which one_cycle and cosine rise to peak_lr. In [0, 1]."""
+    """Fraction of the run over which one_cycle and cosine rise to peak_lr. In [0, 1]."""
     final_lr: _Fraction = 0.0
-    """Learning rate at the end of one_cycle and cosine, as a share of peak_lr. In [0, 1]."""
+    """Learning rate at the end of one_cycle and cosine, as a fraction of peak_lr. In [0, 1]."""
     momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
-    """Momentum of sgd and muon; the first-moment decay of adam, adamw and what muon leaves to adam. In [0, 1)."""
+    """Momentum of sgd and muon; first-moment decay (beta 1) of adam, adamw and the adamw within muon. In [0, 1)."""
     weight_decay: Annotated[float, Range(0, 10)] = 5e-3
-    """Decay of convolution and dense kernels a step, in units of their learning rate. In [0, 10]."""
+    """Weight decay of convolution and dense kernels, multiplied by their learning rate at each step. In [0, 10]."""
     clip_norm: Annotated[float, Range(0, 1e10)] = 0.0
-    """Largest global norm of the gradient; 0 clips nothing. In [0, 10000000000]."""
+    """Maximum global norm of the gradient; 0 disables clipping. In [0, 10000000000]."""
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Section):
-    """How the training images are varied."""
+    """How the training images are augmented."""
 
     flip: Literal["none", "random", "alternating"] = "alternating"
-    """random: mirror each image left to right half of the time. alternating: in every other epoch."""
+    """random: mirror each image left to right with probability 1/2. alternating: mirror it in every other epoch."""
     crop_padding: Annotated[int, Range(0, 1024)] = 0
-    """Shift each image by up to so many pixels each way, half of it at most; 0 shifts none. In [0, 1024]."""
+    """Shift images by up to this many pixels each way, at most half their shorter side; 0 disables it. In [0, 1024]."""
     rotation: Annotated[float, Range(0, 180)] = 0.0
-    """Turn each image by up to so many degrees each way; 0 turns none. In [0, 180]."""
+    """Rotate each image by up to this many degrees each way; 0 disables it. In [0, 180]."""
     photo_probability: _Fraction = 0.0
-    """Share of the images that are varied as photos differ: light, contrast, soft edges, lost parts. In [0, 1]."""
+    """Fraction of the images varied like photos: pose, lighting, contrast, soft edges, missing parts. In [0, 1]."""
     erase_probability: _Fraction = 0.25
-    """Share of the images of which a random rectangle is overwritten with noise. In [0, 1]."""
+    """Fraction of the images in which a random rectangle is overwritten with noise. In [0, 1]."""
     cutout: Annotated[int, Range(0, 2048)] = 0
-    """Side in pixels of a square that is blackened in each image; 0 blackens none. In [0, 2048]."""
+    """Side in pixels of a square that is blacked out in each image; 0 disables it. In [0, 2048]."""
     mixup_alpha: Annotated[float, Range(0, 10)] = 0.0
-    """Average images with one another, in shares drawn from Beta(alpha, alpha); 0 averages none. In [0, 10]."""
+    """Average pairs of images, with weights from Beta(alpha, alpha); 0 disables it. In [0, 10]."""
     cutmix_alpha: Annotated[float, Range(0, 10)] = 0.0
-    """Paste boxes of images into one another, as large as Beta(alpha, alpha) says; 0 pastes none. In [0, 10]."""
+    """Paste boxes of images into one another, with areas from Beta(alpha, alpha); 0 disables it. In [0, 10]."""
     mix_probability: _Fraction = 0.5
-    """Share of the images to which mixup_alpha or cutmix_alpha applies. In [0, 1]."""
+    """Fraction of the images to which mixup_alpha or cutmix_alpha applies. In [0, 1]."""
 
 
 @dataclass(frozen=True)
 class TrainConfig(Section):
-    """How long to train, on what batches, towards which labels, and what to score."""
+    """How long to train, in what batches, with what label smoothing, and what to score."""
 
     epochs: Annotated[int, Range(1, 100_000)] = 30
     """Passes over the training images. In [1, 100000]."""
     batch_size: Annotated[int, Range(1, 65_536)] = 128
-    """Images a step. In [1, 65536]."""
+    """Images per training step. In [1, 65536]."""
     eval_batch_size: Annotated[int, Range(1, 65_536)] = 250
-    """Images a batch of evaluation. In [1, 65536]."""
+    """Images per evaluation batch. In [1, 65536]."""
     seed: _Seed = 0
-    """Determines initial weights, order of the images, augmentation and dropout. In [0, 4294967295]."""
+    """Determines the initial weights, the order of the images, augmentation and dropout. In [0, 4294967295]."""
     label_smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1
-    """Share of the label's weight spread evenly over the classes. In [0, 1)."""
+    """Fraction of the label's probability spread evenly over all classes. In [0, 1)."""
     average_decay: Annotated[float, Range(0, 1, open_high=True)] = 0.0
-    """Score an average of the weights that keeps this share of itself at each step; 0 keeps no average. In [0, 1)."""
+    """Score an exponential moving average of the weights with this decay per step; 0 keeps no average. In [0, 1)."""
     eval_mirror: bool = True
-    """At the end, also score with the logits of each image and its mirror image averaged."""
+    """At the end, also score with logits averaged over each image and its mirror image."""
     eval_every: Annotated[int, Range(1, 100_000)] = 1
     """Epochs between evaluations on the validation images. In [1, 100000]."""
 
 
 @dataclass(frozen=True)
 class RunConfig(Section):
-    """The run directory and what is told of the run: nothing here changes what is trained."""
+    """The run directory, checkpoints and logging: nothing here changes what is trained."""
 
     dir: Path | None = None
-    """Run directory, made if missing; an existing run goes on. Default: runs/<preset>-<time>."""
+    """Run directory, created if missing; an existing run is resumed. Default: runs/<preset>-<time>."""
     log_every: Annotated[int, Range(1, 10_000)] = 25
-    """Steps between log lines; also the most steps compiled into one dispatch. In [1, 10000]."""
+    """Steps between log lines; also the maximum number of steps in one compiled call. In [1, 10000]."""
     checkpoint_every: Annotated[int, Range(1, 1_000_000_000)] = 200
     """Steps between checkpoints; one is also saved after each evaluation. In [1, 1000000000]."""
     progress: Literal["auto", "bar", "plain"] = "auto"
-    """bar: a live progress bar. plain: a line per log interval. auto: a bar on a terminal."""
+    """bar: a live progress bar. plain: a line per log interval. auto: a bar on a terminal, else lines."""
     profile: Annotated[int, Range(0, 10_000)] = 0
-    """Training steps to trace with JAX's profiler, into <run>/profile, before training; 0 for none. In [0, 10000]."""
+    """Training steps to trace with JAX's profiler before training, into <run>/profile; 0 disables it. In [0, 10000]."""
     tensorboard: bool = False
-    """Also write what is logged, and figures at the end, into <run>/tensorboard; needs tensorboardX."""
+    """Also write the logged values, and figures at the end, to <run>/tensorboard; needs tensorboardX."""
 
 
 @dataclass(frozen=True)
@@ -198,43 +198,43 @@ class PopulationConfig(Section):
     """How many models are trained as one run."""
 
     seeds: Annotated[int, Range(1, 1024)] = 1
-    """Members, of the seeds train.seed, train.seed + 1, …; scored one by one and as an ensemble. In [1, 1024]."""
+    """Members, with seeds train.seed, train.seed + 1, …; scored one by one and as an ensemble. In [1, 1024]."""
 
 
 @dataclass(frozen=True)
 class ParallelConfig(Section):
-    """Over which devices and processes a run is spread: nothing here changes what is trained, but for rounding."""
+    """How a run is spread over devices and processes: nothing here changes what is trained, except for rounding."""
 
     devices: Literal["all"] | Annotated[int, Range(1, 65_536)] = "all"
-    """Devices to use, of all processes together: all, or so many. In [1, 65536]."""
+    """Devices to use across all processes: all, or this many. In [1, 65536]."""
     axis: Literal["data", "member"] = "data"
-    """data: each device takes its rows of every batch. member: each takes its members of the population."""
+    """data: divide every batch among the devices. member: divide the members of the population."""
     distributed: bool = False
-    """Be one of several processes that start the same command: on a TPU slice, under SLURM, Open MPI or Kubernetes they
-    find one another; elsewhere coordinator, processes and process-id say who they are."""
+    """Run as one of several processes that start the same command: on a TPU slice, under SLURM, Open MPI or Kubernetes
+    they find one another; elsewhere, set coordinator, processes and process-id."""
     coordinator: str | None = None
     """Address of the first process, host:port."""
     processes: Annotated[int, Range(0, 65_536)] = 0
-    """How many processes there are; 0: as the cluster says. In [0, 65536]."""
+    """Number of processes; 0: as the cluster says. In [0, 65536]."""
     process_id: Annotated[int, Range(-1, 65_535)] = -1
-    """Which of them this one is, counted from 0; -1: as the cluster says. In [-1, 65535]."""
+    """Index of this process, counted from 0; -1: as the cluster says. In [-1, 65535]."""
     heartbeat: Annotated[int, Range(5, 3_600)] = 30
-    """Seconds without a sign of life after which a process counts as dead, and ends the others. In [5, 3600]."""
+    """Seconds without a sign of life after which a process counts as dead, which ends the others. In [5, 3600]."""
 
 
 UNTRAINED = frozenset({"run", "parallel"})
-"""Sections that change nothing in what is trained, so that they may change when a run goes on."""
+"""Sections that do not affect what is trained, so that they may change when a run is resumed."""
 
 CUSTOM = "custom"
-"""Stands for the name of a preset in a configuration that started from none."""
+"""The `preset` of a configuration that did not start from one."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that determines a run: by default a ResNet of three blocks on 14 pixels and less, trained by SGD."""
+    """Everything that determines a run: by default a ResNet of three blocks at 14x14 pixels or less, with SGD."""
 
     preset: str = CUSTOM
-    """Name of the preset that the other values started from, if it was one."""
+    """Name of the preset that the other values started from, or custom."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -246,14 +246,14 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def steps(self, epochs: int) -> int:
-        """Optimiser steps of so many epochs; the last batch may reach into one epoch more."""
+        """Optimiser steps in this many epochs; the last batch may extend into the next epoch."""
         return math.ceil(epochs * self.data.train_size / self.train.batch_size)
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
+        """Optimiser steps in the whole run."""
         return self.steps(self.train.epochs)
 
 
 SECTIONS: Mapping[str, type] = {name: kind for name, kind in get_type_hints(Config).items() if name != "preset"}
-"""The parts of a `Config`, by the name of its field."""
+"""The class of each section of a `Config`, by field name."""

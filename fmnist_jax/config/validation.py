@@ -1,4 +1,4 @@
-"""What makes a configuration impossible, said before anything is imported, loaded or compiled for it."""
+"""Finds what makes a configuration invalid, before anything is imported, loaded or compiled for it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from fmnist_jax.config.schema import (
 from fmnist_jax.config.values import Range, switched_off
 from fmnist_jax.errors import ConfigError
 
-_DATA_OF_28_PIXELS = ("fashion_mnist", "synthetic")  # each way; of others the sizes are known once they are loaded
+_DATA_OF_28_PIXELS = ("fashion_mnist", "synthetic")  # 28x28; the sizes of others are known once loaded
 
 
 def validate(config: Config) -> None:
@@ -58,7 +58,7 @@ def validate(config: Config) -> None:
 
 
 def validate_data(data: DataConfig) -> None:
-    """Checks the values of the data set alone, for what trains nothing.
+    """Checks the `data` section alone, for commands that train nothing.
 
     Raises:
       ConfigError: names every problem, each with its value, what was expected and the remedy.
@@ -70,10 +70,10 @@ def validate_data(data: DataConfig) -> None:
 
 
 def check_choices(section: str, values: Any, *names: str) -> None:
-    """Checks fields that name one of several things, for functions that take a section which nobody has validated.
+    """Checks fields that have a fixed set of choices, for functions that take a section before it is validated.
 
     Raises:
-      ConfigError: one of them names something else.
+      ConfigError: a field is none of its choices.
     """
     hints = get_type_hints(type(values))
     for name in names:
@@ -83,7 +83,7 @@ def check_choices(section: str, values: Any, *names: str) -> None:
 
 
 def check_network(model: ModelConfig, image_shape: Sequence[int]) -> None:
-    """Checks that there is such a network for such images, H, W and channels.
+    """Checks that the network can be built for images of this shape: H, W and channels.
 
     Raises:
       ConfigError: names every problem.
@@ -93,7 +93,7 @@ def check_network(model: ModelConfig, image_shape: Sequence[int]) -> None:
 
 
 def check_pixels(augment: AugmentConfig, image_shape: Sequence[int]) -> None:
-    """Checks that augmentations leave something of such images, H, W and channels.
+    """Checks that shifts and cutout are not too large for images of this shape: H, W and channels.
 
     Raises:
       ConfigError: names every problem.
@@ -108,7 +108,7 @@ def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
-    """Yields a flag and what is wrong with it, for each field whose value its type does not allow."""
+    """Yields the flag and the problem of each field whose value its type does not allow."""
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         flag = f"--{section}.{name}".replace("_", "-")
         value = getattr(values, name)
@@ -133,7 +133,7 @@ _KINDS: Mapping[Any, _Kind] = {
 
 
 def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what a type annotation expects, with the value (or the item of a tuple) that is not so."""
+    """Yields what a type annotation expects, with the value (or tuple item) that violates it."""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
             yield f"one of {', '.join(map(str, get_args(hint)))}", value if isinstance(value, str) else _typed(value)
@@ -159,14 +159,14 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _refused_by_each(hints: Iterable[Any], value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what a union of types expects, if none of them takes the value."""
+    """Yields what a union of types expects, if none of them accepts the value."""
     refusals = [[expected for expected, _ in _expectations(hint, value)] for hint in hints]
     if all(refusals):
         yield " or ".join(refusal[0].removeprefix("one of ") for refusal in refusals), _typed(value)
 
 
 def _typed(value: Any) -> str:
-    """A value that is of another type than expected, with that type."""
+    """A value of an unexpected type, shown with that type."""
     return f"{value!r} ({type(value).__name__})"
 
 

@@ -1,4 +1,4 @@
-"""The values of a configuration: plain ones of Python, whatever they were given as, and the ranges of the numbers."""
+"""The values of a configuration, converted to plain Python values, and the ranges of the numeric ones."""
 
 import dataclasses
 import numbers
@@ -12,7 +12,7 @@ from fmnist_jax.config import paths
 
 @dataclass(frozen=True)
 class Range:
-    """The values that a numeric field may take, each bound included unless it is said to be open."""
+    """The values that a numeric field may take, each bound included unless marked open."""
 
     low: float
     high: float
@@ -30,10 +30,10 @@ class Range:
 
 
 class Section:
-    """A part of a configuration, whose fields are made plain when it is made."""
+    """A part of a configuration, which converts its fields to plain values when created."""
 
     def __post_init__(self) -> None:
-        """Takes NumPy's scalars for Python's, lists for tuples, and text for the paths that it names."""
+        """Converts NumPy scalars to Python's, lists to tuples, and text to a path in fields that hold paths."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass is what each subclass is
             value = getattr(self, field.name)
             named = field.type == Path | None and isinstance(value, str | os.PathLike)
@@ -41,7 +41,7 @@ class Section:
 
 
 def plain(value: Any) -> Any:
-    """A number, truth value or sequence as Python's own; anything else, such as an array that JAX traces, as it is."""
+    """Converts numbers, booleans and sequences to Python's own; anything else, such as a traced array, is unchanged."""
     if type(value).__module__ == "numpy":
         return plain(value.tolist())
     if isinstance(value, bool | int | float):
@@ -56,8 +56,8 @@ def plain(value: Any) -> Any:
 
 
 def switched_off(value: Any) -> bool:
-    """Whether a field says by a zero that its part is to be left out.
+    """Whether a field is a plain 0, which leaves its part out.
 
-    A number does; an array is always on, whatever it holds, because JAX may be tracing it.
+    An array always counts as on, whatever its value, because JAX may be tracing it.
     """
     return isinstance(value, int | float) and not value

@@ -1,5 +1,5 @@
-"""Where images come from: Fashion-MNIST through TFDS, synthetic garments, people's own files and pictures.
+"""Where images come from: Fashion-MNIST through TFDS, synthetic garments, users' own files and pictures.
 
-May import `functional`, `config`, `system`, `errors`. Knows nothing of models and runs.
+May import `functional`, `config`, `system`, `errors`. Knows nothing about models and runs.
 Read first: `dataset.load`.
 """

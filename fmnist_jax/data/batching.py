@@ -1,4 +1,4 @@
-"""Batches of a data set on the host: shuffled ones to train on, and each example once to evaluate."""
+"""Batches of a data set on the host: shuffled for training, or each example once for evaluation."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,19 +16,19 @@ from fmnist_jax.functional.sampling import batch_indices
 
 
 def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) -> Iterator[Batch]:
-    """Yields shuffled training batches without end, the same ones that `train_step.sample_batch` gathers.
+    """Yields shuffled training batches endlessly, the same ones that `train_step.sample_batch` gathers.
 
-    So they are those of a training run before any augmentation; with `flip="alternating"` a run mirrors them as it
-    gathers them, too (`sample_mirrored_batch`).
+    These are the batches of a training run before any augmentation; with `flip="alternating"`, a run also mirrors them
+    while gathering (`sample_mirrored_batch`).
 
     Args:
       dataset: N examples.
-      key: determines the order; `TrainState.key` for the order of a training run.
+      key: determines the order; pass `TrainState.key` for the order of a training run.
       batch_size: B.
-      start_step: the first batch to yield, reached at once.
+      start_step: index of the first batch to yield; the ones before it are not computed.
     """
     indices_of = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
-    # A copy, because `key` is often that of a state which the caller's step is given to overwrite.
+    # A copy, because `key` often belongs to a state that the caller's step donates.
     own_key = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
     def batch(step: int) -> Batch:
@@ -39,10 +39,10 @@ def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) 
 
 
 def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
-    """Stacks what `padded_batches` yields: images u8[N, B, H, W, C] and labels i32[N, B].
+    """Stacks the batches that `padded_batches` yields: images u8[N, B, H, W, C] and labels i32[N, B].
 
     Raises:
-      ValueError: there is no example.
+      ValueError: the data set is empty.
     """
     if not len(dataset):
         raise ValueError("the data set holds no example: expected one at least to make a batch of")
@@ -51,14 +51,14 @@ def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
 
 
 def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
-    """Yields every example once, in order; the last batch is filled up with rows labelled `PADDING_LABEL`."""
+    """Yields every example once, in order; the last batch is padded with rows labelled `PADDING_LABEL`."""
     return map(
         Batch, padded_rows(dataset.images, batch_size), padded_rows(dataset.labels, batch_size, fill=PADDING_LABEL)
     )
 
 
 def padded_rows(array: np.ndarray, batch_size: int, *, fill: int = 0) -> Iterator[np.ndarray]:
-    """Yields the rows [N, ...] of an array as [batch_size, ...], in order; the last ones are filled up with `fill`."""
+    """Yields the rows of an array [N, ...] as blocks [batch_size, ...], in order; the last is padded with `fill`."""
     for start in range(0, len(array), batch_size):
         rows = array[start : start + batch_size]
         missing = ((0, batch_size - len(rows)), *((0, 0) for _ in array.shape[1:]))

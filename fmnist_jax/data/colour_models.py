@@ -1,9 +1,9 @@
-"""Divides a picture by colours: those that are common along its edges are the background's, the others the object's.
+"""Segments a picture by colour: colours common along its edges belong to the background, the others to the object.
 
-The colours of background and object and the division of the pixels are estimated in turn, as GrabCut does (Rother,
-Kolmogorov and Blake 2004). Histograms stand for its mixtures of Gaussians (Boykov and Jolly 2001), and a filter that is
-guided by the picture's own edges (He, Sun and Tang 2010) for its graph cut, which takes several times as long. Nothing
-along the edges is background for certain, so an object may reach them.
+The colour distributions of background and object and the labels of the pixels are estimated alternately, as in GrabCut
+(Rother, Kolmogorov and Blake 2004). Histograms replace its Gaussian mixtures (Boykov and Jolly 2001), and a filter
+guided by the picture's own edges (He, Sun and Tang 2010) replaces its graph cut, which takes several times as long. No
+pixel along the edges is certain to be background, so an object may reach them.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from scipy import ndimage
 
 from fmnist_jax.data import surfaces
 
-# Of ITU-R BT.601, by which Pillow turns colours grey.
+# From ITU-R BT.601; Pillow uses them to convert colour to grey.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
-_WORKING_EDGE = 96  # pixels; a sleeve of a garment that fills a third of the picture still has three
-_BINS = 16  # of each channel of a histogram
-_CHROMA_REACH = 0.28  # differences from luma that have bins of their own; cloth, wood and skin seldom have larger ones
-_BLUR = 1.0  # bins, of a histogram: the next shade of a colour is likely, too
+_WORKING_EDGE = 96  # pixels; a sleeve of a garment that fills a third of the picture is still three wide
+_BINS = 16  # per channel of a histogram
+_CHROMA_REACH = 0.28  # largest difference from luma with a bin of its own; cloth, wood and skin seldom exceed it
+_BLUR = 1.0  # bins of a histogram; neighbouring shades of a colour are likely, too
 _NEVER_SEEN = 1e-5  # probability of a colour that no pixel has
-_MOST_EVIDENCE = 4.0  # nats that one pixel's colour may weigh
-_EVIDENCE = 0.5  # of a pixel's own colour, so that its neighbours count as well
+_MOST_EVIDENCE = 4.0  # nats at which the log-likelihood ratio of one pixel's colour is clipped
+_EVIDENCE = 0.5  # weight of a pixel's own colour, so that its neighbours count as well
 _ROUNDS = 6
-_STIFFNESS = 0.3  # of the surface that uneven light is taken for
-_CENTRAL = 0.6  # deviation of where objects are expected at first, where the middle is 0 and the edges are 1
-_INNER = 0.5  # what an inner pixel of the background weighs against one of the border
+_STIFFNESS = 0.3  # of the surface that models uneven light
+_CENTRAL = 0.6  # standard deviation of the initial object prior, where the middle is 0 and the edges are 1
+_INNER = 0.5  # weight of an inner background pixel relative to one on the border
 _RADIUS = 3  # pixels, of the guided filter
 _SMOOTH = 1e-3  # variance of luma below which the guided filter sees no edge
 
@@ -51,20 +51,20 @@ def shrunk(colours: np.ndarray) -> np.ndarray:
 
 
 def fitting(shape: tuple[int, ...], longest_edge: int) -> tuple[int, int]:
-    """The height and width of a picture of some shape, shrunk in proportion if an edge is longer than it may be."""
+    """The height and width of a picture, scaled down in proportion if an edge exceeds `longest_edge`."""
     scale = min(1.0, longest_edge / max(shape))
     height, width = (max(1, round(edge * scale)) for edge in shape)
     return height, width
 
 
 def resized(plane: np.ndarray, shape: tuple[int, ...], how: Image.Resampling = Image.Resampling.BOX) -> np.ndarray:
-    """A plane of numbers or booleans [h, w] in another shape, f32; of booleans, the shares that are true."""
+    """Resamples a plane of numbers or booleans [h, w] to `shape`, f32; booleans become the shares that are true."""
     height, width = shape
     return np.asarray(Image.fromarray(np.ascontiguousarray(plane, np.float32)).resize((width, height), how))
 
 
 def _object_share(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """How likely each pixel is the object's, f[h, w]; the border is given as shares."""
+    """How likely each pixel is to belong to the object, f[h, w]; the border is given as shares."""
     bins = _bins(_level(colours, border > 0.5 * border.max()))
     smooth = _guided_by(colours @ LUMA)
     y, x = (np.linspace(-1, 1, edge, dtype=np.float32) for edge in border.shape)
@@ -80,13 +80,13 @@ def _object_share(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
 
 
 def _level(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """Takes uneven light off: the quadratic surface that is nearest to most of the border, but for its mean."""
+    """Removes uneven light: the quadratic surface that best fits most of the border, except for its mean."""
     surface = surfaces.paraboloid(colours, border, _STIFFNESS).colours
     return np.clip(colours - surface + surface[border].mean(0), 0, 1)
 
 
 def _bins(colours: np.ndarray) -> np.ndarray:
-    """The place of each pixel in a histogram of luma and the two differences from it, i[h, w]."""
+    """The bin of each pixel in a histogram of luma and of blue and red minus luma, i[h, w]."""
     luma = colours @ LUMA
     blue, red = (0.5 + (colours[..., channel] - luma) / (2 * _CHROMA_REACH) for channel in (2, 0))
     levels = [np.clip(_BINS * values, 0, _BINS - 1).astype(np.intp) for values in (luma, blue, red)]
@@ -101,7 +101,7 @@ def _histogram(bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _guided_by(guide: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A filter that averages f[h, w] but not across the edges of a guide f[h, w]."""
+    """A filter that smooths f[h, w], but not across the edges of a guide f[h, w]."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         return ndimage.uniform_filter(values, 2 * _RADIUS + 1, mode="nearest")

@@ -1,4 +1,4 @@
-"""Test images that are training images: a data set that has them measures memory."""
+"""Test images that are also training images: on those, accuracy measures memorisation."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from fmnist_jax.functional.pixels import fingerprint
 
 
 def count_shared(images: np.ndarray, others: np.ndarray) -> int:
-    """Counts the images u8[N, ...] that are equal in every byte to one of others u8[M, ...] of the same shape.
+    """Counts the images u8[N, ...] that equal one of `others` u8[M, ...], of the same shape, byte for byte.
 
-    They are compared by their fingerprints, so that the others need not be kept twice.
+    They are compared by fingerprint, so that no second copy of `others` is kept.
     """
     known = set(map(fingerprint, others))
     return sum(fingerprint(image) in known for image in images)

@@ -16,7 +16,7 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.pixels import level_counts, moments
 from fmnist_jax.system import output
 
-_SMALLEST = 8  # pixels that an edge of an image has
+_SMALLEST = 8  # pixels, the shortest edge that an image may have
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class Dataset:
 
     images: np.ndarray
     """u8[N, H, W, C], where H and W are at least 8 and C is 1 (grey) or 3 (colour); may be memory-mapped. Grey images
-    may be given as u8[N, H, W], and all as what NumPy makes an array of, such as JAX's."""
+    may be given as u8[N, H, W], and all as anything that NumPy converts to an array, such as a JAX array."""
     labels: np.ndarray
-    """i32[N], in [0, number of names); may be given as whole numbers of any type, or a list of them."""
+    """i32[N], in [0, number of class names); may be given as any integer type, or as a list of integers."""
     class_names: tuple[str, ...] = CLASS_NAMES
 
     def __post_init__(self) -> None:
         """Checks shapes, dtypes, labels and names.
 
         Raises:
-          DataError: they are not those of a data set.
+          DataError: one of them is invalid.
         """
         try:
             images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
         except ValueError as error:
             raise DataError(f"images or labels are no array ({error}): expected as many numbers in each") from error
         if not hasattr(self.labels, "dtype") and not labels.size:
-            labels = labels.astype(np.int32)  # an empty list, of which NumPy makes floats
+            labels = labels.astype(np.int32)  # an empty list, which NumPy makes float
         count = len(labels) if labels.ndim else len(images) if images.ndim else 0
         if images.ndim == 3:
             images = images[..., None]
@@ -77,7 +77,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, with an example or without."""
+        """The number of classes, including those without examples."""
         return len(self.class_names)
 
     def __len__(self) -> int:
@@ -85,12 +85,12 @@ class Dataset:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Dataset":
-        """Selects the examples of indices i[M], or of a mask bool[N]."""
+        """Selects examples by indices i[M] or by a mask bool[N]."""
         return Dataset(self.images[indices], self.labels[indices], self.class_names)
 
 
 class Splits(NamedTuple):
-    """Disjoint data sets; `validation` comes out of the published training images and may be empty."""
+    """Disjoint data sets; `validation` is taken from the published training images and may be empty."""
 
     train: Dataset
     validation: Dataset
@@ -98,7 +98,7 @@ class Splits(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Of the pixels, scaled to [0, 1], and of the labels."""
+    """Statistics of the pixels, scaled to [0, 1], and of the labels."""
 
     mean: float
     std: float
@@ -107,16 +107,16 @@ class Statistics(NamedTuple):
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether a text can be written; names of files may not be."""
+    """Whether a text can be encoded; file names may hold surrogates, which cannot."""
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def spread_over(count: int, most: int) -> np.ndarray:
-    """Chooses examples to be looked at, evenly over a data set, which may be sorted by class.
+    """Chooses examples evenly spaced over a data set, which may be sorted by class.
 
     Args:
-      count: of the examples.
-      most: as many as are chosen, if there are.
+      count: number of examples.
+      most: how many to choose, at most.
 
     Returns:
       i64[min(count, most)], ascending.
@@ -128,8 +128,8 @@ def load(config: DataConfig) -> Splits:
     """Loads a data set by name and splits it.
 
     Raises:
-      DataError: the data are missing, damaged or not to be had; the message says what to do.
-      ConfigError: a value is impossible.
+      DataError: the data are missing, damaged or unavailable; the message says what to do.
+      ConfigError: a value is invalid.
     """
     validate_data(config)
     if config.name == "own":
@@ -140,7 +140,7 @@ def load(config: DataConfig) -> Splits:
         )
     if config.name == "synthetic":
         train = Dataset(*synthetic.draw(config.synthetic_train_size, config.seed))
-        # Another stream than the training images', which take the seed itself.
+        # A different stream from that of the training images, which use the seed itself.
         test = Dataset(*synthetic.draw(config.synthetic_test_size, (config.seed + 2**31) % 2**32))
     elif config.name == "fashion_mnist":
         arrays = decoded.load(places.data_dir(config), places.raw_dir(config))
@@ -154,7 +154,7 @@ def load(config: DataConfig) -> Splits:
 
 
 def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
-    """The training and test images of people's own files, with a warning where they share some."""
+    """The training and test images of users' own files, with a warning if the two share any."""
     try:
         part = "training"
         train = Dataset(contents.train_images, contents.train_labels, contents.class_names)
@@ -172,10 +172,10 @@ def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
 
 
 def check(splits: Splits, place: object = "splits") -> None:
-    """Checks that there is something to train and to test on, and that the splits are of one kind.
+    """Checks that there are training and test images, and that all splits share one image shape and class names.
 
     Raises:
-      DataError: they are not; the message begins with the place.
+      DataError: a check fails; the message begins with `place`.
     """
     for name in ("train", "test"):
         if not len(getattr(splits, name)):
@@ -195,7 +195,7 @@ def _kind(dataset: Dataset) -> str:
 def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, Dataset]:
     """Holds out a class-balanced validation set, chosen by the seed.
 
-    Each class that has images gives an equal part of `validation_size`, the first ones one more if that is not whole.
+    Each class that has images gives an equal share of `validation_size`; the first give one more if it has a remainder.
 
     Returns:
       The remaining training images, in their order, and the validation images.

@@ -1,4 +1,4 @@
-"""The decoded copy of Fashion-MNIST beside TFDS's files: arrays to be mapped into memory, believed by their digests."""
+"""The decoded copy of Fashion-MNIST next to TFDS's files: memory-mapped arrays, verified by their digests."""
 
 import hashlib
 import json
@@ -20,20 +20,20 @@ _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
-    """Opens the decoded copy, making it first if there is none that can be believed.
+    """Opens the decoded copy, creating it first if there is no valid one.
 
-    What others have prepared is read where it lies, also in a directory that cannot be written.
+    What others have prepared is read in place, even from a read-only directory.
 
     Args:
       data_dir: TFDS's data directory.
-      raw_dir: folder of the original files, if they have yet to be prepared; what lies there later must be they, too.
+      raw_dir: folder of the original files, if not yet prepared; later, it must not hold those of another data set.
 
     Returns:
       `train_images` u8[60000, 28, 28, 1], `train_labels` i32[60000], `test_images` u8[10000, 28, 28, 1] and
       `test_labels` i32[10000], in TFDS's order.
 
     Raises:
-      DataError: the data are missing, damaged or not to be had.
+      DataError: the data are missing, damaged or unavailable.
     """
     home = places.tfds_dir(data_dir)
     cache = home / "fashion_mnist" / "decoded-3.0.1"
@@ -56,19 +56,19 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
     return _open(cache) or decoded
 
 
-# The smallest of the four files, which other data sets have by the same name.
+# The smallest of the four files; other data sets have files of the same names.
 _LABELS, _MD5_OF_LABELS = "t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"
 
 
 def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
-    """Checks that a folder of original files, if it is named and has them, has those that were prepared.
+    """Checks that the original files in `raw_dir`, if there are any, are those that were prepared.
 
     Raises:
-      DataError: it has those of another data set.
+      DataError: they belong to another data set.
     """
     try:
         labels = b"" if raw_dir is None else (raw_dir / _LABELS).read_bytes()
-    except OSError:  # once they are prepared, they need not be there
+    except OSError:  # once prepared, they need not be there
         return
     if labels and hashlib.md5(labels, usedforsecurity=False).hexdigest() != _MD5_OF_LABELS:
         raise DataError(
@@ -101,12 +101,12 @@ def _digest(path: Path) -> str:
 
 
 def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a decoded copy under another name first, so that a kill half-way leaves nothing to be believed."""
+    """Writes a decoded copy under another name first, so that a kill half-way leaves no copy that looks valid."""
     unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with unwinding(), ExitStack() as leaving:
-            leaving.callback(shutil.rmtree, unfinished, ignore_errors=True)  # unless it has got its name by then
+            leaving.callback(shutil.rmtree, unfinished, ignore_errors=True)  # finds nothing once it has been renamed
             unfinished.mkdir(parents=True)
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array)
@@ -115,5 +115,5 @@ def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
             shutil.rmtree(cache, ignore_errors=True)
             unfinished.rename(cache)
     except OSError:
-        if _open(cache) is None:  # else another process has just finished the same
+        if _open(cache) is None:  # otherwise another process has just finished the same copy
             raise

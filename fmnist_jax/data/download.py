@@ -1,4 +1,4 @@
-"""What stands between this machine and the original files, found out in seconds, where TFDS retries for minutes."""
+"""Finds out in seconds what keeps this machine from the original files, where TFDS retries for minutes."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from fmnist_jax.errors import DataError, in_one_line
 
-_TIMEOUT = 5.0  # seconds, to connect and between two answers
+_TIMEOUT = 5.0  # seconds, to connect and between two reads
 _REMEDY = (
     "name the folder that has it by --data.dir (or FMNIST_DATA_DIR), "
     "or put the four original .gz files into a folder and name it by --data.raw-dir (or FMNIST_RAW_DIR); "
@@ -21,7 +21,7 @@ _REMEDY = (
 
 
 class File(NamedTuple):
-    """What is known of a file before it is fetched."""
+    """What is known about a file before it is fetched."""
 
     url: str
     size: int
@@ -30,14 +30,14 @@ class File(NamedTuple):
 
 
 def refuse_unreachable(file: File, data_dir: Path) -> None:
-    """Fetches a small file, to see whether it comes as it should.
+    """Fetches a small file to check that the original files can be downloaded.
 
     Args:
-      file: to fetch.
-      data_dir: where its data set is missing, for the message.
+      file: the file to fetch.
+      data_dir: where the data set is missing, for the message.
 
     Raises:
-      DataError: it does not; the message names the proxy, if there is one, and the way round it.
+      DataError: they cannot; the message names the proxy, if there is one, and the remedy.
     """
     missing = f"no Fashion-MNIST in {data_dir}, and"
     proxy = select_proxy(file.url, get_environ_proxies(file.url))
@@ -46,7 +46,7 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
     try:
         with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
             content = answer.raw.read(file.size + 1, decode_content=False)
-    # HTTPError: of what is read in pieces, which requests does not take for its own. ValueError: of a proxy's address.
+    # HTTPError: from streamed reads, which requests does not wrap. ValueError: from a malformed proxy address.
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
         cause = _first_cause(error)
         reason = in_one_line(_without_password(str(cause)) or type(cause).__name__)
@@ -65,7 +65,7 @@ def _without_password(text: str) -> str:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """The error at the bottom of urllib3's and requests', which says what happened in a few words."""
+    """The root cause beneath urllib3's and requests' errors, which says what happened in a few words."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

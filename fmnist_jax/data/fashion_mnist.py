@@ -1,6 +1,6 @@
 """Fashion-MNIST through TFDS, without TensorFlow.
 
-TFDS downloads, checks and stores; what lies on disk afterwards is its own `fashion_mnist/3.0.1`. Its builder
+TFDS downloads, checks and stores; what is on disk afterwards is its own `fashion_mnist/3.0.1`. Its builder
 reads, unzips and encodes with TensorFlow, so the subclass here does those three with NumPy, gzip and Pillow.
 This is the only module that imports `tensorflow_datasets`, and only `decoded.load` imports this one, when there
 is no decoded copy yet.
@@ -39,7 +39,7 @@ class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = super()._info()
-        # TFDS's own asks a server for the sizes of splits that are not here yet, and leaves a temporary folder behind.
+        # TFDS's version asks a server for the sizes of missing splits, and leaves a temporary folder behind.
         info.initialize_from_bucket = lambda: None
         return info
 
@@ -58,7 +58,7 @@ class FashionMNIST(mnist.FashionMNIST, skip_registration=True):  # type: ignore[
 
 
 def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
-    """Prepares the data set, unless that has been done, and decodes it.
+    """Prepares the data set, unless that is already done, and decodes it.
 
     Returns:
       `train_images` u8[60000, 28, 28, 1], `train_labels` i32[60000], `test_images` u8[10000, 28, 28, 1] and
@@ -71,7 +71,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
         return decode(prepare(data_dir, raw_dir))
     except DataError:
         raise
-    # TFDS and the readers under it raise errors of many kinds, protobuf's and requests' among them.
+    # TFDS and the readers beneath it raise many kinds of errors, including protobuf's and requests'.
     except Exception as error:
         reason = in_one_line(error)
         raise DataError(
@@ -81,7 +81,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
 
 
 def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
-    """Downloads (or takes from `raw_dir`) and prepares the data set, unless that has been done.
+    """Downloads (or takes from `raw_dir`) and prepares the data set, unless that is already done.
 
     Raises:
       DataError: a file is missing or wrong, or there is no network.
@@ -103,7 +103,7 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         output.say(f"preparing Fashion-MNIST in {home}, once; this takes about 20 s after the download")
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
-        # TFDS announces a download of unknown size, and takes back what it has begun to prepare.
+        # TFDS prints a download of unknown size, and removes what it has half-prepared when it is interrupted.
         with contextlib.redirect_stdout(io.StringIO()), unwinding():
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return builder
@@ -114,19 +114,19 @@ def _builder(data_dir: Path) -> FashionMNIST:
 
 
 def _listed() -> dict[str, checksums.UrlInfo]:
-    """What TFDS knows of each original file, by its address."""
+    """What TFDS knows about each original file, by URL."""
     known = checksums.get_all_url_infos()
     return {_URL + name: known[_URL + name] for names in _FILES.values() for name in names}
 
 
 def _downloaded(directory: Path) -> bool:
-    """Whether TFDS has every file already."""
+    """Whether TFDS has already downloaded every file."""
     names = (resource.get_dl_fname(url, info.checksum) for url, info in _listed().items())
     return all(resource.is_locally_cached(directory / name) for name in names)
 
 
 def _check_raw_files(raw_dir: Path) -> None:
-    """Compares the files with the sizes and SHA-256 values that TFDS lists, before it copies any."""
+    """Compares the files with the SHA-256 values that TFDS lists, before TFDS copies any."""
     known = {url.removeprefix(_URL): info for url, info in _listed().items()}
     for name, info in known.items():
         path = raw_dir / name

@@ -1,4 +1,4 @@
-"""People's own data sets as they lie in files: which arrays, and what their classes are called."""
+"""Users' own data sets in files: their arrays, and the names of their classes."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import idx, npz
 from fmnist_jax.errors import DataError
 
-_MOST_CLASSES = 1_000  # a training keeps the counts of one class taken for another for every step between log lines
+_MOST_CLASSES = 1_000  # training keeps a confusion matrix for every step between log lines
 
 
 class Contents(NamedTuple):
-    """What the files of a data set hold, unchecked but for what the names of the classes need."""
+    """What the files of a data set hold, unchecked except for what the class names need."""
 
     place: Path
     """The file, or the folder of the files."""
@@ -29,7 +29,7 @@ def read(config: DataConfig) -> Contents:
     """Reads the files that a configuration names.
 
     Raises:
-      DataError: they are missing or damaged, or their labels or names are no such thing.
+      DataError: they are missing or damaged, or hold unusable labels or class names.
     """
     place = config.raw_dir if config.name == "idx" else config.file
     if place is None:
@@ -52,7 +52,7 @@ def _given(names: np.ndarray, place: Path) -> tuple[str, ...]:
 
 
 def _numbered(labels: list[np.ndarray], place: Path) -> tuple[str, ...]:
-    """A name for each class up to the highest label; labels that are none are left to be refused as such."""
+    """A name for each class up to the highest label; invalid labels are left for `Dataset` to refuse."""
     numbers = [array for array in labels if array.size and np.issubdtype(array.dtype, np.integer)]
     highest = max((int(array.max()) for array in numbers), default=0)
     if highest >= _MOST_CLASSES:

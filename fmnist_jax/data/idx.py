@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST and of what is published like it (yann.lecun.com/exdb/mnist), plain or gzipped."""
+"""IDX files, the format of MNIST and of data sets published like it (yann.lecun.com/exdb/mnist), plain or gzipped."""
 
 import gzip
 import zlib
@@ -25,10 +25,10 @@ def load(directory: Path) -> dict[str, np.ndarray]:
     """Reads the four files of a data set.
 
     Returns:
-      Arrays of bytes by the keys of `FILES`, of the shapes that the files say.
+      Arrays of bytes by the keys of `FILES`, in the shapes that the files declare.
 
     Raises:
-      DataError: one is missing, or not what its name says.
+      DataError: one is missing, cannot be read, or is not an IDX file of unsigned bytes.
     """
     paths = {name: directory / file for name, file in FILES.items()}
     found = {
@@ -46,7 +46,7 @@ def read_idx(path: Path) -> np.ndarray:
     """Reads one IDX file of unsigned bytes, plain or compressed by gzip.
 
     Raises:
-      DataError: the file is not what its name says.
+      DataError: the file cannot be read, or is not an IDX file of unsigned bytes.
     """
     try:
         raw = path.read_bytes()
@@ -67,5 +67,5 @@ def read_idx(path: Path) -> np.ndarray:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # its folder may not be looked into
+    except OSError:  # its folder may not be accessible
         return False

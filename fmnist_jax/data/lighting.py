@@ -1,7 +1,7 @@
-"""Takes background in another light off an object: reflections of lamps, and shadows that fade.
+"""Removes differently lit background from an object's mask: reflections of lamps, and shadows that fade.
 
-No such colour lies along the picture's edges, so a division by colours gives it to the object. But where it ends
-towards the background it fades, and where the object begins it stops at once.
+No such colour occurs along the picture's edges, so segmentation by colour assigns it to the object. But it fades
+towards the background, and stops abruptly where the object begins.
 """
 
 import numpy as np
@@ -11,27 +11,27 @@ from scipy import ndimage
 from fmnist_jax.data import surfaces
 from fmnist_jax.data.colour_models import resized, shrunk
 
-_BLUR = 1.0  # pixels, of noise and cloth
-_REACH = 2  # pixels on either side of an edge, that its contrast is taken from
-_LEVELS = 64  # of the histogram that is divided
-_FADES = 0.15  # of the contrast with the object: what differs less from the background is background
-_STOPS = 0.12  # of the range of colours: the least contrast with the object, below which nothing is told by it
-_LEAST, _MOST = 0.03, 0.6  # of the object's area, that a patch may have, and all of them together
-_RIM = 4  # pixels, along which two regions meet at least
-_FEW = 4  # pixels, that have no two colours
+_BLUR = 1.0  # pixels, to smooth noise and the texture of cloth
+_REACH = 2  # pixels on either side of an edge from which its contrast is measured
+_LEVELS = 64  # of the histogram that Otsu's threshold divides
+_FADES = 0.15  # share of the contrast with the object: what differs less from the background is background
+_STOPS = 0.12  # share of the range of colours: a lower contrast with the object is no evidence
+_LEAST, _MOST = 0.03, 0.6  # shares of the object's area: the limits for one patch, and the upper one for all together
+_RIM = 4  # pixels, the least along which two regions must meet
+_FEW = 4  # pixels; fewer are not divided into two colours
 _ROUNDS = 3
 _AROUND = np.ones((3, 3))
 
 
 def without_patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Leaves out of an object the patches that fade into the background.
+    """Removes from an object the patches that fade into the background.
 
     Args:
       colours: f32[h, w, 3] in [0, 1].
       mask: bool[h, w].
 
     Returns:
-      A part of the mask, bool[h, w].
+      The mask without them, bool[h, w].
     """
     small = ndimage.gaussian_filter(shrunk(colours), (_BLUR, _BLUR, 0))
     kept = resized(mask, small.shape[:2]) > 0.5
@@ -51,7 +51,7 @@ def _patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The parts of either of an object's two main colours that fade into the background, bool[h, w]."""
     found = np.zeros_like(mask)
     for side in _two_colours(colours, mask):
-        # Parts that hang together by a pixel are told apart.
+        # The opening separates parts that are joined by a single pixel.
         labels, count = ndimage.label(ndimage.binary_opening(side, _AROUND), _AROUND)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         for label in 1 + np.flatnonzero((areas > _LEAST * mask.sum()) & (areas < _MOST * mask.sum())):
@@ -65,7 +65,7 @@ def _patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _two_colours(colours: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The object's pixels on either side of Otsu's threshold (1979) along the axis on which its colours differ most."""
+    """The object's pixels on either side of Otsu's threshold (1979) along the principal axis of its colours."""
     own = colours[mask]
     if len(own) < _FEW:
         return np.zeros_like(mask), np.zeros_like(mask)
@@ -82,7 +82,7 @@ def _two_colours(colours: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _box(region: np.ndarray) -> tuple[slice, slice]:
-    """What is needed of a picture to see a region's edges."""
+    """The crop of a picture that shows a region with its edges."""
     rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
     margin = _REACH + 1
     return (
@@ -92,7 +92,7 @@ def _box(region: np.ndarray) -> tuple[slice, slice]:
 
 
 def _contrast(colours: np.ndarray, region: np.ndarray, other: np.ndarray) -> float:
-    """How far the colours of two regions are apart where they meet, in the median; not a number where they do not."""
+    """The median distance of the colours of two regions where they meet; NaN if that is along too few pixels."""
     rim = region & ndimage.binary_dilation(other, _AROUND)
     if np.count_nonzero(rim) < _RIM:
         return float("nan")
@@ -100,7 +100,7 @@ def _contrast(colours: np.ndarray, region: np.ndarray, other: np.ndarray) -> flo
 
 
 def _near(colours: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """The mean colour of a region's pixels about each pixel, f32[h, w, 3]."""
+    """The mean colour of a region's pixels around each pixel, f32[h, w, 3]."""
     weights = region.astype(np.float32)
     size = 2 * _REACH + 1
     sums = ndimage.uniform_filter(colours * weights[..., None], (size, size, 1))

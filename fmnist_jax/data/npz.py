@@ -1,4 +1,4 @@
-"""A data set of one's own as one `.npz` file, which `numpy.savez` writes."""
+"""A user's own data set in one `.npz` file, as `numpy.savez` writes it."""
 
 import lzma
 import zipfile
@@ -11,17 +11,17 @@ from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system.storage import reason, remedy
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What the file must hold; it may hold `class_names`, too."""
+"""What the file must hold; it may also hold `class_names`."""
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a data set; whatever would need pickle is refused, because a pickle can run any code.
+    """Reads the arrays of a data set; anything that needs pickle is refused, because unpickling can run any code.
 
     Returns:
-      Arrays by the names in `ARRAYS`, and `class_names` if there are any, of whatever shape and type they are.
+      Arrays by the names in `ARRAYS`, and `class_names` if present, of any shape and type.
 
     Raises:
-      DataError: the file is missing or none of this kind, or an array is missing or damaged.
+      DataError: the file is missing or not an `.npz` file, or an array is missing or damaged.
     """
     try:
         with path.open("rb") as file:
@@ -40,7 +40,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
     except OSError as error:
         raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
-    # RuntimeError: of a file with a password, or packed in a way that Python has not.
+    # RuntimeError: from a file with a password, or compressed by a method that Python lacks.
     except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path} cannot be read ({in_one_line(error)}): write it by numpy.savez, with numbers for images and labels"

@@ -1,4 +1,4 @@
-"""Pictures from files, directories, patterns and standard input: found in a fixed order, and decoded with care."""
+"""Pictures from files, directories, patterns and standard input: found in a fixed order, and decoded defensively."""
 
 import glob
 import importlib
@@ -24,22 +24,22 @@ Decoded = TypeVar("Decoded")
 
 STANDARD_INPUT = "-"
 MOST_BYTES = 64_000_000
-MOST_PIXELS = 64_000_000  # above any phone's usual photo of 48 to 50 million; decoded it takes some 0.3 GB
+MOST_PIXELS = 64_000_000  # more than a phone's usual 48 to 50 million; decoded, this many take some 0.3 GB
 
 # Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 _KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_ENOUGH = 1000  # pixels of the longer edge, and a quarter of the shorter one, that a reduced picture keeps
-_BAND = 64  # rows of a reduced picture that are reduced together
+_ENOUGH = 1000  # pixels that a reduced picture keeps of its longer edge; of the shorter one, a quarter of that
+_BAND = 64  # rows of a reduced picture that are computed at once
 
 
 def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
     """Finds the pictures that arguments name, each once, in the order of the arguments.
 
-    A directory gives the pictures right in it, by name, without hidden ones and other files; a name that is no file may
-    be a pattern (`*`, `?`, `[…]`, and `**` for directories at any depth); `-` is standard input.
+    A directory gives the pictures directly in it, sorted by name, without hidden or other files; a name that is not a
+    file may be a pattern (`*`, `?`, `[…]`, and `**` for directories at any depth); `-` is standard input.
 
     Yields:
       The path of a picture, or `-`, and None; or an argument that names no picture, and the error that says so.
@@ -51,9 +51,7 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
             yield name, found
             continue
         for path in found:
-            key = (
-                path if path == STANDARD_INPUT else os.path.realpath(path)
-            )  # not resolve(), which raises of links in a circle
+            key = path if path == STANDARD_INPUT else os.path.realpath(path)  # resolve() raises on circular links
             if key not in seen:
                 seen.add(key)
                 yield path, None
@@ -62,7 +60,7 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
 def _named_by(name: str) -> list[str] | DataError:
     if name == STANDARD_INPUT:
         return [name]
-    name = str(paths.expanded(name))  # in quotes, as a pattern stands, no shell has done so
+    name = str(paths.expanded(name))  # a pattern is quoted, so no shell has done so
     if paths.scheme(name) is not None:
         return DataError(f"{shown(name)} is an address: download it, and name the file")
     try:
@@ -89,16 +87,16 @@ def shown(name: str) -> str:
 
 
 class Reduced(NamedTuple):
-    """A picture with no more pixels than are of use."""
+    """A picture with no more pixels than are useful."""
 
     pixels: np.ndarray
-    """As of `read`."""
+    """As returned by `read`."""
     size: tuple[int, int]
     """Width and height in the file, upright."""
 
 
 def read(name: str) -> np.ndarray:
-    """Decodes a picture, upright by its EXIF orientation; of an animation the first frame.
+    """Decodes a picture, turned upright by its EXIF orientation; of an animation, the first frame.
 
     Args:
       name: a path, or `-` for standard input.
@@ -107,21 +105,21 @@ def read(name: str) -> np.ndarray:
       u8 or u16 [H, W] or [H, W, C], where C is 2 (grey, alpha), 3 (colour) or 4 (colour, alpha).
 
     Raises:
-      DataError: it cannot be read, is no picture of a known format, is damaged, or is too large.
+      DataError: it cannot be read, is not a picture in a known format, is damaged, or is too large.
     """
     return _decode(*_labelled(name), _pixels)
 
 
 def read_reduced(name: str) -> Reduced:
-    """Decodes a picture as `read` does, and shrinks it by a whole factor while it is decoded where that loses nothing.
+    """Decodes a picture as `read` does, shrunk by an integer factor while decoding where no useful detail is lost.
 
-    Large pictures keep an edge of 1,000 pixels or more; then the memory that a picture takes is that of its decoder.
+    Large pictures keep a longer edge of at least 1,000 pixels, and take little memory beyond their decoder's.
     """
     return _decode(*_labelled(name), _reduced)
 
 
 def _labelled(name: str) -> tuple[bytes, str]:
-    """What is in a file, and what to call it."""
+    """The content of a file, and its name in messages."""
     label = "standard input" if name == STANDARD_INPUT else shown(name)
     try:
         content = _content(name)
@@ -135,7 +133,7 @@ def _labelled(name: str) -> tuple[bytes, str]:
 
 
 def _content(name: str) -> bytes:
-    """Reads at most one byte too many."""
+    """Reads a file, but at most one byte more than `MOST_BYTES`."""
     if name == STANDARD_INPUT:
         if sys.stdin is None:
             raise OSError("it is closed: pipe a picture into it")
@@ -155,7 +153,7 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
         raise DataError(f"{label} is a HEIC picture: pip install pillow-heif, or save it as JPEG")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes that are limited below
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are limited below
             with Image.open(io.BytesIO(content), formats=("HEIF",) if heic else _FORMATS) as image:
                 width, height = image.size
                 if width * height <= MOST_PIXELS:
@@ -164,13 +162,13 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
         raise DataError(f"{label} is no picture that can be read: expected {_KNOWN}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{label} has more than {MOST_PIXELS:,} pixels: make it smaller") from None
-    except Exception as error:  # what Pillow's decoders raise of damaged files is of many types
+    except Exception as error:  # Pillow's decoders raise many types of error on damaged files
         raise DataError(f"{label} is damaged ({_reason(error)})") from error
     raise DataError(f"{label} has {width}x{height} pixels, more than {MOST_PIXELS:,}: make it smaller")
 
 
 def _register_heic() -> bool:
-    """Teaches Pillow to read HEIC, if the library is installed."""
+    """Enables Pillow to read HEIC, if `pillow_heif` is installed, and says whether it is."""
     if not is_installed("pillow_heif"):
         return False
     importlib.import_module("pillow_heif").register_heif_opener()
@@ -179,7 +177,7 @@ def _register_heic() -> bool:
 
 def _reduced(image: Image.Image) -> Reduced:
     width, height = image.size
-    image.draft(None, _at_least(width, height))  # for JPEG alone, whose decoder can leave out detail
+    image.draft(None, _at_least(width, height))  # affects only JPEG, whose decoder can skip detail
     factor = _factor(*image.size)
     small = image if factor == 1 else _in_bands(image, factor)
     pixels = _pixels(small)
@@ -189,7 +187,7 @@ def _reduced(image: Image.Image) -> Reduced:
 
 
 def _factor(width: int, height: int) -> int:
-    """By how much a picture can be shrunk."""
+    """The factor by which a picture can be shrunk."""
     return max(1, min(max(width, height) // _ENOUGH, min(width, height) // (_ENOUGH // 4)))
 
 
@@ -199,7 +197,7 @@ def _at_least(width: int, height: int) -> tuple[int, int]:
 
 
 def _in_bands(image: Image.Image, factor: int) -> Image.Image:
-    """Shrinks by averages, a few rows at a time, so that no second picture of the full size is made."""
+    """Shrinks by averaging, a few rows at a time, so that no second full-size picture is made."""
     width, height = image.size
     if image.mode == "P":
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
@@ -221,7 +219,7 @@ def _in_bands(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _exif(image: Image.Image) -> Image.Exif:
-    """What a camera has written beside the pixels, or what of it can be read; the image keeps no more of it."""
+    """The EXIF data, as far as they can be read; the raw data are dropped from the image."""
     image.load()
     with suppress(SyntaxError, struct.error, ValueError, KeyError, TypeError):
         image.getexif()
@@ -231,14 +229,14 @@ def _exif(image: Image.Image) -> Image.Exif:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """Converts what a file may hold to levels of grey or colour."""
-    _exif(image)  # before `exif_transpose`, which fails of one that is damaged
+    """Converts an image of any mode to levels of grey or colour."""
+    _exif(image)  # before `exif_transpose`, which fails on damaged EXIF data
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
         levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
-        # Cameras and scanners of 12 bits leave the upper four empty.
+        # 12-bit cameras and scanners leave the upper four bits empty.
         return levels << 4 if levels.max() < 4096 else levels
-    if image.mode == "F":  # levels of no fixed range, where most tools write 0 to 1, some 0 to 255
+    if image.mode == "F":  # levels of no fixed range: most tools write 0 to 1, some 0 to 255
         values = np.nan_to_num(np.asarray(image))
         scale = next((most for most in (1.0, 255.0) if values.max() <= most), 65535.0)
         return np.rint(65535 / scale * np.clip(values, 0, scale)).astype(np.uint16)
@@ -248,6 +246,6 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, as a part of one line."""
+    """What an error says, as part of one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return shown(" ".join(text.split()))

@@ -1,11 +1,11 @@
 """Photos and drawings made to look like the data set's images: cropped, shrunk, centred, bright on black.
 
-Fashion-MNIST was made of shop pictures on a light background: edges within 5 % of the corners' colour trimmed, the
-longest edge resized to 28 pixels by leaving out rows and columns, sharpened, centred on 28x28, negated, turned grey
-(arXiv:1708.07747, section 2). The same steps are taken here, but for what photos have and shop pictures have not: a
-background of any colour, noisy, or fading from one side to the other. So a pixel becomes as bright as its colour is
-far from the background's: for a grey picture on white that is its negative, on black the picture itself. Resizing
-averages instead of leaving out, by Lanczos' filter, which keeps edges as sharp as sharpening afterwards would.
+Fashion-MNIST was made from shop pictures on a light background: edges within 5 % of the corners' colour trimmed, the
+longest edge resized to 28 pixels by dropping rows and columns, sharpened, centred on 28x28, negated, converted to grey
+(arXiv:1708.07747, section 2). The same steps are taken here, adapted to what photos have and shop pictures lack: a
+background of any colour, noisy, or fading from one side to the other. So a pixel's brightness is the distance of its
+colour from the background's: for a grey picture on white that is its negative, on black the picture itself. Resizing
+averages by a Lanczos filter instead of dropping pixels, which keeps edges as sharp as sharpening afterwards would.
 """
 
 from collections.abc import Mapping
@@ -21,22 +21,22 @@ from fmnist_jax.data.silhouettes import Doubt, Silhouette
 
 SIZE = 28
 
-_WORKING_EDGE = 320  # pixels; an object of a sixth of that has twice what it is shrunk to
-_FEW = 56  # pixels of an object's longer edge, below which it is looked at again from nearer
+_WORKING_EDGE = 320  # pixels; an object a sixth of that long has twice as many as it is shrunk to
+_FEW = 56  # pixels of an object's longer edge below which it is cropped and prepared again
 _ACROSS = 32  # pixels of the shorter edge that a long and narrow picture keeps
-_MOST_PIXELS = 4 * 320 * 320  # that any picture is shrunk to
-_BRIGHT = 225 / 255  # where the brightest 2 % of an object start, in the median test image of Fashion-MNIST
+_MOST_PIXELS = 4 * 320 * 320  # that any picture is shrunk to, at most
+_BRIGHT = 225 / 255  # level from which the brightest 2 % of an object start, in the median test image of Fashion-MNIST
 _MOST_CONTRAST, _MEANS = 30.0, Image.Resampling.BOX
-_OF_THE_WHOLE = ("several objects", "a pair", "a person is in the picture")  # doubts that a part of it may not raise
+_OF_THE_WHOLE = ("several objects", "a pair", "a person is in the picture")  # doubts that a crop may not raise
 
 
 class Frame(NamedTuple):
-    """How a data set places a garment on its 28x28 pixels: across the middle, and upright in the middle or lower."""
+    """How a data set places a garment on its 28x28 pixels: centred horizontally, and vertically centred or lower."""
 
     longest_edge: int
-    """Pixels that the longer edge of the garment has, in [1, 28]."""
+    """Length of the garment's longer edge in pixels, in [1, 28]."""
     floor: int
-    """Rows above which nothing ends: flat garments stand there; in [0, 28]."""
+    """Row to which every garment reaches down at least: flat ones stand there; in [0, 28]."""
 
 
 FRAMES: Mapping[str, Frame] = {
@@ -54,14 +54,14 @@ class Background(NamedTuple):
     kind: Literal["light", "dark", "transparent"]
     """Light or dark as the pixels along the border are, unless most of them are transparent."""
     colour: tuple[int, int, int]
-    """Red, green and blue in 0..255; what a transparent picture was laid on."""
+    """Red, green and blue in 0..255; for a transparent picture, what it was laid on."""
 
 
 class Prepared(NamedTuple):
-    """What a network is shown of a picture, and what was decided on the way."""
+    """A picture as the network sees it, and what was decided on the way."""
 
     image: np.ndarray
-    """u8[28, 28, 1], or of the shape that was asked for."""
+    """u8[28, 28, 1], or of the requested shape."""
     background: Background
     box: tuple[int, int, int, int] | None
     """Left, top, right and bottom of the object in pixels of the picture; None if nothing stands out."""
@@ -76,10 +76,10 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
 
     Args:
       pixels: u8 or u16 [H, W] or [H, W, C], where C is 1 (grey), 2 (grey, alpha), 3 (colour) or 4 (colour, alpha).
-      frame: where the object is put.
+      frame: where to place the object.
 
     Raises:
-      ValueError: another shape or type, or no pixel at all.
+      ValueError: `pixels` has another shape or type, or is empty.
     """
     first = _prepared(pixels, frame)
     closer = None if first.box is None else _around(first.box, pixels.shape)
@@ -95,7 +95,7 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
 
 
 def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """The object and what is about it, if it is so small that the whole picture was shrunk by too much for it."""
+    """A crop around the object, if it is so small that shrinking the whole picture left too little of it; else None."""
     left, top, right, bottom = box
     edge = max(right - left, bottom - top)
     if edge * _WORKING_EDGE >= _FEW * max(shape[:2]) or max(shape[:2]) < 2 * _WORKING_EDGE:
@@ -116,7 +116,7 @@ def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
     garment = silhouettes.silhouette(found)
     box = _in_pixels_of(pixels.shape, alpha.shape, _box(garment.mask))
     resized = _resized(_cut_out(garment), frame.longest_edge)
-    contrast = _contrast(resized)  # of the resized values, because resizing pales thin lines
+    contrast = _contrast(resized)  # from the resized values, because resizing dims thin lines
     image = _placed(contrast * resized, frame.floor)
     worn = skin.shows_person(colours, found.mask, border)
     person: tuple[Doubt, ...] = ("a person is in the picture",) if worn else ()
@@ -125,16 +125,16 @@ def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
 
 
 def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
-    """Shrinks the middle of a picture, as much of it as has the aspect of the images, with its colours as they are.
+    """Shrinks the largest central crop of a picture with the images' aspect ratio, and keeps its colours.
 
-    For data sets of other images than garments: nothing is looked for in the picture, and nothing negated.
+    For data sets of images other than garments: no object is looked for, and nothing is negated.
 
     Args:
       pixels: as for `to_dataset_image`.
       shape: height, width and channels (1: grey; 3: colour) of the images.
 
     Raises:
-      ValueError: another shape or type, or no pixel at all.
+      ValueError: `pixels` has another shape or type, or is empty.
     """
     colours, alpha = _shrunk(pixels, shortest_edge=max(_ACROSS, *shape[:2]))
     border = segmentation.border_of(*alpha.shape)
@@ -158,7 +158,7 @@ def thumbnail(pixels: np.ndarray, longest_edge: int) -> np.ndarray:
 
     Args:
       pixels: as for `to_dataset_image`.
-      longest_edge: pixels that h and w may have at most.
+      longest_edge: the most pixels that h and w may have.
     """
     colours = _laid_on_white_or_black(*_shrunk(pixels, longest_edge, 0))
     return np.rint(255 * colours).astype(np.uint8)
@@ -193,13 +193,13 @@ def _shrunk(
 
 
 def _scale(height: int, width: int, longest_edge: int, shortest_edge: int) -> float:
-    """By how much a picture is shrunk, so that a long and narrow one keeps what it has across."""
+    """The factor by which a picture is shrunk, such that a long and narrow one keeps enough pixels across."""
     enough = max(longest_edge / max(height, width), shortest_edge / min(height, width))
     return min(1.0, enough, np.sqrt(_MOST_PIXELS / (height * width)), _MOST_PIXELS / _ACROSS / max(height, width))
 
 
 def _laid_on_white_or_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lays colours that are multiplied by alpha on whichever of white and black differs more from them."""
+    """Lays premultiplied colours on white or black, whichever differs more from them."""
     light = colours.mean(-1).sum() > 0.5 * alpha.sum()
     return colours if light else colours + (1 - alpha[..., None])
 
@@ -213,8 +213,8 @@ def _describe(fading: np.ndarray, alpha: np.ndarray) -> Background:
 
 
 def _cut_out(garment: Silhouette) -> np.ndarray:
-    """The garment alone, turned as it should lie, f[h, w]; all around it is 0."""
-    # A pixel around the mask keeps the edges soft.
+    """The garment alone, turned to lie as it should, f[h, w]; everything around it is 0."""
+    # A margin of one pixel around the mask keeps the edges soft.
     kept = np.where(ndimage.binary_dilation(garment.mask, np.ones((3, 3))), garment.brightness, 0)
     box = _box(garment.mask)
     if not garment.turned:
@@ -233,18 +233,18 @@ def _resized(values: np.ndarray, longest_edge: int) -> np.ndarray:
     scale = longest_edge / max(values.shape)
     height, width = (max(1, round(edge * scale)) for edge in values.shape)
     image = Image.fromarray(values.astype(np.float32))
-    # The filter overshoots at edges, so also below zero.
+    # The filter overshoots at edges, also below zero.
     return np.maximum(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)), 0)
 
 
 def _contrast(values: np.ndarray) -> float:
-    """The factor that makes an object in f[h, w] >= 0 as bright as those of the data set."""
+    """The factor that makes an object f[h, w] >= 0 as bright as those of the data set."""
     brightest = float(np.quantile(values[values >= 0.1 * values.max()], 0.98))
     return min(_BRIGHT / max(brightest, 1e-6), _MOST_CONTRAST)
 
 
 def _placed(values: np.ndarray, floor: int) -> np.ndarray:
-    """Puts values f[h, w] in [0, 1] onto u8[28, 28, 1]; an odd pixel of margin is on the left, or above."""
+    """Places values f[h, w] in [0, 1] on u8[28, 28, 1]; an odd pixel of margin goes to the left, or above."""
     canvas = np.zeros((SIZE, SIZE, 1), np.uint8)
     height, width = values.shape
     left, top = (SIZE - width + 1) // 2, max((SIZE - height + 1) // 2, floor - height)

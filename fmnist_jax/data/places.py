@@ -1,4 +1,4 @@
-"""Where the files of a data set lie, by what flags, the environment and the record of a run say."""
+"""Where the files of a data set are, according to flags, the environment and the record of a run."""
 
 import json
 import os
@@ -12,28 +12,28 @@ from fmnist_jax.errors import DataError
 _DATA_VARIABLES = ("FMNIST_DATA_DIR", "TFDS_DATA_DIR")
 _RAW_VARIABLE = "FMNIST_RAW_DIR"
 DESCRIPTION = Path("fashion_mnist", "3.0.1", "dataset_info.json")
-"""What TFDS writes last, in its directory, of a data set that it has prepared."""
+"""The file that TFDS writes last when it prepares a data set, relative to its directory."""
 _OURS = "array_record"  # which can be read without TensorFlow
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the data lie, for a command that takes everything else from a run."""
+    """Where the data are, for a command that takes everything else from a run."""
 
     dir: Path | None = None
     """TFDS's data directory. Default: $FMNIST_DATA_DIR, else the one that the run was trained from, else TFDS's own."""
     raw_dir: Path | None = None
     """Folder with the four original .gz files, if they have yet to be prepared. Default: $FMNIST_RAW_DIR.
-    Of a run on idx: the folder of its files, if it has moved."""
+    For a run on idx: the folder of its files, if it has moved."""
     file: Path | None = None
-    """The .npz file of a run on npz, if it has moved."""
+    """For a run on npz: its .npz file, if it has moved."""
 
 
 def data_dir(config: DataConfig) -> Path:
-    """TFDS's data directory: the configured one, else $FMNIST_DATA_DIR, else TFDS's own default.
+    """TFDS's data directory: the configured one, else $FMNIST_DATA_DIR, else $TFDS_DATA_DIR, else TFDS's default.
 
     Raises:
-      DataError: it cannot be one, or there is no home directory for the default.
+      DataError: the path is unusable, or there is no home directory for the default.
     """
     if config.dir is not None:
         return _usable(config.dir, "--data.dir")
@@ -50,7 +50,7 @@ def raw_dir(config: DataConfig) -> Path | None:
     """The folder of the original files: the configured one, else $FMNIST_RAW_DIR, else none.
 
     Raises:
-      DataError: it cannot be one.
+      DataError: the path is unusable.
     """
     if config.raw_dir is not None:
         return _usable(config.raw_dir, "--data.raw-dir")
@@ -59,10 +59,10 @@ def raw_dir(config: DataConfig) -> Path | None:
 
 
 def tfds_dir(data_dir: Path) -> Path:
-    """The directory that TFDS is given: the data directory, or one in it that is ours alone.
+    """The directory that TFDS is given: the data directory, or `fmnist_jax` in it.
 
-    That is so where TensorFlow's TFDS has prepared `fashion_mnist` already, in a format that only TensorFlow reads, or
-    where what lies there cannot be understood: nothing in it is changed.
+    The latter is used if TensorFlow's TFDS has already prepared `fashion_mnist` in a format that only TensorFlow reads,
+    or if what is there cannot be read; those files are left unchanged.
     """
     try:
         theirs = json.loads((data_dir / DESCRIPTION).read_text()).get("fileFormat") != _OURS
@@ -74,17 +74,17 @@ def tfds_dir(data_dir: Path) -> Path:
 
 
 def located(recorded: DataConfig, given: Places | None = None) -> DataConfig:
-    """A recorded configuration with the places of here and now.
+    """A recorded configuration with the data paths of this machine and environment.
 
-    What is given comes first, then the environment; what was recorded is a hint, followed where there still is
-    something.
+    Given paths come first, then the environment, then recorded paths if something is still there. On idx and npz,
+    recorded paths that are not replaced stay, whatever is there.
 
     Args:
-      recorded: of a run, which may have been trained elsewhere.
-      given: by flags.
+      recorded: configuration of a run, which may have been trained elsewhere.
+      given: paths from flags.
     """
     given = given or Places()
-    if recorded.name in ("idx", "npz"):  # which can lie nowhere else, so that one that is missing is to be named
+    if recorded.name in ("idx", "npz"):  # no other place to look: a missing path stays, to be named
         return replace(recorded, raw_dir=given.raw_dir or recorded.raw_dir, file=given.file or recorded.file)
     told = any(os.environ.get(variable) for variable in _DATA_VARIABLES)
     kept = None if told or not _holds_data(recorded.dir) else recorded.dir
@@ -99,7 +99,7 @@ def _holds_data(directory: Path | None) -> bool:
 def _is_folder(path: Path | None) -> bool:
     try:
         return path is not None and path.is_dir()
-    except OSError:  # it may not be looked into, or its name is too long
+    except OSError:  # it may not be accessible, or its name is too long
         return False
 
 

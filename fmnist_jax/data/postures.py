@@ -1,31 +1,31 @@
-"""How a garment lies in a picture, told from its mask alone: long ones that lie askew or on their side.
+"""How a garment lies in a picture, judged from its mask alone: long ones that are tilted or on their side.
 
-Long garments are mirror images of themselves about their length, and not about their width. Shoes, which lie in the
-data set, have a sole on one side and an opening on the other; bags that are so symmetric are so about both.
+Long garments are symmetric about their long axis, but not about their short one. Shoes, which lie horizontally in the
+data set, have a sole on one side and an opening on the other; bags that are as symmetric are so about both axes.
 """
 
 import numpy as np
 
-_LONG = 1.7  # the axes of a garment that is turned, one over the other: trousers, dresses, tops laid narrow
-_SYMMETRIC = 0.93  # of a mask falls on itself when it is mirrored about its length
-_MORE = 0.03  # of a mask more than about its width
-_ASKEW = 10.0  # degrees from upright: the network knows garments that lean by less
+_LONG = 1.7  # least ratio of the axes of a garment that is turned: trousers, dresses, tops laid out narrowly
+_SYMMETRIC = 0.93  # least share of a mask that its mirror image about the long axis covers
+_MORE = 0.03  # least lead of that share over the one about the short axis
+_ASKEW = 10.0  # degrees from upright: the network is used to garments that lean by less
 LYING = 60.0
-"""Degrees from upright beyond which the smaller turn need not be the right one: the ends of the garment decide."""
-_END = 0.3  # of the length, on either side, that is an end
-_TRACK = 1.5  # pixels on either side of the axis that are looked at along it
-_LEGS = 0.5  # of an end's axis that is empty between legs; between straps or in a neck it is less
-_NECK = 0.02  # of an end's axis
+"""Degrees from upright beyond which the smaller turn may be the wrong one: the ends of the garment decide."""
+_END = 0.3  # share of the length that counts as an end, on either side
+_TRACK = 1.5  # pixels on either side of the axis that are examined along it
+_LEGS = 0.5  # share of an end's axis that is empty between legs; less between straps or in a neckline
+_NECK = 0.02  # share of an end's axis that a neckline leaves empty, at least
 
 
 def axes(mask: np.ndarray) -> tuple[float, float]:
-    """How long a part is for its width, and the direction of its length: degrees clockwise from the horizontal.
+    """The aspect ratio of a part, and the direction of its long axis: degrees clockwise from the horizontal.
 
     Args:
       mask: bool[h, w].
 
     Returns:
-      At least 1, and an angle in [-90, 90).
+      A ratio of at least 1, and an angle in [-90, 90).
     """
     y, x = np.nonzero(mask)
     if len(x) < 3:
@@ -36,14 +36,14 @@ def axes(mask: np.ndarray) -> tuple[float, float]:
 
 
 def turn_upright(mask: np.ndarray) -> float:
-    """Degrees counter-clockwise by which a long garment is to be turned to stand; 0 where that is not certain.
+    """Degrees counter-clockwise that turn a long garment upright; 0 if that is not certain.
 
-    Of 200 training images of each class of Fashion-MNIST, as they are, it would turn a sneaker and two bags. Turned by
-    20, 45 or 90 degrees, it finds 71 to 76 % of trousers and dresses, each by the right angle, but that of those on
-    their side 29 % of the trousers and 26 % of the dresses come to stand on their heads.
+    Of 200 unturned training images of each class of Fashion-MNIST, it would turn a sneaker and two bags. Of trousers
+    and dresses turned by 20, 45 or 90 degrees, it detects 71 to 76 %, each with the right angle, except that, of those
+    on their side, 29 % of the trousers and 26 % of the dresses end up upside down.
 
     Args:
-      mask: bool[h, w], at some hundred pixels.
+      mask: bool[h, w], with about a hundred pixels along its longer edge.
 
     Returns:
       In [-180, 180].
@@ -55,7 +55,7 @@ def turn_upright(mask: np.ndarray) -> float:
     y, x = np.nonzero(mask)
     places = np.stack([x, y], -1).astype(float)
     middle = places.mean(0)
-    # Down, once the garment has been turned.
+    # The direction that is down once the garment has been turned.
     down = np.array([np.cos(np.radians(90 + turn)), np.sin(np.radians(90 + turn))])
     across = np.array([-down[1], down[0]])
     along, aside = (places - middle) @ down, (places - middle) @ across
@@ -77,10 +77,10 @@ def _share_in(mask: np.ndarray, places: np.ndarray) -> float:
 
 
 def _lower_end_is_down(along: np.ndarray, track: np.ndarray) -> bool:
-    """Whether what would be the lower end has the legs, or the upper one the neck; also if neither can be told.
+    """Whether the supposed lower end has the legs, or the upper one the neckline; true also if neither is certain.
 
     Args:
-      along: f[N], where each pixel of the mask lies along the axis, downwards.
+      along: f[N], the position of each pixel of the mask along the axis, downwards.
       track: bool[N], which of them are close to the axis.
     """
     low, high = along.min(), along.max()

@@ -1,4 +1,4 @@
-"""What a configuration can say only once its data are there: how many images a run trains on, and where all lies."""
+"""What a configuration can state only once its data are loaded: the number of images, and where everything is."""
 
 from dataclasses import replace
 
@@ -9,17 +9,17 @@ from fmnist_jax.errors import DataError
 
 
 def resolved(config: Config, splits: Splits) -> Config:
-    """A configuration that knows number and places of its images, once `load(config.data)` has given the splits.
+    """A configuration with the number and location of its images, once `load(config.data)` has given the splits.
 
     Raises:
-      DataError: it has been said that there are more, or fewer.
+      DataError: `data.total` is set to a different number of images.
     """
-    # A run may go on, or be evaluated, from another working directory or environment than it was started in.
+    # A run may be resumed or evaluated from another working directory or environment than it was started in.
     config, data = with_absolute_source(config), config.data
     if data.name == "synthetic":
         return config
     if data.name == "fashion_mnist":
-        # Not the environment's folder of the original files, which are looked for anew while none are prepared.
+        # Not the environment's folder of the original files, which is looked up again while none are prepared.
         raw_dir = data.raw_dir and data.raw_dir.absolute()
         return replace(config, data=replace(data, dir=places.data_dir(data), raw_dir=raw_dir))
     found = len(splits.train) + len(splits.validation)
@@ -33,13 +33,13 @@ def resolved(config: Config, splits: Splits) -> Config:
 
 
 def with_absolute_source(config: Config) -> Config:
-    """A configuration that names the run whose weights it starts from, if it does, by an absolute path."""
+    """A configuration in which the path of the run whose weights it starts from, if any, is absolute."""
     source = config.init.source
     return config if source is None else replace(config, init=replace(config.init, source=source.absolute()))
 
 
 def with_splits(config: Config, splits: Splits) -> Config:
-    """A configuration whose data are one's own splits, as `run(config, splits)` trains it and `make_recipe` takes it.
+    """A configuration for the caller's own splits, as `run(config, splits)` trains it and `make_recipe` takes it.
 
     Raises:
       DataError: there is no training or test image, or shapes or class names differ between the splits.

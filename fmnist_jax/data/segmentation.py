@@ -1,8 +1,8 @@
-"""Tells the object of a picture from its background, by what lies along the picture's edges.
+"""Separates the object in a picture from its background, judged by the pixels along the picture's edges.
 
-A plain background, though noisy or fading, is a smooth surface of colour, and the object is what is far from it.
+A plain background, even if noisy or fading, is a smooth surface of colour, and the object is what is far from it.
 Planks, cloth and shadows are not plain; there, `colour_models` divides the pixels, and `lighting`
-takes off the object what is background in another light.
+removes from the object any background that is lit differently.
 """
 
 from typing import NamedTuple
@@ -14,20 +14,20 @@ from scipy import ndimage
 from fmnist_jax.data import colour_models, lighting, surfaces
 from fmnist_jax.data.colour_models import LUMA
 
-_BORDER = 0.03  # of the shorter edge, along each edge, is taken for background
-_TRIM = 0.05  # a colour as near to the background's is background; of the largest distance, as in the paper
+_BORDER = 0.03  # share of the shorter edge that is taken for background, along each edge
+_TRIM = 0.05  # a colour this near to the background's is background; share of the largest distance, as in the paper
 _FAINT_TRIM = 0.015  # the same, where nothing stands out further
-_NOISE = 6.0  # deviations of the background's own distances that are still background
+_NOISE = 6.0  # deviations of the background's own distances that still count as background
 _PLAIN = 0.1  # a background with more noise than this share of the largest distance is not plain
-_COVERED = 0.3  # a border that is further from the surface in more of its pixels is not just covered by the object
-_CURVED = 0.5  # share of a plane's residual below which a curved surface is believed instead
-_FAINT_RESIDUAL = 0.01  # a plane that is as near to the border as this needs no curves
-_EDGE = 2  # pixels, over which an edge is blurred
-_SHARP = 0.8  # of what a faint part has inside, it has so near to its edge
-_SPECK = 0.02  # of the area of the largest part: what is smaller is dirt
-_THIN = 0.008  # of the longest edge, on either side of a line's middle
-_COARSE_EDGE = 96  # pixels, that masks are shrunk to where their form is looked at
-_CUT_OFF = 0.25  # of the square root of its area: a part that touches the edges for longer reaches beyond them
+_COVERED = 0.3  # share of the border far from the surface: more is not explained by the object covering it
+_CURVED = 0.5  # share of a plane's residual below which a curved surface is used instead
+_FAINT_RESIDUAL = 0.01  # a plane that fits the border this closely needs no curvature
+_EDGE = 2  # pixels over which an edge is blurred
+_SHARP = 0.8  # least share of its inner distance that a faint part has near its edge
+_SPECK = 0.02  # share of the area of the largest part: anything smaller is dirt
+_THIN = 0.008  # share of the longest edge: half the width of a thin line
+_COARSE_EDGE = 96  # pixels that masks are shrunk to for judging their shape
+_CUT_OFF = 0.25  # share of the square root of its area: a part that touches the edges for longer extends beyond them
 
 
 class Segment(NamedTuple):
@@ -36,9 +36,9 @@ class Segment(NamedTuple):
     mask: np.ndarray
     """bool[h, w]: the object; empty if nothing stands out from a plain background."""
     brightness: np.ndarray
-    """f32[h, w] in [0, 1]: how far each pixel is from the background."""
+    """f32[h, w] in [0, 1]: distance of each pixel from a plain background; else grey, or its negative."""
     background: np.ndarray
-    """f32[h, w, 3]: the colour of the background in each place."""
+    """f32[h, w, 3]: the colour of the background at each pixel."""
     plain: bool
     """Whether one smooth surface of colour explains the border."""
 
@@ -59,7 +59,7 @@ def segment(colours: np.ndarray) -> Segment:
     """
     border = border_of(*colours.shape[:2])
     background = background_of(colours, border)
-    # Single noisy pixels would raise distances, which are never negative, so noise is averaged out before.
+    # Single noisy pixels would raise distances, which are never negative, so noise is averaged out first.
     blur = max(border.shape) / 600
     distance = surfaces.distances(ndimage.gaussian_filter(colours, (blur, blur, 0)), background)
     noise = _noise(distance[border])
@@ -67,7 +67,7 @@ def segment(colours: np.ndarray) -> Segment:
     if noise > _PLAIN or covered > _COVERED:
         mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
         mask = _without_surroundings(lighting.without_patches(colours, mask))
-        # Such a picture is not blank, so if no part is like an object, its middle is as good as any.
+        # Such a picture is not blank, so if no part looks like an object, its middle is the best guess.
         mask = mask if mask.any() else ~border
         return Segment(mask, _contrary(colours, mask), background, plain=False)
     mask = _above(distance, max(_TRIM, noise))
@@ -79,7 +79,7 @@ def segment(colours: np.ndarray) -> Segment:
 
 
 def background_of(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
-    """Continues the colours of the border inwards, f32[h, w, 3]: as planes, or curved where that is much nearer."""
+    """Extrapolates the colours of the border inwards, f32[h, w, 3]: as planes, or curved if that fits much better."""
     flat = surfaces.plane(colours, border)
     if flat.residual <= _FAINT_RESIDUAL:
         return flat.colours
@@ -94,15 +94,15 @@ def _noise(distances: np.ndarray) -> float:
 
 
 def _above(distance: np.ndarray, threshold: float) -> np.ndarray:
-    """The parts of the picture that are further from the background than a threshold, but for specks."""
+    """The parts of the picture that are further from the background than a threshold, without specks."""
     labels, areas = parts(distance > threshold)
     return (areas > _SPECK * areas.max())[labels]
 
 
 def _faint_parts(mask: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:
-    """What is fainter than the object, touches it, and ends sharply: sleeves almost of the background's colour.
+    """Parts that are fainter than the object, touch it and end sharply: sleeves of nearly the background's colour.
 
-    A second, lower threshold as in hysteresis (Canny 1986). The shadow of an object is as faint, but fades.
+    A second, lower threshold, as in hysteresis thresholding (Canny 1986). An object's shadow is as faint, but fades.
     """
     labels, areas = parts((distance > threshold) & ~mask)
     touching = np.unique(labels[ndimage.binary_dilation(mask, np.ones((3, 3)))])
@@ -117,7 +117,7 @@ def _faint_parts(mask: np.ndarray, distance: np.ndarray, threshold: float) -> np
 
 
 def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers the connected parts of a mask from 1, i32[h, w], and counts the pixels of each; of 0 there are none."""
+    """Labels the connected parts of a mask from 1, i32[h, w], and counts the pixels of each; the count of 0 is 0."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
@@ -125,14 +125,14 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def coarse(mask: np.ndarray, share: float) -> np.ndarray:
-    """A mask as small as its form can be seen in; a pixel is set where more than a share of what it stands for is."""
+    """Shrinks a mask to judge its shape; a pixel is set if more than `share` of the pixels it stands for are."""
     height, width = colour_models.fitting(mask.shape, _COARSE_EDGE)
     bytes_of_it = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(bytes_of_it.resize((width, height), Image.Resampling.BOX)) > 255 * share
 
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:
-    """Leaves out thin lines that run to the picture's edges, as the gaps between planks or tiles do."""
+    """Removes thin lines that run to the picture's edges, as the gaps between planks or tiles do."""
     reach = round(_THIN * max(mask.shape))
     thick = ndimage.maximum_filter(ndimage.minimum_filter(mask, 2 * reach + 1), 2 * reach + 1)
     labels, areas = parts(mask & ~thick)
@@ -148,7 +148,7 @@ def _along_edges(labels: np.ndarray) -> np.ndarray:
 
 
 def _without_surroundings(mask: np.ndarray) -> np.ndarray:
-    """Leaves out specks, and what the picture's edges cut through, such as furniture, but for the largest part."""
+    """Removes specks and, except for the largest part, what the picture's edges cut through, such as furniture."""
     labels, areas = parts(mask)
     cut = np.bincount(_along_edges(labels), minlength=len(areas)) > _CUT_OFF * np.sqrt(areas)
     cut[np.argmax(areas)] = False
@@ -158,7 +158,7 @@ def _without_surroundings(mask: np.ndarray) -> np.ndarray:
 def _contrary(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The picture in grey, or its negative if the object is darker than what is around it.
 
-    No distance from a background of several colours says what is bright, and Fashion-MNIST has the negative of grey.
+    Distance from a multicoloured background does not say what is bright, and Fashion-MNIST has the negative of grey.
     """
     luma = colours @ LUMA
     around = luma[~mask].mean() if not mask.all() else 1.0

@@ -1,10 +1,10 @@
-"""Pairs of shoes, told from a mask alone: two long, parallel things of like size, apart or touching.
+"""Pairs of shoes, detected from a mask alone: two long, parallel parts of similar size, apart or touching.
 
-A mask of things that touch is notched at both ends of the line between them, by round toes at one and heels at the
-other, and either side of the line is a shape without dents. Legs of trousers leave a notch at one end, and so does a
-neck. Tops with spread sleeves are notched on both sides, but their halves are dented. Of 23 photos of shoes, most
-of them pairs, 15 are found; of 95 photos of single garments none is taken for a pair, and of 1,000 training images of
-Fashion-MNIST, the first 100 of each class, 6 are, four of them pullovers.
+A mask of touching shoes is notched at both ends of the line between them, by round toes at one and heels at the other,
+and either side of the line is nearly convex. Trouser legs leave a notch at one end only, and so does a neckline. Tops
+with spread sleeves are notched at both ends, but their halves are dented. Of 23 photos of shoes, most of them pairs, 15
+are detected; of 95 photos of single garments none is taken for a pair, and of 1,000 training images of Fashion-MNIST,
+the first 100 of each class, 6 are, four of them pullovers.
 """
 
 import numpy as np
@@ -15,20 +15,20 @@ from scipy.spatial import ConvexHull
 from fmnist_jax.data import postures
 from fmnist_jax.data.segmentation import coarse, parts
 
-_RIVAL = 0.5  # of the larger thing's area: what has less is none of a pair
-_LONG = 1.9  # the axes of a shoe seen from above, one over the other; of sleeves and halves of shirts less
+_RIVAL = 0.5  # share of the larger part's area: anything smaller is not the other shoe of a pair
+_LONG = 1.9  # least ratio of the axes of a shoe seen from above; sleeves and halves of shirts have less
 _PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
-_ACROSS = 30.0  # degrees from the horizontal, up to which things apart lie one above the other, as sleeves do
-_WEARING = 3  # times that a mask is worn off by a pixel, until the shoes are apart
-_LONG_HALF = 1.85  # the same of things that touch, whose outer sides alone are seen
-_SOLID = 0.88  # of its convex hull that such a thing fills; half a top with a sleeve fills up to 0.88
-_DIRECTIONS = 24  # of lines that may divide a mask
-_OFFSETS = (-0.02, 0.0, 0.02)  # of a mask's longer edge, from its middle to such a line
-_NOTCH = 0.037  # of the line's length at either end; of other solid halves less, at the end that is the less notched
+_ACROSS = 30.0  # degrees from the horizontal up to which separate parts lie one above the other, as sleeves do
+_WEARING = 3  # erosions of a mask by one pixel, at most, until the shoes are apart
+_LONG_HALF = 1.85  # the same for touching parts, of which only the outer sides are seen
+_SOLID = 0.88  # least share of its convex hull that such a part fills; half a top with a sleeve fills up to 0.88
+_DIRECTIONS = 24  # of the lines that are tried as dividing a mask
+_OFFSETS = (-0.02, 0.0, 0.02)  # shares of a mask's longer edge, from its middle to such a line
+_NOTCH = 0.037  # least share of the line that is empty at either end; less at one end between other solid halves
 
 
 def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The larger thing of a pair, and its direction; None if there is no pair.
+    """The larger shoe of a pair, and its direction; None if there is no pair.
 
     Args:
       mask: bool[h, w].
@@ -53,7 +53,7 @@ def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
 
 
 def _apart(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The two largest parts, once what joins them is worn off."""
+    """The two largest parts, once what joins them is eroded."""
     for _ in range(_WEARING + 1):
         labels, areas = parts(mask)
         first, second = np.argsort(-areas, kind="stable")[:2] if np.count_nonzero(areas) > 1 else (0, 0)
@@ -65,7 +65,7 @@ def _apart(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _touching(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The two sides of the line that is notched the most at both of its ends."""
+    """The two sides of the line whose shallower notch is the deepest."""
     y, x = np.nonzero(mask)
     places = np.stack([x, y], -1) - np.array([np.mean(x), np.mean(y)])
     found, deepest = None, _NOTCH
@@ -86,11 +86,11 @@ def _touching(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
-    """The share of a line that is empty at the end where less is.
+    """The share of a line that is empty at its less notched end.
 
     Args:
-      along: f[N], where each pixel of a mask lies along the line.
-      from_line: f[N], how far it is from it, positive on one side.
+      along: f[N], the position of each pixel of a mask along the line.
+      from_line: f[N], its signed distance from the line.
     """
     sides = along[from_line < 0], along[from_line >= 0]
     if min(map(len, sides)) == 0:
@@ -103,7 +103,7 @@ def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
 
 
 def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
-    """Whether two parts are of like size, long, and parallel."""
+    """Whether two parts are of similar size, long and parallel."""
     areas = np.count_nonzero(first), np.count_nonzero(second)
     (length, angle), (other_length, other_angle) = postures.axes(first), postures.axes(second)
     apart = abs((angle - other_angle + 90) % 180 - 90)
@@ -111,7 +111,7 @@ def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
 
 
 def _solidity(part: np.ndarray) -> float:
-    """The share of its convex hull that a part, which is not empty, fills."""
+    """The share of its convex hull that a non-empty part fills."""
     pixels = np.argwhere(part)
     corners = np.concatenate([np.add(pixels, (down, right)) for down in (0, 1) for right in (0, 1)])
     return float(len(pixels) / ConvexHull(corners).volume)

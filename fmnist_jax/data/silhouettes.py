@@ -1,4 +1,4 @@
-"""Makes of what was found in a picture the one garment that the data set would show, and says what had to be done."""
+"""Turns what was found in a picture into the one garment that the data set would show, and lists doubts about it."""
 
 from typing import Literal, NamedTuple
 
@@ -21,12 +21,12 @@ Doubt = Literal[
 ]
 """What makes a picture harder than those that a network was trained on."""
 
-_OUTLINE = 0.5  # of its filled area: a mask that has less is an outline
-_GAP = 2  # coarse pixels on either side: a hand-drawn outline has such gaps
-_RIVAL = 0.5  # of the largest part's area: what has more is an object of its own
-_ABREAST = 0.5  # of the narrower part's width: parts that are one above the other for more are one garment
+_OUTLINE = 0.5  # share of its filled area: a mask that covers less is an outline
+_GAP = 2  # coarse pixels on either side by which gaps of a hand-drawn outline are closed
+_RIVAL = 0.5  # share of the largest part's area: anything larger is an object of its own
+_ABREAST = 0.5  # share of the narrower part's width: parts that overlap by more, one above the other, are one garment
 _SMALL = 28  # pixels of the longer edge in the picture; the image has as many
-_CUT = 0.5  # of an edge of the picture: an object that covers more of two edges goes on beyond them
+_CUT = 0.5  # share of an edge of the picture: an object that covers more of two edges extends beyond them
 
 
 class Silhouette(NamedTuple):
@@ -37,12 +37,12 @@ class Silhouette(NamedTuple):
     brightness: np.ndarray
     """f32[h, w] in [0, 1]."""
     turned: float
-    """Degrees counter-clockwise by which it is to be turned, to lie as the data set's do."""
+    """Degrees counter-clockwise by which to turn it, so that it lies as those of the data set do."""
     doubts: tuple[Doubt, ...]
 
 
 def silhouette(found: Segment) -> Silhouette:
-    """Fills an outline, takes the largest of several objects, and stands a long garment up that lies askew.
+    """Fills an outline, takes the largest of several objects, and turns a tilted long garment upright.
 
     Args:
       found: with a mask that is not empty.
@@ -71,24 +71,24 @@ def silhouette(found: Segment) -> Silhouette:
 
 
 def is_small(box: tuple[int, int, int, int]) -> bool:
-    """Whether an object has fewer pixels in the picture (left, top, right, bottom) than the image has."""
+    """Whether an object's longer edge in the picture (left, top, right, bottom) has fewer pixels than the image's."""
     left, top, right, bottom = box
     return max(right - left, bottom - top) < _SMALL
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
-    """The mask with what it encloses, be it through small gaps."""
+    """The mask with what it encloses, even if its outline has small gaps."""
     wide = np.pad(coarse(mask, 0.0), _GAP + 1)
     closed = ndimage.maximum_filter(wide, 2 * _GAP + 1)
     labels, _ = ndimage.label(~closed)
     outside = labels == labels[0, 0]
-    # What was widened is narrowed again, as far as it is no part of the mask.
+    # Erosion undoes the dilation; the mask itself is added below.
     inside = ndimage.minimum_filter(~outside, 2 * _GAP + 1)[_GAP + 1 : -_GAP - 1, _GAP + 1 : -_GAP - 1]
     return mask | np.asarray(Image.fromarray(inside).resize(mask.shape[::-1]))
 
 
 def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
-    """The largest of several parts that stand beside one another; None if there is but one."""
+    """The largest of several parts that lie side by side; None if there is only one."""
     labels, areas = parts(mask)
     largest = int(np.argmax(areas))
     own = _columns(labels == largest)
@@ -106,5 +106,5 @@ def _columns(mask: np.ndarray) -> tuple[int, int]:
 
 
 def _covered_edges(mask: np.ndarray) -> int:
-    """How many edges of the picture the object covers for the most part."""
+    """How many edges of the picture the object mostly covers."""
     return sum(float(edge.mean()) > _CUT for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))

@@ -1,23 +1,23 @@
-"""Whether a person is in a picture: skin where an object ends, on a background and a garment of other colours."""
+"""Whether a person is in a picture: skin at an object's outline, with a background and a garment of other colours."""
 
 import numpy as np
 from scipy import ndimage
 
 from fmnist_jax.data.segmentation import parts
 
-_STEP = 2  # pixels: heads and arms are larger
-_LEAST = 0.03  # of the object's pixels: hands and a neck
-_MOST = 0.6  # of the object's pixels: beyond that its own colour is that of skin
-_BEHIND = 0.05  # of the border's pixels: among wood and sand, which have colours of skin, these tell nothing
-_PART = 0.25  # of the skin is in its largest part: it is a face, an arm or a leg, and not a pattern
-_OUTSIDE = 0.4  # of the outline of that part is the object's own outline: skin ends the object, prints lie inside it
+_STEP = 2  # pixels from one sample to the next: heads and arms are larger
+_LEAST = 0.03  # share of the object's pixels: hands and a neck
+_MOST = 0.6  # share of the object's pixels: beyond that, the object itself is skin-coloured
+_BEHIND = 0.05  # share of the border's pixels: on wood and sand, which are skin-coloured, such colours tell nothing
+_PART = 0.25  # least share of the skin in its largest part: a face, an arm or a leg, and not a pattern
+_OUTSIDE = 0.4  # least share of that part's outline on the object's own: skin ends the object, prints lie inside it
 
 
 def is_skin(colours: np.ndarray) -> np.ndarray:
-    """Pixels that have a colour of skin in daylight.
+    """Pixels that have the colour of skin in daylight.
 
-    A rule found on photos of faces: Kovac, Peer and Solina, "Human skin color clustering for face detection" (EUROCON
-    2003). It takes wood, sand and many reds and browns for skin, too.
+    A rule derived from photos of faces: Kovac, Peer and Solina, "Human skin color clustering for face detection"
+    (EUROCON 2003). It also takes wood, sand and many reds and browns for skin.
 
     Args:
       colours: f32[..., 3] in [0, 1].
@@ -31,8 +31,8 @@ def is_skin(colours: np.ndarray) -> np.ndarray:
 def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> bool:
     """Whether parts of an object are most likely somebody's skin.
 
-    Said wrongly of one of 79 photos of garments and shoes that nobody wears, by which the limits were chosen, and of
-    none of 39 others. Whether it is said of those that somebody wears was tried on drawings alone.
+    Wrongly true for one of 79 photos of unworn garments and shoes, on which the limits were chosen, and for none of
+    39 others. Whether it is true for worn ones was tested on drawings only.
 
     Args:
       colours: f32[h, w, 3] in [0, 1].

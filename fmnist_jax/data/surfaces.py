@@ -1,26 +1,26 @@
-"""Smooth surfaces of colour through the border of a picture: the background as it would go on behind the object."""
+"""Smooth surfaces of colour fitted to the border of a picture: the background as it continues behind the object."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-_NEAR = 0.05  # in [0, 1]: a pixel of the border as near to the surface as this is background
-_FADED = 3.0  # deviations from the surface beyond which a pixel of the border is the object's
+_NEAR = 0.05  # in [0, 1]: a pixel of the border this near to the surface is background
+_FADED = 3.0  # deviations from the surface beyond which a pixel of the border belongs to the object
 _ROUNDS = 5
-_SAMPLES = 1000  # pixels of the border at least, if it has as many; the others lie between them
+_SAMPLES = 1000  # pixels of the border to fit, at least, if it has as many; evenly spaced
 
 
 class Surface(NamedTuple):
-    """A background that fades from place to place."""
+    """A background whose colour varies smoothly."""
 
     colours: np.ndarray
     """f32[h, w, 3] in [0, 1]."""
     residual: float
-    """Median distance of the border's pixels from it."""
+    """Median distance of the border's pixels from the surface."""
 
 
 def plane(colours: np.ndarray, border: np.ndarray) -> Surface:
-    """Fits a plane for each channel to most of the border, past an object that touches it.
+    """Fits a plane for each channel to most of the border, ignoring an object that touches it.
 
     Args:
       colours: f32[h, w, 3] in [0, 1].
@@ -31,14 +31,14 @@ def plane(colours: np.ndarray, border: np.ndarray) -> Surface:
 
 
 def paraboloid(colours: np.ndarray, border: np.ndarray, stiffness: float = 0.0) -> Surface:
-    """Fits a quadratic surface, such as the shade of a lens or the light of a lamp has.
+    """Fits a quadratic surface, such as a lens's vignetting or a lamp's light produces.
 
     Args:
       colours: as for `plane`.
       border: as for `plane`.
-      stiffness: weight of the squared slopes, and twice that of the squared curvatures, against the mean squared
-        distance from the border (ridge regression). Where the border has several colours, a surface that bends
-        freely follows an object that touches it, and is far from the background everywhere else.
+      stiffness: weight of the squared linear coefficients, doubled for the quadratic ones, against the mean squared
+        distance from the border (ridge regression). If the border has several colours, a surface that bends freely
+        follows an object that touches it, and is far from the background everywhere else.
     """
     one, x, y = _coordinates(border)
     penalties = np.sqrt(stiffness) * np.diag(np.sqrt(np.array([0, 1, 1, 2, 2, 2], np.float32)))
@@ -46,7 +46,7 @@ def paraboloid(colours: np.ndarray, border: np.ndarray, stiffness: float = 0.0) 
 
 
 def distances(colours: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The root of the mean square of the differences between colours f[..., 3], f[...]."""
+    """The root mean square difference between colours f[..., 3], as f[...]."""
     differences = colours - others
     return np.sqrt(np.einsum("...c,...c->...", differences, differences) / 3)
 
@@ -57,7 +57,7 @@ def _coordinates(border: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _fitted(terms: np.ndarray, colours: np.ndarray, border: np.ndarray, penalties: np.ndarray) -> Surface:
-    """Combines terms f32[h, w, K], leaving out in each round what is far from the last one's combination."""
+    """Fits a combination of terms f32[h, w, K], leaving out in each round what is far from the previous fit."""
     places = np.flatnonzero(border)
     places = places[:: max(1, len(places) // _SAMPLES)]
     along, samples = terms.reshape(-1, terms.shape[-1])[places], colours.reshape(-1, 3)[places]

@@ -16,14 +16,14 @@ SIZE = 28
 _PIXEL = 2.0 / SIZE
 
 Field = np.ndarray
-"""f64[N, 28, 28], or f64[N, 1, 1] for one number an image; in float32, sines would differ between processors."""
+"""f64[N, 28, 28], or f64[N, 1, 1] for one number per image; in float32, sines would differ between processors."""
 
 Point = tuple[Field | float, Field | float]
 
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Coordinates of every pixel in the garment's own frame: x to the right, y down, both about [-1, 1]."""
+    """Coordinates of every pixel in the garment's own frame: x to the right, y down, both roughly in [-1, 1]."""
 
     rng: RandomState
     count: int
@@ -31,11 +31,11 @@ class _Canvas:
     y: Field
 
     def uniform(self, low: float, high: float) -> Field:
-        """Draws one number an image."""
+        """Draws one number per image."""
         return self.rng.uniform(low, high, (self.count, 1, 1))
 
     def chance(self, probability: float) -> Field:
-        """Draws one boolean an image."""
+        """Draws one boolean per image."""
         return self.rng.uniform(size=(self.count, 1, 1)) < probability
 
 
@@ -119,7 +119,7 @@ def _ellipse(c: _Canvas, x: Field | float, y: Field | float, a: Field | float, b
 
 
 def _taper(c: _Canvas, top: Field | float, bottom: Field | float, wide_top: Field, wide_bottom: Field) -> Field:
-    """A symmetric trapezoid by its two edges and their half widths."""
+    """A symmetric trapezoid, given by the heights of its two edges and their half widths."""
     share = np.clip((c.y - top) / (bottom - top), 0, 1)
     side = np.abs(c.x) - (wide_top + (wide_bottom - wide_top) * share)
     return np.maximum(side, np.maximum(top - c.y, c.y - bottom))
@@ -139,7 +139,7 @@ def _line(distance: Field, darkness: Field | float, half_width: float = 0.04) ->
 
 
 def _top(c: _Canvas, sleeve: Field, bottom: Field, neck: Field) -> Field:
-    """A torso with two sleeves of a length in [0, 1] (1 reaches the wrist) and a neckline of some depth."""
+    """A torso with two sleeves of length `sleeve` in [0, 1] (1 reaches the wrist) and a neckline of depth `neck`."""
     shoulder, waist = c.uniform(0.4, 0.5), c.uniform(0.36, 0.52)
     torso = _taper(c, -0.72, bottom, shoulder, waist)
     reach = 0.12 + 1.15 * sleeve
@@ -206,7 +206,7 @@ def _shirt(c: _Canvas) -> _Garment:
 
 
 def _shoe(c: _Canvas, shaft_top: Field) -> Field:
-    """A shoe in profile, its toe to the left, with a shaft that ends at a height."""
+    """A shoe in profile, its toe to the left, with a shaft that ends at height `shaft_top`."""
     sole = _limb(c.x, c.y, (-0.78, 0.5), (0.75, 0.5), c.uniform(0.05, 0.1))
     toe = _ellipse(c, -0.45, 0.5, c.uniform(0.38, 0.46), c.uniform(0.22, 0.36))
     instep = _limb(c.x, c.y, (-0.45, 0.38), (0.35, c.uniform(0.05, 0.2)), c.uniform(0.14, 0.2))

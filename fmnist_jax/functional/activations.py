@@ -1,4 +1,4 @@
-"""What the layers of a network make of images."""
+"""The outputs of a network's layers."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,20 +21,21 @@ from fmnist_jax.functional.pixels import check_floats
 
 
 class Activations(NamedTuple):
-    """What the layers of a network make of a batch of images."""
+    """The outputs of a network's layers for a batch of images."""
 
     layers: list[Array]
-    """[B, H, W, C] each, first layer first: a convolution with its norm and activation in plain, a block in resnet."""
+    """[B, H, W, C] each, first layer first. plain: each convolution with norm and activation. resnet: each block, and
+    the final norm with its activation."""
     hidden: Array
-    """[B, F]: the features that the dense head reads."""
+    """[B, F]: the input features of the dense head."""
 
 
 def make_activations(
     config: ModelConfig, *, image_shape: Shape = IMAGE_SHAPE, num_classes: int = NUM_CLASSES
 ) -> Callable[[Params, BatchStats, Array], Activations]:
-    """Makes `activations(params, batch_stats, images)`, which evaluates what `make_model` makes and keeps what passes.
+    """Makes `activations(params, batch_stats, images)`, which evaluates a `make_model` network and keeps layer outputs.
 
-    The images are floats [B, H, W, C] in [0, 1], as `normalize` makes them of bytes.
+    The images are floats [B, H, W, C] in [0, 1], as `normalize` returns them.
 
     Raises (the activations):
       ValueError: the images are not floats.
@@ -53,7 +54,7 @@ def make_activations(
         )
         found = {name: outputs["__call__"][0] for name, outputs in captures["intermediates"].items()}
         hidden = found.pop("Dropout_0")
-        # Sorted, because Flax promises no order: blocks, and after them the norm that ends a resnet.
+        # Sorted, because Flax guarantees no order: blocks first, then the norm that ends a resnet.
         names = sorted(found, key=lambda name: (name.startswith("BatchNorm"), int(name.rpartition("_")[2])))
         return Activations(
             [jax.nn.relu(found[name]) if name.startswith("BatchNorm") else found[name] for name in names], hidden

@@ -1,7 +1,7 @@
 """Random variations of training images: pure functions `(key, images) -> images`, run on the device.
 
-Images are [B, H, W, C], bytes u8 in [0, 255] or floats in [0, 1], and come back in the dtype that they had. The draws
-name their dtype, so that they are the same under `jax_enable_x64`.
+Images are [B, H, W, C], bytes u8 in [0, 255] or floats in [0, 1], and keep their dtype. Random draws state theirs
+explicitly, so that they are the same under `jax_enable_x64`.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ from fmnist_jax.functional.warping import centred_grid, sample_image
 Augment = Callable[[Array, Array], Array]
 """`(key, images [B, H, W, C]) -> images` of the same shape and dtype: u8 in [0, 255], or floats in [0, 1]."""
 
-# Folded into the root key of a run, so that the first mirrorings share no stream with the order of the images
-# (2**32 - 1) and the steps, which fold in their number.
+# Folded into the root key of a run, so that the coin tosses for mirroring share no random stream with the order of the
+# images (2**32 - 1) or with the steps, which fold in their number.
 _MIRROR_STREAM = 2**32 - 2
 
 
 def identity(key: Array, images: Array) -> Array:
-    """Returns the images [B, H, W, C] as they are."""
+    """Returns the images [B, H, W, C] unchanged."""
     del key
     return images
 
@@ -43,16 +43,16 @@ def random_flip(key: Array, images: Array) -> Array:
 
 
 def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array) -> Array:
-    """Mirrors each image in every other epoch: a coin thrown once an image decides whether in the even or odd ones.
+    """Mirrors each image in every other epoch: one coin toss per image chooses the even or the odd ones.
 
     Random mirroring shows an image the same way round twice in a row half of the time; this never does (Jordan 2024,
-    arXiv:2404.00498). It needs no memory: the coin is a hash of the index.
+    arXiv:2404.00498). It needs no memory: the toss is a hash of the index.
 
     Args:
-      key: throws the coins; the same one in every epoch of a run.
+      key: for the coin tosses; the same one in every epoch of a run.
       images: [B, H, W, C], of any dtype.
-      indices: i32[B], which example each image is.
-      epochs: i32[B], counted from 0.
+      indices: i32[B], the index of each image in the data set.
+      epochs: i32[B], the epoch of each image, counted from 0.
 
     Returns:
       [B, H, W, C].
@@ -64,13 +64,13 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
 
 
 def make_random_crop(padding: int | Array) -> Augment:
-    """Shifts each image by a uniform whole number of pixels in [-padding, padding], both ways.
+    """Shifts each image along both axes by a uniformly random whole number of pixels in [-padding, padding].
 
-    A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. What moves in from outside is 0,
-    which in Fashion-MNIST is the background.
+    A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. Pixels moved in from outside
+    are 0, the background of Fashion-MNIST.
 
     Args:
-      padding: in pixels; i32[] where it is traced.
+      padding: in pixels; i32[] if traced.
     """
 
     def random_crop(key: Array, images: Array) -> Array:
@@ -90,13 +90,13 @@ def make_random_crop(padding: int | Array) -> Augment:
 
 
 def _shift(image: Array, offset: Array) -> Array:
-    """The pixels [H, W, C] that lie `offset` i32[2] further down and right, 0 where the image has none."""
+    """The pixels [H, W, C] that lie `offset` i32[2] further down and to the right, 0 outside the image."""
     rows, columns = (offset[axis] + jnp.arange(image.shape[axis], dtype=jnp.int32) for axis in (0, 1))
     return image.at[rows[:, None], columns[None]].get(mode="fill", fill_value=0, wrap_negative_indices=False)
 
 
 def rotate(images: Array, degrees: Array) -> Array:
-    """Turns each image anticlockwise about its centre, interpolating between four pixels; 0 moves in from outside.
+    """Rotates each image anticlockwise about its centre by bilinear interpolation; pixels from outside are 0.
 
     Args:
       images: [B, H, W, C], u8 in [0, 255] or floats in [0, 1].
@@ -120,7 +120,7 @@ def rotate(images: Array, degrees: Array) -> Array:
 
 
 def make_random_rotation(degrees: float) -> Augment:
-    """Turns each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
+    """Rotates each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
 
     def random_rotation(key: Array, images: Array) -> Array:
         def draw(key: Array, rows: int) -> Array:
@@ -132,7 +132,7 @@ def make_random_rotation(degrees: float) -> Augment:
 
 
 def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array:
-    """Marks the pixels of one box an image; what of it lies outside the image is cut off.
+    """Marks the pixels of one box per image, clipped to the image.
 
     Args:
       corners: i32[B, 2], row and column of the first pixel, which may be negative.
@@ -153,14 +153,14 @@ def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array
 def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02, 0.4), aspect: float = 0.3) -> Augment:
     """Overwrites a random rectangle of some images with random pixels (Zhong et al. 2017, arXiv:1708.04896).
 
-    Where the paper draws rectangles until one fits, this draws the aspect among those at which the area fits. Noise is
-    uniform over the 256 bytes, or over those divided by 255 for images of floats.
+    The paper redraws rectangles until one fits; this draws the aspect ratio from those at which the area fits. Noise is
+    uniform over the 256 byte values, or over those divided by 255 for floating images.
 
     Args:
-      probability: with which an image is chosen.
+      probability: that an image is chosen.
       area: bounds of the rectangle's share of the image, uniform between them.
-      aspect: the least height of a rectangle relative to its width, and width relative to height, each as a share of
-        the image's; log-uniform.
+      aspect: the smallest ratio of a rectangle's height to its width, and of width to height, each side measured as a
+        share of the image's; log-uniform.
 
     Raises (the augmentation):
       ValueError: the images are neither bytes nor floats.
@@ -189,12 +189,12 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
 
 
 def make_cutout(size: int) -> Augment:
-    """Blackens a square around a random pixel of each image (DeVries & Taylor 2017, arXiv:1708.04552).
+    """Blacks out a square around a random pixel of each image (DeVries & Taylor 2017, arXiv:1708.04552).
 
-    What of the square lies outside the image is lost, as in the paper, so that many images lose less than a square.
+    The square is clipped to the image, as in the paper, so many images lose less than a full square.
 
     Args:
-      size: of a side, in pixels.
+      size: side of the square, in pixels.
     """
 
     def cutout(key: Array, images: Array) -> Array:
@@ -208,7 +208,7 @@ def make_cutout(size: int) -> Augment:
 
 
 def chain(*augments: Augment) -> Augment:
-    """Applies augmentations in turn, each with a key of its own."""
+    """Applies augmentations one after another, each with its own key."""
 
     def chained(key: Array, images: Array) -> Array:
         for index, augment in enumerate(augments):
@@ -219,13 +219,13 @@ def chain(*augments: Augment) -> Augment:
 
 
 def make_augment(config: AugmentConfig) -> Augment:
-    """Composes the augmentations that a configuration names and that need nothing but the images.
+    """Composes those augmentations of a configuration that need only the images.
 
-    Each has its place in the chain, and so its key, whichever of the others are on: a member of a population in which
-    one of them is a traced 0 draws what a run without it draws. Alternating mirroring is `make_sample`'s.
+    Each has a fixed place in the chain, and so a fixed key, whichever others are on: a member of a population for which
+    one of them is a traced 0 draws the same as a run without it. Alternating mirroring is done by `make_sample`.
 
     Raises:
-      ConfigError: `flip` is none of its choices.
+      ConfigError: `flip` is not one of its choices.
     """
     check_choices("augment", config, "flip")
 
@@ -243,10 +243,10 @@ def make_augment(config: AugmentConfig) -> Augment:
 
 
 def normalize(images: Array | np.ndarray) -> Array:
-    """Scales u8[..., C] in [0, 255] to f32[..., C] in [0, 1]; passes on floating images, which are in [0, 1] already.
+    """Scales u8[..., C] in [0, 255] to f32[..., C] in [0, 1]; passes on floating images, already in [0, 1].
 
-    The background stays exactly 0, which is what the convolutions pad with; centring is left to the
-    first batch normalisation, which makes the data set's mean and deviation immaterial.
+    The background stays exactly 0, which is what the convolutions pad with; centring is left to the first batch
+    normalisation, which makes the data set's mean and standard deviation irrelevant.
 
     Raises:
       ValueError: the images are neither bytes nor floats.

@@ -1,4 +1,4 @@
-"""An exponential average of the weights, which evaluation uses in their place."""
+"""An exponential moving average of the weights, which evaluation uses in their place."""
 
 import dataclasses
 from typing import Any
@@ -14,11 +14,11 @@ from fmnist_jax.functional.state import TrainState, Weights
 
 
 def start_average(state: TrainState) -> TrainState:
-    """Starts an average of the parameters and batch statistics at their present values, in float32 at least."""
+    """Starts an average of the parameters and batch statistics at their current values, in at least float32."""
 
     def begun(leaf: Array) -> Array:
-        # Half precision could not hold what a step moves the average by. A copy of the others, because a buffer that a
-        # state holds twice cannot be donated.
+        # Half precision could not represent what one step adds to the average. Other leaves are copied, because a
+        # buffer that a state holds twice cannot be donated.
         return jnp.array(leaf, at_least_float32(leaf.dtype)) if _has_mean(leaf) else jnp.copy(leaf)
 
     params, batch_stats = jax.tree.map(begun, (state.params, state.batch_stats))
@@ -28,8 +28,8 @@ def start_average(state: TrainState) -> TrainState:
 def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
     """Makes a step that also moves the average towards the new weights (Polyak & Juditsky 1992).
 
-    After the step of number t, counted from 0, the average keeps min(decay, (1 + t) / (10 + t)) of itself, so
-    that the first weights are soon forgotten.
+    In step t, counted from 0, the average keeps min(decay, (1 + t) / (10 + t)) of itself, so that the first weights are
+    soon forgotten.
 
     Args:
       step_fn: what `make_train_step` or `make_descent` returns.
@@ -50,7 +50,7 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
         def moved(average: Array, new: Array) -> Array:
             if not _has_mean(average):
                 return new
-            # Not as a sum of two shares, whose rounding would move the average of weights that do not move.
+            # Not as a weighted sum, whose rounding would change the average of constant weights.
             return average + forgotten.astype(average.dtype) * (new.astype(average.dtype) - average)
 
         return dataclasses.replace(after, averages=jax.tree.map(moved, state.averages, latest)), metrics
@@ -59,9 +59,9 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
 
 
 def weights_to_score(state: TrainState) -> Weights:
-    """The average where the state keeps one, else the latest weights: what evaluation and prediction use.
+    """The average if the state keeps one, else the latest weights: what evaluation and prediction use.
 
-    In the types of the weights themselves.
+    In the dtypes of the weights themselves.
     """
     latest = Weights(state.params, state.batch_stats)
     if state.averages is None:
@@ -74,5 +74,5 @@ def weights_to_score(state: TrainState) -> Weights:
 
 
 def _has_mean(leaf: Array) -> bool:
-    """Whether a leaf is a number that may be averaged, and not such as a count."""
+    """Whether a leaf is floating and can be averaged, unlike a count."""
     return jnp.issubdtype(leaf.dtype, jnp.floating)

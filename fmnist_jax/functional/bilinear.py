@@ -1,9 +1,9 @@
-"""Bilinear operations of images and a kernel that know their own derivatives of every order and kind.
+"""Bilinear operations on images and a kernel, with their own derivatives of every order in forward and reverse mode.
 
 One trilinear form, the sum over all pixels of `operation(x, kernel) * g`, has three faces: the operation itself, the
-gradient of the images, and the gradient of the kernel. Each is bilinear, and the transpose of each in one argument is
-another of the three: so three primitives are closed under `jvp`, `vjp` and all that is built of them. What is batched
-over models is mapped over them on a CPU, whose compiler is slow at grouped convolutions.
+gradient of the images, and the gradient of the kernel. Each is bilinear, and its transpose in either argument is one of
+the other two: so three primitives are closed under `jvp`, `vjp` and everything built on them. Where both operands are
+batched over models, a CPU loops over the models, because its compiler is slow at grouped convolutions.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from fmnist_jax.functional.platforms import models_first, platform_primitive
 from fmnist_jax.functional.sharding import alike
 
 Operation = Callable[[Array, Array], Array]
-"""`(x [B, H, W, C_in], kernel [K, K, C_in, C_out]) -> [B, H', W', C_out]`, bilinear, the same sums for every image,
-and for every pair of an input and an output channel."""
+"""`(x [B, H, W, C_in], kernel [K, K, C_in, C_out]) -> [B, H', W', C_out]`, bilinear, the same sums for every image
+and every pair of an input and an output channel."""
 
 
 class Faces(NamedTuple):
-    """A spelling of the three."""
+    """One implementation of the three faces."""
 
     operation: Operation
     image_gradient: Callable[..., Array]
@@ -35,7 +35,7 @@ class Faces(NamedTuple):
 
 
 def faces_of(operation: Operation) -> Faces:
-    """The faces of an operation, its gradients by transposition."""
+    """The faces of an operation, with its gradients by transposition."""
 
     def image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
         x = jax.ShapeDtypeStruct((g.shape[0], *sides, kernel.shape[2]), g.dtype)
@@ -49,11 +49,11 @@ def faces_of(operation: Operation) -> Faces:
 
 
 def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
-    """Makes an operation that is spelled by platform, with derivatives of every order.
+    """Makes an operation with one implementation for CPUs and one for other platforms, and derivatives of every order.
 
     Args:
       name: of its primitive.
-      on_cpu: the spelling for a CPU.
+      on_cpu: the implementation for a CPU.
       elsewhere: the same sums for every other platform.
     """
     operation, of_images, of_kernel = (
@@ -62,7 +62,7 @@ def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
     )
 
     # With <a, b> for the sum of all products, <operation(x, k), g> = <x, of_images(g, k)> = <k, of_kernel(x, g)>.
-    # Each rule takes the cotangent first, then both operands, of which its own is unknown but for its shape.
+    # Each rule takes the cotangent first, then both operands; of the one that it transposes, only the shape is known.
     ad.defbilinear(
         operation,
         lambda g, x, kernel, mapped: of_images.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
@@ -84,7 +84,7 @@ def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
 
 
 def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
-    """A bilinear primitive: `mapped` says whether both operands have an axis of models before all others."""
+    """A bilinear primitive: `mapped` says whether both operands have a leading axis of models."""
 
     def over_models(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
         one: Operation = partial(on_cpu, **static)
@@ -107,16 +107,16 @@ def _size(kernel: Any, mapped: bool) -> int:
 
 
 class _Stacking(NamedTuple):
-    """Where one convolution takes in many that share an operand, and where their results then lie."""
+    """The axes by which one call of an operation serves many models that share the other operand."""
 
     operand: int
     """The axis of the operand that the models are stacked along."""
     result: int
-    """The axis of the result that they are found along."""
+    """The axis of the result that the models' results are stacked along."""
 
 
-# Of each face, by whether the first or the second operand is that of many models: their images make one batch, their
-# kernels one kernel of many features.
+# For each face, by whether the first or the second operand has the axis of models: it is folded into the batch or the
+# channels of images, and into the channels of kernels.
 _STACKED: tuple[tuple[_Stacking, _Stacking], ...] = (
     (_Stacking(0, 0), _Stacking(3, 3)),
     (_Stacking(0, 0), _Stacking(2, 3)),
@@ -133,7 +133,7 @@ def _batch(
     mapped: bool,
     **static: Any,
 ) -> tuple[Array, int]:
-    """Takes the axis of models of one or both operands into the operation."""
+    """The rule of `vmap`: folds the axis of models of one or both operands into the operation."""
     (a, b), (of_a, of_b) = operands, axes
     if not mapped and (of_a is None or of_b is None):
         which = 0 if of_b is None else 1
@@ -150,10 +150,10 @@ def _batch(
 
 
 def _merged(x: Array, axis: int) -> Array:
-    """The array with an axis and the one after it as one."""
+    """The array with an axis and the one after it merged."""
     return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
 
 
 def _split(x: Array, axis: int, size: int) -> Array:
-    """The array with an axis as one of so many and another after it."""
+    """The array with an axis split into one of `size` and another after it."""
     return x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :])

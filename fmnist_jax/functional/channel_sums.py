@@ -1,11 +1,11 @@
-"""Sums over a batch of images of each channel and of its products with a factor, in one pass, and their transpose.
+"""Per-channel sums of a batch of images and of their products with a factor, in one pass, and their transpose.
 
-Batch normalisation needs no other sums: the images about a point and their squares on the way forward, and on the way
-back the gradient and its products with the normalised images. A compiler for a GPU joins such sums by itself. XLA:CPU
-reads the images once for each, and as it breaks a sum of more than 32 values up into windows, it first writes down
-what is to be summed. Sums of a few pixels side by side, of both at once, it unrolls, together with what makes the
-pixels: those of the gradient of 128x14x14x64 behind a ReLU take 0.2 ms instead of 2.5, and of 128x28x28x32 1.6
-instead of 5.4 (two cores of an AMD EPYC with AVX-512, jax 0.10.2).
+Batch normalisation needs no other sums: those of the shifted images and their squares in the forward pass, and those of
+the gradient and its products with the normalised images in the backward pass. A GPU compiler fuses such sums by itself.
+XLA:CPU reads the images once for each sum and, because it splits sums of more than 32 values into windows, writes the
+summands to memory first. Joint sums over a few adjacent pixels it unrolls and fuses with what computes the pixels: for
+the gradient of 128x14x14x64 behind a ReLU they take 0.2 ms instead of 2.5, for 128x28x28x32 1.6 instead of 5.4 (two
+cores of an AMD EPYC with AVX-512, jax 0.10.2).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from jax.interpreters import ad, batching
 from fmnist_jax.functional.platforms import models_first, platform_primitive
 from fmnist_jax.functional.sharding import alike
 
-_PIXELS = (-4, -3, -2)  # the axes of a batch of images [B, H, W, C] that a sum goes over
-_UNROLLED = 16  # values that XLA:CPU sums without a loop, at most
+_PIXELS = (-4, -3, -2)  # the axes of a batch of images [B, H, W, C] to sum over
+_UNROLLED = 16  # the most values that XLA:CPU sums without a loop
 
 
 def channel_sums(x: Array, factor: Array) -> Array:
-    """Sums each channel over all images and pixels, and its products with a factor.
+    """Sums each channel, and its products with a factor, over all images and pixels.
 
     Args:
       x: f32[B, H, W, C]; each shard of a `shard_map` sums its own.
@@ -37,10 +37,10 @@ def channel_sums(x: Array, factor: Array) -> Array:
 
 
 def channel_lines(coefficients: Array, factor: Array) -> Array:
-    """Gives a constant of each channel plus a multiple of the factor for each pixel: the transpose of `channel_sums`.
+    """Computes a constant plus a multiple of the factor, both given per channel: the transpose of `channel_sums`.
 
     Args:
-      coefficients: f32[2, 1, 1, 1, C].
+      coefficients: f32[2, 1, 1, 1, C], the constants and the multiples.
       factor: f32[B, H, W, C].
 
     Returns:
@@ -63,7 +63,7 @@ def _sums_on_cpu(x: Array, factor: Array) -> Array:
 
 
 def _added(totals: Sequence[Array], values: Sequence[Array]) -> tuple[Array, ...]:
-    """By a name, because a function made for each call would be compiled for each."""
+    """A named function, because one created at each call would be recompiled at each."""
     return tuple(map(jnp.add, totals, values))
 
 
@@ -73,7 +73,7 @@ def _lines(coefficients: Array, factor: Array) -> Array:
 
 
 def _halves(both: Array) -> tuple[Array, Array]:
-    """What belongs to the images and what to their products, of [..., 2, 1, 1, 1, C]."""
+    """Splits [..., 2, 1, 1, 1, C] into what belongs to the images and what to their products."""
     return both[..., 0, :, :, :, :], both[..., 1, :, :, :, :]
 
 
@@ -82,7 +82,7 @@ _lines_p = platform_primitive("channel_lines", on_cpu=_lines, elsewhere=_lines)
 
 
 def _sums_by_factor(d_factor: Array, x: Array, factor: Array) -> Array:
-    products, _ = _halves(channel_sums(x * d_factor, factor))  # the plain sums; what else is summed is not used
+    products, _ = _halves(channel_sums(x * d_factor, factor))  # only the plain sums are used
     return jnp.stack([jnp.zeros_like(products), products], -5)
 
 
@@ -90,8 +90,8 @@ def _lines_by_factor(d_factor: Array, coefficients: Array, _: Array) -> Array:
     return _halves(coefficients)[1] * d_factor
 
 
-# Each is linear in its first argument, and there the transpose of the other. The rules of transposition come first,
-# because `deflinear2` sets a derivative, too.
+# Each is linear in its first argument, in which it is the transpose of the other. The transposition rules come first,
+# because `deflinear2` also sets a derivative, which `defjvp` replaces.
 ad.deflinear2(_sums_p, lambda g, _, factor: (channel_lines(g, factor), None))
 ad.deflinear2(_lines_p, lambda g, _, factor: (channel_sums(g, factor), None))
 ad.defjvp(_sums_p, lambda d_x, _, factor: channel_sums(d_x, factor), _sums_by_factor)

@@ -1,4 +1,4 @@
-"""Convolutions of images, alone and with the pooling after them, spelled so that XLA:CPU computes them fast, too."""
+"""Convolutions of images, alone and with the pooling after them, in forms that XLA:CPU computes fast, too."""
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -10,13 +10,13 @@ from fmnist_jax.functional.precision import at_least_float32
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
-# Where Winograd's form is the faster one: up to so many pixels on a side, and from so many channels on, in and out.
+# Winograd's form is faster for images of up to this many pixels a side and from this many channels on, in and out.
 _WINOGRAD_PIXELS = 8
 _WINOGRAD_CHANNELS = 64
 
 
 def convolve(x: Array, kernel: Array) -> Array:
-    """The convolution as XLA spells it: stride 1, zero padding that keeps the spatial size.
+    """The convolution as one XLA operation: stride 1, zero padding that keeps the spatial size.
 
     Args:
       x: [B, H, W, C_in].
@@ -29,35 +29,35 @@ def convolve(x: Array, kernel: Array) -> Array:
 
 
 def _image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
-    """An ordinary convolution of `g` by the turned kernel."""
+    """An ordinary convolution of `g` with the kernel flipped and its channels swapped."""
     del sides  # those of `g`
-    # The barriers keep XLA from folding the turned and swapped operands back into the spelling that it is slow at.
+    # The barriers keep XLA from folding the flip and the swap of channels back into the form that it is slow at.
     g, kernel = lax.optimization_barrier((g, kernel))
     return convolve(g, lax.optimization_barrier(jnp.flip(kernel, (0, 1)).swapaxes(2, 3)))
 
 
 def _kernel_gradient(x: Array, g: Array, *, size: int) -> Array:
-    """An ordinary convolution of the images by `g`."""
+    """An ordinary convolution of the images with `g`."""
     x, g = lax.optimization_barrier((x, g))
-    # Pixels first, then channels. In one step, and fused with what computes the images anew, 128x28x28x32 took 9 ms of
-    # a step of the notebook's network instead of 5 (two cores of an AMD EPYC of Zen 4, jax 0.10.2).
+    # In two steps, pixels first, then channels: in one, fused with the recomputation of the images, 128x28x28x32 took
+    # 9 ms of a step of the notebook's network instead of 5 (two cores of an AMD EPYC of Zen 4, jax 0.10.2).
     x, g = lax.optimization_barrier(tuple(_row_major(each.transpose(1, 2, 0, 3)) for each in (x, g)))
-    # With channels for a batch and the batch for channels, each kernel entry is one place that `g` can lie at.
+    # With the channels as batch and the batch as channels, each kernel entry is one position of `g` over the images.
     x, g = lax.optimization_barrier((_row_major(x.transpose(3, 0, 1, 2)), g))
     padding = [(size // 2, size // 2)] * 2
     return lax.conv_general_dilated(x, g, (1, 1), padding, dimension_numbers=NHWC).transpose(1, 2, 0, 3)
 
 
 def _row_major(x: Array) -> Array:
-    """The same array, laid out in the order of its axes: from jax 0.12 on, a transposed one is else copied twice."""
+    """The array, laid out in the order of its axes: otherwise, from jax 0.12 on, a transposed one is copied twice."""
     return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def _winograd_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
-    """A convolution of `g` by the turned kernel, in Winograd's form as well.
+    """A convolution of `g` with the flipped kernel, also in Winograd's form.
 
-    Transposed, Winograd's products would take the kernel's values along their other axis: 5.6 ms instead of 3.2 for 128
-    images of 3x3x192.
+    The transpose of Winograd's products would contract the kernel's values along their other axis: 5.6 ms instead of
+    3.2 for 128 images of 3x3x192.
     """
     del sides  # those of `g`
     return winograd.winograd_conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
@@ -68,24 +68,24 @@ _WINOGRAD = faces_of(winograd.winograd_conv)._replace(image_gradient=_winograd_i
 
 
 def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...]) -> Faces:
-    """The spelling for images of such sides and a kernel of such a shape."""
+    """The faster implementation for images of these sides and a kernel of this shape."""
     few_pixels, many_channels = max(sides) <= _WINOGRAD_PIXELS, min(kernel[2:]) >= _WINOGRAD_CHANNELS
     return _WINOGRAD if kernel[0] == winograd.KERNEL and few_pixels and many_channels else _ORDINARY
 
 
 def _conv_of_taps(x: Array, kernel: Array) -> Array:
-    """The convolution of images of one channel, as a loop over the features of each pixel."""
+    """The convolution of single-channel images, as a loop over the output features of each pixel."""
     size, (height, width), wide = len(kernel), x.shape[1:3], at_least_float32(x.dtype)
     border = (size // 2, size // 2)
     padded = lax.optimization_barrier(jnp.pad(x.astype(wide), ((0, 0), border, border, (0, 0))))
     taps = kernel.astype(wide).reshape(size, size, 1, 1, 1, -1)
     places = [(i, j) for i in range(size) for j in range(size)]
     y = sum((padded[:, i : i + height, j : j + width] * taps[i, j] for i, j in places), jnp.zeros((), wide))
-    return lax.optimization_barrier(y.astype(x.dtype))  # else each of its readers computes it anew
+    return lax.optimization_barrier(y.astype(x.dtype))  # otherwise each consumer recomputes it
 
 
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
-    # On 128 images of 28x28x1 with 32 outputs 8 ms instead of 20, on one core of an AMD EPYC (jax 0.10.2).
+    # 8 ms instead of 20 for 128 images of 28x28x1 with 32 outputs, on one core of an AMD EPYC (jax 0.10.2).
     if kernel.shape[:3] == (3, 3, 1):
         return _conv_of_taps(x, kernel)
     return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)
@@ -100,24 +100,24 @@ def _kernel_gradient_on_cpu(x: Array, g: Array, *, size: int) -> Array:
 
 
 def _conv_mean(x: Array, kernel: Array) -> Array:
-    """The mean of the kernel at its four places behind a window, as one kernel at every other pixel."""
+    """The kernel averaged over its four positions in a window, as one convolution with stride 2."""
     means = jnp.stack(_window_kernels(kernel)).mean(0)
     padding = [(len(kernel) // 2,) * 2] * 2
     return lax.conv_general_dilated(x, means, (2, 2), padding, dimension_numbers=NHWC)
 
 
 def _conv_mean_of_patches(x: Array, kernel: Array) -> Array:
-    """The kernel itself at every other pixel, on the means of four pixels."""
+    """The kernel itself with stride 2, on the means of 2x2 pixels."""
     pad = len(kernel) // 2
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows = padded[:, :-1] + padded[:, 1:]
-    means = lax.optimization_barrier((rows[:, :, :-1] + rows[:, :, 1:]) / 4)  # else each patch computes its own
+    means = lax.optimization_barrier((rows[:, :, :-1] + rows[:, :, 1:]) / 4)  # otherwise each patch recomputes it
     patches, matrix = _patches(means, len(kernel)), kernel.reshape(-1, kernel.shape[3])
     return jnp.dot(patches.reshape(-1, len(matrix)), matrix).reshape(*patches.shape[:3], kernel.shape[3])
 
 
 def _mean_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
-    """One product for all pixels of all patches, which are then added up where patches overlap.
+    """One matrix product for all pixels of all patches, which are then summed where patches overlap.
 
     By transposition, each tap becomes a whole image of its own, mostly zeros: 31 ms instead of 4 for 128 images of
     14x14x64 with 128 outputs (two cores of an AMD EPYC with AVX-512, jax 0.10.2).
@@ -129,19 +129,19 @@ def _mean_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> 
 
 
 def _overlaid(taps: Array, axis: int, side: int) -> Array:
-    """Adds up what patches of means of two give to the pixels along an axis.
+    """Sums the gradients of overlapping patches into the pixels along an axis; each tap is the mean of two pixels.
 
     Args:
       taps: [B, ..., K, ...], each of the K taps at axis 3.
-      axis: 1 or 2, of the patches, each of which begins two pixels behind the one before.
-      side: pixels along that axis, without the padding that the first patch begins with.
+      axis: 1 or 2, that of the patches, each of which starts two pixels after the one before.
+      side: pixels along that axis, without the padding in which the first patch starts.
 
     Returns:
-      The same without axis 3, and with pixels for patches.
+      The same without axis 3, with pixels in place of patches.
     """
     size, patches, pad = taps.shape[3], taps.shape[axis], taps.shape[3] // 2
     means = [taps[:, :, :, tap] for tap in range(size)]
-    pixels = [means[0], *map(jnp.add, means, means[1:]), means[-1]]  # each mean is of a pixel and the next
+    pixels = [means[0], *map(jnp.add, means, means[1:]), means[-1]]  # each mean covers a pixel and the next
 
     def placed(pixel: int) -> Array:
         before = [(0, 0)] * (taps.ndim - 1)
@@ -172,20 +172,20 @@ def _conv_windows_of_patches(x: Array, kernel: Array) -> Array:
 
 
 def _window_patches(x: Array, size: int) -> Array:
-    """The zero-padded pixels behind each 2x2 window of outputs: [B, H // 2, W // 2, size, size, C_in]."""
+    """The zero-padded input pixels of each 2x2 window of outputs: [B, H // 2, W // 2, size, size, C_in]."""
     pad = (size - 1) // 2
     return _patches(jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), size)
 
 
 def _patches(x: Array, size: int) -> Array:
-    """The squares of pixels that begin at every other one: [B, H', W', size, size, C]."""
+    """The square patches that start at every other pixel: [B, H', W', size, size, C]."""
     height, width = (2 * ((side - size) // 2 + 1) for side in x.shape[1:3])
     corners = [[x[:, i : i + height : 2, j : j + width : 2] for j in range(size)] for i in range(size)]
     return lax.optimization_barrier(jnp.stack([jnp.stack(row, 3) for row in corners], 3))
 
 
 def _window_kernels(kernel: Array) -> list[Array]:
-    """The kernel at each of its four places in a patch: [K + 1, K + 1, C_in, C_out] each."""
+    """The kernel at each of its four positions in a patch: [K + 1, K + 1, C_in, C_out] each."""
     return [jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in range(2) for j in range(2)]
 
 
@@ -203,7 +203,7 @@ conv_mean = bilinear(
 )
 """The mean of each 2x2 window of `conv`, for a kernel [K, K, C_in, C_out], K odd: [B, H // 2, W // 2, C_out].
 
-On a CPU with K^2 products an output, elsewhere with (K + 1)^2 in one operation.
+Takes K^2 multiplications per output and input channel on a CPU, elsewhere (K + 1)^2, in one operation.
 """
 
 conv_windows = bilinear(
@@ -211,5 +211,5 @@ conv_windows = bilinear(
 )
 """Convolves as `convolve` does, with the outputs of each 2x2 window side by side: [B, H // 2, W // 2 * 4, C_out].
 
-On a CPU they come from the patch of pixels behind the window.
+On a CPU they are computed from the window's patch of input pixels.
 """

@@ -1,4 +1,4 @@
-"""A step down any objective, with any optax optimiser and whatever beyond the gradient that one asks for."""
+"""A descent step on any objective, with any optax optimiser and the extra arguments that it needs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
 
 
 class Slope(NamedTuple):
-    """The objective of one batch at the parameters that an optimiser is to move."""
+    """The objective of one batch and its gradient, at the parameters to be updated."""
 
     params: Params
     value: Array
@@ -57,8 +57,8 @@ def _nothing(slope: Slope) -> Mapping[str, Any]:
     return {}
 
 
-# Most of optax takes what it is given and uses what it knows. Line searches (lbfgs) refuse arguments that they do not
-# know, SAM all but its own, a jitted update all functions, and what no wrapper of optax has touched any at all.
+# Most optax optimisers accept all extra arguments and use those they know. Line searches (lbfgs) refuse unknown ones,
+# SAM all but its own, a jitted update all functions, and a plain transformation not wrapped by optax everything.
 _OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _numbers, _nothing)
 _REFUSALS = ("unexpected keyword", "['grad_fn']", "['value_fn']", "['obj_fn']")
 
@@ -80,10 +80,10 @@ def _own_metrics(slope: Slope) -> Any:
 
 
 def _of_all_shards(objective: Objective) -> Objective:
-    """The objective of a whole batch, of which each shard of a `shard_map` gives it some rows.
+    """The objective of a whole batch whose rows are spread over the shards of a `shard_map`.
 
-    What `make_objective` returns is that already. Another one is taken for a mean over its rows: left as it is, its
-    gradient would be that of the sum over the shards, because the transpose of copying parameters to them adds up.
+    What `make_objective` returns already is one. Any other is taken to be a mean over its rows: left unchanged, its
+    gradient would be that of the sum over the shards, because the transpose of copying parameters to them is a sum.
     """
 
     def whole(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
@@ -93,7 +93,7 @@ def _of_all_shards(objective: Objective) -> Objective:
         def spread(leaf: Any) -> tuple[str, ...]:
             return tuple(axis for axis in shards if axis in varying(leaf))
 
-        if isinstance(aux.metrics, Metrics):  # of which it is known that they are sums
+        if isinstance(aux.metrics, Metrics):  # which are known to be sums
             aux = Aux(aux.batch_stats, jax.tree.map(lambda leaf: lax.psum(leaf, spread(leaf)), aux.metrics))
         return lax.pmean(value, spread(value)), aux
 
@@ -109,19 +109,19 @@ def make_descent(
 ) -> TrainStep:
     """Makes a training step that moves the parameters down an objective.
 
-    The step is pure and not compiled. Optimisers get what they ask for: the loss (`optax.polyak_sgd`, `contrib.momo`,
-    `contrib.reduce_on_plateau`), the loss as a function (`optax.lbfgs`, `contrib.sophia`) or its gradient
-    (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `multi_transform`).
+    The step is pure and not compiled. Optimisers get the arguments they need: the loss (`optax.polyak_sgd`,
+    `contrib.momo`, `contrib.reduce_on_plateau`), the loss as a function (`optax.lbfgs`, `contrib.sophia`) or its
+    gradient (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `multi_transform`).
 
     Args:
       objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`, a mean over
-        the rows of the batch; under `shard_map` it is given those of one device, and its mean and the sums of `Metrics`
-        are made into those of all, while other metrics and the statistics stay as it leaves them.
-      optimizer: what turns gradients into updates.
-      extra_args: names those arguments itself, for an optimiser that wants others, such as
+        the rows of the batch; under `shard_map` it is given those of one shard, and its mean and the sums of `Metrics`
+        are reduced over all shards, while other metrics and the statistics are left as they are.
+      optimizer: turns gradients into updates.
+      extra_args: chooses the extra arguments, for an optimiser that needs others, such as
         `lambda slope: {"loss": slope.value}`.
-      measure: gives the metrics of a step, any pytree of arrays; by default those of the objective. It sees the
-        gradient, too: `lambda slope: {"norm": optax.tree.norm(slope.grad)}`.
+      measure: returns the metrics of a step, any pytree of arrays; by default those of the objective. It has access to
+        the gradient, too: `lambda slope: {"norm": optax.tree.norm(slope.grad)}`.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update.

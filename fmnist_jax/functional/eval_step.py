@@ -1,4 +1,4 @@
-"""Evaluation, as pure functions apart from training."""
+"""Evaluation as pure functions, separate from training."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -27,7 +27,7 @@ Evaluate = Callable[[Params, BatchStats, Batch], Any]
 def make_predict(model: Model) -> Predict:
     """Makes `predict(params, batch_stats, images [B, H, W, C]) -> logits f32[B, K]`.
 
-    The images are u8 in [0, 255], or floats that are in [0, 1] already, and are passed on as they are.
+    The images are u8 in [0, 255], or floats already in [0, 1], which are passed on unchanged.
 
     Raises (the prediction):
       ValueError: the images are neither bytes nor floats.
@@ -43,7 +43,7 @@ def make_predict(model: Model) -> Predict:
 def make_mirrored_predict(predict: Predict) -> Predict:
     """Makes a `predict` that averages the logits of each image and its mirror image.
 
-    But for a constant an image, the mean of logits is that of log-probabilities. Mirroring at test time is as old as
+    Up to a constant per image, the mean of logits is that of log-probabilities. Mirroring at test time goes back to
     Krizhevsky et al. 2012, who averaged probabilities.
     """
 
@@ -65,7 +65,7 @@ def make_probabilities(predict: Predict) -> Predict:
 def make_eval_step(
     predict: Predict, *, loss_fn: LossFn = cross_entropy, metrics_fn: MetricsFn = batch_metrics
 ) -> EvalStep:
-    """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 count nowhere.
+    """Makes `eval_step(params, batch_stats, batch) -> metrics`; rows labelled -1 are ignored.
 
     Args:
       predict: what `make_predict` returns.
@@ -82,17 +82,17 @@ def make_eval_step(
 
 
 def make_evaluate(eval_step: EvalStep) -> Evaluate:
-    """Makes `evaluate(params, batch_stats, batches) -> metrics`: the sums of all batches, one loop to be compiled.
+    """Makes `evaluate(params, batch_stats, batches) -> metrics`: the sums over all batches, as one loop to compile.
 
     Called one by one, each batch allocates its intermediate results anew, and on a CPU two of them run at once. In one
-    loop the network of `fast` in 0.1.0 sees 14,200 images a second instead of 9,600 to 11,600, that of notebooks 8,300
-    instead of 6,400 (jax 0.10.2, two cores with AVX-512, batches of 250).
+    loop the network of `fast` in 0.1.0 evaluates 14,200 images per second instead of 9,600 to 11,600, that of notebooks
+    8,300 instead of 6,400 (jax 0.10.2, two cores with AVX-512, batches of 250).
 
     Args:
-      eval_step: what `make_eval_step` returns, of one model or mapped over several.
+      eval_step: what `make_eval_step` returns, for one model or mapped over several.
 
     Returns:
-      A function of N batches, each leaf [N, B, ...], such as `stacked_batches` makes.
+      A function of N batches, each leaf [N, B, ...], such as `stacked_batches` returns.
     """
 
     def evaluate(params: Params, batch_stats: BatchStats, batches: Batch) -> Any:
@@ -108,5 +108,5 @@ def make_evaluate(eval_step: EvalStep) -> Evaluate:
 
 
 def evaluate_batches(eval_step: EvalStep, params: Params, batch_stats: BatchStats, batches: Iterable[Batch]) -> Any:
-    """Adds up the metrics of batches that come one by one, as where not all of them fit the device's memory."""
+    """Adds up the metrics of batches given one by one, for data that do not fit the device's memory."""
     return total(eval_step(params, batch_stats, batch) for batch in batches)

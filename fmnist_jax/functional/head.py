@@ -1,4 +1,4 @@
-"""Another dense head on trained features, for other classes."""
+"""A new dense head on trained features, for other classes."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ _HEAD = "Dense_0"
 
 
 def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]:
-    """Replaces the dense head of a network of `make_model` by a fresh one, initialised as Flax initialises it.
+    """Replaces the dense head of a `make_model` network with a new one, initialised as in Flax.
 
     Args:
-      params: of a trained network; they stay as they are.
-      key: draws the new kernel.
+      params: of a trained network; not modified.
+      key: initialises the new kernel.
       num_classes: C of the new head, for `make_model(config, num_classes=C)`.
 
     Returns:
-      The same parameters but for those of the head: kernel f32[features, C] and bias f32[C].
+      The same parameters, except those of the head: kernel f32[features, C] and bias f32[C].
 
     Raises:
-      ValueError: they have no head that this package has made, or are those of the members of a population.
+      ValueError: the parameters have no dense head as made by this package, or are those of a population.
 
     Examples:
       >>> params = {"Dense_0": {"kernel": jnp.zeros((64, 10)), "bias": jnp.zeros(10)}}

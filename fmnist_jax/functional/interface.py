@@ -1,4 +1,4 @@
-"""What a model is: a network as a pair of pure functions, whoever wrote them."""
+"""The interface of a model: a network as a pair of pure functions, from this package or your own."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -17,10 +17,10 @@ class Apply(Protocol):
     ) -> tuple[Array, BatchStats]:
         """Returns logits f32[B, C] for floats [B, H, W, channels] in [0, 1], and the batch statistics to keep.
 
-        With `train`, normalises by the batch, drops units by `key`, and returns updated statistics;
-        without it, normalises by `batch_stats` and returns them as they came. There it needs no key; given one, it
-        drops units by it all the same (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout). The networks here
-        refuse images that are not floats with a ValueError.
+        With `train`, normalises by the batch, drops units at random by `key`, and returns updated statistics; without
+        it, normalises by `batch_stats` and returns them unchanged. It then needs no key, but still drops units if given
+        one (Gal & Ghahramani 2016, arXiv:1506.02142: Monte Carlo dropout). The networks here refuse images that are not
+        floats with a ValueError.
         """
         ...
 

@@ -21,14 +21,14 @@ CLASS_NAMES: tuple[str, ...] = (
     "Bag",
     "Ankle boot",
 )
-"""Names of the labels 0 to 9, as the authors of Fashion-MNIST give them (arXiv:1708.07747)."""
+"""Names of the labels 0 to 9, as given by the authors of Fashion-MNIST (arXiv:1708.07747)."""
 
 PADDING_LABEL = -1
-"""Label of the rows that fill up a last batch: they count nowhere."""
+"""Label of the rows that pad a last batch: they are ignored in every sum."""
 
 
 def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """Spreads labels i32[...] into f32[..., num_classes]; a label out of range becomes a row of zeros.
+    """Encodes labels i32[...] as one-hot f32[..., num_classes]; a label out of range becomes a row of zeros.
 
     Examples:
       >>> fj.one_hot(jnp.array([1, -1]), 3).tolist()
@@ -38,9 +38,9 @@ def one_hot(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
 
 
 def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """Soft labels f32[..., num_classes] of labels i32[...], by `one_hot`; what is soft already stays as it is.
+    """Turns labels i32[...] into soft labels f32[..., num_classes] by `one_hot`; soft labels are returned unchanged.
 
-    Of `PADDING_LABEL` they are zeros, of any other label out of range NaN, so that a loss of them is, too.
+    Those of `PADDING_LABEL` are zeros, those of any other label out of range NaN, so that their loss is NaN, too.
 
     Examples:
       >>> fj.soft_labels(jnp.array([1, fj.PADDING_LABEL, 2]), 2).tolist()
@@ -54,7 +54,7 @@ def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
 
 
 def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) -> Array:
-    """The classes' weights with `amount` of them spread evenly (arXiv:1512.00567, section 7).
+    """The classes' weights with a share `amount` of them spread evenly over all classes (arXiv:1512.00567, section 7).
 
     Args:
       labels: i32[...], or weights f32[..., C] that sum to one.
@@ -72,7 +72,7 @@ def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) 
 
 
 def class_names(labels: Sequence[int] | Array, names: Sequence[str] = CLASS_NAMES) -> list[str]:
-    """Names each label i32[B].
+    """Returns the name of each label i32[B].
 
     Raises:
       IndexError: a label outside 0..len(names)-1.

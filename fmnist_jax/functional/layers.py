@@ -1,7 +1,7 @@
-"""Operations whose plain spelling XLA:CPU compiles badly, each with the measurement that justifies it.
+"""Operations whose plain form XLA:CPU compiles badly, each with the measurement that justifies it.
 
 All are ordinary functions of arrays with the semantics of their `jax.lax` or Flax namesakes, and other platforms keep
-the plain spelling where it is as fast. Times are for forward and backward on 128 images in float32 inside a compiled
+the plain form where it is as fast. Times are for a forward and backward pass on 128 images in float32 in a compiled
 loop, on two cores of an AMD EPYC with AVX-512 (jax 0.10.2): `experiments.benchmark.layer_times` prints them. Each has
 derivatives of every order in forward and reverse mode, and works under `jit`, `vmap`, `scan`, meshes with automatic
 and explicit axes, and `shard_map` with `check_vma`, JAX's default, where statistics are those of the whole batch.
@@ -15,7 +15,7 @@ from jax import Array, lax
 from fmnist_jax.functional import convolution
 from fmnist_jax.functional.sharding import automatic
 
-_PATCH_VALUES = 64  # the most in a patch behind a pooled maximum: gathering one spares no product, only steps
+_PATCH_VALUES = 64  # the largest patch to gather for a pooled maximum, which saves no multiplications, only steps
 
 
 def _check_square(kernel: Array) -> None:
@@ -28,7 +28,7 @@ def conv(x: Array, kernel: Array) -> Array:
 
     The transposed convolutions that autodiff emits miss XLA:CPU's library kernels inside a compiled loop: a
     3x3 kernel on 28x28x32 takes 2,717 ms with them. The same sums written as ordinary convolutions take 31 ms.
-    Small images with many channels take Winograd's form: 7x7x128 takes 12 ms, against 972 ms by autodiff.
+    Small images with many channels use Winograd's form: 7x7x128 takes 12 ms, against 972 ms by autodiff.
 
     Args:
       x: [B, H, W, C_in].
@@ -48,7 +48,7 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
     """Convolves, then takes the maximum of each 2x2 window: `max_pool(conv(x, kernel))`.
 
     Where the input has few channels (with 3x3 kernels four at most), each of the four outputs in a window is a linear
-    map of the same patch of (K + 1)^2 pixels, so one matrix product of patches does for all four: 8 ms for a 3x3 kernel
+    map of the same patch of (K + 1)^2 pixels, so one matrix product of patches computes all four: 8 ms for a 3x3 kernel
     on 28x28x1 with 32 outputs, against 92 ms in two plain steps.
 
     Args:
@@ -76,10 +76,10 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     """Convolves, then takes the mean of each 2x2 window, dropping an odd last row or column.
 
     A convolution and a mean are both sums of shifted images, so either may come first. On a CPU the means come first,
-    and the kernel then meets every other one of them, as one matrix product of gathered patches: for K = 3 that is 9
-    products an input and output channel instead of 36. Elsewhere the mean of the four places that the kernel can lie at
-    is one convolution of stride 2, with 16 products. A 3x3 kernel on 14x14x48 with 96 outputs takes 7 ms, against 20 ms
-    by `conv` and a mean after it.
+    and the kernel is then applied to every other one of them, as one matrix product of gathered patches: for K = 3 that
+    is 9 multiplications per input and output channel instead of 36. Elsewhere the kernel averaged over its four
+    positions is applied as one convolution of stride 2, with 16 multiplications. A 3x3 kernel on 14x14x48 with 96
+    outputs takes 7 ms, against 20 ms by `conv` followed by a mean.
 
     Args:
       x: [B, H, W, C_in].
@@ -110,19 +110,19 @@ def avg_pool(x: Array) -> Array:
 
 @jax.custom_jvp
 def _max_of_windows(x: Array) -> Array:
-    """The maxima of [B, H, W, 4, C]; by pairs, where nothing has a gradient, `fast` is evaluated 1.1 times as fast."""
+    """The maxima of [B, H, W, 4, C], by pairs where no gradient is taken, which evaluates `fast` 1.1 times as fast."""
     return jnp.maximum(jnp.maximum(x[:, :, :, 0], x[:, :, :, 1]), jnp.maximum(x[:, :, :, 2], x[:, :, :, 3]))
 
 
-# In training, pairs take the network of `fast` in 0.1.0 1.08 times as long a step, and maxima over two axes 1.04 times.
+# In training, a step of the network of `fast` in 0.1.0 takes 1.08 times as long by pairs, 1.04 by maxima over two axes.
 _max_of_windows.defjvp(lambda primals, tangents: jax.jvp(lambda x: x.max(3), primals, tangents))
 
 
 def max_pool(x: Array) -> Array:
     """Takes the maximum of each 2x2 window with stride 2, dropping an odd last row or column.
 
-    Takes 6 ms, against 33 ms for XLA's reduce-window, whose gradient is a select-and-scatter. A tie shares its
-    gradient between the equal elements.
+    Takes 6 ms, against 33 ms for XLA's reduce-window, whose gradient is a select-and-scatter. In a tie, the equal
+    elements share the gradient.
 
     Args:
       x: [B, H, W, C].
@@ -137,10 +137,10 @@ def max_pool(x: Array) -> Array:
 
 @jax.custom_jvp
 def _larger(x: Array, y: Array) -> Array:
-    """The maximum of each pair, with a derivative that compares the pair and not, as JAX's does, each with the maximum.
+    """The maximum of each pair, with a derivative that compares the pair, not, as JAX's does, each with the maximum.
 
-    A compiler may compute `x` anew for the derivative, and round it otherwise than when it computed the maximum: then
-    neither would be equal to that, and the gradient would be lost.
+    A compiler may recompute `x` for the derivative and round it differently from when it computed the maximum: then
+    neither element would equal the maximum, and the gradient would be lost.
     """
     return jnp.maximum(x, y)
 

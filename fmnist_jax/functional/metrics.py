@@ -22,7 +22,7 @@ MetricsFn = Callable[[Array, Any, Array], Any]
 
 
 class Metrics(NamedTuple):
-    """Sums over examples, exact up to 2**31 examples a cell. `total` adds them up; `+` would concatenate the tuples."""
+    """Sums over examples, exact up to 2**31 examples per cell. `total` adds them up; `+` would concatenate tuples."""
 
     loss_sum: Array | np.ndarray
     """f32[]: sum of the losses."""
@@ -31,7 +31,7 @@ class Metrics(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What `Metrics` say of the examples."""
+    """The means that `summarize` computes from `Metrics`, and the number of examples."""
 
     loss: float
     accuracy: float
@@ -41,15 +41,15 @@ class Summary(NamedTuple):
 def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: int | None = None) -> None:
     """Checks that labels are whole numbers [*batch], or floating weights [*batch, num_classes].
 
-    Labels of NumPy, whose values cost nothing to see, must be in range, too.
+    NumPy labels, whose values can be read at no cost, must also be in range.
 
     Args:
-      labels: of one class an example, or weights of all of them.
-      batch: the shape that the logits have before their last axis.
-      num_classes: C, where it is known.
+      labels: one class per example, or weights of all classes.
+      batch: the shape of the logits without their last axis.
+      num_classes: C, if known.
 
     Raises:
-      ValueError: they are not, such as one-hot rows of integers, or a column [B, 1].
+      ValueError: they are not; for example, they are one-hot rows of integers, or a column [B, 1].
     """
     if not hasattr(labels, "dtype"):
         raise ValueError(
@@ -74,19 +74,20 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Computes -log softmax(logits)[label] in nats, of soft labels the weighted mean; 0 for padding.
+    """Computes -log softmax(logits)[label] in nats, the weighted mean for soft labels; 0 for padding.
 
-    A label out of range that JAX traces, so that its value is not to be seen and refused, has a loss of NaN.
+    A label out of range in a JAX array, whose values are not checked because they may be traced, has a loss of NaN.
 
     Args:
       logits: f32[B, C].
       labels: i32[B], in [0, C) or `PADDING_LABEL`; or the weights f32[B, C] of the classes, all zero for padding.
 
     Returns:
-      f32[B], or f64[B] for logits that are.
+      f32[B], or f64[B] for logits in f64.
 
     Raises:
-      ValueError: the labels have another shape or dtype, or are of NumPy and out of range; steps make them JAX's first.
+      ValueError: the labels have another shape or dtype, or are NumPy's and out of range; training and evaluation steps
+        convert them to JAX arrays first.
 
     Examples:
       >>> print(fj.cross_entropy(jnp.zeros((2, 10)), jnp.array([3, fj.PADDING_LABEL])).round(4))
@@ -109,9 +110,9 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 
 
 def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
-    """Sums up one batch; padding counts nowhere, and a soft label counts as its heaviest class.
+    """Sums up one batch; padding is ignored, and a soft label counts as its heaviest class.
 
-    A label out of range is no example of any class, but its loss, which `cross_entropy` has as NaN, is in the sum.
+    A label out of range counts for no class, but its loss, NaN by `cross_entropy`, is part of the sum.
 
     Args:
       logits: f32[B, C].
@@ -119,7 +120,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
       losses: f32[B].
 
     Raises:
-      ValueError: the labels or the losses have another shape, or the labels another dtype.
+      ValueError: the losses have another shape, or the labels are refused as by `cross_entropy`.
     """
     classes = logits.shape[-1]
     check_labels(labels, logits.shape[:-1], classes)
@@ -135,28 +136,28 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
 
 
 def _counted(labels: Array, classes: int) -> Array:
-    """Tells the rows bool[B] that have a label, be it out of range, from padding, in which no class has any weight."""
+    """Marks the rows bool[B] that have a label, even one out of range; in padding, no class has any weight."""
     return soft_labels(labels, classes).any(-1)
 
 
 def add(left: Metrics, right: Metrics) -> Metrics:
-    """Adds the sums."""
+    """Adds the sums of two batches."""
     return jax.tree.map(jnp.add, left, right)
 
 
 def total(many: Iterable[Metrics]) -> Metrics:
-    """Adds the sums of one or more batches; raises a TypeError if there are none, whose classes none can know."""
+    """Adds the sums of one or more batches; raises a TypeError if there are none."""
     return reduce(add, many)
 
 
 def summarize(metrics: Metrics) -> Summary:
-    """Divides the sums: mean loss in nats and accuracy over all examples, NaN if there are none.
+    """Computes mean loss in nats and accuracy from the sums over all examples; NaN if there are none.
 
-    Metrics that have axes before those of one batch, such as a chunk's of steps or a population's of members, are
-    `summarize_members`'s; `jax.tree.map(lambda rows: rows.sum(0), metrics)` adds them up.
+    Metrics with a leading axis, such as the steps of a chunk or the members of a population, are for
+    `summarize_members`; `jax.tree.map(lambda rows: rows.sum(0), metrics)` adds them up.
 
     Raises:
-      ValueError: the metrics have such axes.
+      ValueError: the metrics have such an axis.
 
     Examples:
       >>> fj.summarize(fj.Metrics(loss_sum=np.float32(2.0), confusion=np.array([[2, 1], [0, 1]])))
@@ -174,7 +175,7 @@ def summarize(metrics: Metrics) -> Summary:
 
 
 def summarize_members(metrics: Metrics) -> list[Summary]:
-    """Summarises each member of metrics that have an axis of members before all others, or that of one model.
+    """Summarises each member of metrics with a leading axis of members, or the one of metrics without it.
 
     Raises:
       ValueError: the metrics have more axes, such as one of members and one of steps.

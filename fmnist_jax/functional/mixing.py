@@ -1,4 +1,4 @@
-"""Training images mixed in pairs, and labels alike: pure functions `(key, images, labels) -> (images, labels)`."""
+"""Training images mixed in pairs, with their labels: pure functions `(key, images, labels) -> (images, labels)`."""
 
 from collections.abc import Callable
 
@@ -18,14 +18,14 @@ from fmnist_jax.functional.sharding import for_rows, gathered
 Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`(key, images f32[B, H, W, C] in [0, 1], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
 
-The labels that come back are i32[B] as they came, or the weights f32[B, K] of the classes in each image. A mixture of
-your own takes and returns whatever the loss understands. The ones here refuse images that are not floats and labels of
-other shapes with a ValueError.
+The returned labels are those given, i32[B], or the weights f32[B, K] of the classes in each image. A mix of your own
+may take and return any labels that the loss understands. Those that mix here refuse images that are not floats and
+labels of other shapes with a ValueError.
 """
 
 
 def unmixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-    """Returns the images f32[B, H, W, C] and their labels as they are."""
+    """Returns the images f32[B, H, W, C] and their labels unchanged."""
     del key
     return images, labels
 
@@ -34,9 +34,9 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
     """Averages each image with another of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
 
     Args:
-      alpha: an image's share in the average is drawn from Beta(alpha, alpha), for each image anew; 0 averages none.
-      probability: with which an image is mixed at all.
-      num_classes: K, over which labels i32[B] are spread.
+      alpha: an image's share in the average is drawn from Beta(alpha, alpha), separately per image; 0 averages none.
+      probability: that an image is mixed at all.
+      num_classes: K, for turning labels i32[B] into weights f32[B, K].
     """
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -51,15 +51,15 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
 
 
 def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
-    """Pastes a box of another image of the batch into each (Yun et al. 2019, arXiv:1905.04899).
+    """Pastes a box of another image of the batch into each image (Yun et al. 2019, arXiv:1905.04899).
 
-    The box has the image's aspect and a random pixel for its centre. The labels' weights are the shares of the
-    pixels, counted once the box has been cut off at the border.
+    The box has the image's aspect ratio and a random pixel as its centre. The labels' weights are the shares of the
+    pixels, counted after the box is clipped to the image.
 
     Args:
-      alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), for each image anew; 0 pastes none.
-      probability: with which an image is mixed at all.
-      num_classes: K, over which labels i32[B] are spread.
+      alpha: the share that an image keeps is drawn from Beta(alpha, alpha), separately per image; 0 pastes none.
+      probability: that an image is mixed at all.
+      num_classes: K, for turning labels i32[B] into weights f32[B, K].
     """
 
     def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -84,7 +84,7 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 
 
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
-    """Draws the share f32[B] of each image in its mixture, and the other one's place i32[B] in the batch."""
+    """Draws the share f32[B] of each image in its mixture, and the index i32[B] of its partner in the batch."""
     share_key, chosen_key, partner_key = jax.random.split(key, 3)
     mixes, chance = jnp.asarray(alpha) > 0, jnp.asarray(probability, jnp.float32)
     own = jnp.where(mixes, jnp.asarray(alpha, jnp.float32), 1.0)  # Beta(0, 0) is NaN
@@ -103,10 +103,10 @@ def _mix_weights(own: Array, partner: Array, shares: Array) -> Array:
 
 
 def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
-    """Makes the one mixture that a configuration names, or none, of labels of so many classes.
+    """Makes the mix that a configuration selects, if any, for labels of `num_classes` classes.
 
     Raises:
-      ConfigError: it names two, of which one may be a 0 that is traced or varied over members.
+      ConfigError: it selects two; a 0 that is traced or varied over members counts as a selection.
     """
     if not switched_off(config.mixup_alpha) and not switched_off(config.cutmix_alpha):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The convolutional networks: Flax modules inside, to everybody else a pair of pure functions."""
+"""The convolutional networks: Flax modules inside, pairs of pure functions to callers."""
 
 import math
 from collections.abc import Callable
@@ -25,16 +25,16 @@ IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
 
 
 def _promoted(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
-    """The arrays in one dtype, spread over the shards of a batch first, so that gradients are summed as they are kept.
+    """The arrays in one dtype, first spread over the shards of a batch, so that gradients are summed in float32.
 
-    A kernel cast before it meets the batch of a `shard_map` would have its gradient summed over the shards in `dtype`,
-    and cast to float32 after that.
+    A kernel cast before it meets the batch of a `shard_map` would have its gradient summed over the shards in `dtype`
+    and only then cast to float32.
     """
     return promote_dtype(*alike(*arrays), dtype=dtype, inexact=inexact)
 
 
 class Conv(nn.Module):
-    """A convolution without bias, computing in `dtype` with float32 parameters."""
+    """A convolution without bias that computes in `dtype`, with float32 parameters."""
 
     features: int
     dtype: jnp.dtype
@@ -44,16 +44,16 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Maps [B, H, W, C] to what `operation` makes of it and a kernel [size, size, C, features]."""
+        """Applies `operation` to [B, H, W, C] and a kernel [size, size, C, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         x, kernel = _promoted(x, self.param("kernel", self.initializer, shape, jnp.float32), dtype=self.dtype)
         return self.operation(x, kernel)
 
 
 class Dropout(nn.Module):
-    """Drops values, or what shares their place in all but the `broadcast_dims`, and scales up what is kept.
+    """Drops random values, all those along the `broadcast_dims` together, and scales up the rest.
 
-    As `flax.linen.Dropout`, whose bits these are; `rate` may be traced, and the draws are the same under x64.
+    As `flax.linen.Dropout`, with the same bits; but `rate` may be traced, and the draws are the same under x64.
     """
 
     rate: float | Array
@@ -61,7 +61,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Drops with `train`, and without it where `Model.apply` has been given a key."""
+        """Drops with `train`, and without it if `Model.apply` is given a key."""
         if switched_off(self.rate) or not (train or self.has_rng("dropout")):
             return x
         kept = jnp.asarray(1.0 - self.rate, jnp.float32)
@@ -82,7 +82,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        """Normalises by the batch with `train`, else, and where it is frozen, by the running statistics."""
+        """Normalises by the batch with `train`; without it, or if frozen, by the running statistics."""
         channels = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, channels, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
@@ -101,10 +101,10 @@ class BatchNorm(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """Stages of convolutions, each halving the image after its first one, then a dense head.
+    """Stages of convolutions, each of which halves the image after its first convolution, then a dense head.
 
-    Pooling before the normalisation gives every later operation of the stage a quarter of the pixels; the
-    order convolution, pooling, normalisation, activation is that of Jordan 2024 (arXiv:2404.00498).
+    Pooling before the normalisation leaves every later operation of the stage a quarter of the pixels; the order
+    convolution, pooling, normalisation, activation is that of Jordan 2024 (arXiv:2404.00498).
     """
 
     config: ModelConfig
@@ -122,7 +122,7 @@ class ConvNet(nn.Module):
             for layer in range(depth):
                 x = Conv(width, dtype, layers.conv if layer else halving)(x)
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
-        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # also of no image
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # also for an empty batch
         x = Dropout(self.config.dropout)(x, train)
         return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promoted)(x).astype(jnp.float32)
 
@@ -131,7 +131,7 @@ class ResidualBlock(nn.Module):
     """Normalisation, activation and convolution, twice, added to the input (He et al. 2016, arXiv:1603.05027).
 
     The last kernel starts at 0, so that the block starts as its shortcut, as in Zhang et al. 2019 (arXiv:1901.09321).
-    The scale of the last norm cannot do that here: the activation after it would pass no gradient back.
+    Zeroing the scale of the last norm would not work here: the activation after it would pass no gradient back.
     """
 
     features: int
@@ -145,13 +145,13 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to [B, H, W, features], or to half the height and width with `halve`.
 
-        In training, `skipped` of the images take the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and the
-        others a residual that makes up for it, so that evaluation needs no factor.
+        In training, a share `skipped` of the images takes the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and
+        the residual of the others is scaled up to compensate, so that evaluation needs no factor.
         """
         pool = layers.avg_pool if self.halve else lambda x: x
         first_conv = layers.conv_avg_pool if self.halve else layers.conv
         normal = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
-        # Pooling before the projection loses no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
+        # Pooling before the projection discards no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
         same = x.shape[-1] == self.features
         shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
         y = Conv(self.features, self.dtype, first_conv)(normal)
@@ -162,9 +162,9 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A convolution, stages of residual blocks, the mean of all pixels, and a dense head.
+    """A convolution, stages of residual blocks, global average pooling and a dense head.
 
-    A pooled stem halves the image by maxima, each stage but the first by means.
+    A pooled stem halves the image by max pooling, each stage but the first by average pooling.
     """
 
     config: ModelConfig
@@ -209,23 +209,24 @@ def make_model(
     num_classes: int = NUM_CLASSES,
     frozen: Callable[[str], bool] | None = None,
 ) -> Model:
-    """Builds the network that `config` describes, for images and classes as a `Dataset` says them.
+    """Builds the network that `config` describes, for the images and classes of a `Dataset`.
 
     Args:
       config: of the network; its `dropout` and `stochastic_depth` may be traced.
       image_shape: H, W and channels.
       num_classes: C.
-      frozen: tells by its path, such as "BatchNorm_0" or "ResidualBlock_2/BatchNorm_0", whether a norm keeps its
-        running statistics and normalises by them in training too; with `optax.set_to_zero`, that freezes a layer.
+      frozen: whether the norm at a path, such as "BatchNorm_0" or "ResidualBlock_2/BatchNorm_0", keeps its running
+        statistics and normalises by them in training, too; with `optax.set_to_zero`, that freezes a layer.
 
     Raises:
-      ConfigError: the family, stem or pooling has another name than `ModelConfig` lists, the family has not got what
-        else is asked for, or the stages halve such images to nothing.
+      ConfigError: the family, stem or pooling is not one that `ModelConfig` lists, the family lacks what the other
+        fields select, widths and depths differ in number, or the stages halve such images to nothing.
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
 
     def init(key: Array) -> tuple[Params, BatchStats]:
-        variables = network.init(key, jnp.zeros((1, *image_shape)), train=False)
+        # By shapes alone: no layer is computed to draw its weights.
+        variables = network.lazy_init(key, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32), train=False)
         return variables["params"], variables["batch_stats"]
 
     def apply(

@@ -1,4 +1,4 @@
-"""What training minimises, as a pure function of the parameters: to be differentiated, searched along or replaced."""
+"""The training objective, as a pure function of the parameters: to be differentiated, line-searched or replaced."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,11 +23,11 @@ class Batch(NamedTuple):
     images: Array | np.ndarray
     """u8[B, H, W, C] in [0, 255], or floats that are in [0, 1] already."""
     labels: Any
-    """i32[B], or f32[B, K]: the weight of each class; or any pytree of arrays [B, ...] that the loss takes."""
+    """i32[B], or f32[B, K] with the weight of each class, or any pytree of arrays [B, ...] that the loss takes."""
 
 
 class Aux(NamedTuple):
-    """What an objective gives beside its value."""
+    """What an objective returns besides its value."""
 
     batch_stats: BatchStats
     metrics: Any
@@ -35,7 +35,7 @@ class Aux(NamedTuple):
 
 
 Objective = Callable[[Params, TrainState, Batch], tuple[Array, Aux]]
-"""`(params, state, batch) -> (loss f32[], Aux)`, differentiable in `params`; those in the state are not looked at."""
+"""`(params, state, batch) -> (loss f32[], Aux)`, differentiable in `params`; the parameters in `state` are ignored."""
 
 
 def make_objective(
@@ -48,23 +48,23 @@ def make_objective(
 ) -> Objective:
     """Makes the mean loss of a training batch.
 
-    It is pure: its randomness comes from `state.key` and `state.step` alone, so that the same step on the same batch
-    draws the same images and units however often it is evaluated, as a line search or a Hessian-vector product does.
+    It is pure: its randomness comes from `state.key` and `state.step` alone, so the same step on the same batch has the
+    same augmentations and dropped units however often it is evaluated, as by a line search or Hessian-vector product.
 
     Args:
       model: the network.
       loss_fn: `(logits f32[B, K], targets) -> f32[B]`; the targets are the labels that `mix` returns, any pytree.
-      augment: `(key, images) -> images`, on the images as they came, usually u8[B, H, W, C], and in their dtype;
-        one of floats becomes one of bytes by `on_floats`.
+      augment: `(key, images) -> images`, applied to the images as given, usually u8[B, H, W, C], and keeping their
+        dtype; `on_floats` adapts an augmentation of floats.
       mix: `(key, f32[B, H, W, C] in [0, 1], labels) -> (images, labels)`, on the normalised images.
       metrics_fn: `(logits, targets, losses f32[B]) -> pytree of sums`; no gradient flows through it.
 
     Returns:
-      `objective(params, state, batch) -> (loss f32[], Aux(batch_stats, metrics))`. Every row counts: padded batches
-      are for evaluation.
+      `objective(params, state, batch) -> (loss f32[], Aux(batch_stats, metrics))`. Every row counts: use padded
+      batches for evaluation only.
 
     Raises (the objective, while it is traced):
-      ValueError: `augment` makes floats of bytes, or images, labels or losses are not as said.
+      ValueError: `augment` turns bytes into floats, or images, labels or losses are not as described.
     """
 
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
@@ -78,7 +78,7 @@ def make_objective(
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
         losses = loss_fn(logits, targets)
         metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))
-        # Under `shard_map` the batch is that of all shards: so are its mean, and the sums over it.
+        # Under `shard_map` the batch is that of all shards together, so its mean and sums are taken over all of them.
         shards = batch_axes(batch, params)
         return lax.pmean(losses.mean(), shards), Aux(batch_stats, lax.psum(metrics, shards))
 
@@ -86,7 +86,7 @@ def make_objective(
 
 
 def _augmented(augment: Augment, key: Array, images: Array) -> Array:
-    """The images as floats in [0, 1], augmented before."""
+    """The images, augmented and then scaled to floats in [0, 1]."""
     augmented = augment(key, images)
     if are_bytes(images) and augmented.dtype != images.dtype:
         raise ValueError(

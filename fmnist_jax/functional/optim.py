@@ -1,7 +1,7 @@
 """The learning-rate schedule and the optimiser, composed of optax parts.
 
-Every floating number of the configuration may be traced, so that a sweep is one `jax.vmap`: a part is left out where
-its number is a plain 0, and stays, doing nothing, where a traced one is.
+Every float of the configuration may be traced, so that a sweep is one `jax.vmap`: a part whose number is a plain 0 is
+left out; one whose number is a traced 0 stays and does nothing.
 """
 
 from collections.abc import Callable
@@ -17,21 +17,21 @@ from fmnist_jax.config.values import switched_off
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.muon import orthogonalize_kernels
 
-_MORE_THAN_ANY_NORM = 1e30  # of a gradient; infinity would make NaN of the branch not taken, and of its derivative
+_MORE_THAN_ANY_NORM = 1e30  # of a gradient; infinity would make the branch not taken, and its derivative, NaN
 
-# Under Adam's root, whose derivative at the 0 of a gradient that is 0 would be NaN, and so that of the whole training.
+# Added under Adam's square root: its derivative at a gradient of 0 would be NaN, and so that of the whole training.
 _LESS_THAN_ANY_SQUARE = 1e-30
 
 
 Mask = Callable[[optax.Params], Any]
-"""`params -> pytree of bool`, of the same structure: which of the parameters are meant.
+"""`params -> pytree of bool`, of the same structure: which of the parameters to act on.
 
-By `jax.tree.map`, because what another optimiser moves is an `optax.MaskedNode` there, which that passes over.
+Write it with `jax.tree.map`, which skips the `optax.MaskedNode`s that stand for parameters moved by another optimiser.
 """
 
 
 def has_axes(least: int) -> Mask:
-    """Makes the mask of the parameters that have so many axes or more."""
+    """Makes the mask of the parameters that have at least `least` axes."""
     return lambda params: jax.tree.map(lambda leaf: leaf.ndim >= least, params)
 
 
@@ -45,7 +45,7 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
     is rounded to whole steps in float32.
 
     Raises:
-      ConfigError: the schedule has another name than `OptimConfig` lists.
+      ConfigError: the schedule is not one that `OptimConfig` lists.
 
     Examples:
       >>> schedule = fj.make_schedule(fj.OptimConfig(peak_lr=0.2, warmup=0.25), total_steps=100)
@@ -86,15 +86,15 @@ def make_optimizer(
     The defaults suit the networks here, whose kernels are [..., C_in, C_out] and whose norms and biases have one axis.
 
     Args:
-      config: of the optimiser.
+      config: the configuration of the optimiser.
       schedule: the learning rate of each step.
-      decayed: which parameters weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on: kernels, because norms and
-        biases keep their scale.
-      orthogonal: which parameters Muon moves, each as `orthogonalize_kernels` has it: convolution kernels, because a
-        dense head maps to classes, of which each is to move by itself. The others are Adam's.
+      decayed: which parameters weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on; by default kernels,
+        because norms and biases are to keep their scale.
+      orthogonal: which parameters Muon moves, each by `orthogonalize_kernels`; by default convolution kernels, because
+        a dense head maps to classes, each of which is to move independently. AdamW moves the others.
 
     Raises:
-      ConfigError: the optimiser has another name than `OptimConfig` lists.
+      ConfigError: the optimiser is not one that `OptimConfig` lists.
     """
     match config.name:
         case "sgd":
@@ -122,7 +122,7 @@ def _label(orthogonal: bool) -> str:
 def _with_momentum(
     config: OptimConfig, schedule: optax.Schedule, decayed: Mask, *direction: optax.GradientTransformation
 ) -> list[optax.GradientTransformation]:
-    """Nesterov's momentum, turned into another `direction` where one is given."""
+    """Nesterov momentum, transformed by `direction` if one is given."""
     momentum = optax.trace(decay=config.momentum, nesterov=True)
     return [momentum, *direction, *_decay(config, decayed), optax.scale_by_learning_rate(schedule)]
 
@@ -153,14 +153,14 @@ def _whole(steps: float | Array) -> int | Array:
 
 
 def _linear(start: float, end: float, steps: int | Array) -> optax.Schedule:
-    """`optax.linear_schedule`, for a traced number of steps too, which that one compares to 0."""
+    """`optax.linear_schedule`, but also for a traced number of steps, which optax's own compares with 0."""
     if isinstance(steps, int):
         return optax.linear_schedule(start, end, steps)
     return lambda count: start + (end - start) * jnp.where(steps > 0, _share(count, steps), 0.0)
 
 
 def _half_cosine(peak: float, final_share: float, steps: int | Array) -> optax.Schedule:
-    """`optax.cosine_decay_schedule`, for a traced number of steps too."""
+    """`optax.cosine_decay_schedule`, but also for a traced number of steps."""
     if isinstance(steps, int):
         return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_share)
     return lambda count: peak * (final_share + (1 - final_share) * (1 + jnp.cos(jnp.pi * _share(count, steps))) / 2)

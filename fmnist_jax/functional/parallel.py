@@ -1,9 +1,9 @@
-"""The same step over many devices: each takes its rows of every batch, and all take the same step.
+"""Data parallelism: each device takes its rows of every batch, and all take the same step.
 
-A mesh of one axis, `data`, is mapped by `jax.shard_map`: state and data set lie on every device, which gathers its own
-rows of each batch alone; statistics, loss and gradients are of the whole batch, because the layers and the objective
-sum over the axes that the batch differs along (`functional.sharding`). The step knows nothing of it. Draws are the same
-bits on any number of devices; sums are, to rounding.
+`jax.shard_map` maps over a mesh of one axis, `data`: state and data set are replicated on every device, which gathers
+only its own rows of each batch; statistics, loss and gradients are those of the whole batch, because the layers and the
+objective sum over the axes along which the batch varies (`functional.sharding`). The step itself is unaware of this.
+Random draws are the same bits on any number of devices; sums are the same to rounding.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import Sample, TrainChunk, make_train_chunk, refuse_longer, sample_batch
 
 DATA_AXIS = "data"
-"""The axis of the mesh that the rows of a batch are spread along."""
+"""The mesh axis along which the rows of a batch are sharded."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,13 +29,13 @@ _EVERYWHERE, _ROWS = PartitionSpec(), PartitionSpec(DATA_AXIS)
 
 
 def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> Function:
-    """Maps a function over the shards of its arguments by `jax.shard_map`; on one device it stays as it is.
+    """Maps a function over the shards of its arguments by `jax.shard_map`; returns it unchanged for one device.
 
     Args:
-      function: of arrays, as each device is to compute it.
-      mesh: of the devices.
-      in_specs: how each argument lies.
-      out_specs: how the results lie.
+      function: what each device is to compute, a function of arrays.
+      mesh: the mesh of devices.
+      in_specs: how each argument is sharded.
+      out_specs: how the results are sharded.
     """
     if mesh.size == 1:
         return function
@@ -43,13 +43,14 @@ def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> 
 
 
 def sample_own_rows(sample: Sample, axis: str) -> Sample:
-    """Makes a `sample` that gathers, on each shard of an axis, its rows of the batch alone.
+    """Makes a `sample` that gathers, on each shard of an axis, only its own rows of the batch.
 
-    Batches follow one another without a gap, so the s-th of N parts of batch t is batch t N + s of a size N times less.
+    Batches follow one another without gaps, so part s of the N parts of batch t is batch t N + s of a size N times
+    smaller.
 
     Args:
-      sample: gathers the examples of `step * batch_size` and after, as `sample_batch` does.
-      axis: of the `jax.shard_map` that it is called in; the batch size is that of all shards.
+      sample: gathers the examples from number `step * batch_size` on, as `sample_batch` does.
+      axis: an axis of the `jax.shard_map` that it is called in; its batch size is that of all shards together.
     """
 
     def sample_rows(data: Batch, key: Array, step: Array, batch_size: int) -> Batch:
@@ -62,11 +63,11 @@ def sample_own_rows(sample: Sample, axis: str) -> Sample:
 def make_parallel_chunk(
     step_fn: TrainStep, batch_size: int, max_steps: int, mesh: Mesh, *, sample: Sample = sample_batch
 ) -> TrainChunk:
-    """Makes many steps in one compiled loop, each on a batch that is spread over the devices of a mesh.
+    """Makes a chunk: many steps in one compiled loop, each on a batch sharded over the devices of a mesh.
 
     Args:
       step_fn: what `make_train_step` returns.
-      batch_size: B of all devices together.
+      batch_size: B, over all devices together.
       max_steps: the longest chunk, in steps.
       mesh: of one axis, `data`.
       sample: gathers the examples of a batch, as for `sample_own_rows`.
@@ -76,7 +77,7 @@ def make_parallel_chunk(
       every device.
 
     Raises:
-      ValueError: the devices cannot share the batch evenly; the chunk raises it as that of `make_train_chunk` does.
+      ValueError: the devices cannot share the batch evenly. The chunk raises what that of `make_train_chunk` does.
     """
     if batch_size % mesh.size:
         raise ValueError(f"batch_size is {batch_size}: expected a multiple of the {mesh.size} devices")
@@ -89,18 +90,18 @@ def make_parallel_chunk(
     )
 
     def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
-        refuse_longer(num_steps, max_steps)  # here, because `shard_map` traces it
+        refuse_longer(num_steps, max_steps)  # here, because it is traced within `shard_map`
         return mapped(state, data, num_steps)
 
     return chunk
 
 
 def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:
-    """Makes an evaluation step whose batch is spread over the devices of a mesh, and whose sums are on each of them.
+    """Makes an evaluation step whose batch is sharded over the devices of a mesh, and whose sums are on each of them.
 
     Args:
       eval_step: what `make_eval_step` returns.
-      mesh: of one axis, `data`, whose size divides the rows of a batch.
+      mesh: of one axis, `data`, whose size divides the number of rows of a batch.
     """
 
     def own_rows(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
@@ -110,7 +111,7 @@ def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:
 
 
 def make_parallel_predict(predict: Predict, mesh: Mesh) -> Predict:
-    """Makes a prediction whose images, and then its rows, are spread over the devices of a mesh.
+    """Makes a `predict` whose images and results are sharded by row over the devices of a mesh.
 
     Args:
       predict: what `make_predict` returns.

@@ -1,7 +1,7 @@
-"""Training images varied as photos of garments differ from the data set's: seen otherwise, lit unevenly, cut out badly.
+"""Training images varied the way photos of garments differ from them: in view, in lighting, and badly cut out.
 
-What `draw_variation` draws, `vary` applies; `make_photo_like` is both, as an augmentation for the training step. The
-ranges are chosen by what cutting garments out of photos does to them, not by a measurement of what they are worth.
+`draw_variation` draws a variation and `vary` applies it; `make_photo_like` does both, as an augmentation for the
+training step. The ranges reflect what cutting garments out of photos does to them; they were not tuned by measuring.
 """
 
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from fmnist_jax.functional.sharding import for_rows
 from fmnist_jax.functional.warping import centred_grid, sample_image
 
 _DEGREES = 15.0  # a garment on a bed lies a little askew
-_SCALE = (0.8, 1.05)  # a mask that is too large makes the garment smaller; drawn for each axis, so aspects vary, too
+_SCALE = (0.8, 1.05)  # too large a mask makes the garment smaller; drawn for each axis, so aspect ratios vary, too
 _SHIFT = 2.0  # pixels
-_LIGHT = 0.4  # of the brightness in the middle: what a window on one side adds there and takes on the other
-_GAMMA = 0.5  # natural logarithm of the exponent, each way
+_LIGHT = 0.4  # of the brightness in the middle: what a window on one side adds there and takes from the other side
+_GAMMA = 0.5  # natural logarithm of the exponent, either way
 _CONTRAST = (0.6, 1.0)  # of the garment's own brightness
-_HOLE = 0.35  # of half an edge: the radius of a part in the colour of the background
+_HOLE = 0.35  # of half an edge: the largest radius of a disc in the colour of the background
 
 
 class Variation(NamedTuple):
-    """How each of B images is varied; the value that changes nothing stands in parentheses."""
+    """How each of B images is varied; in parentheses the value that changes nothing."""
 
     mirrored: Array
-    """bool[B]: left to right (False)."""
+    """bool[B]: whether mirrored left to right (False)."""
     scale: Array
     """f32[B, 2] above 0, factors of height and width (1)."""
     degrees: Array
@@ -45,11 +45,11 @@ class Variation(NamedTuple):
     softness: Array
     """f32[B] in [0, 1]: how far the object's edge fades into the background (0)."""
     hole: Array
-    """f32[B, 3]: row, column and radius of a disc that is lost, in half edges from the middle (radius 0)."""
+    """f32[B, 3]: row, column and radius of a disc that is lost, in half edges, from the middle (radius 0)."""
 
 
 def draw_variation(key: Array, rows: int) -> Variation:
-    """Draws how so many images are varied, each for itself; all but the mirroring uniformly, gamma by its logarithm."""
+    """Draws independent variations of `rows` images: all but the mirroring uniformly, gamma in its logarithm."""
     mirror_key, *keys = jax.random.split(key, 10)
 
     def uniform(number: int, shape: tuple[int, ...], low: float, high: float) -> Array:
@@ -95,9 +95,9 @@ def _varied(image: Array, variation: Variation) -> Array:
     light, gamma, contrast, softness, hole = (part.astype(image.dtype) for part in variation[4:])
     lit = jnp.clip(seen * (1 + light[0] * down + light[1] * across), 0, 1)
     inside = lit > 0
-    # The power of 0 has no derivative where gamma is less than 1.
+    # A power of 0 has no derivative where gamma is less than 1.
     shaded = contrast * jnp.where(inside, jnp.where(inside, lit, 1) ** gamma, 0)
-    garment = inside.any(-1, keepdims=True)  # in any colour: where one of them ends within it is no edge
+    garment = inside.any(-1, keepdims=True)  # in any channel: where just one of them ends is no edge of the garment
     soft = shaded * (1 - softness * (1 - _blurred(garment.astype(image.dtype))))
     lost = (down - hole[0]) ** 2 + (across - hole[1]) ** 2 < hole[2] ** 2
     return jnp.where(lost, 0, soft)
@@ -113,7 +113,7 @@ def _seen_otherwise(image: Array, y: Array, x: Array, variation: Variation) -> A
 
 
 def _blurred(image: Array) -> Array:
-    """Averages [H, W, C] over 3x3 pixels with binomial weights; outside it is 0."""
+    """Averages [H, W, C] over 3x3 pixels with binomial weights, padding with 0."""
     rows = jnp.pad(image, ((1, 1), (0, 0), (0, 0)))
     down = (rows[:-2] + 2 * image + rows[2:]) / 4
     columns = jnp.pad(down, ((0, 0), (1, 1), (0, 0)))
@@ -121,16 +121,16 @@ def _blurred(image: Array) -> Array:
 
 
 def make_photo_like(probability: float | Array) -> Callable[[Array, Array], Array]:
-    """Varies some images as photos of garments differ from those of the data set.
+    """Varies some images the way photos of garments differ from those of the data set.
 
-    They are mirrored, turned, scaled and shifted a little, lit from one side, of other contrast and gamma, soft at the
-    edges, and a part is lost: what finding a garment in a photo leaves of it.
+    They are mirrored, rotated, scaled and shifted a little, lit from one side, changed in contrast and gamma, blurred
+    at the edges, and lose a part: what is left of a garment once it has been cut out of a photo.
 
     Args:
-      probability: with which an image is chosen; f32[] where it is traced.
+      probability: that an image is varied; f32[] if traced.
 
     Returns:
-      `(key, images [B, H, W, C]) -> images`, as `Augment` says.
+      `(key, images [B, H, W, C]) -> images`, an `Augment`.
 
     Raises (the augmentation):
       ValueError: the images are neither bytes nor floats.

@@ -1,4 +1,4 @@
-"""The two ranges of images, told apart by their dtype while a function is traced, and what is said of bytes alone."""
+"""The two value ranges of images, told apart by dtype while a function is traced, and statistics of bytes."""
 
 import hashlib
 from collections.abc import Callable
@@ -27,22 +27,22 @@ def check_floats(images: Array | np.ndarray) -> None:
     """Checks that images are floating, in [0, 1].
 
     Raises:
-      ValueError: they are not; what takes bytes is `normalize`, and `make_predict`, which calls it.
+      ValueError: they are not; `normalize` takes bytes, and so does `make_predict`, which calls it.
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images are {images.dtype}: expected floats in [0, 1]; normalize them, or use make_predict")
 
 
 def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    """Makes an augmentation of images as they come, mostly bytes, out of one of floats in [0, 1].
+    """Adapts an augmentation of floats in [0, 1] to images as they come, usually bytes.
 
-    Bytes are scaled to [0, 1], and what becomes of them is cut off there and rounded to bytes again.
+    Bytes are scaled to [0, 1]; the result is clipped to that range and rounded to bytes again.
 
     Args:
       augment: `(key, f32[..., C] in [0, 1]) -> f32[..., C]`, of one image or of many.
 
     Returns:
-      `(key, images) -> images` in the dtype that they had.
+      `(key, images) -> images`, keeping their dtype.
 
     Examples:
       >>> brighten = fj.on_floats(lambda key, image: image * 1.5)
@@ -59,7 +59,7 @@ def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Arra
     return of_any
 
 
-_AT_ONCE = 1 << 24  # bytes, which counting spreads into eight times as many
+_AT_ONCE = 1 << 24  # bytes, each of which counting widens to eight
 
 
 def level_counts(images: np.ndarray) -> np.ndarray:
@@ -70,12 +70,12 @@ def level_counts(images: np.ndarray) -> np.ndarray:
 
 
 def moments(counts: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, in levels, of pixels that `level_counts` has counted i64[256], one at least."""
+    """Mean and standard deviation, in levels, of one or more pixels with counts i64[256] by `level_counts`."""
     levels = np.arange(256)
     mean = np.average(levels, weights=counts)
     return float(mean), float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))
 
 
 def fingerprint(image: np.ndarray) -> bytes:
-    """128 bits of a digest of an image: of two that are equal the same, of two others all but certainly not."""
+    """A 128-bit digest of an image: the same for equal images, and all but certainly different for any others."""
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -1,7 +1,7 @@
-"""Operations that are spelled otherwise on a CPU than elsewhere, by a choice that is made where a program is lowered.
+"""Operations implemented differently on a CPU than elsewhere; the choice is made when a program is lowered.
 
-What is lowered for a TPU or a GPU has then no trace of the CPU's spelling. `lax.platform_dependent` would leave in it a
-conditional, the constants of every branch and what every branch keeps for its gradient.
+A program lowered for a TPU or a GPU then has no trace of the CPU's implementation. `lax.platform_dependent` would leave
+in it a conditional, the constants of every branch and the residuals that every branch keeps for its gradient.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,16 +17,16 @@ from jax.sharding import PartitionSpec
 
 
 def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
-    """Makes a primitive of one result without rules for derivatives and batches, which are the caller's to add.
+    """Makes a primitive with one result; rules for differentiation and batching are left to the caller.
 
     Args:
-      name: of the primitive.
-      on_cpu: `(*operands, **static) -> result`, the spelling for a CPU; the static ones can be hashed.
+      name: the name of the primitive.
+      on_cpu: `(*operands, **static) -> result`, the implementation for a CPU; static arguments must be hashable.
       elsewhere: the same for every other platform.
 
     Returns:
-      A primitive whose operands differ along the same axes of a `shard_map`, see `sharding.alike`, and lie whole on
-      every device where axes are explicit, see `sharding.automatic`.
+      A primitive whose operands must vary along the same axes of a `shard_map` (see `sharding.alike`), and must be
+      whole on every device where axes are explicit (see `sharding.automatic`).
     """
 
     def abstract(first: Any, *others: Any, **static: Any) -> Any:
@@ -48,11 +48,11 @@ def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Ca
 
 
 def models_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
-    """Takes an axis of models before all others, for a rule of `vmap`; what all models share is repeated for each.
+    """Moves an axis of models to the front, for a batching rule of `vmap`; what all models share is repeated for each.
 
     Args:
-      operands: of a primitive.
-      axes: where each of them has the axis; None where it has none, which are not all of them.
+      operands: the operands of a primitive.
+      axes: where each operand has that axis, or None if it has none; at least one has it.
     """
     models = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
     return [
@@ -62,7 +62,7 @@ def models_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
 
 
 def _lowering(spelling: Callable[..., Array]) -> Callable[..., Any]:
-    """Lowers to the operations of a function, of arrays whose types know no mesh: the shards are told apart by then."""
+    """Lowers to a function's operations, on arrays whose types carry no mesh: by then the shards are separate."""
     lower = mlir.lower_fun(spelling, multiple_results=False)
 
     def rule(context: Any, *operands: Any, **static: Any) -> Any:

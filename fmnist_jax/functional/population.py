@@ -1,6 +1,6 @@
-"""Many models trained as one program: members that differ in their seed, and in any number of the configuration.
+"""Many models trained as one program: members that differ in their seed, and in any floats of the configuration.
 
-Nothing here knows what a step does: the functions of one model are mapped over an axis of members before all others.
+Nothing here depends on what a step does: the functions of one model are mapped over a leading axis of members.
 """
 
 import dataclasses
@@ -23,15 +23,15 @@ from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import TrainChunk, make_train_chunk
 
 Map = Callable[..., Callable[..., Any]]
-"""`map(function, in_axes) -> function` of arrays with an axis of members: `jax.vmap`, or `in_turn`."""
+"""`map(function, in_axes) -> function` of arrays with a leading axis of members: `jax.vmap`, or `in_turn`."""
 
 
 def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any]:
-    """`jax.vmap` that computes one member after another, each as it is computed alone: the same bits.
+    """Like `jax.vmap`, but computes one member after another, each to the same bits as alone (see `make_population`).
 
     Args:
-      function: of one member.
-      in_axes: of each argument, 0 where it has an axis of members before all others, None where all share it.
+      function: the function of one member.
+      in_axes: for each argument, 0 if it has a leading axis of members, None if all members share it.
 
     Raises:
       ValueError: `in_axes` has another value.
@@ -56,7 +56,7 @@ def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any
 
 
 def members_map(platform: str) -> Map:
-    """How members are mapped fastest: side by side, but on a CPU, which one member keeps busy, in turn.
+    """The fastest way to map over members: all at once, but on a CPU, which one member alone keeps busy, one by one.
 
     Args:
       platform: as `jax.default_backend()` names it.
@@ -65,13 +65,13 @@ def members_map(platform: str) -> Map:
 
 
 def make_ensemble_predict(predict: Predict, over_members: Map) -> Predict:
-    """Makes a `predict` out of the weights of many members: the logarithm of the mean of their probabilities.
+    """Makes the `predict` of an ensemble: from the weights of all members, the logarithm of their mean probabilities.
 
-    That is a deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474). The logarithm serves as logits, whose
+    That is a deep ensemble (Lakshminarayanan et al. 2017, arXiv:1612.01474). The logarithms serve as logits: their
     softmax is the mean itself.
 
     Args:
-      predict: of one member.
+      predict: that of one member.
       over_members: `members_map` of the platform.
 
     Returns:
@@ -85,7 +85,7 @@ def make_ensemble_predict(predict: Predict, over_members: Map) -> Predict:
 
 
 def mean_log_probabilities(logits: Array) -> Array:
-    """The logarithm of the mean over members of their probabilities.
+    """The logarithm of the members' mean probabilities.
 
     Args:
       logits: f32[M, B, K].
@@ -97,7 +97,7 @@ def mean_log_probabilities(logits: Array) -> Array:
 
 
 class Population(NamedTuple):
-    """Functions of states, weights and metrics that have an axis of M members before all others."""
+    """Functions of states, weights and metrics that have a leading axis of M members."""
 
     init: Callable[[Array], TrainState]
     """`keys [M] -> states`, before the first step."""
@@ -123,15 +123,15 @@ def make_population(
     num_classes: int = NUM_CLASSES,
     make_recipe: MakeRecipe = make_recipe,
 ) -> Population:
-    """Makes the parts of a training of many members as one program.
+    """Makes the functions that train many members as one program.
 
-    A member equals the same run alone to rounding; bit for bit where `over_members` is `in_turn`, only seeds differ and
-    XLA compiles both loops alike, which it does on all processors tried but one with AVX-512 and jax 0.12. A number
-    that is varied is on for every member, a 0 included, which then changes nothing.
+    A member equals the same run alone to rounding; bit for bit if `over_members` is `in_turn`, only seeds differ and
+    XLA compiles both loops alike, which it does on every processor tried except one with AVX-512 under jax 0.12. The
+    part of a varied number is switched on for every member; where its value is 0, it changes nothing.
 
     Args:
       config: what the members have in common.
-      varied: numbers of the configuration, such as `{"optim.peak_lr": f32[M]}`, one for each member.
+      varied: values of fields of the configuration, one for each member, such as `{"optim.peak_lr": f32[M]}`.
       over_members: `members_map` of the platform.
       max_steps: the longest chunk.
       image_shape: as for `make_recipe`.
@@ -139,7 +139,7 @@ def make_population(
       make_recipe: composes the parts of a member.
 
     Raises:
-      ConfigError: a field is not one of floating numbers, or the fields have different numbers of members.
+      ConfigError: a varied field does not hold a float, or the values are not f32[M] of one M.
     """
     values = _as_numbers(varied or {})
 
@@ -152,7 +152,7 @@ def make_population(
         return one(state, data, num_steps)
 
     def of_members(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
-        """Maps a function whose first argument is what a member has of its own."""
+        """Maps a function whose first argument is a member's own values."""
         mapped = over_members(function, (0 if values else None, *in_axes))
         return lambda *args: mapped(values, *args)
 
@@ -168,7 +168,7 @@ def make_population(
 
 
 def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """The configuration with other values, each by the name of its section and field."""
+    """The configuration with some values replaced, each named by its section and field."""
     for name, value in values.items():
         section, _, field = name.partition(".")
         config = replace(config, **{section: replace(getattr(config, section), **{field: value})})

@@ -37,9 +37,9 @@ class Recipe(NamedTuple):
     sample: Sample
     """Gathers the batches, mirrored in every other epoch where the configuration has `flip="alternating"`."""
     step: TrainStep
-    """`make_step(objective)`, of batches as `sample` gathers them."""
+    """`make_step(objective)`, for batches as `sample` gathers them."""
     make_step: Callable[[Objective], TrainStep]
-    """Makes the step down an objective by the optimiser, which also moves the average of the weights if one is kept."""
+    """Makes the optimiser's step down an objective; it also moves the average of the weights if one is kept."""
 
 
 class MakeRecipe(Protocol):
@@ -76,23 +76,24 @@ def make_recipe(
     of the learning-rate schedule.
 
     Args:
-      config: of the run.
+      config: the configuration of the run.
       image_shape: height, width and channels; `Dataset.image_shape`.
       num_classes: C; `Dataset.num_classes`.
-      source: weights of another network, of which `init` takes what fits, see `transfer`; without it, all start afresh.
-      model: in place of the network that `config.model` describes, which is not looked at then. It keeps the statistics
-        of frozen norms itself, as `make_model(..., frozen=frozen_norms(pattern))` does.
-      optimizer: in place of that of `config.optim`; give its schedule, too, which a run logs.
-      schedule: in place of that of `config.optim`.
+      source: weights of another network, of which `init` takes those that fit (see `transfer`); if None, all parameters
+        are newly initialised.
+      model: replaces the network that `config.model` describes, which is then ignored. It must itself leave the
+        statistics of frozen norms unchanged, as `make_model(..., frozen=frozen_norms(pattern))` does.
+      optimizer: replaces that of `config.optim`; give its schedule, too, because a run logs it.
+      schedule: replaces that of `config.optim`.
       loss_fn: as for `make_objective`, in place of cross-entropy with label smoothing.
-      augment: as for `make_objective`, in place of what `config.augment` does to images, but for `flip="alternating"`,
-        which is `sample`'s.
-      mix: as for `make_objective`, in place of what `config.augment` mixes.
-      metrics_fn: as for `make_objective`, for labels that only an own loss takes; a run wants `Metrics` of it.
+      augment: as for `make_objective`, in place of the augmentations of `config.augment`, except `flip="alternating"`,
+        which `sample` applies.
+      mix: as for `make_objective`, in place of the mixing of `config.augment`.
+      metrics_fn: as for `make_objective`, for labels that only your own loss takes; a run needs it to return `Metrics`.
 
     Raises:
-      ConfigError: there is no such network for such images, how many there are is not known yet, or `init.freeze`
-        matches no parameter or all.
+      ConfigError: the configuration describes no network for such images or names a part that does not exist, the
+        number of training images is not known yet, or `init.freeze` matches no parameter or all.
     """
     frozen = None if config.init.freeze is None else frozen_norms(config.init.freeze)
     if model is None:

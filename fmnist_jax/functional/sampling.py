@@ -20,14 +20,14 @@ _ORDER_STREAM = 2**32 - 1
 def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Array:
     """Gives the indices of the examples in one batch, without any state but the step number.
 
-    Batch after batch walks through the epochs: each epoch is its own permutation of all `n` examples,
-    and a batch that begins in one epoch may end in the next, so that none is dropped. The cost does not
+    Consecutive batches run through the epochs: each epoch is its own permutation of all `n` examples,
+    and a batch that begins in one epoch may end in the next, so that no example is dropped. The cost does not
     depend on `n`: a keyed Feistel network with cycle walking (Black & Rogaway 2002) permutes each position
-    by itself, where sorting 55,000 random numbers would take 27 ms a step on two CPU cores.
+    on its own, where sorting 55,000 random numbers would take 27 ms a step on two CPU cores.
 
     Args:
       key: the root key of the order.
-      step: which batch, counted from 0 over the whole run; `(step + 1) * batch_size` must fit an int32.
+      step: which batch, counted from 0 over the whole run; `(step + 1) * batch_size` must fit in an int32.
       batch_size: B.
       n: number of examples, not traced.
 
@@ -69,13 +69,13 @@ def batch_epochs(step: Array | int, batch_size: int, n: int) -> Array:
 
 
 def _positions(step: Array | int, batch_size: int) -> Array:
-    """Counts the examples i32[B] of one batch over the whole run."""
+    """Numbers the examples i32[B] of one batch from 0 over the whole run."""
     return jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
 
 
 def _permute(keys: Array, place: Array, n: int) -> Array:
     """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
-    side = math.isqrt(n - 1) + 1  # the root of n, rounded up
+    side = math.isqrt(n - 1) + 1  # the square root of n, rounded up
 
     def encrypt(place: Array) -> Array:
         left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side
@@ -83,7 +83,7 @@ def _permute(keys: Array, place: Array, n: int) -> Array:
             left, right = right, (left + _mix(right ^ keys[:, r]) % side) % side
         return (left * side + right).astype(jnp.int32)
 
-    # The network permutes side**2 >= n values; walking on from those outside stays a permutation of [0, n).
+    # The network permutes side**2 >= n values; applied again to any that land outside, it permutes [0, n).
     return jax.lax.while_loop(
         lambda place: jnp.any(place >= n),
         lambda place: jnp.where(place >= n, encrypt(place), place),

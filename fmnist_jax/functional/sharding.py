@@ -1,7 +1,7 @@
-"""What the core knows of meshes: along which axes arrays differ, and which sums go over all of a mesh.
+"""What the core knows about meshes: along which axes arrays vary, and which sums run over all shards.
 
 On a mesh with automatic axes none of this is needed. With explicit axes, as `jax.make_mesh` makes them, the compiler is
-asked to lay out what a function computes inside; under `shard_map`, sums over the batch go over all of its shards.
+asked to lay out what a function computes inside; under `shard_map`, sums over the batch run over all of its shards.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def varying(x: Any) -> frozenset[str]:
-    """The axes of a `shard_map` along which an array may differ, if its types are checked (`check_vma`)."""
+    """The axes of a `shard_map` along which an array may vary, if its types are checked (`check_vma`)."""
     return jax.typeof(x).manual_axis_type.varying
 
 
@@ -30,29 +30,30 @@ def alike(*arrays: Array) -> tuple[Array, ...]:
 
 
 def varying_like(shape: jax.ShapeDtypeStruct, x: Array) -> Array:
-    """The array, marked as varying along the axes of a `shard_map` that a result of `jax.eval_shape` varies along."""
+    """The array, marked as varying along each axis of a `shard_map` that `shape`, of `jax.eval_shape`, varies along."""
     of_shape = shape.manual_axis_type
     axes = () if of_shape is None else tuple(sorted(of_shape.varying - varying(x)))
     return lax.pcast(x, axes, to="varying") if axes else x
 
 
 def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
-    """The axes of a `shard_map` over which one batch is spread: along them the batch differs, and the weights do not.
+    """The axes of a `shard_map` over which one batch is sharded: along them the batch varies, and the weights do not.
 
     Args:
       batch: a pytree of arrays.
-      weights: a pytree of arrays, or keys, which differ where each shard trains a model of its own.
+      weights: a pytree of arrays, or keys, which vary along an axis if each shard of it trains a model of its own.
     """
     spread, own = ({axis for leaf in jax.tree.leaves(tree) for axis in varying(leaf)} for tree in (batch, weights))
     return tuple(sorted(spread - own))
 
 
 def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
-    """Has the compiler lay out what a function computes, where the caller's mesh has explicit axes.
+    """Lets the compiler lay out what a function computes if the caller's mesh has explicit axes.
 
     Args:
-      function: of arrays, of which the first one's first axis is that of the batch.
-      rows: whether every result has that axis, too, and is spread like the first argument; else each is whole.
+      function: a function of arrays; the first axis of the first array is that of the batch.
+      rows: whether every result has that axis, too, and is sharded like the first argument; otherwise each is whole on
+        every device.
     """
 
     def laid_out(*arrays: Array) -> T:
@@ -66,18 +67,18 @@ def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
 
 
 def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
-    """Draws for the rows of a batch; under `shard_map` for those of all its shards, of which each takes its own.
+    """Draws for the rows of a batch; under `shard_map`, for the rows of all its shards, of which each keeps its own.
 
-    So the draws are those of one device, wherever the rows lie. Along an axis along which the keys differ, each shard
-    has a batch of its own: the draws of a model among others are those of the same model alone.
+    So the draws are the same as on one device, wherever the rows lie. Along an axis on which the keys vary, each shard
+    has a batch of its own: a model trained beside others gets the same draws as alone.
 
     Args:
       draw: `(key, n) -> pytree of n rows [n, ...]`.
-      key: what to draw by, the same on every shard of one batch.
-      batch: whose rows they are for, [B, ...].
+      key: the key of the draws, the same on every shard of one batch.
+      batch: [B, ...], the batch to draw for.
 
     Returns:
-      The pytree, of B rows.
+      The pytree, with B rows.
     """
     axes, rows = batch_axes(batch, key), batch.shape[0]
     if not axes:
@@ -87,9 +88,9 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
 
 
 def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    """Makes an augmentation of batches out of one of a single image, with draws of its own for each.
+    """Makes an augmentation of batches out of one of a single image, with independent draws for each image.
 
-    They are the same bits on any number of devices.
+    The draws are the same bits on any number of devices.
 
     Args:
       augment: `(key, image [H, W, C]) -> image`.
@@ -104,7 +105,7 @@ def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array,
     """
 
     def of_batch(key: Array, images: Array) -> Array:
-        # As data, because `shard_map` takes slices of numbers, and not of keys.
+        # As raw key data, because `shard_map` can slice arrays of numbers, but not of keys.
         rows = for_rows(lambda key, n: jax.random.key_data(jax.random.split(key, n)), of_threefry(key), images)
         return jax.vmap(augment)(jax.random.wrap_key_data(rows, impl=IMPLEMENTATION), images)
 
@@ -112,11 +113,11 @@ def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array,
 
 
 def gathered(batch: Array, key: Array) -> Array:
-    """The rows of a batch from all its shards of a `shard_map`, as `for_rows` counts them; without one, the batch.
+    """The rows of a batch from all its shards of a `shard_map`, in the order of `for_rows`; without one, the batch.
 
     Args:
-      batch: [B, ...], of one shard.
-      key: of the draws that are for all rows.
+      batch: [B, ...], the rows of one shard.
+      key: the key of the draws for all rows.
 
     Returns:
       [shards * B, ...].

@@ -12,7 +12,7 @@ from fmnist_jax.functional.interface import BatchStats, Model, Params
 
 
 class Weights(NamedTuple):
-    """What a model computes with."""
+    """The arrays that a model computes with."""
 
     params: Params
     batch_stats: BatchStats
@@ -30,7 +30,7 @@ class TrainState:
     key: Array
     """The root key of the run, a constant: a step derives its own keys from it and the step number."""
     averages: Weights | None = None
-    """The average of the weights over the steps, where one is kept."""
+    """The average of the weights over the steps, if one is kept."""
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
@@ -48,7 +48,7 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, key: Array
     """
     init_key, root_key = jax.random.split(key)
     params, batch_stats = model.init(init_key)
-    # Some optimisers (`optax.contrib.prodigy`) keep what they are given, and no buffer can be donated twice.
+    # Some optimisers (`optax.contrib.prodigy`) keep the arrays they are given, and no buffer can be donated twice.
     opt_state = optimizer.init(jax.tree.map(jnp.copy, params))
     return TrainState(jnp.int32(0), params, batch_stats, opt_state, root_key)
 

@@ -26,8 +26,8 @@ TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
 Sample = Callable[[Batch, Array, Array, int], Batch]
 """`(data, key [], step i32[], batch_size) -> batch`: the batch of a step out of a whole data set.
 
-Over several devices each gathers a part, as the batch of another step and size (`sample_own_rows`): what is to change
-in the course of training goes by the examples before it, `step * batch_size`, the same on any number of devices.
+On several devices each gathers its part as if it were the batch of another step and size (`sample_own_rows`): base what
+is to change during training on the number of examples so far, `step * batch_size`, whatever the number of devices.
 """
 
 
@@ -48,7 +48,8 @@ def make_train_step(
 
     Args:
       model: the network.
-      optimizer: any of optax, or what has its `init` and `update`; it gets the extra arguments that it asks for.
+      optimizer: any optax optimiser, or anything with the same `init` and `update`; it gets the extra arguments that it
+        asks for.
       loss_fn: as for `make_objective`.
       augment: as for `make_objective`.
       mix: as for `make_objective`.
@@ -56,7 +57,7 @@ def make_train_step(
 
     Returns:
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update. Every
-      row counts: padded batches are for evaluation.
+      row counts: use padded batches for evaluation only.
 
     Examples:
       >>> def apply(params, batch_stats, images, *, train, key=None):
@@ -79,7 +80,7 @@ def sample_batch(data: Batch, key: Array, step: Array | int, batch_size: int) ->
 
 
 def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size: int) -> Batch:
-    """As `sample_batch`, with the images [N, H, W, C] mirrored in every other epoch by `mirror_alternately`."""
+    """Like `sample_batch`, but with the images [N, H, W, C] mirrored in every other epoch by `mirror_alternately`."""
     n = data.images.shape[0]
     indices, epochs = batch_indices(key, step, batch_size, n), batch_epochs(step, batch_size, n)
     batch = _gather(data, indices)
@@ -87,10 +88,10 @@ def sample_mirrored_batch(data: Batch, key: Array, step: Array | int, batch_size
 
 
 def make_sample(config: AugmentConfig) -> Sample:
-    """Chooses how the batches of a configuration are gathered: mirrored in every other epoch where `flip` says so.
+    """Chooses how the batches of a configuration are gathered: mirrored in every other epoch if `flip` says so.
 
     Raises:
-      ConfigError: `flip` is none of its choices.
+      ConfigError: `flip` is not one of its choices.
     """
     check_choices("augment", config, "flip")
     return sample_mirrored_batch if config.flip == "alternating" else sample_batch
@@ -101,7 +102,7 @@ def _gather(data: Batch, indices: Array) -> Batch:
 
 
 def refuse_longer(num_steps: Array | int, max_steps: int) -> None:
-    """Checks the length of a chunk, where it is a number and not traced.
+    """Checks the length of a chunk, if it is a concrete number, not a traced one.
 
     Raises:
       ValueError: it is more than `max_steps`, so that metrics would be lost.
@@ -113,13 +114,13 @@ def refuse_longer(num_steps: Array | int, max_steps: int) -> None:
 def make_train_chunk(
     step_fn: TrainStep, batch_size: int, max_steps: int, *, sample: Sample = sample_batch
 ) -> TrainChunk:
-    """Makes many steps in one compiled loop over data that stay on the device.
+    """Makes a chunk: many steps in one compiled loop over data that stay on the device.
 
     Args:
       step_fn: what `make_train_step` returns.
       batch_size: B.
       max_steps: the longest chunk, in steps.
-      sample: gathers the batch of a step, by the root key of the state.
+      sample: gathers the batch of a step, given the root key of the state.
 
     Returns:
       `chunk(state, data, num_steps) -> (state, metrics)`, where `data` is the whole training set as one
@@ -127,7 +128,7 @@ def make_train_chunk(
       the metrics has a leading axis of `max_steps`, zero from `num_steps` on.
 
     Raises (the chunk):
-      ValueError: `num_steps` is more than `max_steps`; seen only where it is a number and not traced.
+      ValueError: `num_steps` is more than `max_steps`; checked only if it is a concrete number, not a traced one.
     """
 
     def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:

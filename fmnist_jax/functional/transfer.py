@@ -1,7 +1,7 @@
-"""Weights of one network in another, and parameters that stay as they are.
+"""Transfer of weights from one network to another, and frozen parameters.
 
-Parts are named by their paths, such as `Conv_0/kernel` or `ResidualBlock_2/BatchNorm_0/scale`; a module is what such a
-path leads through.
+Arrays are named by their paths, such as `Conv_0/kernel` or `ResidualBlock_2/BatchNorm_0/scale`; a module is named by
+the path down to it.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,24 +24,24 @@ class Transferred(NamedTuple):
 
     taken: tuple[str, ...]
     fresh: tuple[str, ...]
-    """Left as they were: the other network has none of that path, or one of other shapes."""
+    """Left as initialised: the other network has no module of that path, or one of other shapes or dtypes."""
     unused: tuple[str, ...]
-    """Of the other network, without a counterpart."""
+    """Modules of the other network that have no such counterpart."""
 
 
 def transfer(
     params: Params, batch_stats: BatchStats, from_params: Params, from_stats: BatchStats
 ) -> tuple[dict[str, Any], dict[str, Any], Transferred]:
-    """Takes over each module that has a counterpart of the same path and shapes, and leaves the others as they are.
+    """Takes over each module that has a counterpart of the same path, shapes and dtypes, and leaves the others alone.
 
-    A module is taken whole, a norm with its running statistics, or not at all: a head for other classes, or of other
-    features, keeps what it was initialised with (Yosinski et al. 2014, arXiv:1411.1792).
+    A module is taken whole, a norm with its running statistics, or not at all: a head with another number of classes or
+    features keeps what it was initialised with (Yosinski et al. 2014, arXiv:1411.1792).
 
     Args:
-      params: of the new network; arrays, traced ones, or `jax.ShapeDtypeStruct`s.
-      batch_stats: of the new network.
-      from_params: of the other one.
-      from_stats: of the other one.
+      params: those of the new network; arrays, traced ones, or `jax.ShapeDtypeStruct`s.
+      batch_stats: those of the new network.
+      from_params: those of the other network.
+      from_stats: those of the other network.
 
     Returns:
       The parameters and the statistics to start from, and what became of each module.
@@ -52,7 +52,7 @@ def transfer(
     def merged(tree: Any, source: Any) -> Any:
         found = {_path(path): leaf for path, leaf in tree_flatten_with_path(source)[0]}
         return tree_map_with_path(
-            # Copied, because a step that is given the new network's memory would take the other one's with it.
+            # Copied, because a step to which the new network's buffers are donated would use up the other one's, too.
             lambda path, leaf: jnp.array(found[_path(path)]) if _module(_path(path)) in taken else leaf,
             tree,
         )
@@ -66,7 +66,7 @@ def transfer(
 
 
 def start_from(model: Model, source: Weights) -> Model:
-    """The same model, initialised with what `transfer` takes of other weights."""
+    """The same model, initialised with the modules that `transfer` takes from other weights."""
 
     def init(key: Array) -> tuple[Params, BatchStats]:
         params, batch_stats, _ = transfer(*model.init(key), *source)
@@ -76,7 +76,7 @@ def start_from(model: Model, source: Weights) -> Model:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern, as of file names, matches a path or that of a module on it; `*` matches slashes, too."""
+    """Whether a pattern, like those for file names, matches a path or that of a module on it; `*` also matches `/`."""
     parts = path.split("/")
     return any(fnmatchcase("/".join(parts[: end + 1]), pattern) for end in range(len(parts)))
 
@@ -102,17 +102,17 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
 
 
 def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.GradientTransformation:
-    """Leaves parameters as they are, bit for bit: no gradient, momentum or weight decay moves them.
+    """Freezes parameters bit for bit: no gradient, momentum or weight decay moves them.
 
-    The optimiser sees none of them, so that they take no memory there, and count for no clipping. The statistics of
-    norms are not the optimiser's: `make_model(config, frozen=frozen_norms(pattern))` keeps those.
+    The optimiser does not see them, so they take no memory in its state and do not count in clipping. The statistics of
+    norms are not the optimiser's to freeze: `make_model(config, frozen=frozen_norms(pattern))` does that.
 
     Args:
-      optimizer: of the others.
-      pattern: of the paths of the parameters, as for `matches`.
+      optimizer: the one for the other parameters.
+      pattern: matches the paths of the parameters, as for `matches`.
 
     Raises:
-      ConfigError: it matches none of the parameters, or all, when the optimiser is initialised.
+      ConfigError: when the optimiser is initialised, if the pattern matches none of the parameters, or all.
     """
 
     def labels(params: optax.Params) -> Any:
@@ -121,7 +121,7 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
     parts = optax.partition({"frozen": optax.set_to_zero(), "trained": optimizer}, labels)
 
     def init(params: optax.Params) -> optax.OptState:
-        if jax.tree.leaves(params):  # of which `optax.tree_map_params` gives none
+        if jax.tree.leaves(params):  # `optax.tree_map_params` passes none
             frozen_parameters(pattern, params)
         return parts.init(params)
 
@@ -129,9 +129,9 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
 
 
 def frozen_norms(pattern: str) -> Callable[[str], bool]:
-    """Tells by its path whether a norm keeps its statistics: where a pattern matches both of its parameters.
+    """Makes a function that tells by its path whether a norm is frozen: whether a pattern matches both its parameters.
 
-    For `make_model(config, frozen=...)`: such a norm normalises by its running statistics in training, too.
+    For `make_model(config, frozen=...)`: a frozen norm normalises by its running statistics in training, too.
     """
     return lambda path: all(matches(pattern, f"{path}/{name}") for name in ("scale", "bias"))
 
@@ -151,7 +151,7 @@ def _path(path: Any) -> str:
 
 
 def _module(path: str) -> str:
-    """The path of the module that a leaf is of; its own, of a leaf that is of none."""
+    """The path of the module that a leaf belongs to, or the leaf's own path if it belongs to none."""
     return path.rpartition("/")[0] or path
 
 

@@ -1,4 +1,4 @@
-"""Images sampled at other places than their pixels': what turning, scaling and shifting have in common."""
+"""Sampling images between their pixels: what rotating, scaling and shifting have in common."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def centred_grid(height: int, width: int) -> tuple[Array, Array]:
 
 
 def sample_image(image: Array, y: Array, x: Array) -> Array:
-    """Samples an image, interpolating between four pixels; outside it is 0.
+    """Samples an image by bilinear interpolation; outside it is 0.
 
     Args:
       image: floats [H, W, C].

@@ -1,10 +1,10 @@
-"""Convolution of small images as matrix products alone: fewer multiplications, and the only fast kernel needed.
+"""Convolution of small images as matrix products alone: fewer multiplications, and no other fast kernel needed.
 
 A 3x3 convolution is a product of polynomials in two variables. Toom and Cook evaluate the factors at a few points,
 multiply there, and interpolate; Winograd 1980 showed that this takes the fewest multiplications, and Lavin & Gray
-2016 (arXiv:1509.09308) brought it to networks: a tile of 4x4 outputs costs 36 products for each pair of channels
-instead of 144. The transforms in and out of the points are linear in the pixels. For an image of a few tiles they
-fit into one matrix each, so all is matrix products, and so are their derivatives of any order and kind.
+2016 (arXiv:1509.09308) brought it to networks: a tile of 4x4 outputs costs 36 multiplications for each pair of
+channels instead of 144. The transforms to and from the points are linear in the pixels. For an image of a few tiles
+each fits into one matrix, so everything is matrix products, including derivatives of any order and kind.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jax import Array
 from fmnist_jax.functional.precision import at_least_float32
 
 KERNEL = 3  # pixels on a side
-_TILE = 4  # outputs on a side, where the image has as many
+_TILE = 4  # outputs on a side, if the image has as many
 _FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # those of Lavin & Gray, who add infinity
 
 
@@ -33,7 +33,7 @@ class _Transforms(NamedTuple):
 
 
 def _powers(points: int, count: int) -> np.ndarray:
-    """The first powers of each point, the highest of which is all that counts at infinity: [points, count]."""
+    """The first powers of each point, of which only the highest counts at infinity: [points, count]."""
     finite = np.vander(_FINITE_POINTS[: points - 1], count, increasing=True)
     return np.vstack([finite, np.eye(count)[-1]])
 
@@ -68,11 +68,11 @@ def _transforms(height: int, width: int) -> _Transforms:
 def winograd_conv(x: Array, kernel: Array) -> Array:
     """Convolves small images with stride 1 and zero padding that keeps the spatial size.
 
-    Agrees with a direct sum to about 1e-5 of the largest value in float32. The transforms cost
-    `H W` products a point and channel, so this pays up to about 8x8 pixels and from 64 channels on.
+    Agrees with direct summation to about 1e-5 of the largest value in float32. The transforms cost `H W`
+    multiplications per tile, point and channel, so this pays off up to about 8x8 pixels and from 64 channels on.
 
     Args:
-      x: [B, H, W, C_in]; computed in float32 at least.
+      x: [B, H, W, C_in]; computed in at least float32.
       kernel: [3, 3, C_in, C_out].
 
     Returns:
@@ -82,7 +82,7 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
     features, dtype = kernel.shape[3], at_least_float32(x.dtype)
     images, kernels, outputs = (jnp.asarray(transform, dtype) for transform in _transforms(height, width))
     points, tiles, pixels = images.shape
-    # Pixels first, so that a transform is one product and its result is already grouped by point.
+    # Pixels first, so that a transform is one matrix product and its result is already grouped by point.
     columns = x.astype(dtype).transpose(1, 2, 0, 3).reshape(pixels, batch * channels)
     values = jnp.dot(images.reshape(-1, pixels), columns).reshape(points, tiles * batch, channels)
     weights = jnp.dot(kernels, kernel.astype(dtype).reshape(KERNEL**2, -1)).reshape(points, channels, features)

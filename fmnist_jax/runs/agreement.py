@@ -12,14 +12,14 @@ from fmnist_jax.system import output
 
 
 def as_the_first_has_it(config: Config) -> Config:
-    """The configuration of the first process, so that all train the same, with places of this machine's own.
+    """The configuration of the first process, so that all train the same, but with this machine's own paths.
 
-    Another process may have been given other flags, or go on with a run that is on the first one's disk alone.
+    Other processes may have been given different flags, or be resuming a run that is only on the first one's disk.
     """
     if jax.process_count() == 1:
         return config
     first = from_dict(processes.exchange(to_dict(config))[0])
-    own, total = config.data, first.data.total  # which a run may have on record, and a new start finds out
+    own, total = config.data, first.data.total  # on record in a resumed run; a new one determines it later
     init = replace(config.init, source=first.init.source)
     if others := differences([first, replace(config, data=replace(own, total=total), init=init)]):
         output.warn(
@@ -27,14 +27,14 @@ def as_the_first_has_it(config: Config) -> Config:
             "whose values are taken"
         )
     data = replace(first.data, dir=own.dir, raw_dir=own.raw_dir)
-    if first.data.name in ("idx", "npz"):  # where nothing is named here, the files lie as they do there
+    if first.data.name in ("idx", "npz"):  # with no path given here, the first process's applies
         data = replace(first.data, raw_dir=own.raw_dir or first.data.raw_dir, file=own.file or first.data.file)
     source = first.init.source and (config.init.source or first.init.source)
     return replace(first, data=data, init=replace(first.init, source=source))
 
 
 def refuse_others_elsewhere(what: str, own: str | None, source: str) -> None:
-    """Checks that all processes have what has the same digest."""
+    """Checks that all processes have the same `what`, by its digest."""
     digests = processes.exchange(own)
     if len(set(digests)) > 1:
         described = ", ".join(f"process {number} {str(found)[:12]}…" for number, found in enumerate(digests))

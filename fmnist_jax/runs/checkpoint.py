@@ -1,4 +1,4 @@
-"""Checkpoints that can be believed: each is read back, byte for byte, once it is written, and before it is used."""
+"""Checkpoints that can be trusted: each is verified byte for byte after it is written, and again before it is used."""
 
 import os
 import shutil
@@ -20,17 +20,17 @@ from fmnist_jax.system.signals import unwinding
 from fmnist_jax.system.storage import check_writable, reason, remedy
 
 UNSCORED = -1.0
-"""Stands for the validation accuracy of a checkpoint that was not evaluated: worse than any."""
+"""Recorded as the validation accuracy of a checkpoint that was not evaluated: lower than any real one."""
 
 Tree = TypeVar("Tree")
 """Any pytree of arrays and keys."""
 
 
 class Writer:
-    """Saves in the background; `writing` opens one, and closes it when its block ends."""
+    """Saves checkpoints in the background; `writing` opens one, and closes it when its block ends."""
 
     def __init__(self, manager: ocp.CheckpointManager) -> None:
-        """Takes what Orbax writes with."""
+        """Takes the Orbax manager to write with."""
         self._manager = manager
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-reader")
         self._written: int | None = None  # the newest save; it may still be under way
@@ -44,16 +44,17 @@ class Writer:
         step: int | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        """Starts saving a state; the save before it is read back meanwhile, in a thread of its own.
+        """Starts saving a state; meanwhile the previous save is read back in a separate thread.
 
         Args:
           state: any pytree of arrays and keys; it may be donated once this returns.
-          val_accuracy: by which the best checkpoint is chosen.
-          step: the checkpoint's number; without it, `state.step`.
+          val_accuracy: the score by which the best checkpoint is chosen.
+          step: the checkpoint's number; by default `state.step`.
           origin: JSON values that say where the state comes from, kept in the manifest.
 
         Raises:
-          CheckpointError: this checkpoint, or one before, cannot be written or read back, or the state has no value.
+          CheckpointError: this checkpoint or an earlier one cannot be written or read back, the state has no values, or
+            the step is missing or already taken.
         """
         saved = snapshot(state)
         if not any(leaf.size for leaf in saved.leaves.values()):
@@ -71,7 +72,7 @@ class Writer:
         self._written = number
 
     def wait(self) -> None:
-        """Waits until what has been saved is on the disk and has been read back.
+        """Waits until everything saved is on the disk and has been read back.
 
         Raises:
           CheckpointError: it cannot be written or read back.
@@ -86,16 +87,16 @@ class Writer:
         self._written = None
 
     def close(self) -> None:
-        """Waits, and lets go of the directory.
+        """Waits, then releases the directory.
 
         Raises:
-          CheckpointError: what has been saved cannot be written or read back.
+          CheckpointError: something saved cannot be written or read back.
         """
         try:
             self.wait()
         finally:
             self._reader.shutdown()
-            with suppress(Exception):  # of a save that has failed, which `wait` has told
+            with suppress(Exception):  # from a failed save, which `wait` has reported
                 self._manager.close()
 
     def _read_back(self) -> None:
@@ -104,10 +105,10 @@ class Writer:
             self._reading = self._reader.submit(store.read_back, Path(self._manager.directory) / str(self._written))
 
     def _collect(self) -> None:
-        """Waits for what is being read, if anything.
+        """Waits for the checkpoint that is being read back, if any.
 
         Raises:
-          CheckpointError: it is not what was written.
+          CheckpointError: it differs from what was written.
         """
         reading, self._reading = self._reading, None
         if reading is None:
@@ -137,15 +138,15 @@ def _step_of(state: Any) -> int:
 def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> Iterator[Writer]:
     """Opens a directory that keeps the latest checkpoints and the best, and closes it when the block ends.
 
-    If the block fails, a save that fails with it is not reported over its error. Call `restore_latest` first where an
-    earlier process may have been killed.
+    If the block raises, a save that also fails does not mask its error. Call `restore_latest` first where an earlier
+    process may have been killed.
 
     Args:
-      directory: of the checkpoints, made if missing.
-      latest: how many it keeps besides that of the greatest `val_accuracy`; each save deletes the others.
+      directory: where the checkpoints are kept, made if missing.
+      latest: how many to keep besides the one with the highest `val_accuracy`; each save deletes the others.
 
     Raises:
-      CheckpointError: the directory cannot be made, or what was saved in the block cannot be written or read back.
+      CheckpointError: `latest` is below 2, the directory cannot be made, or a save cannot be written or read back.
     """
     if latest < store.KEPT:
         raise CheckpointError(f"latest is {latest}: keep {store.KEPT} or more, as the last one may turn out damaged")
@@ -170,22 +171,22 @@ def save(
 ) -> None:
     """Saves a state into a directory: when this returns, the checkpoint is on the disk and has been read back.
 
-    The directory keeps the `latest` ones and that of the greatest `val_accuracy`; the others are deleted. All other
-    arguments and errors are those of `Writer.save`; a loop that is not to wait keeps a `writing(directory)` open.
+    The directory keeps the `latest` newest and the one with the highest `val_accuracy`; the others are deleted. All
+    other arguments and errors are those of `Writer.save`; a loop that should not wait keeps `writing(directory)` open.
     """
     with writing(directory, latest=latest) as writer:
         writer.save(state, val_accuracy, step=step, origin=origin)
 
 
 def refuse_unusable(directory: Path) -> None:
-    """Writes a small checkpoint to where a directory of checkpoints is to be, reads it back, and leaves nothing behind.
+    """Checks that checkpoints can be saved in a directory: writes a small one there, reads it back, and removes it.
 
     Raises:
-      CheckpointError: that is not possible there, because of the file system, or of characters in the path.
+      CheckpointError: they cannot, because of the file system or of characters in the path.
     """
     check_writable(directory, "--run.dir", CheckpointError)
     existing = next(path for path in (directory, *directory.parents) if path.exists())
-    # Under a name of its own, so that it is in no other process's way.
+    # Under a unique name, so that it does not get in another process's way.
     private = existing / f".probe-{uuid.uuid4().hex[:8]}"
     with unwinding():
         try:
@@ -203,12 +204,12 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
     """Restores and verifies the checkpoint of a step.
 
     Args:
-      directory: of the checkpoints.
-      step: of one that is there; `restore_latest` takes the newest.
-      like: a pytree, abstract or not, with the structure, shapes, dtypes and (if any) shardings that are expected.
+      directory: where the checkpoints are kept.
+      step: that of an existing checkpoint; `restore_latest` takes the newest.
+      like: a pytree, abstract or not, with the expected structure, shapes, dtypes and (if any) shardings.
 
     Raises:
-      CheckpointError: it is damaged, or of another model or optimiser; the message names the first leaf that differs.
+      CheckpointError: it is damaged or of another model or optimiser; the message names the first leaf that differs.
     """
     saved = store.read(paths.expanded(directory) / str(step))
     try:
@@ -221,20 +222,20 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
 
 
 def check_finite(state: Any, step: int) -> None:
-    """Checks that weights may be kept.
+    """Checks that a state may be saved: all its values must be finite.
 
     Raises:
-      DivergenceError: a value of them is not finite.
+      DivergenceError: one is not finite.
     """
     if (name := not_finite(snapshot(state).leaves)) is not None:
         raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr, with another --run.dir")
 
 
 def read_manifest(directory: Path, step: int) -> dict[str, Any]:
-    """Reads the manifest of a step, which `restore` verifies: `val_accuracy` and `origin` are as `save` was given them.
+    """Reads the manifest of a step, unverified (`restore` verifies it), with `val_accuracy` and `origin` as saved.
 
     Raises:
-      CheckpointError: it is damaged.
+      CheckpointError: it is missing or damaged.
     """
     try:
         described = store.read_manifest(directory / str(step))
@@ -244,10 +245,10 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
 
 
 def steps(directory: Path) -> list[int]:
-    """Lists the steps that have a checkpoint, believable or not, in ascending order.
+    """Lists the steps that have a checkpoint, damaged or not, in ascending order.
 
     Raises:
-      CheckpointError: the directory is there, but cannot be read.
+      CheckpointError: the directory exists but cannot be read.
     """
     try:
         return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())

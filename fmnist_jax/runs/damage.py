@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be believed are moved out of the way, so that a run goes on from the one before."""
+"""Moves damaged checkpoints out of the way, so that a run resumes from the newest intact one."""
 
 import itertools
 import os
@@ -12,17 +12,17 @@ from fmnist_jax.runs.checkpoint import Tree, restore, steps
 
 
 def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
-    """Restores the newest checkpoint that can be believed, or gives back the state where none has been saved.
+    """Restores the newest intact checkpoint, or returns the given state if none has been saved.
 
-    So a program goes on where an earlier process of it was killed. A damaged checkpoint is moved into `damaged/` beside
-    the directory.
+    A program thus resumes where an earlier process of it was killed. Damaged checkpoints are moved into `damaged/`
+    beside the directory.
 
     Args:
-      directory: of the checkpoints.
-      state: what the program begins with, a pytree as for `restore`.
+      directory: where the checkpoints are kept.
+      state: the state that the program starts from, a pytree as for `restore`.
 
     Raises:
-      CheckpointError: there are checkpoints, but none that can be believed, or they are of another kind of state.
+      CheckpointError: there are checkpoints but no intact one, or the newest is of another kind of state.
     """
     directory = paths.expanded(directory)
     set_aside(directory)
@@ -31,19 +31,19 @@ def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
 
 
 def _free(path: Path) -> Path:
-    """The path itself if nothing is there, else the first of `-2`, `-3`, … behind it that is free."""
+    """The path itself if nothing is there, else the first free one with `-2`, `-3`, … appended."""
     others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], others) if not each.exists())
 
 
 def set_aside(directory: Path) -> list[str]:
-    """Moves each checkpoint that cannot be believed into `damaged/` beside the directory.
+    """Moves each damaged checkpoint into `damaged/` beside the directory.
 
     Returns:
-      A sentence on each.
+      One sentence about each.
 
     Raises:
-      CheckpointError: there are checkpoints, but none that can be believed, or one of the others cannot be moved.
+      CheckpointError: there are checkpoints but no intact one, or a damaged one cannot be moved.
     """
     found, problems = steps(directory), dict[int, str]()
     for step in found:
@@ -57,7 +57,7 @@ def set_aside(directory: Path) -> list[str]:
         aside = _free(directory.parent / "damaged" / str(step))
         try:
             aside.parent.mkdir(exist_ok=True)
-            shutil.move(directory / str(step), aside)  # the checkpoints may lie on another disk
+            shutil.move(directory / str(step), aside)  # the checkpoints may be on another disk
         except (OSError, shutil.Error) as error:
             raise CheckpointError(f"{problems[step]}; it cannot be moved to {aside} ({in_one_line(error)})") from error
     return list(problems.values())

@@ -1,4 +1,4 @@
-"""What a run directory says of its data set, for whoever reads the run before the images, or without them."""
+"""What a run directory records of its data set, for code that reads the run before the images, or without them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ FILE = "dataset.json"
 
 
 class DatasetRecord(NamedTuple):
-    """What a network needs to know of the images that it was trained on."""
+    """What must be known of the images that a network was trained on."""
 
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
@@ -23,7 +23,7 @@ class DatasetRecord(NamedTuple):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
 
@@ -33,10 +33,10 @@ def describe(dataset: Dataset) -> DatasetRecord:
 
 
 def read(directory: Path, config: Config) -> DatasetRecord:
-    """Reads what the run in a directory has recorded; runs of 0.1 recorded nothing and had garments alone.
+    """Reads the record in a run directory; version 0.1 wrote none, and trained on images of garments only.
 
     Raises:
-      FmnistError: the record is missing where it cannot be done without, or damaged.
+      FmnistError: the record is damaged, or missing for a data set that version 0.1 did not have.
     """
     path = directory / FILE
     values = read_json(path)
@@ -52,10 +52,10 @@ def read(directory: Path, config: Config) -> DatasetRecord:
 
 
 def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
-    """Checks that a data set has the shape and the classes of the run that it is to go on with.
+    """Checks that a data set has the image shape and classes of the run that is to be resumed with it.
 
     Raises:
-      CheckpointError: it has not.
+      CheckpointError: it has others.
     """
     recorded = read(directory, config)
     if recorded != found:
@@ -71,7 +71,7 @@ def to_dict(record: DatasetRecord) -> Mapping[str, Any]:
 
 
 def in_words(record: DatasetRecord) -> str:
-    """The shape of the images and the classes; of many the first."""
+    """The image shape and the classes; of more than ten, the first five."""
     names = record.class_names
     shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
     return f"{'x'.join(map(str, record.image_shape))} and {len(names)} classes ({shown})"

@@ -26,10 +26,10 @@ from fmnist_jax.system.storage import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
+    from matplotlib.figure import Figure  # takes half a second; a refused command line need not wait for it
 
 
-# What is told of a run that has ended, and compared with what goes on with it.
+# What is printed of a finished run, and compared when it is started again.
 _OF_A_SUMMARY = frozenset(
     {
         *("preset", "dataset", "dataset_digest", "seed", "epochs", "train_seconds", "weakest_classes"),
@@ -37,14 +37,14 @@ _OF_A_SUMMARY = frozenset(
     }
 )
 
-_FILES = 200  # of a run: four checkpoints of some 30 files each, figures, logs
+_FILES = 200  # per run: four checkpoints of some 30 files each, figures, logs
 
 
 class RunDirectory:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Names the directory; `make` makes it.
+        """Takes the path of the directory; `make` makes it.
 
         Raises:
           FmnistError: a run cannot be written there.
@@ -64,10 +64,10 @@ class RunDirectory:
             raise _unmade(self.path, error) from error
 
     def refuse_full_disk(self, bytes_needed: int) -> None:
-        """Checks, making nothing, that the disk has room.
+        """Checks, without making anything, that the disk has room.
 
         Raises:
-          FmnistError: it has not so many bytes free, or cannot hold as many files more as a run has.
+          FmnistError: it has fewer bytes free, or too little room for the number of files that a run writes.
         """
         existing = next(path for path in (self.path, *self.path.parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -90,7 +90,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, one line a log interval or evaluation."""
+        """One JSON object per line, one line per log interval or evaluation."""
         return self.path / "metrics.jsonl"
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -106,10 +106,10 @@ class RunDirectory:
         return read_json(self.path / name)
 
     def read_summary(self) -> dict[str, Any] | None:
-        """What the run has come to, or None before its end.
+        """The results of the run, or None before its end.
 
         Raises:
-          FmnistError: it is damaged, or another program's.
+          FmnistError: the file is damaged, or was written by another program.
         """
         summary = self.read_json("summary.json")
         if summary is not None and (missing := _OF_A_SUMMARY - summary.keys()):
@@ -121,7 +121,7 @@ class RunDirectory:
         return read_config(self.path)
 
     def remove_unfinished(self) -> None:
-        """Removes the beginnings of files that a killed process has left; to be called where no other writes them."""
+        """Removes partly written files left by a killed process; call it only when no other process is writing."""
         for folder in (self.path, self.path / "figures"):
             remove_unfinished(folder)
 
@@ -134,12 +134,12 @@ class RunDirectory:
             raise unwritten(self.metrics, error) from error
 
     def append_session(self, record: Mapping[str, Any]) -> None:
-        """Appends to `sessions.jsonl` what a start of the run was told that changes nothing in what is trained."""
-        # Written anew and whole, because a line of an earlier start may have been cut short.
+        """Appends to `sessions.jsonl` those settings of one start of the run that do not change what is trained."""
+        # Rewritten as a whole, because a line of an earlier start may have been cut short.
         self.write_text("sessions.jsonl", "".join(json.dumps(line) + "\n" for line in [*self.sessions(), record]))
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Reads what each start of the run was told, leaving out a last line that a kill cut short."""
+        """Reads the settings of each start of the run, leaving out a last line that a kill cut short."""
         return _read_lines(self.path / "sessions.jsonl")
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -156,14 +156,14 @@ class RunDirectory:
         return read_records(self.path)
 
     def forget_after(self, step: int) -> list[dict[str, Any]]:
-        """Drops the metrics lines past a step, which a resumed run will write again; returns those that stay."""
+        """Drops the metrics lines after a step, which a resumed run will write again; returns the rest."""
         kept = [record for record in self.records() if record["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
         return kept
 
 
 def claim(path: Path) -> Path:
-    """Makes a new directory: of that name or, if something has it already, of the first of `-2`, `-3`, … that is free.
+    """Makes a new directory at a path or, if that is taken, at the first free one with `-2`, `-3`, … appended.
 
     Raises:
       FmnistError: none can be made.
@@ -186,7 +186,7 @@ def _unmade(path: Path, error: OSError) -> FmnistError:
 
 
 def _files_free(directory: Path) -> int | None:
-    """How many files more a file system takes, where it has a limit and says so."""
+    """How many more files a file system can hold; None if it has no limit or does not report one."""
     if not hasattr(os, "statvfs"):  # Windows
         return None
     found = os.statvfs(directory)
@@ -218,7 +218,7 @@ def read_config(directory: Path) -> Config | None:
     """The configuration of the run in a directory, which may be read-only; None if there is none.
 
     Raises:
-      ConfigError: it is none of this version of this package.
+      ConfigError: it is not a configuration of this version of the package.
       FmnistError: it cannot be read.
     """
     path = directory / "config.json"
@@ -235,7 +235,7 @@ def read_records(directory: Path) -> list[dict[str, Any]]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads JSON objects with a step each, of which the last may be cut short; none if there is no file."""
+    """Reads lines of JSON objects that have a step, except a last one that was cut short; none if there is no file."""
     try:
         lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [_of_a_step(line, number) for number, line in enumerate(lines, 1)]

@@ -1,4 +1,4 @@
-"""What is shown of a run as it goes: a live bar, or plain lines."""
+"""The progress of a run on the screen: a live bar or plain lines."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,10 +21,10 @@ class Display(Protocol):
 
 
 class Unseen:
-    """Shows nothing, where another process does."""
+    """Shows nothing, because another process does."""
 
     def update(self, record: Mapping[str, Any]) -> None:
-        """Takes a metrics line."""
+        """Ignores a metrics line."""
 
 
 class _Plain:
@@ -49,9 +49,9 @@ class _Bar:
 
 @contextmanager
 def display(style: Literal["auto", "bar", "plain"], total_steps: int, start_step: int) -> Iterator[Display]:
-    """Opens a live bar (`auto`: only on a terminal) or plain lines for a run of so many steps.
+    """Opens a live bar (`auto`: only on a terminal) or plain lines for a run of `total_steps`.
 
-    A screen that cannot be written any more is given up; the run goes on.
+    If the screen can no longer be written to, the run continues without it.
     """
     screen = Unfailing(sys.stdout)
     console = Console(file=cast(TextIO, screen))
@@ -60,12 +60,12 @@ def display(style: Literal["auto", "bar", "plain"], total_steps: int, start_step
         return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        console.show_cursor()  # a process that is killed could not show it again
+        console.show_cursor()  # `Progress` hides it, and a killed process could not restore it
         yield _Bar(progress, total_steps, start_step)
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """Puts a metrics line into words."""
+    """Formats a metrics line for a reader."""
     place = f"epoch {record['epoch']:6.2f}  step {record['step']:6d}"
     if "val_accuracy" in record:
         return f"{place}  validation: accuracy {_accuracy(record, 'val_accuracy')}  loss {record['val_loss']:.4f}"
@@ -80,7 +80,7 @@ def _interval(record: Mapping[str, Any]) -> str:
 
 
 def _accuracy(record: Mapping[str, Any], name: str) -> str:
-    """An accuracy, of a population the mean and the standard deviation over its members, in points."""
+    """An accuracy; for a population, the mean and the standard deviation (in percentage points) over its members."""
     of_members = record.get("members", {}).get(name, ())
     deviation = f" ± {100 * spread(of_members).deviation:.2f}" if len(of_members) > 1 else ""
     return f"{record[name]:.2%}{deviation}"

@@ -12,29 +12,29 @@ from fmnist_jax.system.signals import ENDING
 
 
 class InterruptionError(FmnistError):
-    """A run that was asked to stop, and has saved where it was."""
+    """A run that was asked to stop, and has saved its state."""
 
     label = "stopped"
     agreed = True
 
     def __init__(self, number: signal.Signals, message: str) -> None:
-        """Takes the signal, whose number the exit code follows as a shell's does (128 + number)."""
+        """Takes the signal; the exit code follows from its number as in a shell (128 + number)."""
         super().__init__(message)
         self.exit_code = 128 + number
 
 
 class Requests:
-    """The signal, if any, that has asked the run to stop."""
+    """Holds the signal, if any, that has asked the run to stop."""
 
     received: signal.Signals | None = None
 
 
 @contextmanager
 def listen() -> Iterator[Requests]:
-    """Notes SIGTERM, SIGINT and SIGHUP instead of dying of them; a second one of a kind does what it did before.
+    """Records SIGTERM, SIGINT and SIGHUP instead of ending on them; a second one of a kind has its previous effect.
 
-    A terminal that is closed sends SIGHUP; what is ignored, as nohup does it, stays ignored. Outside the main thread,
-    where Python allows no handlers, nothing is noted.
+    Closing a terminal sends SIGHUP; a signal that is ignored, as under nohup, stays ignored. Outside the main thread,
+    where Python allows no handlers, nothing is recorded.
     """
     requests = Requests()
     previous: dict[int, Any] = {}

@@ -1,4 +1,4 @@
-"""Any pytree of arrays and keys as NumPy arrays by name, and back: what a checkpoint and a digest are made of."""
+"""Converts any pytree of arrays and keys to NumPy arrays by name, and back, for checkpoints and digests."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class Snapshot(NamedTuple):
     """A copy of every leaf of a pytree, on the host."""
 
     leaves: dict[str, np.ndarray]
-    """By name, such as `params.Conv_0.kernel`; of a typed key its u32 data."""
+    """By name, such as `params.Conv_0.kernel`; for a typed key, its u32 data."""
     keys: dict[str, str]
     """The implementation, such as `threefry2x32`, of each leaf that is a typed key."""
 
@@ -27,7 +27,7 @@ def snapshot(tree: Any) -> Snapshot:
     """Copies a pytree to the host.
 
     Raises:
-      CheckpointError: a leaf is neither an array, a number nor a key.
+      CheckpointError: a leaf is not an array of numbers, a number or a key.
     """
     leaves, _ = named(tree)
     for name, leaf in leaves.items():
@@ -35,19 +35,19 @@ def snapshot(tree: Any) -> Snapshot:
             raise CheckpointError(f"{name} is {type(leaf).__name__}: expected numbers or a key; leave it out")
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
     data = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in leaves.items()}
-    # A real copy: on the CPU an array may share the buffer that the next step, donated it, overwrites.
+    # A real copy: on the CPU an array may share the buffer, which is donated to the next step and overwritten.
     return Snapshot({name: np.array(leaf) for name, leaf in jax.device_get(data).items()}, keys)
 
 
 def rebuild(saved: Snapshot, like: Any) -> Any:
-    """Puts what `snapshot` has copied back into the structure of another pytree, and where its leaves lie.
+    """Puts the leaves of a snapshot into the structure of another pytree, placed as its leaves are.
 
     Args:
-      saved: the copy. A leaf that it does not know for a key becomes one where `like` has one.
-      like: arrays, or `jax.ShapeDtypeStruct`s, with the shapes, dtypes and (if any) shardings that are expected.
+      saved: the snapshot. A leaf that it does not record as a key becomes one where `like` has a key.
+      like: arrays, or `jax.ShapeDtypeStruct`s, with the expected shapes, dtypes and (if any) shardings.
 
     Raises:
-      ValueError: a leaf is missing, is one too many, or has another shape or dtype; the message names the first.
+      ValueError: a leaf is missing or unexpected, or has another shape or dtype; the message names the first such leaf.
     """
     expected, structure = named(like)
     for name in [*expected, *saved.leaves]:
@@ -59,9 +59,9 @@ def rebuild(saved: Snapshot, like: Any) -> Any:
 
 
 def _placed(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
-    """A leaf with the type and the place of its counterpart."""
+    """A leaf with the type and the placement of its counterpart."""
     leaf: Any = saved.leaves[name]
-    # Which kind a key is was not always recorded; until then it was JAX's default.
+    # The key implementation was not always recorded; before it was, it was always JAX's default.
     implementation = saved.keys.get(name, "threefry2x32" if _is_key(like) else None)
     if implementation is not None and leaf.dtype == np.uint32 and leaf.ndim:
         leaf = jax.random.wrap_key_data(leaf, impl=implementation)
@@ -69,7 +69,7 @@ def _placed(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
         found, expected = f"{leaf.dtype}{list(leaf.shape)}", f"{_dtype(like)}{list(np.shape(like))}"
         raise ValueError(f"{name} is {found}, where {expected} is expected")
     if not isinstance(like, jax.Array | jax.ShapeDtypeStruct):
-        return leaf  # NumPy's, whose 64 bits JAX would halve
+        return leaf  # a NumPy array, whose 64-bit values JAX would reduce to 32 bits
     return jax.device_put(leaf, like.sharding if getattr(like, "committed", hasattr(like, "sharding")) else None)
 
 
@@ -77,7 +77,7 @@ def named(tree: Any) -> tuple[dict[str, Any], Any]:
     """The leaves of a pytree by name, and its structure."""
     paths, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [keystr(path, simple=True, separator=".") for path, _ in paths]
-    if len(set(names)) < len(names):  # a dictionary's key has a dot in it
+    if len(set(names)) < len(names):  # a dictionary key contains a dot
         names = [keystr(path) for path, _ in paths]
     return dict(zip(names, (leaf for _, leaf in paths), strict=True)), structure
 

@@ -1,4 +1,4 @@
-"""A whole run: what is checked before it, the training, and what it leaves behind; on one process or several."""
+"""A whole run: the checks before it, the training, and what it leaves behind; in one process or several."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -46,12 +46,12 @@ _OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
 
 
 def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = make_recipe) -> dict[str, Any]:
-    """Trains as configured, or goes on with the run in `config.run.dir`; returns its summary.
+    """Trains as configured, or resumes the run in `config.run.dir`; returns its summary.
 
     Args:
-      config: of the run.
-      own: what to train on instead of the data that the configuration names.
-      make_recipe: composes what is trained.
+      config: the configuration of the run.
+      own: data to use instead of the data set named in the configuration.
+      make_recipe: composes the recipe to train.
     """
     if own is not None:
         config = with_splits(config, own)
@@ -73,7 +73,7 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
 def _ended_before(
     directory: RunDirectory, config: Config, own: Splits | None, recipe: str | None
 ) -> dict[str, Any] | None:
-    """The summary of the run in a directory, if there is one that has ended."""
+    """The summary of the run in a directory if it has ended, else None."""
     if config.run.dir is None:
         return None
     resumption.refuse_other_run(directory, config)
@@ -87,7 +87,7 @@ def _ended_before(
 
 
 def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeRecipe) -> tuple[Path, dict[str, Any]]:
-    """Checks all that can be checked before a directory is made, and trains in it."""
+    """Checks everything that can be checked before the run directory is made, then trains in it."""
     backend.refuse_without_compilation()
     layout = processes.together(lambda: parallel.choose(config))
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
@@ -95,7 +95,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
             f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or "
             "days; --preset fast and --preset standard are for a CPU; for a GPU of NVIDIA's: pip install 'jax[cuda13]'"
         )
-    named = config.run.dir is not None  # what lies under a name that no one gave is another run, started just now
+    named = config.run.dir is not None  # a directory of the default name is another run's, started just now
     goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
     processes.first_alone(lambda: warm_start.refuse_unusable(config, path, goes_on=goes_on))
@@ -145,10 +145,10 @@ def _bytes_needed(recipe: Recipe, members: int) -> int:
 
 
 def _entered(directory: RunDirectory, held: ExitStack, config: Config, own_recipe: str | None) -> dict[str, Any] | None:
-    """Makes and locks the directory; the summary, if another process has ended the run meanwhile."""
+    """Makes and locks the directory; returns the summary if another process has finished the run meanwhile."""
     directory.make()
     held.enter_context(lock.exclusive(directory.path))
-    # Another run may have begun or ended here while this one loaded the data.
+    # Another run may have started or finished here while this one loaded the data.
     resumption.refuse_other_run(directory, config)
     if directory.read_config() is not None:
         recipe_record.refuse_other(directory.path, own_recipe)
@@ -190,7 +190,7 @@ def _train_and_score(session: Session) -> dict[str, Any]:
 
 
 def _begin(session: Session, origin: Mapping[str, Any]) -> None:
-    """Writes what the run is, if it is new; else refuses what it cannot go on with, before anything is compiled."""
+    """Records what a new run is, and refuses what a run cannot be resumed with, before anything is compiled."""
     config, directory, beginning = session.config, session.directory, session.beginning
     record = dataset_record.describe(session.splits.train)
     if beginning.record is not None and not beginning.goes_on:
@@ -199,7 +199,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
         directory.write_json("environment.json", origin["environment"])
         directory.write_json(dataset_record.FILE, dataset_record.to_dict(record))
         recipe_record.write(directory, beginning.own_recipe, beginning.own_network)
-        directory.write_json("config.json", origin["config"])  # the last, because it says that the run has started
+        directory.write_json("config.json", origin["config"])  # last, because it marks the run as started
     recipe_record.refuse_other_network(directory, beginning.own_recipe, beginning.own_network)
     dataset_record.refuse_other(directory.path, config, record)
     resumption.warn_of_damage(directory, config)
@@ -210,7 +210,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _writing(directory: RunDirectory) -> Iterator[checkpoint.Writer | None]:
-    """Opens the checkpoints for writing, on the first process."""
+    """Opens the checkpoints for writing, in the first process only."""
     if not processes.is_first():
         yield None
         return
@@ -219,7 +219,7 @@ def _writing(directory: RunDirectory) -> Iterator[checkpoint.Writer | None]:
 
 
 def _announce(session: Session, program: Program, step: int, described: Mapping[str, Any]) -> None:
-    """Says, and keeps on record, what starts from which step."""
+    """Prints and records what starts, and from which step."""
     config, directory, members = session.config, session.directory, session.config.population.seeds
     parameters = param_count(jax.eval_shape(session.beginning.recipe.init, root_key(0)).params)
     output.say(
@@ -236,7 +236,7 @@ def _announce(session: Session, program: Program, step: int, described: Mapping[
 
 
 def _leave(session: Session, state: TrainState, scores: results.Scores, compile_seconds: float) -> dict[str, Any]:
-    """Writes predictions, figures, report and, last of all, the summary, which says that the run has ended."""
+    """Writes predictions, figures, report and, last of all, the summary, which marks the run as ended."""
     config, directory, test = session.config, session.directory, session.splits.test
     records = directory.records()
     results.save_predictions(directory, scores)

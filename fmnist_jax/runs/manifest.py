@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: what must be true of its arrays for it to be believed."""
+"""The manifest of a checkpoint: what its arrays are verified against."""
 
 import hashlib
 import json
@@ -17,13 +17,13 @@ def make(
     val_accuracy: float,
     origin: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Describes arrays by dtype, shape and SHA-256, and signs the description with a SHA-256 of its own.
+    """Describes arrays by dtype, shape and SHA-256, and adds a SHA-256 of the description itself.
 
     Args:
       leaves: arrays by name.
-      keys: the implementation of those that are the data of a typed key.
+      keys: the key implementation of each array that holds the data of a typed key.
       step: the checkpoint's number.
-      val_accuracy: by which the best checkpoint is chosen.
+      val_accuracy: the score by which the best checkpoint is chosen.
       origin: JSON values that say where the arrays come from.
     """
     manifest = {
@@ -38,10 +38,10 @@ def make(
 
 
 def check(manifest: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) -> None:
-    """Checks a manifest against its own digest, and against what lies beside it.
+    """Checks a manifest against its own digest, and against the step and metrics stored with it.
 
     Raises:
-      ValueError: it is damaged, or belongs elsewhere.
+      ValueError: it is damaged, of another format, or of another checkpoint.
     """
     if _digest({name: value for name, value in manifest.items() if name != "sha256"}) != manifest["sha256"]:
         raise ValueError("its manifest does not match its digest")
@@ -63,8 +63,8 @@ def check_leaves(manifest: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) 
 
 
 def describe(leaf: np.ndarray) -> dict[str, Any]:
-    """Gives the dtype, shape and SHA-256 of an array."""
-    # As bytes, because NumPy hands out no buffer of bfloat16 and its like.
+    """Returns the dtype, shape and SHA-256 of an array."""
+    # As bytes, because NumPy exports no buffer for bfloat16 and similar types.
     digest = hashlib.sha256(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data).hexdigest()
     return {"dtype": str(leaf.dtype), "shape": list(leaf.shape), "sha256": digest}
 

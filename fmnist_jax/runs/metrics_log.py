@@ -1,4 +1,4 @@
-"""Metrics lines out of the numbers of a run, in the file and on the screen."""
+"""Turns the metrics of a run into lines in a file and on the screen."""
 
 import threading
 import time
@@ -17,12 +17,12 @@ from fmnist_jax.system.compilation import RAISED_BY_XLA
 
 
 class _Ending(threading.Thread):
-    """Notes when a chunk has ended, which the loop itself may be late for.
+    """Records when a chunk ended, which the loop itself may notice late.
 
-    On a GPU the host decides before each step whether there is one more. So the call that starts the next chunk comes
-    back when that one is almost done, long after this one was.
+    On a GPU the host decides before each step whether another follows. So the call that starts the next chunk returns
+    when that chunk is almost done, long after this one was.
 
-    It is no daemon: an interpreter that ends while one waits for a device aborts.
+    It is not a daemon thread: an interpreter that exits while one waits for a device aborts.
     """
 
     def __init__(self, rows: metrics.Metrics) -> None:
@@ -33,14 +33,14 @@ class _Ending(threading.Thread):
 
     def run(self) -> None:
         try:
-            with suppress(*RAISED_BY_XLA):  # whoever reads the numbers meets it
+            with suppress(*RAISED_BY_XLA):  # raised again where the metrics are read
                 jax.block_until_ready(self._rows)
         finally:
             self.at = time.perf_counter()
 
 
 class _Chunk(NamedTuple):
-    """What has been started and not been logged."""
+    """A chunk that has been started but not yet logged."""
 
     start: int
     end: int
@@ -63,10 +63,10 @@ class MetricsLog:
         """Starts a log, dropping the lines of later steps that an earlier session wrote.
 
         Args:
-          directory: of the run; None where another process writes it.
-          shown: takes each line, too.
-          learning_rates: f32[total_steps] of each step.
-          epochs_per_step: share of the training images in one batch.
+          directory: the run directory; None where another process writes it.
+          shown: also receives each line.
+          learning_rates: f32[total_steps], one per step.
+          epochs_per_step: the share of the training images in one batch.
           start: steps already taken.
         """
         records = directory.forget_after(start) if directory is not None else []
@@ -79,23 +79,23 @@ class MetricsLog:
         self._elapsed = records[-1]["elapsed_seconds"] if records else 0.0
 
     def dispatched(self, start: int, end: int, rows: metrics.Metrics, began: float) -> None:
-        """Takes in a chunk that has been started, once the one before it has ended and been logged.
+        """Registers a chunk that has been started, once the previous one has ended and been logged.
 
         Args:
           start: its first step.
           end: one past its last step.
-          rows: its metrics, each leaf with a leading axis of at least `end - start` steps; of a population, with an
+          rows: its metrics, each leaf with a leading axis of at least `end - start` steps; for a population, with an
             axis of members before it.
           began: seconds of `time.perf_counter` before the call that started it.
 
         Raises:
-          DivergenceError: a loss of the chunk before is not finite.
+          DivergenceError: a loss of the previous chunk is not finite.
         """
         self.flush()
         self._running = _Chunk(start, end, rows, began, _Ending(rows))
 
     def flush(self) -> None:
-        """Waits for the chunk that is running, if any, and logs it.
+        """Waits for the running chunk, if any, and logs it.
 
         Raises:
           DivergenceError: one of its losses is not finite.
@@ -115,7 +115,7 @@ class MetricsLog:
                 "--optim.clip-norm, with another --run.dir; earlier checkpoints are whole"
             )
         members = metrics.summarize_members(metrics.Metrics(losses.sum(-1), rows.confusion.sum(-3)))
-        # A chunk waits for the one before it; evaluation and saving, after which it begins, are no part of its rate.
+        # A chunk waits for the one before it; evaluation and saving, after which it begins, do not count in its rate.
         seconds = ending.at - max(began, self._clock)
         self._lap(ending.at)
         self._write(
@@ -147,7 +147,7 @@ class MetricsLog:
 
 
 def _values(images: str, members: Sequence[metrics.Summary]) -> dict[str, Any]:
-    """Loss and accuracy on some images: of one model, or the mean over members beside those of each."""
+    """Loss and accuracy on some images: those of one model, or the mean over members along with each member's."""
     own = {
         f"{images}_loss": [result.loss for result in members],
         f"{images}_accuracy": [result.accuracy for result in members],

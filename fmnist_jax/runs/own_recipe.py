@@ -1,4 +1,4 @@
-"""What another function than `make_recipe` composes: whether a run can train it, and whose network it is."""
+"""Checks on user-supplied recipes: whether a run can train one, and whether its network is user-supplied, too."""
 
 from typing import Any
 
@@ -25,18 +25,18 @@ _REPLACED = "name it as `fmnist_jax.make_recipe(config, {0}=...)`, or replace wh
 def refuse_unfit(
     recipe: Recipe, name: str, config: Config, layout: Layout, train_data: Batch, *, num_classes: int
 ) -> None:
-    """Checks by shapes, before anything is compiled or written, that a run can train and score what is composed.
+    """Checks by shapes, before anything is compiled or written, that a run can train and score a recipe.
 
     Args:
-      recipe: what a function of somebody's own has composed.
-      name: of that function.
-      config: of the run.
+      recipe: the recipe that a user-supplied function has composed.
+      name: the name of that function.
+      config: the configuration of the run.
       layout: the devices.
       train_data: all training images.
-      num_classes: of the data set.
+      num_classes: the number of classes in the data set.
 
     Raises:
-      ConfigError: it cannot; the message says why. Errors of the recipe's own code are raised as they are.
+      ConfigError: it cannot; the message says why. Errors in the recipe's own code propagate unchanged.
     """
     state = jax.eval_shape(recipe.init, jax.random.key(0))
     params, batch_stats = jax.eval_shape(recipe.model.init, jax.random.key(0))
@@ -76,15 +76,15 @@ def _described(tree: Any) -> Any:
 
 
 def refuse_unused_source(without: Recipe, recipe: Recipe, name: str) -> None:
-    """Checks that a recipe makes use of the weights that it was given to start from.
+    """Checks that a recipe uses the weights that it was given to start from.
 
     Args:
-      without: what the function composes without them.
-      recipe: what it composes with them.
-      name: of that function.
+      without: the recipe that the function composes without them.
+      recipe: the one that it composes with them.
+      name: the name of that function.
 
     Raises:
-      ConfigError: both begin alike.
+      ConfigError: both start from the same weights.
     """
     both = [jax.jit(each.init)(jax.random.key(0)) for each in (without, recipe)]
     if jax.tree.all(jax.tree.map(np.array_equal, *((state.params, state.batch_stats) for state in both))):
@@ -95,7 +95,7 @@ def refuse_unused_source(without: Recipe, recipe: Recipe, name: str) -> None:
 
 
 def has_own_network(model: Model, config: Config, dataset: DatasetRecord) -> bool:
-    """Whether a model has other weights than the one of the configuration, or predicts by another program."""
+    """Whether a model's weights have other shapes than the configuration's, or it predicts by another program."""
     try:
         described = make_model(config.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes)
     except ConfigError:

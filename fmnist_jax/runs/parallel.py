@@ -1,4 +1,4 @@
-"""Which devices a run uses, and how its arrays lie on them."""
+"""Which devices a run uses, and how its arrays are placed on them."""
 
 import math
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +19,7 @@ class Layout(NamedTuple):
     """The devices of a run."""
 
     mesh: Mesh
-    """Of one axis: `data`, or `member`."""
+    """Has one axis: `data` or `member`."""
 
     @property
     def axis(self) -> str:
@@ -28,34 +28,34 @@ class Layout(NamedTuple):
 
     @property
     def everywhere(self) -> NamedSharding:
-        """Whole on each device."""
+        """Replicated: whole on each device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def of_members(self) -> NamedSharding:
-        """Where what has an axis of members before all others lies."""
+        """The sharding of arrays whose leading axis is that of the members."""
         return NamedSharding(self.mesh, PartitionSpec("member") if self.axis == "member" else PartitionSpec())
 
     @property
     def of_rows(self) -> NamedSharding:
-        """Where a batch lies that is given from outside the compiled loop."""
+        """The sharding of a batch that is passed in from outside the compiled loop."""
         return NamedSharding(self.mesh, PartitionSpec("data") if self.axis == "data" else PartitionSpec())
 
     @property
     def of_stacked_rows(self) -> NamedSharding:
-        """Where batches lie that are stacked along an axis before their rows."""
+        """The sharding of batches that are stacked along an axis before their rows."""
         return NamedSharding(self.mesh, PartitionSpec(None, *self.of_rows.spec))
 
     def filled_up(self, batch_size: int) -> int:
-        """The smallest number of rows, of at least so many, that the devices can share."""
+        """The batch size, rounded up to a number of rows that the devices can share evenly."""
         return math.ceil(batch_size / self.mesh.size) * self.mesh.size if self.axis == "data" else batch_size
 
 
 def choose(config: Config) -> Layout:
-    """Chooses the devices that a configuration asks for: as many of each process.
+    """Chooses the devices that a configuration asks for, the same number from each process.
 
     Raises:
-      ConfigError: there are not so many, or they cannot share the batch or the members.
+      ConfigError: there are too few, or they cannot share the batch or the members evenly.
     """
     per_process = _devices_of_each_process(config.parallel)
     if problems := list(sharing_problems(config, per_process * jax.process_count())):
@@ -65,7 +65,7 @@ def choose(config: Config) -> Layout:
         for process in range(jax.process_count())
         for device in [device for device in jax.devices() if device.process_index == process][:per_process]
     ]
-    # The compiler lays out what `shard_map` does not name; explicit axes would have callers name all of it.
+    # The compiler shards what `shard_map` does not specify; explicit axes would make callers specify everything.
     mesh = jax.make_mesh((len(used),), (config.parallel.axis,), axis_types=(AxisType.Auto,), devices=used)
     return Layout(mesh)
 
@@ -88,11 +88,11 @@ def _devices_of_each_process(parallel: ParallelConfig) -> int:
 
 
 def place(tree: Tree, sharding: NamedSharding) -> Tree:
-    """Puts arrays of the host, the same on every process, onto devices.
+    """Puts arrays on the host, the same in every process, onto devices.
 
     Args:
-      tree: a pytree of NumPy arrays, numbers, or arrays and keys of this process.
-      sharding: of every leaf.
+      tree: a pytree of NumPy arrays, numbers, or this process's arrays and keys.
+      sharding: the sharding of every leaf.
     """
     return jax.tree.map(lambda leaf: _placed(leaf, sharding), tree)
 
@@ -103,14 +103,14 @@ def _placed(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _placed(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(leaf)))
-    # Onto devices of several processes `device_put` would first compare what each of them puts there.
+    # With devices of several processes, `device_put` would first compare what each of them passes.
     whole = np.asarray(leaf)
-    with jax.transfer_guard("allow"):  # asked for by name, which JAX cannot see
+    with jax.transfer_guard("allow"):  # an explicit transfer, though JAX cannot tell
         return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def gathered(tree: Tree, layout: Layout) -> Tree:
-    """Arrays that this process can read as a whole: of members on devices of other processes, copies; all call this."""
+    """Arrays that this process can read whole, copying members from other processes; all processes must call this."""
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
         return tree
@@ -118,7 +118,7 @@ def gathered(tree: Tree, layout: Layout) -> Tree:
 
 
 def describe(layout: Layout) -> dict[str, Any]:
-    """What a run has used, as values that JSON can hold."""
+    """The devices and processes of a run, as values that JSON can hold."""
     return {
         "devices": [str(device.device_kind) for device in layout.mesh.devices.flat],
         "devices_seen": jax.device_count(),
@@ -128,7 +128,7 @@ def describe(layout: Layout) -> dict[str, Any]:
 
 
 def in_words(layout: Layout) -> str:
-    """How many devices are used of how many there are."""
+    """Says how many of the available devices are used."""
     used, seen, processes = layout.mesh.size, jax.device_count(), jax.process_count()
     kind = layout.mesh.devices.flat[0].device_kind
     of_all = f"{used} of {seen} {kind} devices" if seen > 1 else f"1 {kind} device"

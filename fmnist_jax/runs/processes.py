@@ -1,8 +1,8 @@
 """Several processes of one run: who they are, what they decide together, and that none outlives the others.
 
 All of them take part in every compiled program; the first one alone locks, prints and writes. Decisions and refusals
-are exchanged before anything is compiled for training. An error that one process alone has met ends it at once, because
-JAX's orderly shutdown would wait for processes that wait for it.
+are exchanged before anything is compiled for training. An error that only one process has met ends it at once, because
+JAX's orderly shutdown would wait for processes that are waiting for it.
 """
 
 import json
@@ -29,13 +29,13 @@ from fmnist_jax.system.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
-_PATIENCE = 2  # times the heartbeat, after which JAX itself would end a process, with an abort and a stack trace
+_PATIENCE = 2  # times the heartbeat, after which JAX itself would abort a process with a stack trace
 _ARRIVAL = 10  # times the heartbeat, within which all processes must have started
 
 _NAMING = 2.0  # seconds
-_TELLING = 1.0  # seconds in which the others can say why they end, before they find this one gone
+_TELLING = 1.0  # seconds for the others to print why they end, before they notice that this one has gone
 _GO_ON = ": start all processes again with the same --run.dir to go on"
-# What collectives fail with.
+# How the errors of failed collectives begin.
 _OF_PEERS = ("UNKNOWN: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ", "INTERNAL: ")
 
 _leaving = threading.Lock()
@@ -47,20 +47,20 @@ class PeerError(FmnistError):
     agreed = True
 
     def __init__(self, label: str, message: str, exit_code: int) -> None:
-        """Takes over what the error says of itself."""
+        """Takes over the label, message and exit code of that error."""
         super().__init__(message)
         self.label, self.exit_code = label, exit_code
 
 
 def join(parallel: ParallelConfig) -> None:
-    """Makes this process one of those of the run, if there are several; before JAX looks for devices.
+    """Joins this process with the others of the run, if any; to be called before JAX looks for devices.
 
     Raises:
-      FmnistError: the others cannot be found.
+      FmnistError: the others cannot be reached.
     """
     if not parallel.distributed or jax.distributed.is_initialized():
         return
-    # JAX's own notifier of preemption would take SIGTERM, which a run listens to itself.
+    # JAX's own preemption notifier would catch SIGTERM, which a run handles itself.
     jax.config.update("jax_enable_preemption_service", False)
     printed, patience = native_output.set_aside("fmnist_jax"), _ARRIVAL * parallel.heartbeat
     missing = f"error: the processes of the run have not all come within {patience} s, says JAX ({printed}){_GO_ON}"
@@ -88,9 +88,9 @@ def is_first() -> bool:
 
 @contextmanager
 def bound(parallel: ParallelConfig) -> Iterator[None]:
-    """Binds the processes of a run together: an end that has not been agreed upon is the end of all of them.
+    """Binds the processes of a run together: if one ends without the others' agreement, all of them end.
 
-    Around what one process does alone this does nothing.
+    With a single process this does nothing.
     """
     if jax.process_count() == 1:
         yield
@@ -100,7 +100,7 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
     heartbeat = _watch_others(parallel.heartbeat)
     try:
         yield
-    except BaseException as error:  # KeyboardInterrupt, too, which the others have not heard of
+    except BaseException as error:  # including KeyboardInterrupt, of which the others know nothing
         if not (isinstance(error, FmnistError) and error.agreed):
             _leave(error, heartbeat)
         raise
@@ -129,12 +129,12 @@ def _watch_others(seconds: float) -> Heartbeat:
 
 
 def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
-    """Ends the process with what an error says, which the others are told."""
+    """Ends the process with the message of an error, which the others are told."""
     said, unforeseen = in_one_line(error), None
     if isinstance(error, FmnistError):
         line, code = f"{error.label}: {error}", error.exit_code
     elif isinstance(error, RAISED_BY_XLA) and said.startswith(_OF_PEERS):
-        time.sleep(_NAMING)  # in which the heartbeat may end this process with the other one's name
+        time.sleep(_NAMING)  # meanwhile the heartbeat may end this process, naming the other one
         line, code = f"error: another process has gone ({said}){_GO_ON}", 2
     else:
         line, code = "error: " + ": ".join(dict.fromkeys((type(error).__name__, said))), 1
@@ -143,7 +143,7 @@ def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
 
 
 def _end(line: str, code: int, heartbeat: Heartbeat | None = None, unforeseen: BaseException | None = None) -> None:
-    """Ends the process with a line on standard error, and passes it on: the first that has one to say ends it."""
+    """Ends the process with a line on standard error, and tells the others; of several calls only the first counts."""
     _leaving.acquire()
     if unforeseen is not None:
         traceback.print_exception(unforeseen)
@@ -155,7 +155,7 @@ def _end(line: str, code: int, heartbeat: Heartbeat | None = None, unforeseen: B
 
 
 def exchange(value: Any) -> list[Any]:
-    """Gives every process the JSON values of all of them, in their order; all have to call this."""
+    """Gives every process the JSON values of all of them, in process order; all of them must call this."""
     if jax.process_count() == 1:
         return [value]
     text = json.dumps(value).encode()
@@ -165,11 +165,11 @@ def exchange(value: Any) -> list[Any]:
 
 
 def together(work: Callable[[], T]) -> T:
-    """Does work on every process; what the user can mend of one of them ends all of them.
+    """Does work in every process; an `FmnistError` in one of them ends them all.
 
     Raises:
-      FmnistError: that of this process.
-      PeerError: that of another one.
+      FmnistError: raised by the work in this process.
+      PeerError: the work in another process raised one.
     """
     if jax.process_count() == 1:
         return work()
@@ -185,11 +185,11 @@ def together(work: Callable[[], T]) -> T:
 
 
 def first_alone(work: Callable[[], T]) -> T:
-    """Does work on the first process alone, and tells all of them the JSON value that comes of it.
+    """Does work in the first process only, and gives its JSON value to all of them.
 
     Raises:
-      FmnistError: of the first process.
-      PeerError: the same, on another one.
+      FmnistError: raised by the work, in the first process.
+      PeerError: the same, in the others.
     """
     if jax.process_count() == 1:
         return work()
@@ -198,14 +198,14 @@ def first_alone(work: Callable[[], T]) -> T:
 
 
 def hand_on(saved: Snapshot | None) -> Snapshot:
-    """Gives every process the arrays of the first one, bit for bit; the others have None to give."""
+    """Gives every process the arrays of the first one, bit for bit; the others pass None."""
     if jax.process_count() == 1:
         assert saved is not None
         return saved
     described = saved and [{name: (leaf.dtype.name, leaf.shape) for name, leaf in saved.leaves.items()}, saved.keys]
     shapes, keys = exchange(described)[0]
     like = {name: np.empty(shape, dtype) for name, (dtype, shape) in shapes.items()}
-    # As bytes, because the broadcast is a sum, which makes a 0 of a -0.
+    # As bytes, because the broadcast is a sum, which turns -0 into 0.
     sent = {name: np.frombuffer((saved.leaves if saved else like)[name].tobytes(), np.uint8) for name in like}
     received = multihost_utils.broadcast_one_to_all(sent)
     leaves = {

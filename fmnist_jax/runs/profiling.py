@@ -13,16 +13,16 @@ from fmnist_jax.system import output
 
 
 def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int], directory: Path) -> None:
-    """Writes a trace of training steps, taken on a copy of the state, which is left as it is, and says where.
+    """Writes a trace of training steps, taken on a copy of the state, and prints where it is.
 
     Args:
       chunk: what `make_train_chunk` returns, compiled; one step warms it up.
-      state: where the steps begin.
+      state: the state that the steps start from, left unchanged.
       data: the whole training set.
       parts: how many steps to take in each call of `chunk`.
-      directory: where to; the profiler makes a folder with the time in it there.
+      directory: where to write; the profiler makes a folder there, named by the time.
     """
-    # The chunk is given its state to overwrite, and training has yet to begin from this one.
+    # The chunk's state is donated to it, and training has yet to start from this one.
     own = jax.tree.map(jnp.copy, state)
     own, _ = jax.block_until_ready(chunk(own, data, jnp.int32(1)))
     with jax.profiler.trace(str(directory)):
@@ -33,7 +33,7 @@ def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int
 
 
 def parts(total: int, most: int) -> Iterator[int]:
-    """Divides a number into parts of at most another."""
+    """Divides `total` into parts of at most `most`."""
     yield from [most] * (total // most)
     if total % most:
         yield total % most

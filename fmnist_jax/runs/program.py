@@ -1,4 +1,4 @@
-"""The compiled functions of a run, of one model or of many, on one device or on many."""
+"""The compiled functions of a run, for one model or many, on one device or many."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
 
 
 class Parts(NamedTuple):
-    """What is compiled: of one model, or with an axis of members before all others."""
+    """The functions to compile: for one model, or with a leading axis of members."""
 
     chunk: TrainChunk
     eval_step: EvalStep
@@ -41,25 +41,25 @@ class Parts(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What a run computes with."""
+    """Everything that a run computes with."""
 
     learning_rates: np.ndarray
     """f32[total_steps]."""
     chunk: TrainChunk
     validate: Callable[[Weights], Any] | None
-    """Metrics of the validation images; None where there are none."""
+    """Metrics on the validation images; None if there are no such images."""
     predict: Predict
     """Logits, on every process."""
     compile_seconds: float
 
 
 def make_parts(recipe: Recipe, config: Config, mesh: Mesh) -> Parts:
-    """Composes the functions of a run, not compiled.
+    """Composes the functions of a run, without compiling them.
 
     Args:
-      recipe: of one model.
-      config: how many members there are, the batch size, and the longest chunk.
-      mesh: of one axis: `data`, over which the rows of each batch are spread, or `member`.
+      recipe: the recipe of one model.
+      config: gives the axis, the number of members, the batch size and the longest chunk.
+      mesh: has one axis: `data`, over which the rows of each batch are spread, or `member`.
     """
     batch_size, max_steps = config.train.batch_size, config.run.log_every
     predict = make_predict(recipe.model)
@@ -91,14 +91,14 @@ def _of_members(one: Parts) -> Parts:
 def prepare(
     recipe: Recipe, config: Config, layout: Layout, train_data: Batch, splits: Splits
 ) -> tuple[TrainState, Program]:
-    """Initialises the state, and compiles.
+    """Initialises the state and compiles the functions of a run.
 
     Args:
       recipe: what to train.
-      config: of the run.
+      config: the configuration of the run.
       layout: the devices.
       train_data: all training images, on every device.
-      splits: whose validation and test images are evaluated.
+      splits: the data, whose validation and test images are evaluated.
     """
     parts = make_parts(recipe, config, layout.mesh)
     start = time.perf_counter()
@@ -112,7 +112,7 @@ def prepare(
     predict = jax.jit(parts.predict, out_shardings=layout.everywhere)
     steps = place(np.int32(0), layout.everywhere)
     program = Program(
-        # All of them now, because a computation in the loop would wait for the chunk that is running.
+        # All computed now, because a computation in the loop would wait for the running chunk.
         learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
         chunk=_with_steps_placed(chunk.lower(state, train_data, steps).compile(options), layout),
         validate=None,
@@ -127,7 +127,7 @@ def prepare(
 
 
 def _initial(recipe: Recipe, config: Config) -> TrainState:
-    """The state before the first step; of members one after another, so that each is that of the same run alone."""
+    """The state before the first step; members are initialised one by one, so that each starts as it would alone."""
     keys = [root_key(config.train.seed + member) for member in range(config.population.seeds)]
     init = jax.jit(recipe.init).lower(keys[0]).compile(compiler_options={**FOR_ONE_CALL})
     states = [init(key) for key in keys]

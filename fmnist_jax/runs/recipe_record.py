@@ -1,4 +1,4 @@
-"""Whether a run trains parts of somebody's own, which its configuration does not tell."""
+"""Records whether a run trains a user-supplied recipe, which its configuration does not describe."""
 
 from functools import partial
 from pathlib import Path
@@ -9,13 +9,13 @@ from fmnist_jax.functional.recipe import MakeRecipe, make_recipe
 from fmnist_jax.runs.directory import RunDirectory, read_json
 
 FILE = "recipe.json"
-"""Of a run that was given a `make_recipe`: its name, and whether its network is another than the configuration's."""
+"""For a run that was given a `make_recipe`: its name, and whether its network differs from the configuration's."""
 
 _NAME, _OWN_NETWORK = "make_recipe", "own_network"
 
 
 def name_of(given: MakeRecipe) -> str | None:
-    """The name of a function that takes the place of `make_recipe`; None of that itself."""
+    """The name of a function that takes the place of `make_recipe`; None for that one itself."""
     return None if given is make_recipe else _name(given)
 
 
@@ -26,10 +26,10 @@ def _name(given: Any) -> str:
 
 
 def write(directory: RunDirectory, name: str | None, own_network: bool) -> None:
-    """Records the name; without one, removes what a start that was cut short has left."""
+    """Records the name; without one, removes a record that an interrupted start has left."""
     if name is not None:
         directory.write_json(FILE, {_NAME: name, _OWN_NETWORK: own_network})
-    elif _NAME in _read(directory.path):  # and not a file of somebody's own
+    elif _NAME in _read(directory.path):  # and not an unrelated file of the user's
         (directory.path / FILE).unlink()
 
 
@@ -38,10 +38,10 @@ def _read(directory: Path) -> dict[str, Any]:
 
 
 def refuse_other(directory: Path, name: str | None) -> None:
-    """Checks that a run is taken up with a recipe of somebody's own if it began with one, whatever that is called.
+    """Checks that a run is resumed with a user-supplied recipe, of any name, if and only if it began with one.
 
     Raises:
-      CheckpointError: it does not.
+      CheckpointError: it is not.
     """
     began = _read(directory).get(_NAME)
     if (began is None) != (name is None):
@@ -50,15 +50,15 @@ def refuse_other(directory: Path, name: str | None) -> None:
 
 
 def has_unknown_network(directory: Path) -> bool:
-    """Whether a run's network is another than its configuration describes."""
+    """Whether a run's network differs from the one that its configuration describes."""
     return bool(_read(directory).get(_OWN_NETWORK))
 
 
 def refuse_unknown_network(directory: Path) -> None:
-    """Checks that a run's network is not another than its configuration describes, whose place that would take.
+    """Checks that a run's network is the one that its configuration describes, which would be built in its place.
 
     Raises:
-      CheckpointError: it is.
+      CheckpointError: it is not.
     """
     if has_unknown_network(directory):
         raise CheckpointError(
@@ -69,10 +69,10 @@ def refuse_unknown_network(directory: Path) -> None:
 
 
 def refuse_other_network(directory: RunDirectory, name: str | None, own_network: bool) -> None:
-    """Checks that a run goes on with the kind of network that it began with; completes a record that does not tell.
+    """Checks that a run is resumed with the kind of network it began with; completes a record that does not say which.
 
     Raises:
-      CheckpointError: it began with that of its configuration, and now has another, or the other way round.
+      CheckpointError: it began with that of its configuration and now has another, or vice versa.
     """
     began = _read(directory.path).get(_OWN_NETWORK)
     if name is not None and began is None:

@@ -1,4 +1,4 @@
-"""The predictions that a run has written of the test images at its end."""
+"""The predictions for the test images that a run has written at its end."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,14 +16,14 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
     """Reads the arrays that `results.save_predictions` has written, or returns None if the run has not ended.
 
     Args:
-      directory: of the run.
+      directory: the run directory.
 
     Returns:
       `logits` f32[N, C], `labels` i32[N] and, where the run has them, `mirrored_logits` f32[N, C] and `member_logits`
       f32[M, N, C].
 
     Raises:
-      FmnistError: the file is damaged.
+      FmnistError: the file is damaged or cannot be read.
     """
     path = directory / FILE
     if not (directory / "summary.json").exists() or not path.exists():

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Predictions(NamedTuple):
-    """What a report shows of the test images."""
+    """The predictions for the test images that a report shows."""
 
     logits: np.ndarray
     """f32[N, C]."""
@@ -39,34 +39,34 @@ class Predictions(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The final weights on the test images; those of a population as an ensemble."""
+    """How the final weights score on the test images; those of a population as an ensemble."""
 
     assessment: Assessment
     logits: np.ndarray
-    """f32[N, C]; of an ensemble the logarithm of the mean probabilities."""
+    """f32[N, C]; for an ensemble, the logarithm of the mean probabilities."""
     labels: np.ndarray
     """i32[N]."""
     member_logits: np.ndarray | None
     """f32[M, N, C] of each member of a population."""
     mirrored_logits: np.ndarray | None
-    """f32[N, C], with mirror images averaged in, where that was asked for."""
+    """f32[N, C], with mirror images averaged in, if that was requested."""
     accuracy_of_mirror_images: float
-    """Of the mirror images of the test images alone, which a network that never saw any may not know."""
+    """On the mirror images of the test images alone, which a network that never saw any may not recognise."""
     mirrored_val_accuracy: float | None
-    """Of the validation images, with mirror images averaged in, where that was asked for and there are any."""
+    """On the validation images, with mirror images averaged in, if that was requested and there are any."""
     members_mirrored: Mapping[str, list[float]]
-    """Of each member of a population: `test_accuracy_of_mirror_images`, `test_accuracy_mirrored`,
+    """For each member of a population: `test_accuracy_of_mirror_images`, `test_accuracy_mirrored`,
     `val_accuracy_mirrored`."""
 
 
 def score(predict: Predict, weights: Weights, splits: Splits, batch_size: int, *, average_mirrors: bool) -> Scores:
-    """Evaluates weights on every test image and its mirror image, and keeps the logits by which anyone can check it.
+    """Evaluates weights on every test image and its mirror image, and keeps the logits so that anyone can check it.
 
     Args:
-      predict: of the weights; of members, logits that have an axis of them before all others.
-      weights: to score.
-      splits: of which the test images and, if mirror images are averaged in, the validation images are looked at.
-      batch_size: images at once.
+      predict: predicts with the weights; for a population, its logits have a leading axis of members.
+      weights: the weights to score.
+      splits: the data, whose test images and, if mirror images are averaged in, validation images are evaluated.
+      batch_size: images per batch.
       average_mirrors: also score the mean of the logits of each image and its mirror image.
     """
 
@@ -109,7 +109,7 @@ def _mirrored(images: np.ndarray) -> np.ndarray:
 
 
 def _of_all(logits: np.ndarray) -> np.ndarray:
-    """The logits of the ensemble, where there are those of several members."""
+    """The logits of the ensemble if given those of several members, else those given."""
     return logits if logits.ndim < 3 else np.asarray(mean_log_probabilities(jnp.asarray(logits)))
 
 
@@ -118,7 +118,7 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Scores, seed: int) -> dict[str, Any]:
-    """What each member of a population came to, where there is one."""
+    """The results of each member of a population, if there is one."""
     if scores.member_logits is None:
         return {}
     assessed = [assess(logits, scores.labels) for logits in scores.member_logits]
@@ -149,8 +149,8 @@ def save_predictions(directory: RunDirectory, scores: Scores) -> None:
 
 
 def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequence[str]) -> dict[str, "Figure"]:
-    """Draws the training and what came of it: figures by name."""
-    # matplotlib takes half a second to import, which the first step need not wait for
+    """Draws the training curves and the confusion matrix: figures by name."""
+    # matplotlib takes half a second to import; the first step need not wait for it
     from fmnist_jax.views.scores import confusion_matrix, curves
 
     confusion = scores.assessment.confusion
@@ -160,14 +160,14 @@ def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequ
 def write_report(
     directory: Path, config: Config, step: int, test: Dataset, predicted: Predictions, *, summary: Mapping[str, Any]
 ) -> Path:
-    """Writes `<directory>/report.html` out of what a run has left there.
+    """Writes `<directory>/report.html` from what a run has left there.
 
     Args:
-      directory: of the run.
-      config: of the run.
-      step: of the weights.
+      directory: the run directory.
+      config: the configuration of the run.
+      step: the training step of the weights.
       test: the test images.
-      predicted: of them.
+      predicted: the predictions for them.
       summary: as in `summary.json`; empty before the end of the run.
 
     Returns:
@@ -176,7 +176,7 @@ def write_report(
     Raises:
       FmnistError: it cannot be written.
     """
-    from fmnist_jax.views import report_page  # with matplotlib
+    from fmnist_jax.views import report_page  # imports matplotlib
 
     contents = report_page.Contents(
         name=directory.absolute().name,
@@ -201,15 +201,15 @@ def summarize(
     config: Config,
     class_names: Sequence[str],
 ) -> dict[str, Any]:
-    """What a run came to, as values that JSON can hold.
+    """The results of a run, as values that JSON can hold.
 
     Raises:
-      FmnistError: the run has lost its metrics.
+      FmnistError: the metrics of the run are lost.
     """
     if not records:
         raise FmnistError("metrics.jsonl of the run has no line, though all steps are taken: bring the file back")
     assessment, recalls = scores.assessment, scores.assessment.classes.recall
-    weakest = np.argsort(recalls)[:3]  # a class without test images has no recall, which sorts last
+    weakest = np.argsort(recalls)[:3]  # a class without test images has recall nan, which sorts last
     train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits
     steps, seconds = int(np.max(np.asarray(state.step))), records[-1]["elapsed_seconds"]
     return {
@@ -233,7 +233,7 @@ def summarize(
 
 
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Says what came out, where it lies, and what to try next."""
+    """Prints the results, where they are, and what to try next."""
     weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
     mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
     if population is not None:

@@ -1,4 +1,4 @@
-"""Whether and from where a run goes on: what must be the same, what is damaged, and the newest checkpoint."""
+"""Whether and from where a run resumes: what must be the same, what is damaged, and the newest checkpoint."""
 
 from dataclasses import replace
 from itertools import islice
@@ -19,14 +19,14 @@ from fmnist_jax.runs.training import planned_stops
 from fmnist_jax.system import output
 
 _OF_A_RUN = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html")
-"""What a new run would take for its own and replace; none of it is written before `config.json`."""
+"""Files that a new run would take for its own and replace; none of them is written before `config.json`."""
 
 
 def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     """Checks that a directory is free, or holds a run of this configuration.
 
     Raises:
-      CheckpointError: it holds another run, or what is left of one.
+      CheckpointError: it holds another run, or the remains of one.
     """
     started = directory.read_config()
     if started is None:
@@ -35,9 +35,9 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
         if found:
             raise CheckpointError(f"{directory.path} has {found[0]} but no config.json: choose another --run.dir")
         return
-    # Where the data lie and what is told of the run may change; what is trained may not.
+    # Where the data are and settings outside training may change; what is trained may not.
     data, before = config.data, started.data
-    # How many images there are is recorded once they have been counted.
+    # The number of images is recorded once they have been counted.
     total = data.total or before.total
     data_config = replace(data, dir=before.dir, raw_dir=before.raw_dir, file=before.file, total=total)
     untrained = {section: getattr(started, section) for section in UNTRAINED}
@@ -51,19 +51,19 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
 
 
 def warn_of_damage(directory: RunDirectory, config: Config) -> None:
-    """Moves damaged checkpoints out of the way, and says so.
+    """Moves damaged checkpoints out of the way, and warns of each.
 
     Args:
-      directory: of the run.
-      config: of the run.
+      directory: the run directory.
+      config: the configuration of the run.
 
     Raises:
-      CheckpointError: no checkpoint is left though the run has got past one.
+      CheckpointError: no checkpoint is left, though the run must have written one, or a damaged one cannot be moved.
     """
     for problem in damage.set_aside(directory.checkpoints):
         output.warn(f"warning: {problem}; moved to {directory.path / 'damaged'}")
     records = directory.records()
-    # By the second save the first one is on the disk, so a run that has logged more has lost its checkpoints.
+    # By the second save the first one is on the disk; a run that has logged more but has none has lost its checkpoints.
     lost = records and records[-1]["step"] > _second_save(directory, config)
     if lost and not checkpoint.steps(directory.checkpoints):
         raise CheckpointError(
@@ -73,7 +73,7 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
 
 
 def _second_save(directory: RunDirectory, config: Config) -> int:
-    """The step by which a run has saved twice, as seldom as any of its starts from the beginning was told to save."""
+    """The step by which a run has saved twice, at the slowest rate that any of its starts from step 0 was given."""
     now = {name: getattr(config.run, name) for name in ("log_every", "checkpoint_every")}
     starts = [session.get("run", {}) for session in directory.sessions() if session["step"] == 0]
     told = [replace(config.run, **{name: start.get(name, now[name]) for name in now}) for start in starts or [now]]
@@ -82,18 +82,18 @@ def _second_save(directory: RunDirectory, config: Config) -> int:
 
 
 def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
-    """Restores the newest checkpoint in a directory, or returns the state as it is if there is none.
+    """Restores the newest checkpoint in a directory, or returns the given state if there is none.
 
-    The first process alone reads it; the others are given its bytes.
+    Only the first process reads it; the others are given its bytes.
 
     Args:
-      directory: of the checkpoints.
-      state: what a run begins with.
-      layout: of the state.
-      total_steps: of the run.
+      directory: where the checkpoints are kept.
+      state: the state that a new run starts from.
+      layout: the devices.
+      total_steps: steps of the whole run.
 
     Raises:
-      CheckpointError: it belongs to another model or another optimiser.
+      CheckpointError: it is damaged, or belongs to another model or optimiser.
     """
     like = jax.eval_shape(lambda: state)
     latest = processes.first_alone(lambda: checkpoint.steps(directory)[-1:])
@@ -115,7 +115,7 @@ def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: s
     """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
 
     Raises:
-      CheckpointError: it was not; what helps is to bring them back, or the `remedy`.
+      CheckpointError: it was not; the message advises bringing them back, or the `remedy`.
     """
     before = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
     refuse_other_images(f"checkpoint {step} in {directory}", before, dataset_digest, remedy)
@@ -125,13 +125,13 @@ def refuse_other_images(trained: object, before: str | None, now: str, remedy: s
     """Checks that two digests of images and labels are the same.
 
     Args:
-      trained: what was trained on those of before.
-      before: their digest.
+      trained: what was trained on the earlier images, for the message.
+      before: the digest of those.
       now: the digest of those at hand.
-      remedy: what helps, if they cannot be brought back.
+      remedy: what to do if the earlier ones cannot be brought back.
 
     Raises:
-      CheckpointError: they are not.
+      CheckpointError: they differ.
     """
     if before != now:
         raise CheckpointError(

@@ -15,14 +15,14 @@ class Stop(NamedTuple):
 def stops(
     start: int, total_steps: int, eval_steps: Collection[int], *, log_every: int, save_every: int
 ) -> Iterator[Stop]:
-    """Divides a run into chunks that end at fixed steps, so that a resumed run divides it alike.
+    """Divides a run into chunks that end at fixed steps, so that a resumed run is divided in the same way.
 
     Args:
       start: steps already taken.
       total_steps: of the whole run.
-      eval_steps: where to evaluate and save; so does the last step.
-      log_every: the most steps of a chunk.
-      save_every: steps between the other saves.
+      eval_steps: where to evaluate and save, besides the last step.
+      log_every: the most steps in a chunk.
+      save_every: steps between the other saves, each at the end of a chunk.
 
     Yields:
       The stops after `start`, the last of them at `total_steps`.

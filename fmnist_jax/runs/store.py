@@ -1,4 +1,4 @@
-"""What Orbax is asked for: to keep checkpoints in a directory, and to read one of them.
+"""How Orbax is used: to keep checkpoints in a directory, and to read one of them.
 
 A checkpoint is two Orbax items: `state`, a flat mapping from the names of the leaves (`params.Conv_0.kernel`)
 to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax does not check payload bytes.
@@ -23,13 +23,13 @@ METRIC = "val_accuracy"
 Leaves = Mapping[str, np.ndarray]
 """Arrays by name."""
 
-KEPT = 2  # the newest checkpoints: should the last one be damaged, the one before it serves
+KEPT = 2  # newest checkpoints: if the last one is damaged, the one before it is used
 
 
 def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
     """Opens (making it if missing) a directory that keeps the latest checkpoints and the best.
 
-    Best is by validation accuracy, the later of two that are equal.
+    The best has the highest validation accuracy; of two that are equal, the later.
 
     Raises:
       CheckpointError: the directory cannot be made.
@@ -55,7 +55,7 @@ def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
-    """Has Orbax wait for no other process: where there are several, the first one reads and writes for all."""
+    """Keeps Orbax from waiting for other processes: where there are several, the first reads and writes for all."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
     return ocp.options.MultiprocessingOptions(
@@ -68,8 +68,8 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 
 def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, described: Mapping[str, Any]) -> None:
-    """Waits for the save before this one, and starts this one."""
-    # Orbax refuses arrays without a value, of which the manifest says all that there is.
+    """Waits for the previous save, then starts this one."""
+    # Orbax refuses empty arrays, which the manifest describes completely.
     leaves = {name: leaf for name, leaf in saved.leaves.items() if leaf.size}
     args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(described))
     manager.save(step, args=args, metrics={METRIC: described["val_accuracy"]}, force=True)
@@ -87,12 +87,13 @@ def read(path: Path) -> Snapshot:
 
     Raises:
       CheckpointError: it is damaged.
+      FmnistError: it cannot be read, for lack of permission.
     """
     return _compared(path, _one_by_one)
 
 
 def read_back(path: Path) -> Snapshot:
-    """Reads a checkpoint that has just been written, as `read` does but twenty times as fast: 0.03 s for `fast`.
+    """Reads a checkpoint that has just been written, like `read` but twenty times as fast: 0.03 s for `fast`.
 
     Raises:
       CheckpointError: it is damaged.
@@ -110,16 +111,16 @@ def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snap
         manifest.check_leaves(described, leaves)
     except PermissionError as error:
         raise _unreadable(path, error) from error
-    # Whatever a damaged file makes Orbax, TensorStore or JSON say, it says that the file is damaged.
+    # Whatever Orbax, TensorStore or JSON raise over a damaged file, it means that the file is damaged.
     except Exception as error:
-        if "PERMISSION_DENIED" in str(error):  # as TensorStore says it
+        if "PERMISSION_DENIED" in str(error):  # TensorStore's wording
             raise _unreadable(path, error) from error
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
     return Snapshot(leaves, dict(described.get("keys", {})))
 
 
 def _unreadable(path: Path, error: Exception) -> FmnistError:
-    """Of a checkpoint that may be whole: no `CheckpointError`, for which another would take its place."""
+    """For a checkpoint that may be intact: not a `CheckpointError`, upon which it would be set aside as damaged."""
     return FmnistError(f"checkpoint {path} cannot be read ({in_one_line(error)}): give yourself permission")
 
 

@@ -41,7 +41,7 @@ Add = Callable[[Any, int], None]
 
 
 class _Writing:
-    """A `Display` that writes each metrics line to TensorBoard and hands it on."""
+    """A `Display` that writes each metrics line for TensorBoard and passes it on."""
 
     def __init__(self, add: Add, shown: Display) -> None:
         self._add = add
@@ -57,12 +57,12 @@ class _Writing:
 
 @contextmanager
 def beside(shown: Display, directory: Path, step: int) -> Iterator[Display]:
-    """Has the metrics lines of a run written to `<directory>/tensorboard`, besides being shown.
+    """Writes the metrics lines of a run to `<directory>/tensorboard`, besides showing them.
 
     Args:
-      shown: takes every line as well.
-      directory: of the run.
-      step: steps already taken; what an earlier session wrote of later ones is dropped.
+      shown: also receives every line.
+      directory: the run directory.
+      step: steps already taken; what an earlier session wrote about later ones is dropped.
 
     Raises:
       FmnistError: they cannot be written.
@@ -72,7 +72,7 @@ def beside(shown: Display, directory: Path, step: int) -> Iterator[Display]:
 
 
 def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -> None:
-    """Writes figures by name, as of the last step.
+    """Writes figures under their names, as of a step.
 
     Raises:
       FmnistError: they cannot be written.
@@ -90,16 +90,16 @@ def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -
 
 @contextmanager
 def _events(folder: Path, step: int) -> Iterator[Add]:
-    """Opens a new file of events, in which those of later steps than this one, in earlier files, count for nothing.
+    """Opens a new event file, which makes TensorBoard discard the events of later steps in earlier files.
 
-    Written here, because nobody is told what fails in the thread of tensorboardX's `SummaryWriter`, whose queue then
-    fills until the run stands still.
+    Written here, because failures in the thread of tensorboardX's `SummaryWriter` go unreported, and its queue then
+    fills until the run hangs.
     """
-    from tensorboardX.proto.event_pb2 import Event, SessionLog  # an extra
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # an optional dependency
 
     with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard knows the files by what their names begin with, and reads them in the order of what follows.
+        # TensorBoard recognises the files by how their names begin, and reads them in the order of what follows.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{step:010d}"
         file = (folder / name).open("wb")
 
@@ -113,12 +113,12 @@ def _events(folder: Path, step: int) -> Iterator[Add]:
         write(step=step + 1, session_log=SessionLog(status=SessionLog.START))
         yield lambda summary, at: write(step=at, summary=summary)
     finally:
-        with suppress(OSError):  # what could not be written is told already
+        with suppress(OSError):  # a failed write has been reported already
             file.close()
 
 
 def _framed(data: bytes) -> bytes:
-    """A record as TensorFlow's files have it: its length, and a checksum behind each of the two."""
+    """A record in TensorFlow's file format: its length and its data, each followed by a checksum."""
     from tensorboardX.record_writer import masked_crc32c
 
     length = struct.pack("<Q", len(data))

@@ -1,4 +1,4 @@
-"""A finished or running training, read back from its directory to be looked at."""
+"""A run, finished or not, loaded from its directory for prediction and inspection."""
 
 import functools
 import os
@@ -27,7 +27,7 @@ from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import compilation
 
 TestTimeAugmentation = Literal["none", "mirror"]
-"""Whose logits a prediction is: the image's, or the mean of the image's and its mirror image's."""
+"""Which logits a prediction consists of: the image's, or the mean of the image's and its mirror image's."""
 
 
 _OTHER_KEYS = ("rbg", "unsafe_rbg")
@@ -39,11 +39,11 @@ class Trained(NamedTuple):
     config: Config
     model: Model
     weights: Weights
-    """The average of the weights where the run keeps one; those of a population have an axis of members first."""
+    """Averaged if the run keeps an average; those of a population have a leading axis of members."""
     step: int
-    """Training steps behind the weights."""
+    """Training steps that the weights have been through."""
     image_shape: tuple[int, int, int]
-    """Height, width and channels of the images that it takes."""
+    """Height, width and channels of the input images."""
     class_names: tuple[str, ...]
 
     @property
@@ -53,12 +53,12 @@ class Trained(NamedTuple):
 
     @property
     def batch_stats(self) -> BatchStats:
-        """The running statistics of the normalisations."""
+        """The running statistics of the normalisation layers."""
         return self.weights.batch_stats
 
     @property
     def members(self) -> int:
-        """How many models there are, of which `predict` asks all."""
+        """The number of models, all of which `predict` uses."""
         return self.config.population.seeds
 
     @property
@@ -67,10 +67,10 @@ class Trained(NamedTuple):
         return "mirror" if self.config.train.eval_mirror and saw_mirror_images(self.config) else "none"
 
     def member(self, number: int) -> "Trained":
-        """One member of a population, as the same run alone would have come to it.
+        """One member of a population, as a run of that member alone would have trained it.
 
         Raises:
-          IndexError: there is none of that number, counted from 0.
+          IndexError: there is no member of that number, counting from 0.
         """
         if not 0 <= number < self.members:
             raise IndexError(f"member {number} of {self.members}: expected 0 to {self.members - 1}")
@@ -84,7 +84,7 @@ class Trained(NamedTuple):
         return self._replace(config=config, weights=jax.tree.map(lambda leaf: leaf[number], self.weights))
 
     def predict(self, images: np.ndarray, *, tta: TestTimeAugmentation = "none") -> np.ndarray:
-        """Predicts images in batches of the next power of two, compiled once for each, or of the evaluation's size.
+        """Predicts images in batches of the next power of two or, if less, `eval_batch_size`; compiled once for each.
 
         Args:
           images: u8[N, H, W, C] of `image_shape`; grey ones may be u8[N, H, W].
@@ -95,7 +95,7 @@ class Trained(NamedTuple):
 
         Raises:
           DataError: the images are of another shape or type.
-          FmnistError: `tta` is neither.
+          FmnistError: `tta` is neither `none` nor `mirror`.
         """
         images = np.asarray(images)
         if images.ndim == 3 and self.image_shape[2] == 1:
@@ -108,22 +108,22 @@ class Trained(NamedTuple):
 
 
 def saw_mirror_images(config: Config) -> bool:
-    """Whether images are mirrored in training, by themselves or among other variations."""
+    """Whether images are mirrored in training, alone or among other augmentations."""
     return config.augment.flip != "none" or config.augment.photo_probability > 0
 
 
 def load_trained(
     run: str | os.PathLike[str], which: str | int = "latest", *, make_recipe: MakeRecipe = make_recipe
 ) -> Trained:
-    """Loads a checkpoint of a run, verified.
+    """Loads and verifies a checkpoint of a run.
 
     Args:
       run: the run directory, in which `~` may stand for a home directory; nothing in it is changed.
       which: `latest`; `best` by validation accuracy, the later of two that are equal; or a step.
-      make_recipe: that by which the run was trained.
+      make_recipe: the one that the run was trained with.
 
     Raises:
-      FmnistError: there is no run, or no such checkpoint, or it is damaged; the message says what there is. Or its
+      FmnistError: there is no run or no such checkpoint, or it is damaged; the message lists what there is. Or its
         network came from another `make_recipe`.
     """
     run = paths.expanded(run)
@@ -137,11 +137,11 @@ def load_trained(
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
         if which == "latest" and step not in checkpoint.steps(run / "checkpoints"):
-            return load_trained(run, make_recipe=make_recipe)  # a run that goes on has made room for a newer one
+            return load_trained(run, make_recipe=make_recipe)  # a run in progress has replaced it by a newer one
         recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
-    # Objects of one's own class need not be hashable, as keys of a cache must be; `partial` is.
+    # Callables of a user's own class need not be hashable, as cache keys must be; `partial` objects are.
     model = Model(functools.partial(recipe.model.init), functools.partial(recipe.model.apply))
     return Trained(config, model, weights_to_score(state), step, *record)
 
@@ -158,9 +158,9 @@ def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
 
 
 def _key_kind(directory: Path, step: int) -> str:
-    """Which kind of key a run has: those of before they all began with threefry may have another.
+    """The key implementation of a run: runs that predate the use of threefry for all may have another.
 
-    Of a damaged checkpoint, which is told when it is restored, any.
+    For a damaged checkpoint, which is reported when it is restored, any will do.
     """
     with suppress(CheckpointError, AttributeError):
         kind = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
@@ -169,7 +169,7 @@ def _key_kind(directory: Path, step: int) -> str:
 
 
 def abstract_run_state(recipe: Recipe, members: int, key_kind: str = IMPLEMENTATION) -> TrainState:
-    """Describes the state of a run by shapes and dtypes, with an axis of members first if there are several."""
+    """Describes the state of a run by shapes and dtypes, with a leading axis of members if there are several."""
     key = jax.random.key(0, impl=key_kind)
     if members == 1:
         return jax.eval_shape(recipe.init, key)
@@ -180,11 +180,11 @@ def choose(directory: Path, which: str | int) -> int:
     """Finds the step of a checkpoint.
 
     Args:
-      directory: of the checkpoints.
+      directory: where the checkpoints are kept.
       which: as for `load_trained`.
 
     Raises:
-      CheckpointError: there is none, or no such one.
+      CheckpointError: there is none, or not the one asked for.
     """
     steps, which = checkpoint.steps(directory), str(which)
     if not steps:
@@ -212,19 +212,19 @@ def _best(directory: Path, steps: list[int]) -> int:
 
 
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Calls `predict` on images u8[N, H, W, C] in batches, the last one filled up.
+    """Calls `predict` on images u8[N, H, W, C] in batches, the last one padded.
 
     Returns:
-      N rows of what it does, [N, K] or, if it predicts for each of M members, [M, N, K].
+      N rows of its output, [N, K] or, if it predicts for each of M members, [M, N, K].
     """
-    # Without an image, a batch of padding says how long a row is.
+    # If there are no images, a batch of padding shows how long a row is.
     shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
     rows = [np.asarray(predict(*weights, batch)) for batch in batching.padded_rows(shown, batch_size)]
     return np.concatenate(rows, axis=-2)[..., : len(images), :]
 
 
 def make_trained_predict(model: Model, tta: TestTimeAugmentation, members: int) -> Predict:
-    """Makes the `predict` of a run, not compiled: of one model, or of all members, whose weights have an axis more.
+    """Makes the `predict` of a run, not compiled: for one model, or for all members, whose weights have a leading axis.
 
     Args:
       model: the network.
@@ -232,7 +232,7 @@ def make_trained_predict(model: Model, tta: TestTimeAugmentation, members: int) 
       members: how many there are.
 
     Raises:
-      FmnistError: `tta` is none of its choices.
+      FmnistError: `tta` is not one of its choices.
     """
     if tta not in (known := get_args(TestTimeAugmentation)):
         raise FmnistError(f"tta is {tta!r}: choose one of {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""The training loop: compiled chunks, one after another, and at their ends logging, evaluation and saving."""
+"""The training loop: compiled chunks, one after another, with logging, evaluation and saving at their ends."""
 
 import shlex
 import time
@@ -28,7 +28,7 @@ from fmnist_jax.system import environment
 
 @dataclass(frozen=True)
 class Session:
-    """What one start of a run has at hand, besides the state."""
+    """Everything that one start of a run works with, besides the state."""
 
     config: Config
     splits: Splits
@@ -42,7 +42,7 @@ class Session:
 
 
 def planned_stops(config: Config, start: int) -> Iterator[Stop]:
-    """Where the chunks of a run end, from a step on."""
+    """Where the chunks of a run end, from a given step on."""
     train, run = config.train, config.run
     scored = range(train.eval_every, train.epochs + 1, train.eval_every)
     return stops(
@@ -55,7 +55,7 @@ def planned_stops(config: Config, start: int) -> Iterator[Stop]:
 
 
 def steps_taken(state: TrainState, layout: parallel.Layout) -> int:
-    """The steps that a model, or each member of a population, has taken."""
+    """The number of steps that a model, or each member of a population, has taken."""
     return int(np.max(jax.device_get(parallel.gathered(state.step, layout))))
 
 
@@ -69,10 +69,10 @@ def train(
     """Runs the chunks; logs, evaluates and saves at their ends.
 
     Args:
-      session: of the run.
-      program: compiled.
-      state: where to begin.
-      writer: of checkpoints, on the first process; None on the others, which log nothing either.
+      session: what this start of the run works with.
+      program: the compiled functions.
+      state: the state to start from.
+      writer: saves checkpoints, in the first process; None in the others, which log nothing either.
       origin: JSON values that say where the state comes from, kept with each checkpoint.
 
     Raises:
@@ -81,12 +81,12 @@ def train(
     config, layout = session.config, session.layout
     step = steps_taken(state, layout)
     vote = Vote(layout, session.requests)
-    # What crosses between host and device in the loop does so by name (device_put, device_get), or not at all.
+    # Transfers between host and device in the loop must be explicit (device_put, device_get); others are errors.
     with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
         for stop in planned_stops(config, step):
             began = time.perf_counter()
             state, rows = program.chunk(state, session.train_data, np.int32(stop.step - step))
-            # The previous chunk's numbers are waited for and read while this one runs, so the device never waits.
+            # The previous chunk's metrics are awaited and read while this one runs, so the device never waits.
             log.dispatched(step, stop.step, rows, began)
             step = stop.step
             received = vote.answer()
@@ -99,7 +99,7 @@ def train(
                 log.evaluated(step, results)
                 accuracy = float(np.mean([result.accuracy for result in results]))
             whole = parallel.gathered(state, layout)
-            checkpoint.check_finite(replace(whole, opt_state=()), step)  # which may start at infinity
+            checkpoint.check_finite(replace(whole, opt_state=()), step)  # optimiser state may start at infinity
             if writer is not None:
                 writer.save(whole, accuracy, step=step, origin=origin)
             if received:
@@ -113,7 +113,7 @@ def train(
 
 
 def in_words_how_to_go_on(config: Config, own_recipe: str | None = None) -> str:
-    """What makes a run go on that has been stopped; `own_recipe` names what composed it, if not the package did."""
+    """Says how to resume a stopped run; `own_recipe` names the function that composed it, if not the package's."""
     splits = ["splits"] if config.data.name == "own" else []
     recipe = [] if own_recipe is None else [f"make_recipe={own_recipe}"]
     if given := [*splits, *recipe]:
@@ -124,7 +124,7 @@ def in_words_how_to_go_on(config: Config, own_recipe: str | None = None) -> str:
 
 @contextmanager
 def _log(session: Session, program: Program, step: int, writer: checkpoint.Writer | None) -> Iterator[MetricsLog]:
-    """Opens what the metrics lines are written to and shown on, from a step on."""
+    """Opens the log that writes and shows the metrics lines, from a given step on."""
     config = session.config
     epochs_per_step = config.train.batch_size / len(session.splits.train)
     if writer is None:

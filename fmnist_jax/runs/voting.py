@@ -16,11 +16,11 @@ from fmnist_jax.runs.parallel import Layout, place
 class Vote:
     """Asks all processes at the end of each chunk; the answer is read at the end of the next one, which runs meanwhile.
 
-    Of one process alone no question is asked: the signal that it has received is the answer.
+    A single process needs no vote: the signal that it has received is the answer.
     """
 
     def __init__(self, layout: Layout, requests: Requests) -> None:
-        """Takes the devices that the question goes around, and where signals are noted."""
+        """Takes the devices that the vote is held on, and the record of received signals."""
         self._requests = requests
         self._alone = jax.process_count() == 1
         self._sharding = NamedSharding(layout.mesh, PartitionSpec(layout.axis))
@@ -29,7 +29,7 @@ class Vote:
         self._asked: Array | None = None
 
     def answer(self) -> signal.Signals | None:
-        """The signal that stops the run, the same on every process; asks the next question."""
+        """The signal that stops the run, if any, the same in every process; also starts the next vote."""
         if self._alone:
             return self._requests.received
         before, received = self._asked, int(self._requests.received or 0)

@@ -1,4 +1,4 @@
-"""A run that starts from the weights of another one: which, what of them fits, and the record of it."""
+"""Starting a run from the weights of another: which run, which of its weights fit, and the record of it."""
 
 import os
 from collections.abc import Mapping
@@ -22,29 +22,29 @@ FILE = "transfer.json"
 
 
 class Beginning(NamedTuple):
-    """What a run trains, and what it took of another one."""
+    """What a run trains, and what it took over from another run."""
 
     recipe: Recipe
     record: Mapping[str, Any] | None
-    """JSON values that say where the weights come from and what became of each module; None of a run of its own."""
+    """JSON values that say where the weights come from and what became of each module; None without another run."""
     goes_on: bool = False
-    """Whether the recipe does without those weights, because the run has a checkpoint."""
+    """Whether the recipe leaves out those weights, because the run has a checkpoint to resume from."""
     own_recipe: str | None = None
     """The name of the function that composed it in place of `make_recipe`."""
     own_network: bool = False
-    """Whether that gave it another network than the configuration describes."""
+    """Whether that function gave it a network other than the configuration describes."""
 
 
 def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
-    """Checks, before any data are loaded, that the run to start from can be one.
+    """Checks, before any data are loaded, that a run can start from the one that its configuration names.
 
     Args:
-      config: of the run.
-      directory: of the run, made or not.
-      goes_on: whether it has a checkpoint, from which it goes on, and needs the other run no more.
+      config: the configuration of the run.
+      directory: the run directory, made or not.
+      goes_on: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
 
     Raises:
-      FmnistError: it is none, is this one, is a population, or has no checkpoint.
+      FmnistError: the other run does not exist, is this one, is a population, or has no checkpoint.
     """
     run = config.init.source
     if run is None or goes_on:
@@ -69,10 +69,10 @@ def begin(
     """Composes the parts of a run with the weights that it starts from.
 
     Args:
-      config: of the run.
-      directory: of the run, made or not.
-      dataset: what it is trained on.
-      goes_on: whether it has a checkpoint, from which it goes on, and needs the other run no more.
+      config: the configuration of the run.
+      directory: the run directory, made or not.
+      dataset: describes what it is trained on.
+      goes_on: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
       make_recipe: composes the parts.
 
     Raises:
@@ -120,10 +120,10 @@ def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]
 
 
 def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
-    """Checks, once damaged checkpoints are out of the way, that a run which is to go on has one left.
+    """Checks, once damaged checkpoints are out of the way, that a run to be resumed has an intact one left.
 
     Raises:
-      CheckpointError: it has not, and would start from other weights than it did.
+      CheckpointError: it has none, and would start from other weights than it did before.
     """
     if beginning.goes_on and not checkpoint.steps(directory / "checkpoints"):
         raise CheckpointError(
@@ -133,7 +133,7 @@ def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
 
 
 def in_words(record: Mapping[str, Any]) -> str:
-    """What was taken, what not, and what stays as it is, in a line or two."""
+    """Says in a line or two which modules were taken, which were not, and which parameters stay frozen."""
     taken, fresh, unused, frozen = (record[name] for name in ("taken", "fresh", "unused", "frozen"))
     lines = [
         f"{len(taken)} of {len(taken) + len(fresh)} modules start from step {record['step']} of {record['source']}; "

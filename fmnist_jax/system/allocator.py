@@ -2,19 +2,19 @@
 
 import ctypes
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 _NEVER, _NONE = -1, 0
 
 
 def keep_freed_memory() -> bool:
-    """Has glibc keep what the process frees for its next allocation, where it would hand large blocks back.
+    """Makes glibc keep freed memory for the next allocation, where it would return large blocks to the system.
 
-    XLA:CPU allocates the intermediate results of each call anew, and the kernel clears each page that it hands out
-    anew: 15,000 page faults for a step of `fast` of 0.1.0, which takes 56 ms so and 45 ms with memory that was kept
-    (experiments.benchmark.page_faults, two cores). Concerns the whole process, so commands do this, not imports.
+    XLA:CPU allocates the intermediate results of each call anew, and the kernel zeroes each page that it newly maps:
+    15,000 page faults for a step of `fast` in version 0.1.0, which takes 56 ms with them and 45 ms with kept memory
+    (experiments.benchmark.page_faults, two cores). This affects the whole process, so commands do it, not imports.
 
     Returns:
-      Whether the C library could be told; others than glibc have no such setting.
+      Whether the C library accepted the setting, which only glibc has.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""The start of JAX: imported, on the platform that it is told, with a device."""
+"""Starts JAX on the platform that it is told to use, and makes sure that it has a device."""
 
 import os
 from collections.abc import Callable
@@ -8,22 +8,22 @@ from fmnist_jax.errors import FmnistError, in_one_line
 
 
 def start(join: Callable[[], None] = lambda: None) -> None:
-    """Imports JAX and has it find its devices.
+    """Imports JAX and makes it find its devices.
 
     Args:
       join: makes this process one of several, which has to happen between the two.
 
     Raises:
-      FmnistError: it cannot, because of the machine or of what the environment asks for; the message has JAX's reason.
+      FmnistError: JAX cannot start, because of the machine or the environment variables; the message has its reason.
     """
     try:
-        import jax  # here, because it fails of what the environment says
+        import jax  # here, because environment variables can make it fail
 
         join()
         jax.devices()
     except (ImportError, FmnistError):
         raise
-    except Exception as error:  # of many types, an AssertionError without a word among them
+    except Exception as error:  # of many types, including an AssertionError without a message
         raise FmnistError(f"JAX cannot start ({_reason(error)}): {_remedy(error)}") from error
 
 
@@ -35,7 +35,7 @@ def refuse_without_compilation() -> None:
     """
     import jax
 
-    if cast(Any, jax.config).jax_disable_jit:  # an attribute that JAX makes as it is imported
+    if cast(Any, jax.config).jax_disable_jit:  # an attribute that JAX creates on import
         raise FmnistError(
             "JAX_DISABLE_JIT is set, and training is one compiled loop: unset it; to look into a step, call the "
             "function of make_train_step without jax.jit"
@@ -43,7 +43,7 @@ def refuse_without_compilation() -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What JAX says, as a part of one line; of a chain of errors what the last one with words says."""
+    """JAX's message, as part of one line; of a chain of errors, that of the most recent one that has any."""
     cause: BaseException | None = error
     while cause is not None and not str(cause).strip():
         cause = cause.__cause__ or cause.__context__
@@ -51,7 +51,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str:
-    if isinstance(error, ValueError):  # a setting of JAX that it cannot read; the reason names it
+    if isinstance(error, ValueError):  # a JAX setting that it cannot parse; the reason names it
         return "mend or unset it"
     asked = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
     if not asked:

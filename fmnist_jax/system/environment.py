@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The environment of a run: machine, devices and package versions."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ import jax
 _PACKAGES = ("fmnist_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
 _VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
-"""Extensions of x86 for vectors, the widest first, by the names that Linux gives them."""
+"""Vector extensions of x86, the widest first, by the names that Linux gives them."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -37,17 +37,17 @@ def describe_environment() -> dict[str, Any]:
 
 
 def package_versions() -> dict[str, str | None]:
-    """The installed version of each package that decides what is computed; None of one that is not installed."""
+    """The installed version of each package that affects the computation; None if it is not installed."""
     return {name: _version(name) for name in _PACKAGES}
 
 
 def python() -> str:
-    """How this interpreter is typed: by its path where the environment that it is of has not been activated."""
+    """How to call this interpreter in a shell: by its path, unless its environment has been activated."""
     found, here = shutil.which("python"), Path(sys.executable)
-    # The same file in the same folder: an environment's is a link, as are those of others to the same interpreter.
+    # The same file in the same folder, because several environments may link to the same interpreter.
     if not sys.executable or (found is not None and Path(found).parent == here.parent and here.samefile(found)):
         return "python"
-    with contextlib.suppress(OSError, ValueError):  # a working directory that is gone, or another one
+    with contextlib.suppress(OSError, ValueError):  # the working directory is gone, or elsewhere
         here = here.relative_to(Path.cwd())
     return shlex.quote(str(here))
 
@@ -60,9 +60,9 @@ def _version(package: str) -> str | None:
 
 
 def _processor(cpuinfo: Path) -> str:
-    """The processor's name where the system tells it, else its architecture, such as x86_64.
+    """The processor's name if the system reports it, else its architecture, such as x86_64.
 
-    With its family and widest vectors, because a virtual machine may name the brand alone.
+    Includes its family and widest vector extension, because a virtual machine may report only the brand.
     """
     try:
         lines = cpuinfo.read_text().splitlines()
@@ -77,16 +77,16 @@ def _processor(cpuinfo: Path) -> str:
 
 
 def _cpu_count() -> int | None:
-    """The cores that this process may use, which `taskset` can make fewer than the machine has."""
+    """The number of cores that this process may use, which `taskset` can restrict."""
     if hasattr(os, "sched_getaffinity"):  # not macOS or Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
 
 
 def _git_commit() -> str | None:
-    """The commit checked out where the package lies, with `+changes` if files differ from it.
+    """The commit checked out in the repository of the package, with `+changes` if files differ from it.
 
-    None of a package that is installed in somebody else's repository, such as in an environment there.
+    None for a package that is installed inside another repository, such as in a virtual environment there.
     """
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]

@@ -1,7 +1,7 @@
-"""Signs of life between processes: who falls silent, or says why it ends, is noticed by the others within seconds.
+"""Heartbeats between processes: if one falls silent, or says why it ends, the others notice within seconds.
 
-The first process listens, each other one connects to it, and both sides send a line a second. Collectives alone would
-wait for a dead peer: on a GPU for ever, and where a process is stopped or its machine has gone, on a CPU too.
+The first process listens, every other one connects to it, and both sides send a line per second. Collectives alone
+would wait for a dead peer: on a GPU for ever, and on a CPU too if a process is stopped or its machine is gone.
 """
 
 import contextlib
@@ -12,19 +12,19 @@ import time
 from collections.abc import Callable, Sequence
 
 _INTERVAL = 1.0  # seconds between signs of life
-_INTRODUCTION = 2.0  # seconds that a peer, which says who it is as soon as it has connected, is given for it
+_INTRODUCTION = 2.0  # seconds that a peer has to say who it is, which it does as soon as it has connected
 _PASSWORD_BYTES = 16
 _ALIVE, _LEAVING, _FAILED = b".", b"bye", b"error "
 
 OnEnd = Callable[[str], None]
-"""Is told in a few words what has become of a peer, in a thread of its own."""
+"""Called in a thread of its own, with a few words on what has become of a peer."""
 
 
 class Heartbeat:
     """The connections of one process to its peers."""
 
     def __init__(self, seconds: float, on_end: OnEnd) -> None:
-        """Takes the silence after which a peer counts as gone, and who is told."""
+        """Takes the seconds of silence after which a peer counts as gone, and the callback that is told."""
         self._seconds = seconds
         self._on_end = on_end
         self._peers: list[socket.socket] = []
@@ -32,17 +32,17 @@ class Heartbeat:
         self._password = secrets.token_bytes(_PASSWORD_BYTES)  # so that no stranger is taken for a peer
 
     def listen(self) -> tuple[list[str], int, str]:
-        """Opens a port for `accept`; returns by what names this machine may be found, the port, and a password."""
+        """Opens a port for `accept`; returns names by which this machine may be reached, the port, and a password."""
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         dual = family == socket.AF_INET6
         self._server = socket.create_server(("", 0), family=family, dualstack_ipv6=dual, backlog=4096)
         return _own_names(), int(self._server.getsockname()[1]), self._password.hex()
 
     def accept(self, peers: int) -> None:
-        """Waits for so many peers to connect to the port.
+        """Waits for this many peers to connect to the port.
 
         Raises:
-          OSError: they do not, within the seconds of silence.
+          OSError: the next one does not, within the seconds of silence.
         """
         deadline = time.monotonic() + self._seconds
         with self._server:
@@ -57,8 +57,8 @@ class Heartbeat:
                 deadline = time.monotonic() + self._seconds
 
     def _introduced(self, peer: socket.socket) -> int | None:
-        """The number of a peer that knows the password; None of a stranger, who may say nothing, or hang up."""
-        peer.settimeout(min(_INTRODUCTION, self._seconds / 4))  # so that the peers behind it count it as no silence
+        """The number of a peer that knows the password; None for a stranger, who may say nothing, or hang up."""
+        peer.settimeout(min(_INTRODUCTION, self._seconds / 4))  # short, so that peers waiting behind it see no silence
         try:
             said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
         except OSError:
@@ -70,7 +70,7 @@ class Heartbeat:
         """Connects to the first process.
 
         Args:
-          names: of its machine, of which the first that answers is taken.
+          names: those of its machine; the first that answers is used.
           port: as its `listen` returned it.
           password: likewise.
           number: of this process.
@@ -90,7 +90,7 @@ class Heartbeat:
         raise problem
 
     def say_goodbye(self, failure: str | None = None) -> None:
-        """Tells the peers that this process ends, and why if it has failed; from now on none of them is missed."""
+        """Tells the peers that this process ends, and why if it has failed; from now on, their ends are ignored."""
         self._closing.set()
         line = _LEAVING if failure is None else _FAILED + " ".join(failure.split()).encode()
         for peer in self._peers:
@@ -116,7 +116,7 @@ class Heartbeat:
                 peer.sendall(_ALIVE + b"\n")
 
     def _end_of(self, peer: socket.socket, name: str) -> str | None:
-        """Waits for the end of a peer: None if it has said goodbye, else what has become of it."""
+        """Waits for a peer to end; returns None if it has said goodbye, else what has become of it."""
         received = b""
         while True:
             asked = time.monotonic()
@@ -140,10 +140,10 @@ class Heartbeat:
 
 
 def _own_names() -> list[str]:
-    """The addresses that other machines may find this one by; a name alone may be that of a loopback (127.0.1.1)."""
+    """The addresses that other machines may reach this one by; its name alone may be that of a loopback (127.0.1.1)."""
     names = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # of no machine (RFC 5737); nothing is sent, but a way out is chosen
+        probe.connect(("192.0.2.1", 9))  # no machine's (RFC 5737); nothing is sent, but a route is chosen
         names.append(probe.getsockname()[0])
     with contextlib.suppress(OSError):
         names.append(socket.gethostbyname(socket.gethostname()))

@@ -1,4 +1,4 @@
-"""One process to a directory."""
+"""Locks that allow one process at a time in a directory."""
 
 import os
 import socket
@@ -17,9 +17,9 @@ from fmnist_jax.system.storage import reason, remedy
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Holds a run directory against other processes, or warns that its file system has no locks.
+    """Locks a run directory against other processes, or warns that its file system has no locks.
 
-    The operating system lets go of the lock when its holder ends, however it ends, so none is ever stale.
+    The operating system releases the lock when its holder ends, however it ends, so none is ever stale.
 
     Raises:
       RunInUseError: another process holds it; the message names that process.
@@ -41,7 +41,7 @@ def exclusive(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(directory: Path) -> Iterator[None]:
-    """Holds a data directory against other processes that call this, after waiting for those that came before.
+    """Locks a data directory against other processes that call this, after waiting for those that came before.
 
     Raises:
       FmnistError: the lock file cannot be opened.
@@ -55,7 +55,7 @@ def in_turn(directory: Path) -> Iterator[None]:
 
 
 def _opened(path: Path, flag: str) -> IO[str]:
-    """Opens a lock file, which another user may have made: one that can be read can be locked, too."""
+    """Opens a lock file, which another user may have made: one that can only be read can be locked, too."""
     for mode in ("a+", "r"):
         try:
             return path.open(mode)
@@ -70,7 +70,7 @@ def _opened(path: Path, flag: str) -> IO[str]:
 
 
 def _go_on_without(directory: Path, error: portalocker.LockException) -> None:
-    """Says what nothing guards any more; the files are written whole, so one process alone is as safe as ever."""
+    """Warns that nothing guards the directory; files are written atomically, so a single process is as safe as ever."""
     output.warn(
         f"warning: the file system of {directory} has no locks ({in_one_line(error.__cause__ or error)}): "
         f"see to it that no other process works there"
@@ -85,7 +85,7 @@ def _holder(file: IO[str]) -> str:
 
 
 def _sign(file: IO[str]) -> None:
-    """Writes whose lock it is, at once; a full disk leaves it unsigned."""
+    """Writes into the lock file who holds it, unbuffered; on a full disk it stays unsigned."""
     with suppress(OSError):
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())

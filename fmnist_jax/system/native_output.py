@@ -1,7 +1,7 @@
-"""What native code prints, and its abort: put aside, so that a process says one line of ours instead.
+"""Redirects what native code prints, and handles its abort, so that a process prints one line of ours instead.
 
-JAX's coordination ends a process whose peers have gone by `abort`, with a page of stack trace; its collectives greet
-one another on standard output.
+JAX's coordination service ends a process whose peers have gone by `abort`, with a page of stack trace; its collectives
+print greetings on standard output.
 """
 
 import atexit
@@ -18,13 +18,13 @@ _handlers: list[Any] = []  # the C library holds no reference to what it calls
 
 
 def set_aside(name: str) -> Path:
-    """Lets what native code prints go into a temporary file, and what Python prints go on to where it went.
+    """Redirects what native code prints to a temporary file; what Python prints still goes where it did.
 
     Args:
-      name: begins that of the file.
+      name: the prefix of the file's name.
 
     Returns:
-      The file, which is removed when the interpreter ends in order.
+      The file, which is removed when the interpreter exits normally.
     """
     descriptor, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log")
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -46,7 +46,7 @@ def _writes_to(stream: object, number: int) -> bool:
 
 
 def on_abort(end: Callable[[], None]) -> None:
-    """Calls a function when native code aborts the process, where the C library can be told; it must not return."""
+    """Has `end`, which must not return, called when native code aborts the process, if the C library supports it."""
     try:
         library = ctypes.CDLL(None)
         handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: end())

@@ -1,4 +1,4 @@
-"""What is said while work goes on: a convenience, so that a screen, pipe or disk that fails ends no work."""
+"""Messages printed during the work: a convenience, so a screen, pipe or disk that fails does not end the work."""
 
 import os
 import sys
@@ -7,17 +7,17 @@ from typing import TextIO
 
 
 class Unfailing:
-    """A text stream that is given up the first time it cannot be written: its terminal or reader gone, its disk full.
+    """A text stream that is given up the first time a write fails: its terminal or reader is gone, or its disk is full.
 
-    A file for `print` and for rich.
+    `print` and rich accept it as a file.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Takes the stream; None, as `sys.stdout` is in a process without one, is given up already."""
+        """Takes the stream; None, as `sys.stdout` is in a process without one, counts as given up."""
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Writes a text, or does nothing once the stream has been given up."""
+        """Writes text, or does nothing once the stream has been given up."""
         try:
             if self._stream is not None:
                 self._stream.write(text)
@@ -26,7 +26,7 @@ class Unfailing:
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what has been written."""
+        """Flushes what has been written."""
         try:
             if self._stream is not None:
                 self._stream.flush()
@@ -34,7 +34,7 @@ class Unfailing:
             self._stream = None
 
     def isatty(self) -> bool:
-        """Whether somebody may be looking: asked of the stream, which `FORCE_COLOR` and its like do not change."""
+        """Whether somebody may be watching: asks the stream itself, which `FORCE_COLOR` and the like do not affect."""
         try:
             return self._stream is not None and self._stream.isatty()
         except ValueError:
@@ -42,7 +42,7 @@ class Unfailing:
 
     @property
     def encoding(self) -> str:
-        """Of the stream; rich draws with what it has."""
+        """The stream's encoding; rich draws with the characters in it."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 
@@ -57,15 +57,15 @@ def warn(text: str) -> None:
 
 
 def open_standard_streams() -> None:
-    """Gives a process that was started without some of its standard streams (`>&-`) the null device for each.
+    """Opens the null device for each standard stream that the process was started without (`>&-`).
 
-    The next file to be opened would take the place of one, and then the messages that libraries print.
+    Otherwise the next file opened would get the descriptor of one, and then the messages that libraries print.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     # Libraries ask them whether they are a terminal.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
@@ -75,7 +75,7 @@ def open_standard_streams() -> None:
 
 
 def let_go(stream: TextIO | None) -> OSError | None:
-    """Flushes a standard stream for the last time; of one that fails, returns why, and drops what it holds."""
+    """Flushes a standard stream for the last time; if that fails, returns the error and drops what the stream holds."""
     if stream is None or stream.closed:
         return None
     try:

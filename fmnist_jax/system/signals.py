@@ -1,4 +1,4 @@
-"""Signals that end the process of a command: at once, or where something is half-done once that is taken back."""
+"""Signals that end a command's process: at once, or after half-done work has been undone."""
 
 import os
 import signal
@@ -11,19 +11,19 @@ from typing import Any
 ENDING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 """The signals that end a process unless it handles them."""
 
-# In a process that is no command's, such as a notebook's, handlers are its own, and some that libraries set are none
-# that Python could put back.
+# A process that runs no command, such as a notebook's, has handlers of its own, and Python could not restore some that
+# libraries set.
 _process = SimpleNamespace(of_a_command=False)
 
 
 class _Ending(KeyboardInterrupt):
-    """Unwinds what a signal has interrupted; no `except Exception` takes it for an error."""
+    """Unwinds what a signal has interrupted; no `except Exception` catches it."""
 
 
 def let_signals_end_the_process() -> None:
-    """Has Ctrl-C end the process as it ends any other, with no traceback, unless it is to be ignored (`nohup`, `&`).
+    """Makes Ctrl-C end the process as it ends most programs, without a traceback, unless it is ignored (`nohup`, `&`).
 
-    The first process of a container gets no signal that it has no handler for.
+    The first process of a container only receives signals that it has a handler for.
     """
     _process.of_a_command = True
     asked_for = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
@@ -41,24 +41,24 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """Has a signal that would end the process of a command at once unwind this block first.
+    """Makes a signal that would end a command's process at once unwind this block first.
 
-    Once it is unwound, the process ends, whatever has come of that. A signal that is ignored or has a handler of its
-    own keeps it; a block within a block adds nothing.
+    Once it is unwound, the process ends, whatever came of that. A signal that is ignored or has a handler of its own is
+    left alone; nested blocks add nothing.
     """
     ended_by: list[int] = []
 
     def unwind(number: int, frame: FrameType | None) -> None:
         del frame
         ended_by.append(number)
-        restore()  # so that a second one waits for nothing
+        restore()  # so that a second signal acts at once
         raise _Ending
 
     def restore() -> None:
         for number, handler in at_once.items():
             signal.signal(number, handler)
 
-    ours = _process.of_a_command and threading.current_thread() is threading.main_thread()  # as Python wants of it
+    ours = _process.of_a_command and threading.current_thread() is threading.main_thread()  # as Python requires
     before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING} if ours else {}
     at_once = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, _end_at_once)}
     try:

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and refusing a place to write to before any work is done for it."""
+"""Writing files whole or not at all, and refusing unusable output paths before any work is done for them."""
 
 import contextlib
 import errno
@@ -14,19 +14,19 @@ from fmnist_jax.errors import FmnistError
 from fmnist_jax.system.signals import unwinding
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # half a second, which a refused command line need not wait for
+    from matplotlib.figure import Figure  # takes half a second to import
 
 _UNFINISHED = ".unfinished"
 
 
 def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError) -> None:
-    """Checks, writing nothing, that a directory is there or can be made.
+    """Checks, without writing anything, that a directory exists or can be created, and is writable.
 
     Raises:
-      FmnistError: as the given type; it cannot, and `flag` would name another.
+      FmnistError: it is not; raised as `error`, with the advice to choose another `flag`.
     """
     try:
-        # lexists: a symbolic link that leads nowhere is there, too.
+        # lexists, because a dangling symbolic link exists, too.
         existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
         if existing.is_symlink() and not existing.exists():
             raise error(
@@ -43,10 +43,10 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
 
 
 def check_file(path: Path, flag: str) -> None:
-    """Checks, writing nothing, that a file can be written there.
+    """Checks, without writing anything, that a file can be written there.
 
     Raises:
-      FmnistError: it cannot, and `flag` would name another.
+      FmnistError: it cannot; the message names `flag`, to choose another.
     """
     if _is_special(path):
         return
@@ -56,7 +56,7 @@ def check_file(path: Path, flag: str) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether there is something to write into that is no file, such as a terminal or a pipe."""
+    """Whether a path exists but is neither a regular file nor a directory, such as a terminal or a pipe."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -65,10 +65,10 @@ def _is_special(path: Path) -> bool:
 
 
 def make_directory(path: Path) -> None:
-    """Makes a directory if it is missing.
+    """Creates a directory if it is missing.
 
     Raises:
-      FmnistError: it cannot be made.
+      FmnistError: it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -77,13 +77,13 @@ def make_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Replaces a file in one step, so that a reader never sees half of it, and a failure leaves the old one.
+    """Replaces a file atomically, so that a reader never sees half of it, and a failure leaves the old one.
 
-    Of several writers at once each writes a file of its own first, and the last one's stays. A symbolic link stays one,
-    and what is no file, such as a terminal or a pipe, is written into as it is.
+    Concurrent writers each write a file of their own first, and the last one wins. A symbolic link stays one, and what
+    is not a regular file, such as a terminal or a pipe, is written to directly.
 
     Args:
-      path: of the file; its directory exists.
+      path: the path of the file; its directory exists.
       write: writes the contents.
 
     Raises:
@@ -111,17 +111,17 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what writers that were killed have left in a directory."""
+    """Removes the temporary files that killed writers have left in a directory."""
     for left in directory.glob(f"*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
             left.unlink()
 
 
 def refuse_taken(path: Path, flag: str) -> None:
-    """Checks, writing nothing, that a new directory can be made there, or that an empty one is there.
+    """Checks, without writing anything, that a path can become a new directory, or is an empty one to replace.
 
     Raises:
-      FmnistError: it cannot, something is there, or another process is writing it; `flag` would name another.
+      FmnistError: it is neither, or another process is writing it; the message names `flag`, to choose another.
     """
     check_writable(path, flag)
     if path.exists():
@@ -136,16 +136,16 @@ def refuse_taken(path: Path, flag: str) -> None:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """Has a directory appear with all of its files at once; a failure leaves nothing.
+    """Makes a directory appear with all of its files at once; a failure leaves nothing.
 
     Args:
-      path: where nothing is yet, or an empty directory, as `refuse_taken` checks.
+      path: a path at which there is nothing or an empty directory, as `refuse_taken` checks.
 
     Yields:
-      The directory to write them into, beside that one.
+      A temporary directory beside it to write the files into.
 
     Raises:
-      FmnistError: it cannot be made or moved.
+      FmnistError: it cannot be created or moved.
     """
     path = path.absolute()
     unfinished = _beside(path)
@@ -182,12 +182,12 @@ def write_bytes(path: Path, contents: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a text file, in UTF-8, as `write_whole` does; what is no Unicode, as some file names are, is escaped."""
+    """Replaces a UTF-8 text file as `write_whole` does; invalid Unicode, as in some file names, is escaped."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
-    """Replaces a PNG file as `write_whole` does, at a resolution that can be printed."""
+    """Replaces a PNG file as `write_whole` does, at a resolution fit for printing."""
     write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
 
 
@@ -204,7 +204,7 @@ def reason(error: OSError) -> str:
 
 
 def remedy(error: OSError) -> str:
-    """What mends it, as the beginning of an advice."""
+    """How to fix it, as the beginning of a sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free space (df -h) or files (df -i) there"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -217,17 +217,17 @@ def remedy(error: OSError) -> str:
 
 
 def _irreplaceable(path: Path) -> str | None:
-    """What a directory is that another one cannot take the place of."""
+    """Why a directory cannot be replaced by another one, as part of a sentence; None if it can."""
     if path.is_symlink():
         return "a symbolic link"
-    if path.resolve().is_mount():  # which `.` itself always is
+    if path.resolve().is_mount():  # resolved, because `.` itself always is one
         return "a mount point"
     return "where you are" if path.resolve() == Path.cwd() else None
 
 
 def _owner(path: Path) -> str:
-    """Whose a directory is that is not one's own, as a part of a sentence."""
+    """The owner of a directory, as part of a sentence; empty if it is one's own."""
     try:
         return "" if path.stat().st_uid == os.geteuid() else f", it is {path.owner()}'s"
-    except (OSError, KeyError, NotImplementedError, AttributeError):  # no such system, no such name
+    except (OSError, KeyError, NotImplementedError, AttributeError):  # a system without owners, an owner without a name
         return ""

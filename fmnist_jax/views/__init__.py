@@ -1,4 +1,4 @@
-"""Arrays to pictures, tables and the report: what comes back is a figure, a table or a text, and no file is written.
+"""Turns arrays into pictures, tables and the report: returns a figure, a table or text, and writes no file.
 
 May import `analysis`, `data`, `functional`, `config`, `system`, `errors`.
 Read first: `scores.curves`.

@@ -1,4 +1,4 @@
-"""Several runs as one page of HTML: what they reach, how they got there, and what was different about them."""
+"""Several runs on one HTML page: what they reach, how they got there, and how they differ."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,35 +14,35 @@ from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import overlays, pages
 from fmnist_jax.views.style import cut_within
 
-_LONG = 28  # letters of a name, of which more leave no room for a figure
+_LONG = 28  # letters of a name; longer ones would leave no room for the figure
 
 
 class Run(NamedTuple):
-    """What a page tells of one run."""
+    """What the page shows of one run."""
 
     name: str
     config: Config
     step: int
-    """Of the weights; fewer than `config.total_steps` in a run that has not ended."""
+    """Step of the weights; below `config.total_steps` in a run that has not ended."""
     records: Sequence[Mapping[str, Any]]
     """The lines of `metrics.jsonl`."""
     summary: Mapping[str, Any]
     """As in `summary.json`; empty before the end of the run."""
     test: Dataset
     logits: np.ndarray
-    """f32[N, C] of the test images; of a population the ensemble's."""
+    """f32[N, C] for the test images; for a population, the ensemble's."""
 
 
 class _Row(NamedTuple):
-    """What the tables say of a run."""
+    """What the tables show of a run."""
 
     run: Run
     scores: Assessment
     against: Paired | None
-    """The first run, where both saw the same test images."""
+    """Compared with the first run, if both saw the same test images."""
     line: overlays.Line
     colour: str
-    """Of the line, on the page."""
+    """The line's colour on the page."""
 
 
 def same_images(one: Dataset, other: Dataset) -> bool:
@@ -55,7 +55,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
 
     Args:
       title: of the page.
-      runs: two or more, of the same classes; the others are compared with the first.
+      runs: two or more, with the same classes; the others are compared with the first.
     """
     rows = _rows(runs)
     names = runs[0].test.class_names
@@ -94,7 +94,7 @@ def _rows(runs: Sequence[Run]) -> list[_Row]:
 
 
 def _apart_first(recalls: np.ndarray) -> list[int]:
-    """The classes, those first of which the runs recognise the most unequal shares."""
+    """The classes, those whose recall differs most between the runs first."""
     known = [values[~np.isnan(values)] for values in recalls.T]
     apart = [float(np.ptp(values)) if len(values) else -math.inf for values in known]
     return sorted(range(len(apart)), key=lambda label: -apart[label])

@@ -35,7 +35,7 @@ def filters(kernels: np.ndarray) -> Figure:
     """Draws kernels of the first convolution on one scale, at most 64 of them.
 
     Args:
-      kernels: f[F, K, K]; or f[F, K, K, 3] of colour images, drawn as colours in which grey is 0.
+      kernels: f[F, K, K]; or f[F, K, K, 3] for colour images, drawn as colours in which grey is 0.
     """
     shown = kernels[:_KERNELS]
     rows = -(-len(shown) // _FILTER_COLUMNS)
@@ -59,7 +59,7 @@ def filters(kernels: np.ndarray) -> Figure:
 def activation_maps(
     image: np.ndarray, layers: Sequence[np.ndarray], name: str, *, like: np.ndarray | None = None
 ) -> Figure:
-    """Draws what layers make of one image: their most active channels, a row a layer, at most 8 evenly spread layers.
+    """Draws the most active channels of layers for one image, one row per layer, at most 8 evenly spaced layers.
 
     Args:
       image: u8[H, W, C].
@@ -88,7 +88,7 @@ def activation_maps(
 
 
 def embedding_map(projection: Projection, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws images as points in the plane in which their features vary most, a colour and a marker a class.
+    """Draws images as points in the plane in which their features vary most, with a colour and a marker per class.
 
     Args:
       projection: of the features of N images.
@@ -114,7 +114,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     present = np.unique(labels)
     for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
         axes.text(x, y, literal(class_names[label]), **named)
-    # Points that are all in one place have no variance to share.
+    # Points that all coincide have no variance to share.
     first, second = (f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in projection.shares)
     describe_axes(
         axes,
@@ -127,7 +127,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     if columns > _LEGEND_COLUMNS:  # which would leave no room for the points
         return figure
     figure.legend(
-        axes.collections,  # by name here, because matplotlib leaves those out whose own label begins with an underscore
+        axes.collections,  # named here, because matplotlib skips those whose own label begins with an underscore
         [literal(class_names[label]) for label in present],
         loc="outside right upper",
         markerscale=1.8,
@@ -153,7 +153,7 @@ def _apart(points: np.ndarray, labels: np.ndarray) -> dict[int, tuple[float, flo
 def saliency_maps(
     images: np.ndarray, saliency: np.ndarray, names: Sequence[str], *, like: np.ndarray | None = None
 ) -> Figure:
-    """Draws images, and below each how much its highest logit hangs on each pixel.
+    """Draws images, and below each how strongly its highest logit depends on each pixel.
 
     Args:
       images: u8[N, H, W, C], N >= 1.

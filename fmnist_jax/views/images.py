@@ -1,4 +1,4 @@
-"""Figures of a data set's images, and of what they were taken for: pure functions from arrays to a `Figure`."""
+"""Figures of a data set's images and of their predictions: pure functions from arrays to a `Figure`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,39 +21,39 @@ from fmnist_jax.views.style import (
 )
 
 _COLUMNS = 6
-_ROWS = 40  # more are no picture that a screen shows
+_ROWS = 40  # more would not fit on a screen
 _AVERAGES = 5  # side by side
-_LONGEST = 4.0  # times the shorter edge of an image, which a figure makes room for
+_LONGEST = 4.0  # longest edge of an image that a figure makes room for, in multiples of the shorter one
 
 
 def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Draws rows of images side by side, each beside its name.
+    """Draws rows of images side by side, each row next to its name.
 
     Args:
       rows: u8[N, H, W, C] by name.
     """
     columns = max(len(images) for images in rows.values())
     height, width = next(iter(rows.values())).shape[1:3]
-    names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the letters of the longest
+    names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the length of the longest
     wide, tall = (min(max(ratio, 1.0), _LONGEST) for ratio in (width / height, height / width))
     figure = new_figure(names + 0.54 * wide * columns, 0.62 * tall * len(rows))
     grey = [images for images in rows.values() if not has_colour(images)]
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
         axes.imshow(np.concatenate(list(printed(images, grey)), axis=1), cmap="gray", vmin=0, vmax=255)
         axes.set_ylabel(literal(name), rotation=0, ha="right", va="center", labelpad=8)
-        axes.set_anchor("E")  # what the pictures leave of the width is left to the names
+        axes.set_anchor("E")  # spare width goes to the names
         without_ticks(axes)
     return figure
 
 
 def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], per_class: int = 12) -> Figure:
-    """Draws a row of images for each class that there is, at most 40 of them.
+    """Draws a row of images for each class present, at most 40 rows.
 
     Args:
       images: u8[N, H, W, C], N >= 1.
       labels: i[N].
       class_names: by label.
-      per_class: most images in a row.
+      per_class: the most images in a row.
     """
     present = np.unique(labels)[:_ROWS]
     return labelled_rows({class_names[label]: images[labels == label][:per_class] for label in present})
@@ -84,7 +84,7 @@ def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.
 def prediction_grid(
     images: np.ndarray, assessment: Assessment, indices: np.ndarray, class_names: Sequence[str]
 ) -> Figure:
-    """Draws images with what each was taken for and how surely; framed and marked by whether that is right.
+    """Draws images with their predicted class and its probability, framed and marked by whether it is correct.
 
     Args:
       images: u8[N, H, W, C], those that were assessed.
@@ -115,13 +115,13 @@ def prediction_grid(
 def misclassified_grid(
     images: np.ndarray, assessment: Assessment, class_names: Sequence[str], count: int = 24
 ) -> Figure:
-    """Draws the images that were predicted wrong with the highest probability, surest first.
+    """Draws the misclassified images with the highest predicted probability, most confident first.
 
     Args:
       images: u8[N, H, W, C], those that were assessed.
       assessment: of the N images.
       class_names: by label.
-      count: most images.
+      count: the most images to draw.
     """
     return prediction_grid(images, assessment, assessment.wrong[:count], class_names)
 

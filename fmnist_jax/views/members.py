@@ -1,4 +1,4 @@
-"""The members of a population beside their ensemble: the scores of each, and figures of them."""
+"""The members of a population compared with their ensemble: the scores of each, and figures of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,8 +12,8 @@ from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.analysis.members import Agreement, Spread, agreement, spread
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe_axes, draw_panels
 
-_NAMED = 16  # seeds beside the axis, evenly chosen of more members
-_COUNTED = 12  # members up to which a count over each bar has the room it needs
+_NAMED = 16  # seeds named beside the axis, evenly spaced if there are more members
+_COUNTED = 12  # most members for which there is room for a count over each bar
 
 
 class Member(NamedTuple):
@@ -29,7 +29,7 @@ class Member(NamedTuple):
 
 
 class Members(NamedTuple):
-    """M models and what they are together."""
+    """M models and their ensemble."""
 
     each: Sequence[Member]
     ensemble: Assessment
@@ -49,7 +49,7 @@ def score_members(
       logits: f[M, N, C].
       ensemble: of the same N images.
       records: the lines of `metrics.jsonl`.
-      first_seed: of member 0; the others count on from it.
+      first_seed: of member 0; those of the others follow it.
     """
     evaluations = [record["members"]["val_accuracy"] for record in records if "val_accuracy" in _of_members(record)]
     validation = evaluations[-1] if evaluations else [float("nan")] * len(logits)

@@ -16,13 +16,13 @@ _CONFUSIONS = 5  # pairs of classes
 
 
 class Card(NamedTuple):
-    """What a model card tells of."""
+    """The contents of a model card."""
 
     config: Config
     step: int
-    """Of the weights."""
+    """Step of the weights."""
     parameters: int
-    """Of one member."""
+    """Number of parameters of one member."""
     mirrored: bool
     """Whether the exported model averages the logits of an image and its mirror image."""
     image_shape: tuple[int, int, int]
@@ -30,7 +30,7 @@ class Card(NamedTuple):
     assessment: Assessment
     """Of the exported model on the test images."""
     temperature: float
-    """At which its loss on them would be least."""
+    """The temperature at which its loss on the test images would be lowest."""
     origin: str
     """Where these scores come from, in words."""
     summary: Mapping[str, Any]
@@ -82,12 +82,12 @@ def _network(model: ModelConfig) -> str:
 
 
 def _code(text: str) -> str:
-    """A name of other people's, in which Markdown is to see nothing of its own."""
+    """A user-supplied name as code, in which Markdown interprets nothing."""
     return "`" + text.replace("`", "'") + "`"
 
 
 def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
-    """The training, a line for each of its parts that is not left out."""
+    """The training, one line for each part that is used."""
     optim, train = config.optim, config.train
     yield (
         f"epochs: {train.epochs} over {config.data.train_size:,} images, {train.batch_size} at once, "

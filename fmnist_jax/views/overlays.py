@@ -1,4 +1,4 @@
-"""Figures of several runs: their curves over one another, their accuracies below one another."""
+"""Figures of several runs: their curves overlaid, their accuracies in rows."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,7 +11,7 @@ from fmnist_jax.analysis.classification import Interval
 from fmnist_jax.views.scores import marker, over_epochs, series
 from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, literal, new_figure
 
-# Okabe & Ito's that can be seen on white and on black, the latter being black and white in turn.
+# Okabe & Ito's that are visible on white and on black; the last turns white on black.
 _COLOURS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Lengths of dashes and gaps, in points; a solid line has none.
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
@@ -33,12 +33,12 @@ class Curves(NamedTuple):
 
 
 def line(number: int) -> Line:
-    """The line of the run of so many, of which 28 are told apart; then they begin anew."""
+    """The line of run `number`: 28 runs have distinct lines, which then repeat."""
     return Line(_COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)])
 
 
 def overlaid_panels(runs: Sequence[Curves]) -> dict[str, Figure]:
-    """Draws what all runs have logged, a figure each, by name; what none has logged is left out."""
+    """Draws each quantity that any run has logged, a figure each with the curves of all runs, by name."""
     drawings = {
         "training objective": ("train_loss", 1, "Training objective (nats)"),
         "training accuracy": ("train_accuracy", 100, "Training accuracy (%)"),
@@ -69,9 +69,9 @@ def accuracy_rows(names: Sequence[str], accuracies: Sequence[float], intervals: 
     """Draws the accuracy of each run with its interval, the first run on top.
 
     Args:
-      names: to stand beside the axis.
+      names: to show beside the axis.
       accuracies: in [0, 1].
-      intervals: of them.
+      intervals: of the accuracies.
     """
     figure = new_figure(8.4, 1.0 + 0.32 * len(names))
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What the pages of HTML share: their templates, images in the page itself, and figures of the page's colours."""
+"""What the HTML pages share: templates, images embedded in the page, and figures in the page's colours."""
 
 import base64
 import io
@@ -14,9 +14,9 @@ from PIL import Image
 
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
-_QUALITY = 80  # of JPEG, at which a thumbnail of 200 pixels has some 8 KB
+_QUALITY = 80  # of JPEG; a thumbnail of 200 pixels then has some 8 KB
 
-# The page sets these, for light and dark; what a figure draws in black is the text's colour.
+# The page sets these, for light and dark; what a figure draws in black takes the text's colour.
 _THEMED = {
     BLUE: "var(--right)",
     VERMILLION: "var(--wrong)",
@@ -29,7 +29,7 @@ _THEMED = {
 
 
 def render(template: str, **values: Any) -> str:
-    """Renders a template: a page of HTML, in which values are escaped, or Markdown; an unknown name is an error.
+    """Renders a template: an HTML page, in which values are escaped, or Markdown; an undefined name is an error.
 
     Args:
       template: its file name.
@@ -54,18 +54,18 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def themed(colour: str) -> str:
-    """The colour of the page for one of a figure, such as `#0072B2`, in CSS."""
+    """The page's CSS colour for a figure's colour, such as `#0072B2`."""
     return _THEMED.get(colour, colour)
 
 
 def svg(figure: Figure) -> Markup:
-    """Turns a figure into SVG that takes the colours and the type of the page around it."""
+    """Turns a figure into SVG that takes on the colours and typeface of the page around it."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fmnist_jax"}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     drawing = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue().partition("<svg")[2], flags=re.DOTALL)
     head, _, body = drawing.partition(">")
-    # Without a size of its own it is as wide as its place.
+    # Without a size of its own, it is as wide as its container.
     drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
     for colour, theme in _THEMED.items():
         drawing = drawing.replace(colour.lower(), theme)
@@ -73,17 +73,17 @@ def svg(figure: Figure) -> Markup:
 
 
 def png_uri(image: np.ndarray) -> str:
-    """An image u8[H, W, C], of one channel or three, as the address of a PNG file that needs no other file."""
+    """An image u8[H, W, C], of one or three channels, as a data URI that holds a PNG file."""
     return _uri(_picture(image), "png", optimize=True)
 
 
 def jpeg_uri(image: np.ndarray) -> str:
-    """The same as a JPEG file, which is smaller for photos and not exact."""
+    """The same as a JPEG file, which is smaller for photos, but lossy."""
     return _uri(_picture(image), "jpeg", optimize=True, quality=_QUALITY)
 
 
 def small_uri(image: np.ndarray, edge: int) -> str:
-    """The address of an image whose longer edge has so many pixels at most: exact, unless it has to be shrunk."""
+    """A data URI of an image whose longer edge has at most `edge` pixels: lossless, unless it has to be shrunk."""
     if max(image.shape[:2]) <= edge:
         return png_uri(image)
     picture = _picture(image)

@@ -1,4 +1,4 @@
-"""People's own pictures as one page of HTML: each with what the network saw of it, took it for, and its doubts."""
+"""Users' own pictures on one HTML page: each with what the network saw of it, its prediction, and its doubts."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,23 +22,23 @@ class Card(NamedTuple):
     probabilities: np.ndarray
     """f[number of classes]."""
     doubts: Sequence[str]
-    """Why its classes are unsure; nothing if they are not."""
+    """Why its classes are unsure; empty if they are not."""
 
 
 class Contents(NamedTuple):
-    """What the page tells of."""
+    """What the page shows."""
 
     run: str
-    """Its name."""
+    """Name of the run."""
     step: int
-    """Of the weights."""
+    """Step of the weights."""
     class_names: Sequence[str]
     cards: Sequence[Card]
     """The pictures that are shown, in the order of their names."""
     pictures: int
     """How many there are, shown or not."""
     unsure: int
-    """How many of them."""
+    """How many of them are unsure."""
     skipped: Sequence[tuple[str, str]]
     """Names of what could not be predicted, and why."""
 
@@ -55,7 +55,7 @@ def render(contents: Contents) -> str:
 
 
 def _described(card: Card, names: Sequence[str]) -> dict[str, object]:
-    """A card as the template takes it, its images as addresses."""
+    """A card as the template takes it, its images as data URIs."""
     top = most_probable(card.probabilities)
     left, top_edge, right, bottom = card.box
     return {

@@ -1,4 +1,4 @@
-"""A sheet of people's own pictures, with what a network saw of each and took it for."""
+"""A sheet of users' own pictures, with what a network saw of each and what it predicted."""
 
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION, literal, new_figure, without_ticks
 
 _ABREAST = 2  # pictures side by side on a sheet
-_LINE = 34  # letters that stand side by side under the bars
+_LINE = 34  # letters per line under the bars
 
 
 def photo_sheet(
@@ -63,7 +63,7 @@ def _draw_photo(axes: Axes, thumbnail: np.ndarray, box: tuple[float, float, floa
     axes.add_patch(
         Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=VERMILLION, linewidth=1.5)
     )
-    # A square around any picture, so that what stands beside each other is of one height.
+    # A square around any picture, so that pictures side by side have the same height.
     half = max(height, width) / 2
     axes.set_xlim(width / 2 - half - 0.5, width / 2 + half - 0.5)
     axes.set_ylim(height / 2 + half - 0.5, height / 2 - half - 0.5)

@@ -1,4 +1,4 @@
-"""The report as one page of HTML: what a run was, how well it does, and what it gets wrong."""
+"""The report as one HTML page: what a run was, how well it does, and what it gets wrong."""
 
 import json
 import shlex
@@ -17,20 +17,20 @@ from fmnist_jax.views.members import Members, member_panels, score_members
 from fmnist_jax.views.style import on_black
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
-_EMBEDDED = 1_200  # images behind all of them, of which the fullest come first
+_EMBEDDED = 1_200  # images behind all cells, the fullest of which come first
 _EDGE = 96  # pixels of an embedded image, at most
-_MATRIX = 200  # classes, of which more make a table that no browser scrolls through
+_MATRIX = 200  # classes; more make a table too large for a browser to scroll
 _MISTAKES = 24  # images in the gallery
 
 
 class Contents(NamedTuple):
-    """What a report tells of."""
+    """The contents of a report."""
 
     name: str
     """Of the run."""
     config: Config
     step: int
-    """Of the weights; fewer than `config.total_steps` in a run that has not ended."""
+    """Step of the weights; below `config.total_steps` in a run that has not ended."""
     records: Sequence[Mapping[str, Any]]
     """The lines of `metrics.jsonl`."""
     environment: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Contents(NamedTuple):
     """As in `summary.json`; empty before the end of the run."""
     test: Dataset
     logits: np.ndarray
-    """f32[N, C] of the test images; of a population the ensemble's, logarithms of its members' mean probabilities."""
+    """f32[N, C] for the test images; of a population, the ensemble's: logarithms of its members' mean probabilities."""
     member_logits: np.ndarray | None = None
     """f32[M, N, C] of the members of a population."""
 
@@ -90,7 +90,7 @@ def _members(contents: Contents, ensemble: Assessment) -> Members | None:
 
 
 def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
-    """Finds images for each cell (true, predicted) of the confusion matrix that has any, surest first."""
+    """Finds images for the fullest cells (true, predicted) of the confusion matrix, most confident first."""
     counts = assessment.confusion
     filled = np.argwhere(counts > 0)
     fullest = filled[np.argsort(-counts[counts > 0], kind="stable")][:_EMBEDDED]
@@ -104,7 +104,7 @@ def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
 
 
 def _portrait(assessment: Assessment, label: int) -> int | None:
-    """The image of a class of which the model is surest, and right if it ever is."""
+    """The image of a class with the highest probability of that class, a recognised one if there is any."""
     of_class = assessment.labels == label
     recognised = of_class & (assessment.predictions == label)
     candidates = np.flatnonzero(recognised if recognised.any() else of_class)
@@ -112,7 +112,7 @@ def _portrait(assessment: Assessment, label: int) -> int | None:
 
 
 def _changes(config: Config) -> list[tuple[str, str, str]]:
-    """What was changed of the preset, as (field, before, after), but for what changes nothing in the training."""
+    """What differs from the preset, as (field, before, after), except for what changes nothing in the training."""
     changed = differences([PRESETS.get(config.preset, Config()), config])
     return [(name, str(before), str(after)) for name, (before, after) in changed.items()]
 

@@ -11,15 +11,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 from fmnist_jax.analysis.calibration import Reliability
 from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe_axes, draw_panels, literal, new_figure
 
-_LARGEST = 32.0  # inches: what 200 names take
-_COUNTED = 25  # classes whose counts can be read
-_MEMBERS = 32  # curves of members; of more, only their range can be seen
+_LARGEST = 32.0  # inches: enough for 200 names
+_COUNTED = 25  # most classes whose counts are legible
+_MEMBERS = 32  # most curves of members; of more, only their range is drawn
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Draws loss, accuracy and learning rate over the epochs of a run, side by side.
 
-    Of a population each member's curve is a thin line under the bold one of their mean.
+    For a population, each member's curve is a thin line, or their range a band, under the bold curve of their mean.
 
     Args:
       records: the lines of `metrics.jsonl`.
@@ -71,7 +71,7 @@ def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: fl
 
 
 def _plot_members(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, scale: float, colour: str) -> None:
-    """Plots a quantity of each member, or the range of many, under what is there."""
+    """Plots a quantity of each member, or the range of many, beneath the other curves."""
     having = [record for record in records if key in record.get("members", ())]
     if not having:
         return
@@ -84,20 +84,20 @@ def _plot_members(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, sc
 
 
 def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
-    """What a line in full strength is, where there are members."""
+    """What a bold line shows, if there are members."""
     of_members = (values for record in records for values in record.get("members", {}).values())
     values = next(of_members, None)
     return None if values is None else f"mean of {len(values)} members"
 
 
 def over_epochs(axes: Axes, title: str) -> None:
-    """Describes axes whose horizontal one is the epoch, with ticks at whole epochs."""
+    """Labels axes with epochs on the horizontal one, and ticks at whole epochs."""
     describe_axes(axes, title, x="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    """Rings the best validation accuracy, the later of two that are equal, as the best checkpoint is chosen."""
+    """Rings the best validation accuracy, the later one of a tie, as for the best checkpoint."""
     epochs, values = series(records, "val_accuracy", 100)
     if epochs:
         value, epoch = max(zip(values, epochs, strict=True))
@@ -106,29 +106,29 @@ def _ring_best(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def marker(points: Sequence[float]) -> str:
-    """Marks the points of a line only where there are too few to see it."""
+    """The marker of a line's points: visible only if there are too few to see the line."""
     return "." if len(points) < 3 else ""
 
 
 def series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
-    """The epochs and scaled values of the lines that have a key."""
+    """The epochs and scaled values of the records that have a key."""
     having = [record for record in records if record.get(key) is not None]
     return [record["epoch"] for record in having], [scale * record[key] for record in having]
 
 
 def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
-    """Leaves the first steps of a run, where the accuracy shoots up, below the visible axis.
+    """The lower quartile of accuracy, to leave the first steps of a run, where it shoots up, below the visible axis.
 
-    That of the training or of the validation images, whichever is lower: the latter where the network overfits.
+    That of the training or of the validation images, whichever is lower: the latter if the network overfits.
     """
     both = (series(records, key, 100)[1] for key in ("train_accuracy", "val_accuracy"))
     return min((float(np.quantile(values, 0.25)) for values in both if values), default=0.0)
 
 
 def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """Draws how often each true class was taken for each class: counts, and under them the share of the true class.
+    """Draws how often each true class was predicted as each class: counts, and below them shares of the true class.
 
-    Of more than 25 classes the shares alone, as colours.
+    With more than 25 classes, only the shares are drawn, as colours.
 
     Args:
       confusion: i[C, C], true class by row, predicted class by column.
@@ -136,7 +136,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     """
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     classes, few = len(class_names), len(class_names) <= _COUNTED
-    # Inches, of 0.16 for a name in small print; of so many classes that a page has no room for them, one in some.
+    # Inches, 0.16 for a name in small print; if a page has no room for all classes, only every n-th is named.
     side = min(max(7.6, (0.7 if few else 0.16) * classes), _LARGEST)
     every = 1 if few else int(np.ceil(0.16 * classes / _LARGEST))
     figure = new_figure(side + 1, side)
@@ -151,7 +151,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     names = [literal(name) for name in class_names[::every]]
     axes.set_xticks(range(0, classes, every), names, fontsize=size, **turned)
     axes.set_yticks(range(0, classes, every), names, fontsize=size)
-    # Between the cells, so that an eye can follow a row through the empty ones.
+    # Lines between the cells, so that the eye can follow a row through the empty ones.
     axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)
     axes.grid(which="minor", color="#cccccc", linewidth=0.6)
@@ -166,7 +166,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
 
 
 def reliability_diagram(bins: Reliability) -> Figure:
-    """Draws accuracy over confidence, and below it how many examples have each confidence, right and wrong."""
+    """Draws accuracy against confidence, and below it how many examples have each confidence, correct and wrong."""
     figure = new_figure(6.4, 6.8)
     above, below = figure.subplots(2, 1, height_ratios=(3, 2))
     _reliability(above, bins)
@@ -199,7 +199,7 @@ def _confidences(axes: Axes, bins: Reliability) -> None:
     wrong = bins.counts - bins.right
     axes.bar(middles, bins.right, widths, color=BLUE, edgecolor="white", label="right")
     axes.bar(middles, wrong, widths, bins.right, color=VERMILLION, edgecolor="white", hatch="///", label="wrong")
-    # A handful of doubtful images beside thousands of sure ones shows on a logarithmic axis alone.
+    # A handful of uncertain images beside thousands of confident ones shows only on a logarithmic axis.
     axes.set_yscale("symlog", linthresh=10)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(ScalarFormatter())

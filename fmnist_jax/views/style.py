@@ -1,4 +1,4 @@
-"""The look that all figures share: colours that colour-blind readers and grey print tell apart, and plain axes."""
+"""The look that all figures share: colours distinct to colour-blind readers and in grey print, and plain axes."""
 
 import io
 import textwrap
@@ -17,21 +17,21 @@ CLASS_COLOURS = (
     *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000"),
     *("#882255", "#99DD00", "#004422"),
 )
-"""A colour for each of ten classes: Okabe and Ito's but for yellow, and three as far from them."""
+"""A colour for each of ten classes: Okabe and Ito's except for yellow, and three that are as distinct."""
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
-_BLACK = 64  # of 255: the edges of garments and digits are 0, and somewhat more in averages of many
+_BLACK = 64  # of 255: the edges of images of garments and digits are 0, and somewhat more in averages of many
 
 SHARES = "Blues"
-"""Colour map of shares of which most are near zero, on paper."""
+"""Colour map for shares, most of which are near zero, on paper."""
 SEQUENTIAL = "cividis"
-"""Colour map of what has a zero and a most; as readable in grey."""
+"""Colour map for values from zero to a maximum; equally readable in grey."""
 DIVERGING = "PuOr"
-"""Colour map of what has two signs."""
+"""Colour map for values of both signs."""
 
 
 class _Shown(Figure):
-    """A figure that a notebook shows where it is the last expression of a cell, without pyplot."""
+    """A figure that a notebook shows when it is the last expression of a cell, without pyplot."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -40,24 +40,24 @@ class _Shown(Figure):
 
 
 def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
-    """Makes a figure, in inches, that keeps its parts from overlapping, and so far apart."""
+    """Makes a figure, sized in inches, that keeps its parts from overlapping, and `padding` apart."""
     layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
     return _Shown(figsize=(width, height), layout=layout, facecolor="white")
 
 
 def cut(text: str, letters: int) -> str:
-    """Cuts a text that is longer than so many letters, and marks where."""
+    """Cuts a text that is longer than `letters`, and marks where."""
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
 def cut_within(text: str, letters: int) -> str:
-    """Cuts a text that is longer than so many letters in its middle, as names that differ at their ends want it."""
+    """Cuts a text that is longer than `letters` in the middle, for names that differ at their ends."""
     first = (letters - 1) // 2
     return text if len(text) <= letters else f"{text[:first]}…{text[first + 1 - letters :]}"
 
 
 def in_two_lines(text: str, letters: int) -> str:
-    """Breaks a text that is longer than so many letters, and cuts what two lines do not hold."""
+    """Breaks a text that is longer than `letters` into two lines, and cuts what does not fit."""
     first, *rest = textwrap.wrap(text, letters) or [text]
     return "\n".join([first, cut(" ".join(rest), letters)] if rest else [first])
 
@@ -68,7 +68,7 @@ def draw_panels(
     """Draws the same data in several ways, a figure each, by name.
 
     Args:
-      panels: draws onto axes, by name.
+      panels: functions that draw onto axes, by name.
       data: what each of them draws.
       width: of a figure, in inches.
       height: of a figure, in inches.
@@ -80,7 +80,7 @@ def draw_panels(
 
 
 def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
-    """Says what a plot shows and in what units, and takes away what says nothing."""
+    """Labels what a plot shows and in what units, and removes what says nothing."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -90,7 +90,7 @@ def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None
 
 
 def literal(text: str) -> str:
-    """Text of other people, such as the name of a class, for matplotlib: dollars in it set no mathematics."""
+    """User-supplied text, such as a class name, for matplotlib: dollar signs in it start no mathematics."""
     return text.replace("$", r"\$")
 
 
@@ -101,14 +101,14 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def printed(images: np.ndarray, like: Sequence[np.ndarray] | None = None) -> np.ndarray:
-    """What `imshow` takes of images [N, H, W, C] in [0, 255]: colours as u8[N, H, W, 3], grey ones as [N, H, W].
+    """Converts images [N, H, W, C] in [0, 255] for `imshow`: colour ones to u8[N, H, W, 3], grey ones to [N, H, W].
 
-    Grey ones that lie on black, as garments and digits do, are drawn dark on light; others are photographs, of which
-    that would make negatives.
+    Grey ones on a black background, such as garments and digits, are drawn dark on light; others are photographs, which
+    that would turn into negatives.
 
     Args:
-      images: of any number.
-      like: arrays of images, of one data set with these, whose background says what to do; without them, these do.
+      images: any number of them.
+      like: arrays of images from the same data set, whose background decides this; without them, `images` decide.
     """
     if has_colour(images):
         return np.rint(images).astype(np.uint8)
@@ -122,13 +122,13 @@ def has_colour(images: np.ndarray) -> bool:
 
 
 def on_black(*images: np.ndarray) -> bool:
-    """Whether images [N, H, W] or [N, H, W, 1] in [0, 255] have a black background: by the median along their edges."""
+    """Whether images [N, H, W] or [N, H, W, 1] in [0, 255] have a black background, by the median along their edges."""
     edges = [edge for each in images for edge in (each[:, 0], each[:, -1], each[:, :, 0], each[:, :, -1])]
     return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < _BLACK)
 
 
 def without_ticks(axes: Axes) -> None:
-    """Takes ticks and frame off axes that show a picture."""
+    """Removes ticks and frame from axes that show a picture."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -10,7 +10,7 @@ from fmnist_jax.analysis.assessment import Assessment
 from fmnist_jax.analysis.census import Copies, Summary
 from fmnist_jax.analysis.classification import most_probable
 
-_MOST = 5  # rows of what is listed by rank
+_MOST = 5  # rows of a ranked list, at most
 
 
 def score_tables(assessment: Assessment, class_names: Sequence[str], title: str) -> Iterator[str | Table]:
@@ -54,7 +54,7 @@ def _surest_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Tabl
 def dataset_tables(
     summaries: Mapping[str, Summary], copies: Mapping[str, Copies], class_names: Sequence[str]
 ) -> Iterator[Table]:
-    """Yields sizes and ranges, class counts and exact copies, of splits by their names."""
+    """Yields tables of sizes and ranges, class counts and exact copies of splits, given by name."""
     yield _sizes(summaries)
     yield _class_counts(summaries, class_names)
     yield _copies(copies)
@@ -96,10 +96,10 @@ def prediction_table(
 
     Args:
       names: of N pictures.
-      backgrounds: a word or two on each.
+      backgrounds: a word or two for each.
       probabilities: f[N, C].
       class_names: C names.
-      doubts: for each picture the reasons, if there are any.
+      doubts: for each picture, the reasons to be unsure, if there are any.
     """
     table = Table(show_lines=True)
     table.add_column("picture", overflow="fold")
@@ -115,12 +115,12 @@ def prediction_table(
 
 
 def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], doubts: Sequence[Sequence[str]]) -> Table:
-    """A row for each class: of how many pictures it is the most probable, and of how many of them that is unsure.
+    """A row for each class: for how many pictures it is the most probable, and for how many of them that is unsure.
 
     Args:
       probabilities: f[N, C].
       class_names: C names.
-      doubts: for each of the N pictures the reasons, if there are any.
+      doubts: for each of the N pictures, the reasons to be unsure, if there are any.
     """
     table = _table(["most probable"], ["pictures", "unsure"])
     best, unsure = probabilities.argmax(-1), np.array([bool(reasons) for reasons in doubts])
@@ -130,12 +130,12 @@ def prediction_summary(probabilities: np.ndarray, class_names: Sequence[str], do
 
 
 def _add_row(table: Table, *cells: str) -> None:
-    """Adds cells as they are: to rich, the name of a class or a picture may be markup."""
+    """Adds cells verbatim: rich could take the name of a class or a picture for markup."""
     table.add_row(*map(Text, cells))
 
 
 def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
-    """A table with columns of words, which begin at the left, and then of numbers, which end at the right."""
+    """A table with left-aligned columns of words, followed by right-aligned columns of numbers."""
     table = Table(*words)
     for name in numbers:
         table.add_column(name, justify="right")

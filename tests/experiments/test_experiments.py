@@ -51,7 +51,7 @@ def test_the_augmentation_sheet_has_a_row_for_each_technique() -> None:
     figure = augmentation_sheet.augmentation_sheet()
     rows = {axes.get_ylabel(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
     assert len(rows) == 12
-    plain = rows.pop("as they are")
+    plain = rows.pop("original")
     assert plain.shape == (28, 9 * 28)
     assert all(np.any(row != plain) for row in rows.values())
 
