@@ -1,1 +1,1 @@
-"""Uses of the package, built of what it exports alone: each is an example of how to build on it."""
+"""Experiments built only on what the package exports: each is an example of how to build on it."""

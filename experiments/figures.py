@@ -1,4 +1,4 @@
-"""What the figures of the experiments share: colours, markers, axes and their ticks."""
+"""Shared by the figures of the experiments: colours, markers, axes and their ticks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,27 +11,27 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from fmnist_jax import describe_axes
 
-# Okabe & Ito's colours, chosen to be told apart by colour-blind readers, and a marker for each.
+# Okabe & Ito's colours, which colour-blind readers can tell apart, and a marker for each.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#6B6B6B"
 
 
 def panels(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of axes in rows, each of so many inches."""
+    """A figure and its axes, row by row; `width` and `height` are inches per axes."""
     drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
     return drawn, list(drawn.subplots(rows, columns, squeeze=False).ravel())
 
 
 def describe(axes: Axes, title: str, x: str, y: str) -> None:
-    """Says what a plot shows and in what units, with a legend where lines have names."""
+    """Sets the title and the axis labels of a plot, with a legend if any line is labelled."""
     describe_axes(axes, title, x, y)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
 
 
 def label_values(axis: Axis, values: Sequence[float] | np.ndarray, form: str = "{:g}", **style: Any) -> None:
-    """Puts a tick at each of these values, and at no other."""
+    """Puts ticks at these values and nowhere else."""
     axis.set_ticks(values, [form.format(value) for value in values], **style)
     axis.set_minor_locator(NullLocator())
 

@@ -1,8 +1,8 @@
-"""What to do with a machine that has one GPU, 25 minutes at a start: `python -m experiments.gpu_day [--stages NAME…]`.
+"""Runs all that needs a GPU on a machine with one, for 25 minutes: `python -m experiments.gpu_day [--stages NAME…]`.
 
-Parity with the CPU, the benchmark, the speedrun and the presets at full length, stage by stage, each with a time of its
-own. What is done is not done again, and what was stopped goes on: start it again for another 25 minutes. It leaves the
-files that the tables are made from; `--rehearse` tries everything out on a CPU, in a folder of its own.
+Parity with the CPU, the benchmark, the speedrun and the presets at full length, stage by stage, each with its own time
+limit. Finished stages are skipped and interrupted ones resume: start it again for another 25 minutes. It leaves the
+files that the tables are made from; `--rehearse` tries everything out on a CPU, in a separate folder.
 """
 
 import json
@@ -25,36 +25,36 @@ from experiments.results.record import RESULTS
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
 
-_GRACE = 60  # seconds in which a command that is told to stop may save its state
+_GRACE = 60  # seconds that a command told to stop has to save its state
 _TABLES = ("experiments.results.tables --write", "experiments.speedrun.table --write")
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Does everything that wants a GPU, stage by stage, and goes on where it was."""
+    """Runs everything that needs a GPU, stage by stage, and resumes where it stopped."""
 
     out: Path = Path("runs/gpu-day")
-    """Folder of `stages.json` and of the run directories."""
+    """Folder for `stages.json` and the run directories."""
     minutes: float = 25
-    """For all stages together."""
+    """Time limit for all stages together."""
     stages: tuple[Literal["parity", "benchmark", "speedrun", "wide", "standard", "small", "record"], ...] = ()
-    """Which, in this order; all of them if none is named."""
+    """Which stages to run, in this order; all of them if none is named."""
     rehearse: bool = False
     """Try everything out on a CPU in a few steps; all files go into the folder's subfolder `rehearsal`."""
 
 
 class Command(NamedTuple):
-    """A module of this repository with its arguments, which skips what it has recorded already."""
+    """A module of this repository that skips what it has already recorded, with its arguments."""
 
     module: str
     arguments: tuple[str, ...]
 
 
 class Stage(NamedTuple):
-    """Commands that are done together."""
+    """Commands that share a time limit."""
 
     minutes: float
-    """The most that they may take."""
+    """The time limit."""
     commands: Callable[[Arguments], Sequence[Command]]
 
 
@@ -71,13 +71,13 @@ def _rehearsing(arguments: Arguments) -> tuple[str, ...]:
 
 
 def parity(arguments: Arguments) -> Sequence[Command]:
-    """Logits of the same weights and losses of the same training."""
+    """Compares logits of the same weights and losses of the same training."""
     out = ("--out", str(arguments.out / "parity.json"))
     return [Command("experiments.parity", (*out, *_device(arguments), *_rehearsing(arguments)))]
 
 
 def benchmark(arguments: Arguments) -> Sequence[Command]:
-    """Rates and the overhead of real runs; how time grows is left for another day."""
+    """Rates and the overhead of real runs, but not how time grows."""
     parts = ("rates",) if arguments.rehearse else ("rates", "loop")
     few = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
     out = ("--out", str(_results(arguments, BENCHMARKS)))
@@ -100,11 +100,11 @@ def speedrun(arguments: Arguments) -> Sequence[Command]:
 
 
 def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
-    """A preset at full length with so many seeds, one after another: populations have not been tried on a GPU."""
+    """A preset at full length, one seed after another: populations have not been tried on a GPU."""
 
     def commands(arguments: Arguments) -> Sequence[Command]:
         count = 2 if arguments.rehearse else seeds
-        # A folder of its own, because a CPU's file of the same preset and seed has the same name.
+        # A separate folder, because a CPU's file for the same preset and seed has the same name.
         folders = ("--results", str(_results(arguments, RESULTS) / "gpu"), "--runs", str(arguments.out / "recorded"))
         members = ("--seeds", *map(str, range(count)))
         return [Command("experiments.results.record", ("--presets", name, *members, *folders, *_rehearsing(arguments)))]
@@ -130,7 +130,7 @@ def carry_out(stage: Stage, arguments: Arguments, until: float) -> str:
     for number, (module, options) in enumerate(commands := stage.commands(arguments)):
         if time.monotonic() >= until:
             return f"stopped, out of time: {len(commands) - number} of {len(commands)} commands are left"
-        # A session of its own, to end with the command what it has started and what would keep the GPU's memory.
+        # Its own session, so that its child processes, which would hold the GPU's memory, are ended with it.
         with subprocess.Popen([sys.executable, "-m", module, *options], start_new_session=True) as process:
             try:
                 process.wait(max(0.0, until - time.monotonic()))
@@ -156,7 +156,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str, str]:
-    """Carries out what is not done; returns what became of each stage."""
+    """Runs the stages that are not done; returns the outcome of each."""
     if arguments.rehearse:
         arguments = replace(arguments, out=arguments.out / "rehearsal")
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -180,5 +180,5 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the command in hand is stopped, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running command is stopped, too
     main(tyro.cli(Arguments))

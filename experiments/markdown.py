@@ -1,9 +1,9 @@
-"""Tables as pages have them."""
+"""Tables for the pages."""
 
 from collections.abc import Iterable, Sequence
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, of cells that are Markdown already."""
+    """A Markdown table; its cells are already Markdown."""
     lines = [f"| {' | '.join(cells)} |" for cells in (headings, *rows)]
     return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])

@@ -1,7 +1,7 @@
 """Compares a GPU with the CPU of the same machine: `python -m experiments.parity --out parity.json`.
 
-The same weights give the same logits, and the same training has the same losses, as far as rounding lets it: products
-are taken in full float32 on both, where a GPU would round their factors to TF32.
+The same weights should give the same logits, and the same training the same losses, up to rounding: both multiply in
+full float32, where a GPU would otherwise round the factors to TF32.
 """
 
 import sys
@@ -29,8 +29,8 @@ from fmnist_jax import (
 )
 
 _STEPS, _IMAGES = 50, 1_000
-# Of what is compared, the largest difference: logits are of the order of 10, and a training in which two weights were
-# moved by one unit in the last place differed by 1.3e-2 after 50 steps (`demo`, on a CPU).
+# The largest difference allowed in each comparison: logits are of the order of 10, and a training run in which two
+# weights were changed by one unit in the last place differed by 1.3e-2 after 50 steps (`demo`, on a CPU).
 _TOLERANCES: Mapping[str, float] = {"logits": 1e-3, "first_loss": 1e-4, "last_losses": 0.1}
 
 
@@ -39,7 +39,7 @@ class Arguments:
     """Compares a GPU with the CPU of the same machine."""
 
     out: Path
-    """File of the differences."""
+    """File to write the differences to."""
     device: Device = "gpu"
     """What to compare with the CPU; the CPU itself in a rehearsal."""
     rehearse: bool = False
@@ -72,7 +72,7 @@ def differences(cpu: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) 
 
 
 def main(arguments: Arguments) -> int:
-    """Compares, writes, says what differs too much; returns how much does."""
+    """Compares, writes and prints the differences; returns how many are too large."""
     start_jax({"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device])
     jax.config.update("jax_default_matmul_precision", "highest")
     config = mirrored(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)

@@ -1,9 +1,9 @@
-"""Scores runs on photos of garments, as predict and as tutorials prepare them: `python -m experiments.photos DIR RUN…`.
+"""Scores runs on photos of garments, prepared as by predict or by tutorials: `python -m experiments.photos DIR RUN…`.
 
-The directory holds photos and `labels.csv` with the columns file, accepted (classes with `|` between them, where people
-would disagree) and kind. A picture is right at the first place if the most probable class is an accepted one, among
-three if any of the three is. How many of those are right that `predict` does not mark unsure is told, too. What
-tutorials do is to turn a picture grey, shrink it to 28x28 whatever its proportions, and take the negative.
+The directory holds photos and `labels.csv` with the columns file, accepted (several classes separated by `|` where
+people would disagree) and kind. A prediction is correct if the most probable class is an accepted one, and correct
+among three if any of the three most probable is. The accuracy on the photos that `predict` does not mark as unsure is
+printed, too. Tutorials turn a photo grey, shrink it to 28x28 whatever its proportions, and take the negative.
 """
 
 import csv
@@ -34,9 +34,9 @@ Pixels = np.ndarray
 """u8[H, W, 3]."""
 
 Ready = tuple[np.ndarray, Sequence[str]]
-"""What a network is shown, u8[28, 28, 1], and what was found in the picture."""
+"""The network's input, u8[28, 28, 1], and the doubts that arose in preparing it."""
 
-_HOLD_BACK = 3  # every third photo by name is no base for choices
+_HOLD_BACK = 3  # every third photo by name is never used to make choices
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Arguments:
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Directories of runs."""
     part: Literal["all", "development", "held-back"] = "all"
-    """Which photos: all, those that choices may be made by, or every third by name, which were held back from them."""
+    """Which photos: all, those that choices may be based on, or every third by name, which is held back from them."""
     tta: Literal["none", "mirror"] = "none"
     """mirror: average the logits of each image and its mirror image."""
 
@@ -63,22 +63,22 @@ class Photo(NamedTuple):
 
 
 class Score(NamedTuple):
-    """How many pictures of a kind were right."""
+    """How many pictures of a kind were classified correctly."""
 
     kind: str
     first: int
     among_three: int
     photos: int
     sure: int
-    """Those that `predict` would not mark."""
+    """Those that `predict` would not mark as unsure."""
     sure_and_first: int
 
 
 def labelled(directory: Path, part: str = "all") -> list[Photo]:
-    """Reads `labels.csv`, by the names of the files.
+    """Reads `labels.csv`, sorted by file name.
 
     Raises:
-      FmnistError: no such file, a class that is none, or no photo in that part.
+      FmnistError: a file or a column is missing, a class is unknown, or the part has no photo.
     """
     table = directory / "labels.csv"
     if not table.is_file():
@@ -102,7 +102,7 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
 
 
 def as_predict_does(pixels: Pixels) -> Ready:
-    """What `fmnist_jax.predict` shows a network."""
+    """Prepares a picture as `fmnist_jax.predict` does."""
     prepared: Prepared = to_dataset_image(pixels)
     return prepared.image, prepared.doubts
 
@@ -117,7 +117,7 @@ WAYS: Mapping[str, Callable[[Pixels], Ready]] = {"predict": as_predict_does, "tu
 
 
 def prepared(photos: Iterable[Photo], prepare: Callable[[Pixels], Ready]) -> tuple[list[Ready], float]:
-    """Reads and prepares pictures, and tells how many seconds of CPU each took."""
+    """Reads and prepares pictures; also returns the CPU seconds per picture."""
     start = time.process_time()
     ready = []
     for photo in photos:
@@ -127,12 +127,12 @@ def prepared(photos: Iterable[Photo], prepare: Callable[[Pixels], Ready]) -> tup
 
 
 def scores(photos: Sequence[Photo], probabilities: np.ndarray, difficult: Sequence[Sequence[str]]) -> list[Score]:
-    """Counts what is right, by kind in the order of the alphabet.
+    """Counts correct predictions for each kind, in alphabetical order.
 
     Args:
       photos: N.
       probabilities: f[N, 10].
-      difficult: what was found in each of the pictures.
+      difficult: the doubts about each of the pictures.
     """
     ranked = np.argsort(-probabilities, axis=-1, kind="stable")[:, :3]
     accepted = zip(photos, ranked, strict=True)
@@ -157,7 +157,7 @@ def main(arguments: Arguments) -> None:
     """Prints a line for each run, preparation and kind.
 
     Raises:
-      FmnistError: no run is named, or what `labelled` and `load_trained` refuse.
+      FmnistError: no run is named, or `labelled` or `load_trained` raises it.
     """
     if not arguments.runs:
         raise FmnistError("no run is named: add the directories of those to score")

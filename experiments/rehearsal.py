@@ -1,4 +1,4 @@
-"""Configurations shrunk to a few seconds' work, so that a command is tried from end to end before it matters."""
+"""Configurations shrunk to a few seconds' work, to try a command from end to end before it matters."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from fmnist_jax import Config, DataConfig, FmnistError
 def shrink(config: Config) -> Config:
     """The configuration with a few synthetic images, a narrow and shallow network, and two epochs of small batches.
 
-    Its optimiser, augmentation and all else stay, because it is them that are tried.
+    Its optimiser, augmentation and everything else stay the same, because they are what is tried out.
     """
     data = DataConfig(name="synthetic", validation_size=0, synthetic_train_size=320, synthetic_test_size=64)
     model = replace(config.model, widths=(4, 6), depths=(1, 1))
@@ -18,10 +18,10 @@ def shrink(config: Config) -> Config:
 
 
 def refuse_among_results(folder: Path, results: Path) -> None:
-    """Refuses to rehearse into the folder of the results, or into one of its subfolders, which the tables take in.
+    """Refuses to rehearse into the results folder or one of its subfolders, all of which the tables read.
 
     Raises:
-      FmnistError: as said.
+      FmnistError: `folder` is one of these.
     """
     if folder.resolve().is_relative_to(results.resolve()):
         raise FmnistError("a rehearsal is no result: give it a folder of its own")

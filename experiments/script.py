@@ -1,4 +1,4 @@
-"""How a module of the experiments is run as a command."""
+"""Runs a module of the experiments as a command."""
 
 import os
 import sys
@@ -11,20 +11,20 @@ from fmnist_jax import FmnistError
 
 
 def start_jax(platforms: str) -> None:
-    """Has JAX find its devices on these platforms, as `JAX_PLATFORMS` names them, in this process and those it starts.
+    """Has JAX use these platforms, named as in `JAX_PLATFORMS`, in this process and those it starts.
 
     Raises:
-      FmnistError: it cannot.
+      FmnistError: JAX finds no device on them.
     """
     os.environ["JAX_PLATFORMS"] = platforms
-    import jax  # which reads the variable
+    import jax  # which reads the variable on import
 
-    jax.config.update("jax_platforms", platforms)  # where it had been imported before
+    jax.config.update("jax_platforms", platforms)  # in case it was imported before
     reason = ""
     try:
-        # Of several, JAX passes over those that are not installed.
+        # Of several platforms, JAX skips those that are not installed.
         missing = jax.default_backend() == "cpu" and not platforms.startswith("cpu")
-    except (AssertionError, RuntimeError) as error:  # of one that is not installed the former, without a word
+    except (AssertionError, RuntimeError) as error:  # the former, without a message, if it is not installed
         missing, reason = True, str(error).partition("\n")[0]
     if missing:
         raise FmnistError(
@@ -34,10 +34,10 @@ def start_jax(platforms: str) -> None:
 
 
 def start(main: Callable[[Any], object], arguments: type) -> None:
-    """Runs a module with the process's arguments; what the user can mend is one line on standard error.
+    """Runs a module with the process's arguments; an error that the user can fix is one line on standard error.
 
     Args:
-      main: of the module.
+      main: the module's main function.
       arguments: the dataclass that it takes.
     """
     try:

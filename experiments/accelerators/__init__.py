@@ -1,1 +1,1 @@
-"""What compilers say of the presets on TPUs and GPUs that are not at hand: estimates, and no measurement."""
+"""What compilers expect of the presets on TPUs and GPUs that are not at hand: estimates, not measurements."""

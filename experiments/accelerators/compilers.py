@@ -1,6 +1,6 @@
-"""Compilers for chips that are not here: libtpu for a topology by name, XLA's CUDA plugin for an H100 by description.
+"""Compilers for chips not at hand: libtpu for a topology by name, XLA's CUDA plugin for an H100 by description.
 
-Both are asked through `jax.experimental.topologies`. The process itself computes on its CPU.
+Both are reached through `jax.experimental.topologies`. The process itself computes on its CPU.
 """
 
 import importlib.util
@@ -16,17 +16,17 @@ from fmnist_jax import FmnistError
 
 Platform = Literal["tpu", "cuda"]
 
-# What libtpu is to be told where there is no TPU: to ask no metadata server, and not to lock a chip.
+# Tells libtpu, where there is no TPU, not to query a metadata server and not to lock a chip.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    # The CUDA plugin would ask a driver, and there is none, for the versions of its libraries.
+    # Otherwise the CUDA plugin would ask a driver, of which there is none, for the versions of its libraries.
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
 }
 
-# A `GpuTargetConfigProto`, as openxla/xla pull request 25919 has one: NVIDIA's published figures of an H100 SXM5, and
-# the versions of CUDA and cuDNN that code is made for.
+# A `GpuTargetConfigProto`, as in openxla/xla pull request 25919: NVIDIA's published figures of an H100 SXM5, and the
+# versions of CUDA and cuDNN to generate code for.
 _H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -56,7 +56,7 @@ gpu_device_info {
 
 
 class Target(NamedTuple):
-    """Where programs are compiled for."""
+    """What programs are compiled for."""
 
     name: str
     platform: Platform
@@ -69,7 +69,7 @@ def prepare() -> None:
 
 
 def open_target(name: str) -> Target:
-    """Opens a topology of TPUs by its name, such as `v5e:2x4`, or so many H100, `h100:8`.
+    """Opens a TPU topology by name, such as `v5e:2x4`, or a number of H100s, such as `h100:8`.
 
     Raises:
       FmnistError: the compiler is not installed, or knows no such topology.
@@ -79,7 +79,7 @@ def open_target(name: str) -> Target:
     if name.partition(":")[0] not in CHIPS:
         raise FmnistError(f"{name} is not known: expected a shape of {', '.join(CHIPS)}, as v5e:2x4, or h100:8")
     _require("libtpu", name, "pip install '.[tpu]'")
-    # JAX 0.10's libtpu wants to be told of a topology that is smaller than a host.
+    # JAX 0.10's libtpu must be told if a topology is smaller than a host.
     smaller = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
     return Target(name, "tpu", _mesh(name, "tpu", topology_name=name, **smaller))
 
@@ -103,7 +103,7 @@ def _mesh(name: str, platform: Platform, **options: Any) -> Mesh:
 
     try:
         devices = topologies.get_topology_desc(platform=platform, **options).devices
-    except Exception as error:  # the plugins raise what they like
+    except Exception as error:  # the plugins may raise anything
         said = str(error).strip().splitlines()
         raise FmnistError(f"{name} cannot be opened ({said[0] if said else type(error).__name__})") from error
     return Mesh(np.array(devices), (AXIS,))

@@ -1,4 +1,4 @@
-"""What a compiled program costs, as its text has it: convolutions, collectives, and cycles by what they are for."""
+"""What a compiled program costs, according to its text: convolutions, collectives, and cycles by purpose."""
 
 import re
 from collections import Counter
@@ -12,29 +12,29 @@ ROLES = (FORWARD, IMAGE_GRADIENT, KERNEL_GRADIENT)
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all", "collective-broadcast")
 
-# Neither computed nor moved: names for what is there.
+# Neither computed nor moved: names for existing values.
 _FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"})
 
 
 class Convolution(NamedTuple):
-    """A convolution over pixels, and what the fusion that it stands in is expected to take."""
+    """A convolution over pixels, with its share of the cycles that its fusion is expected to take."""
 
     role: str
     """One of `ROLES`."""
     channels: tuple[int, int]
-    """In and out, of the layer in the forward direction."""
+    """Input and output channels of the layer in the forward direction."""
     flops: int
-    """Of products with pixels that are there: padding and holes count for nothing."""
+    """Operations of products with actual pixels: padding and dilation holes are not counted."""
     cycles: int
 
 
 def step_costs(program: Program, start: str) -> dict[str, Any]:
-    """The costs of one turn of a computation, as JSON takes them.
+    """The costs of one iteration of a computation, as values that JSON can hold.
 
     Returns:
-      `cycles`, the sum of XLA's estimates; `cycles_by_work`, the same by what it is for; `convolutions`, each with
-      role, channels, operations and cycles; `collectives`, by kind, their number and their bytes; and `unestimated`,
-      how many instructions of each kind XLA says nothing of.
+      `cycles`, the sum of XLA's estimates; `cycles_by_work`, the same by purpose; `convolutions`, each with role,
+      channels, operations and cycles; `collectives`, by kind, their number, arrays and bytes; and `unestimated`, how
+      many instructions of each kind have no estimate from XLA.
     """
     work: Counter[str] = Counter()
     unestimated: Counter[str] = Counter()
@@ -64,7 +64,7 @@ def _purpose(instruction: Instruction) -> str:
 
 
 def _convolutions(program: Program, fusion: Instruction) -> Iterator[Convolution]:
-    """The convolutions over pixels in a fusion; its cycles are shared among them by their operations."""
+    """The convolutions over pixels in a fusion; its cycles are divided in proportion to their operations."""
     found = [
         (each, neighbours)
         for each, neighbours in fused(program, fusion)
@@ -72,17 +72,17 @@ def _convolutions(program: Program, fusion: Instruction) -> Iterator[Convolution
     ]
     flops = [convolution_flops(each, neighbours) for each, neighbours in found]
     for (each, neighbours), count in zip(found, flops, strict=True):
-        # The name of what is inside is the surer one: a fusion bears that of its last operation.
+        # The name of the inner operation is more reliable: a fusion has that of its last operation.
         role = convolution_role(each)
         cycles = round((fusion.cycles or 0) * count / max(sum(flops), 1))
         yield Convolution(role, _channels(each, neighbours, role), count, cycles)
 
 
 def convolution_role(instruction: Instruction) -> str:
-    """Whether a convolution goes forward, or finds the gradient of images or of a kernel."""
+    """Whether a convolution is in the forward pass, or computes the gradient of images or of a kernel."""
     if "transpose(" not in instruction.op_name:
         return FORWARD
-    # A kernel has its pixels first, images their number or, where channels took its place, their number last.
+    # A kernel has its pixels first; images have their batch first or, where channels took its place, last.
     _, out = _labels(instruction)
     return KERNEL_GRADIENT if out.startswith("01") else IMAGE_GRADIENT
 
@@ -94,17 +94,17 @@ def _labels(instruction: Instruction) -> tuple[tuple[str, str], str]:
 
 
 def _channels(instruction: Instruction, neighbours: Mapping[str, Instruction], role: str) -> tuple[int, int]:
-    """Channels in and out of the layer, whichever way this convolution goes."""
+    """Input and output channels of the layer, whatever the role of this convolution."""
     (left, _), _ = _labels(instruction)
     operands = [shapes(neighbours[name].kind)[0][1] for name in instruction.operands]
     kernel = operands[0] if left.startswith("01") else operands[1]
-    # A kernel lies as [K, K, in, out], which the gradient of one is, too.
+    # A kernel's layout is [K, K, in, out], as is that of its gradient.
     shape = shapes(instruction.kind)[0][1] if role == KERNEL_GRADIENT else kernel
     return shape[2], shape[3]
 
 
 def convolution_flops(instruction: Instruction, neighbours: Mapping[str, Instruction]) -> int:
-    """Multiplications and additions of a convolution with pixels that are there."""
+    """Multiplications and additions of a convolution with actual pixels."""
     (left, right), out = _labels(instruction)
     images, kernel = (shapes(neighbours[name].kind)[0][1] for name in instruction.operands)
     result = shapes(instruction.kind)[0][1]
@@ -136,17 +136,17 @@ def _window(text: str) -> list[dict[str, int]]:
 def _products(
     pixels: int, results: int, *, size: int, stride: int, before: int, image_step: int, kernel_step: int
 ) -> int:
-    """Along one axis: pairs of a result and a kernel entry that meet a pixel, and neither padding nor a hole."""
+    """Along one axis, the pairs of a result and a kernel entry that meet a pixel, neither padding nor a hole."""
     meeting = (place * stride + entry * kernel_step - before for place in range(results) for entry in range(size))
     return sum(place % image_step == 0 and 0 <= place // image_step < pixels for place in meeting)
 
 
 def collectives(program: Program, start: str) -> dict[str, dict[str, int]]:
-    """The exchanges between chips in one turn of a computation, by kind: how many, of how many arrays and bytes."""
+    """The exchanges between chips in one iteration of a computation, by kind: their number, arrays and bytes."""
     found: dict[str, dict[str, int]] = {}
     for outer in scheduled(program, start):
         for each in (outer, *(inner for inner, _ in fused(program, outer))):
-            # An asynchronous one counts where it is done, whose type is that of its results alone.
+            # An asynchronous one is counted at its `-done`, whose type is that of its results alone.
             kind = each.opcode.removesuffix("-done")
             if kind not in COLLECTIVES or _is_of_one(each):
                 continue
@@ -158,6 +158,6 @@ def collectives(program: Program, start: str) -> dict[str, dict[str, int]]:
 
 
 def _is_of_one(instruction: Instruction) -> bool:
-    """Whether each chip exchanges with itself alone, as on a mesh of one."""
+    """Whether each chip exchanges only with itself, as on a mesh of one."""
     groups = re.search(r"replica_groups=(?:\{(\{\d+\},?)+\}|\[\d+,1\])", instruction.rest)
     return groups is not None

@@ -1,9 +1,9 @@
-"""Compiles the presets for accelerators that are not here: `python -m experiments.accelerators.estimate [--write]`.
+"""Compiles the presets for accelerators not at hand: `python -m experiments.accelerators.estimate [--write]`.
 
-It needs Linux, `pip install '.[tpu]'` and no TPU; for `h100:1` and `h100:8`, also `'.[cuda]'` (5.6
-GB) and no GPU. A compilation takes from seconds to minutes of a CPU core, and is kept in `estimates.json` under the
-digest of what was compiled: a program that has not changed is not compiled again. What is printed and, with `--write`,
-put into `docs/accelerators.md`, the page beside this file and `chips.png`, are estimates of compilers: no measurements.
+It needs Linux and `pip install '.[tpu]'`, but no TPU; for `h100:1` and `h100:8`, also `'.[cuda]'` (5.6 GB), but no GPU.
+A compilation takes seconds to minutes on one CPU core, and its estimates are kept in `estimates.json` under the digest
+of the program: one that has not changed is not compiled again. What is printed and, with `--write`, put into
+`docs/accelerators.md`, the page beside this file and `chips.png` are compilers' estimates, not measurements.
 """
 
 import hashlib
@@ -42,46 +42,46 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compiles presets for accelerators that are not here, and prints what compilers expect: nothing is measured."""
+    """Compiles presets for accelerators not at hand, and prints what compilers expect: nothing is measured."""
 
     targets: tuple[str, ...] = TOPOLOGIES
-    """Topologies of TPUs by name, as v5e:2x4, v6e:1x1 or v5p:2x2x1, and h100:1 or h100:8."""
+    """TPU topologies by name, such as v5e:2x4, v6e:1x1 or v5p:2x2x1, and h100:1 or h100:8."""
     presets: tuple[str, ...] = tuple(PRESETS)
-    """Which presets."""
+    """Presets to compile."""
     parts: tuple[Part, ...] = PARTS
-    """Which of their functions."""
+    """Which of their functions to compile."""
     results: Path = RESULTS
-    """Where estimates are kept, and looked for before compiling."""
+    """Where estimates are kept, and looked up before compiling."""
     write: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put table and figure onto the page of accelerators and beside this file, too."""
+    """Also write tables and figure to the page on accelerators and beside this file."""
 
 
 def read(path: Path) -> list[Record]:
-    """Reads the estimates that are kept, none without a file."""
+    """Reads the estimates that are kept; none if there is no file."""
     return json.loads(path.read_text())["estimates"] if path.exists() else []
 
 
 def keep(path: Path, records: Iterable[Record]) -> None:
-    """Writes the estimates, whole or not at all."""
+    """Writes the estimates atomically."""
     note = "Estimates of compilers, for chips that were not there: nothing here was measured."
     recorded.write(path, {"note": note, "estimates": list(records)})
 
 
 def merged(records: Iterable[Record], new: Record) -> list[Record]:
-    """The estimates with one more, which takes the place of an earlier one of the same target, preset and part."""
+    """The estimates with one more, which replaces an earlier one for the same target, preset and part."""
     return [*(each for each in records if identity(each) != identity(new)), new]
 
 
 def identity(record: Record) -> tuple[Any, ...]:
-    """What a record is of: a preset as it is now, or a variant, whose name says in what it differs."""
+    """What a record is for: target, preset or variant (whose name says how it differs), and part."""
     return record["target"], record["preset"], record["part"]
 
 
 def estimate(target: Target, name: str, config: Config, part: Part, known: Iterable[Record]) -> Record | None:
-    """Compiles one function for one target, or takes what is known of the very same program.
+    """Compiles one function for one target, or reuses the known record of the identical program.
 
     Returns:
-      The record, as JSON takes it; None if the chips cannot share the batch evenly.
+      The record, as values that JSON can hold; None if the chips cannot share the batch evenly.
     """
     chips = target.mesh.size
     batch = config.train.batch_size if part == "training" else config.train.eval_batch_size
@@ -136,7 +136,7 @@ def estimates(arguments: Arguments, known: list[Record]) -> Iterator[Record]:
 
 
 def _versions(target: Target) -> dict[str, str]:
-    """Versions of what compiles."""
+    """Versions of the packages that compile."""
     packages = ("jax", "jaxlib", "libtpu" if target.platform == "tpu" else "jax-cuda13-plugin")
     return {name: importlib.metadata.version(name) for name in packages}
 
@@ -155,7 +155,7 @@ def _commit() -> str | None:
 
 
 def main(arguments: Arguments) -> None:
-    """Estimates, keeps, prints, and writes where that is asked for."""
+    """Estimates, keeps, prints, and writes the pages if asked to."""
     records = read(arguments.results)
     for found in estimates(arguments, list(records)):
         records = merged(records, found)
@@ -166,7 +166,7 @@ def main(arguments: Arguments) -> None:
 
 
 def write(records: list[Record]) -> None:
-    """Puts the tables onto the page of accelerators and the page beside this file, and draws the figure."""
+    """Writes the tables to the page on accelerators and the page beside this file, and draws the figure."""
     from experiments.accelerators.figure import figure
 
     refill(PAGE, {"accelerators": short_table(records)})
@@ -180,7 +180,7 @@ def short_table(records: list[Record]) -> str:
 
 
 def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]:
-    """What the page beside this file shows, by the names of its markers."""
+    """The contents of the page beside this file, by the names of their markers."""
     return {
         "chips": chips_table(),
         "all": table(records),
@@ -192,7 +192,7 @@ def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]
 
 
 def command(main: Callable[[Any], None], kind: type) -> None:
-    """Runs a script of compilers with the process's arguments; what the user can mend is one line."""
+    """Runs a compiling script with the process's arguments; an error that the user can fix is one line."""
     prepare()
     start(main, kind)
 

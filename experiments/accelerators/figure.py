@@ -1,4 +1,4 @@
-"""The figure of what compilers expect of more chips: step time against chips, on log-log axes."""
+"""The figure of what compilers expect from more chips: step time against chips, on log-log axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from experiments import figures
 from experiments.accelerators.tables import milliseconds
 from fmnist_jax import PRESETS
 
-# Okabe & Ito's colours, chosen to be told apart by colour-blind readers.
+# Okabe & Ito's colours, which colour-blind readers can tell apart.
 _STYLES = (
     *(("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^")),
     *(("#CC79A7", "D"), ("#D55E00", "v"), ("#56B4E9", "P")),
@@ -27,7 +27,7 @@ def curves(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, list[tu
 
 
 def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
-    """Draws estimated step time against chips at the preset's batch, each curve with the line of perfect division."""
+    """Plots estimated step time against chips at the preset's batch, each curve with the line of perfect scaling."""
     drawn = Figure(figsize=(7, 4.6), layout="constrained")
     axes = drawn.subplots()
     shown = curves(records, kind)

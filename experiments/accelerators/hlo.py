@@ -1,8 +1,8 @@
-"""Reads a compiled program's text, HLO after scheduling: a pure function of a string, for which no compiler is needed.
+"""Parses a compiled program's text, HLO after scheduling: pure functions of a string that need no compiler.
 
-The grammar is that of XLA's `HloInstruction::ToString`. An instruction that runs by itself stands in a computation that
-is scheduled: the entry, the body and condition of a loop, a branch. What a fusion computes stands in a computation of
-its own, and costs what the fusion does.
+The grammar is that of XLA's `HloInstruction::ToString`. An instruction that runs by itself is in a computation that is
+scheduled: the entry, the body and condition of a loop, a branch. The contents of a fusion are in a computation of their
+own, whose cost is that of the fusion.
 """
 
 import re
@@ -27,11 +27,11 @@ class Instruction(NamedTuple):
     """The type of the result, as text."""
     opcode: str
     rest: str
-    """From the operands on."""
+    """The text from the operands on."""
 
     @property
     def cycles(self) -> int | None:
-        """What XLA expects it to take, where XLA says so."""
+        """XLA's estimate of what it takes, if there is one."""
         found = _CYCLES.search(self.rest)
         return int(found[1]) if found else None
 
@@ -47,7 +47,7 @@ class Instruction(NamedTuple):
         return re.findall(r"%([\w.-]+)", self.rest.partition(")")[0])
 
     def attribute(self, name: str) -> str:
-        """The value of an attribute that has no spaces or is in braces; empty without it."""
+        """The value of an attribute that has no spaces or is in braces; empty if it is missing."""
         found = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^\s,]+)", self.rest)
         return found[1].strip("{}") if found else ""
 
@@ -63,7 +63,7 @@ def parse(text: str) -> Program:
     """Reads the text of a compiled module, `jax.stages.Compiled.as_text()`.
 
     Raises:
-      ValueError: it has no entry, so is no such text.
+      ValueError: it has no entry computation.
     """
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", ""
@@ -82,7 +82,7 @@ def parse(text: str) -> Program:
 
 
 def loop_body(program: Program) -> str:
-    """The computation that a chunk repeats: the body of the loop in the entry that carries most arrays; one step.
+    """The computation that a chunk repeats, one step: the body of the loop in the entry that carries the most arrays.
 
     Raises:
       ValueError: there is no loop in the entry.
@@ -94,7 +94,7 @@ def loop_body(program: Program) -> str:
 
 
 def scheduled(program: Program, start: str) -> Iterator[Instruction]:
-    """The instructions that run by themselves, from a computation on; a loop within it turns once, each branch runs."""
+    """The instructions that run by themselves from a computation on; inner loops and all branches count once."""
     for instruction in program.computations[start]:
         yield instruction
         if instruction.opcode in ("while", "conditional", "call"):
@@ -107,7 +107,7 @@ def scheduled(program: Program, start: str) -> Iterator[Instruction]:
 
 
 def fused(program: Program, instruction: Instruction) -> Iterator[tuple[Instruction, Mapping[str, Instruction]]]:
-    """The instructions within a fusion or an asynchronous start, each with its neighbours by name; else none."""
+    """The instructions in a fusion or an asynchronous start, each with its neighbours by name; none for others."""
     if instruction.opcode not in ("fusion", "async-start"):
         return
     for name in _FUSED.findall(instruction.rest):

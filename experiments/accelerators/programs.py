@@ -28,31 +28,31 @@ _IMAGE = (28, 28, 1)
 
 
 class Traced(NamedTuple):
-    """A function with the shapes, dtypes and places of its arguments, and which of them it may overwrite."""
+    """A function with the shapes, dtypes and shardings of its arguments, and which of them it may overwrite."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     donated: tuple[int, ...] = ()
 
     def lower(self, platform: str) -> Any:
-        """Lowers for a platform that need not be here."""
+        """Lowers for a platform that need not be present."""
         traced = jax.jit(self.function, donate_argnums=self.donated).trace(*self.arguments)
         return traced.lower(lowering_platforms=(platform,))
 
 
 def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], Traced]]:
-    """Makes each function of a preset when it is asked for.
+    """Makes each function of a preset on demand.
 
     Args:
       config: of a run.
-      mesh: of one axis, `data`.
+      mesh: with one axis, `data`.
     """
     recipe = make_recipe(config)
     predict = make_predict(recipe.model)
     whole, spread = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
     state = _placed(jax.eval_shape(recipe.init, jax.random.key(0)), whole)
     data = _placed(_examples(config.data.train_size), whole)
-    # Rows are filled up to a multiple of the chips, as the shell does.
+    # Rows are padded to a multiple of the chips, as the shell does.
     rows = -(-config.train.eval_batch_size // mesh.size) * mesh.size
     batch = _placed(_examples(rows), spread)
 

@@ -1,4 +1,4 @@
-"""What a preset for accelerators should choose, as far as compilers can say: sentences with the estimates in them."""
+"""What a preset for accelerators should choose, as far as compilers can tell: sentences that state their estimates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ Record = Mapping[str, Any]
 
 
 def proposal(records: Sequence[Record]) -> str:
-    """A paragraph for each pair of variants that have been compiled, with their ratios.
+    """A list item for each pair of variants that have been compiled, with their ratios.
 
     Args:
       records: of `variants`, whose `preset` is the variant's name.

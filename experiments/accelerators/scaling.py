@@ -22,32 +22,32 @@ OUT = FOLDER / "scaling.md"
 
 Record = Mapping[str, Any]
 Points = Sequence[tuple[float, float]]
-"""Images a chip and the seconds of a step, ascending."""
+"""Images per chip and seconds per step, ascending."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """How chips exchange: the sources stand in `scaling.template.md`."""
+    """How chips exchange data; `scaling.template.md` gives the sources."""
 
     name: str
     chips: int
     bandwidth: float
-    """W, bytes a second that a chip's part of an all-reduce goes at."""
+    """W, bytes a second at which a chip's part of an all-reduce is transferred."""
     latency: tuple[float, float]
-    """The least and the most seconds that an all-reduce of next to nothing takes."""
+    """The least and the most seconds that an all-reduce of almost no data takes."""
     relative_speed: float = 1.0
-    """How many times as fast as a v5e a chip computes."""
+    """How many times as fast as a v5e each chip computes."""
 
 
-_LINK = 45e9  # bytes a second one way on a link of a v5e
-_HOP = (1e-6, 8e-6 / 3)  # seconds on a link of next to nothing: what is typical, and what a profile of three hops shows
+_LINK = 45e9  # bytes a second in one direction on a link of a v5e
+_HOP = (1e-6, 8e-6 / 3)  # seconds on a link with almost no data: typical, and as in a profile of three hops
 
 
 def torus(x: int, y: int) -> Network:
-    """A slice of v5e, whose axes are rings only from 16 chips on."""
+    """A slice of v5e; its axes are rings only from 16 chips up."""
     ring = min(x, y) >= 16
     path = (x + y) // 2 if ring else x - 1 + y - 1
-    # Along both axes at once; to both sides on a ring. There and back: chips first add up, then hand out.
+    # Along both axes at once, and in both directions on a ring. There and back: chips first reduce, then broadcast.
     bandwidth = 2 * _LINK * (2 if ring else 1)
     return Network(f"v5e {x}x{y}", x * y, bandwidth, (2 * path * _HOP[0], 2 * path * _HOP[1]))
 
@@ -63,13 +63,13 @@ class Exchange:
     """What the chips exchange in a step."""
 
     count: int
-    """n, collectives."""
+    """n, the number of collectives."""
     bytes: int
-    """G."""
+    """G, the bytes of their results."""
 
 
 def points(records: Sequence[Record], preset: str) -> Points:
-    """What one v5e is expected to need for a step, by its images, from every compiled batch and number of chips."""
+    """The expected seconds of a step on one v5e, by its images, from all compiled batches and chip counts."""
     model, found = PRESETS[preset].model, {}
     for record in records:
         of_preset = record["preset"].split(",")[0] == preset and record["part"] == "training"
@@ -80,7 +80,7 @@ def points(records: Sequence[Record], preset: str) -> Points:
 
 
 def own_batch(records: Sequence[Record], preset: str) -> int | None:
-    """The batch that a preset had when it was compiled for one v5e; None where it is not compiled yet."""
+    """The batch that a preset had when it was compiled for one v5e; None if it is not compiled yet."""
     for record in records:
         if (record["preset"], record["part"], record["target"]) == (preset, "training", "v5e:1x1"):
             return int(record["batch_size"])
@@ -93,7 +93,7 @@ def _is_plain(name: str) -> bool:
 
 
 def exchange(records: Sequence[Record], preset: str) -> Exchange | None:
-    """What is exchanged in a step on eight chips; None where that is not compiled yet."""
+    """What is exchanged in a step on eight chips; None if that is not compiled yet."""
     for record in records:
         if (record["preset"], record["part"], record["target"]) == (preset, "training", "v5e:2x4"):
             kinds = record["collectives"].values()
@@ -102,9 +102,9 @@ def exchange(records: Sequence[Record], preset: str) -> Exchange | None:
 
 
 def alone(images: float, known: Points) -> float:
-    """t(b), seconds of one chip for b images: straight lines between known points on log-log axes.
+    """t(b), seconds of one chip for b images, interpolated linearly between known points on log-log axes.
 
-    Below the least known batch the time is that one's, above the greatest it grows with the images.
+    Below the smallest known batch it is that batch's time; above the largest it is proportional to the images.
     """
     if images <= known[0][0]:
         return known[0][1]
@@ -117,20 +117,20 @@ def alone(images: float, known: Points) -> float:
 
 
 def together(batch: float, network: Network, exchanged: Exchange, known: Points, latency: float) -> float:
-    """T(N, B) = t(B / N) + 2 G / W + n alpha(N), seconds; nothing is taken to overlap."""
+    """T(N, B) = t(B / N) + 2 G / W + n alpha(N), seconds, assuming no overlap."""
     compute = alone(batch / network.chips, known) / network.relative_speed
     return compute + 2 * exchanged.bytes / network.bandwidth + exchanged.count * latency
 
 
 def speed_up(batch: float, network: Network, exchanged: Exchange, known: Points) -> tuple[float, float]:
-    """How many times faster than one chip with the same batch, at the most and at the least latency."""
+    """The speed-up over one chip with the same batch, at the highest and at the lowest latency."""
     one = alone(batch, known) / network.relative_speed
     low, high = network.latency
     return tuple(one / together(batch, network, exchanged, known, each) for each in (high, low))  # type: ignore[return-value]
 
 
 def least_batch(network: Network, exchanged: Exchange, known: Points, latency: float) -> int | None:
-    """The least power of two of images for which N chips are at least N / 2 times as fast as one; None up to 2**20."""
+    """The least power of two images with which N chips are at least N / 2 times as fast as one; None beyond 2**20."""
     for power in range(int(math.log2(network.chips)), 21):
         batch = 2**power
         one = alone(batch, known) / network.relative_speed
@@ -143,9 +143,9 @@ def text(records: Sequence[Record], template: str) -> str:
     """The whole of `scaling.md`.
 
     Raises:
-      FmnistError: what eight and one v5e exchange and need has not been compiled for `record`.
+      FmnistError: `record` has not been compiled for eight v5e.
     """
-    # Without one chip's time for the whole batch there is nothing to compare with.
+    # Without one chip's time for the whole batch there is nothing to compare against.
     whole = {name: own_batch(records, name) in dict(points(records, name)) for name in PRESETS}
     presets = [name for name in PRESETS if whole[name] and exchange(records, name)]
     exchanged = exchange(records, "record")
@@ -219,7 +219,7 @@ class Arguments:
     """Prints where more chips stop paying, by formulas with sources, from the compilers' estimates."""
 
     write: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Write it to scaling.md, too."""
+    """Also write it to scaling.md."""
 
 
 def made() -> str:
@@ -228,7 +228,7 @@ def made() -> str:
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the text, and writes it where that is asked for."""
+    """Prints the text, and writes it if asked to."""
     content = made()
     print(content, end="")
     if arguments.write:

@@ -1,4 +1,4 @@
-"""The tables of what compilers expect, as Markdown, from records alone."""
+"""Markdown tables of what compilers expect, made from records alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,19 +22,19 @@ _UNKNOWN = "n/a"
 
 
 def milliseconds(record: Record) -> float | None:
-    """What XLA expects one turn to take, by the chip's clock; None where it expects nothing."""
+    """XLA's estimate of the time of one iteration, at the chip's clock; None if there is none."""
     return 1e3 * record["cycles"] / chip_of(record["target"]).clock if record["cycles"] else None
 
 
 def share_of_peak(record: Record) -> float | None:
-    """The operations over those that the matrix units could have done in the time; None where no time is known."""
+    """The operations over those that the matrix units could have done in the time; None if no time is known."""
     if not record["cycles"]:
         return None
     return record["flops"] / record["cycles"] / chip_of(record["target"]).flops_a_cycle
 
 
 def filled(record: Record, role: str, channels: tuple[int, int] | None = None) -> float | None:
-    """The share of the matrix units that the convolutions of a role, and of some channels, fill while they run."""
+    """The share of the matrix units that convolutions of a role, or of a role and channels, fill while they run."""
     if record["target"].partition(":")[0] not in CHIPS:
         return None
     found = [
@@ -47,7 +47,7 @@ def filled(record: Record, role: str, channels: tuple[int, int] | None = None) -
 
 
 def table(records: Sequence[Record], targets: Sequence[str] = ()) -> str:
-    """A row for each preset, part and target, of all targets or those that are named."""
+    """A row for each preset, part and target; for all targets, or for those named."""
     chosen = sorted((each for each in records if not targets or each["target"] in targets), key=_order)
     if not chosen:
         return NOTHING
@@ -71,7 +71,7 @@ def table(records: Sequence[Record], targets: Sequence[str] = ()) -> str:
 
 
 def layers_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
-    """How far each width of convolution fills the matrix units, over all presets, on one chip."""
+    """How much of the matrix units each width of convolution fills, for all presets, on one chip."""
     training = sorted((each for each in records if _is_training(each, target)), key=_order)
     if not training:
         return NOTHING
@@ -88,7 +88,7 @@ def layers_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
 
 
 def work_table(records: Sequence[Record], target: str = "v5e:1x1") -> str:
-    """What the estimated cycles of a training step are for, on one chip."""
+    """The estimated cycles of a training step by purpose, on one chip."""
     training = sorted((each for each in records if _is_training(each, target)), key=_order)
     if not training:
         return NOTHING
@@ -125,7 +125,7 @@ def variants_table(records: Sequence[Record]) -> str:
 
 
 def chips_table() -> str:
-    """What is published of each chip, and the clock that it comes to."""
+    """The published figures of each chip, and the clock derived from them."""
     rows = [
         (
             *(each.name, f"{each.flops / 1e12:.0f}", f"{each.flops_a_cycle:,}", f"{each.clock / 1e9:.2f}"),
@@ -138,7 +138,7 @@ def chips_table() -> str:
 
 
 def origin(records: Sequence[Record]) -> str:
-    """Says what compiled what, for whoever wants to repeat it."""
+    """States compiler versions and commits, for whoever wants to repeat it."""
     versions = sorted({f"{name} {each}" for record in records for name, each in record["versions"].items()})
     commits = sorted({short(record["commit"] or "unknown") for record in records})
     return f"Compiled by {', '.join(versions)} at commit {', '.join(commits)}."
@@ -155,7 +155,7 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 
 def _images(record: Record) -> int:
-    """Images of one turn, on all chips."""
+    """Images of one iteration, on all chips."""
     return -(-record["batch_size"] // record["chips"]) * record["chips"]
 
 

@@ -1,7 +1,7 @@
 """Other widths and batches of `Config()` and `record`, for one chip: `python -m experiments.accelerators.variants`.
 
-It asks how a preset for accelerators might differ, by what XLA's compiler expects of a TPU v5e; how well such a network
-learns, no compiler can say. As `estimate` does, it keeps what it has compiled, in `variants.json`.
+It explores how a preset for accelerators might differ, by what XLA's compiler expects of a TPU v5e; how well such a
+network learns, no compiler can tell. Like `estimate`, it keeps what it has compiled, in `variants.json`.
 """
 
 import sys
@@ -29,15 +29,15 @@ TARGET = "v5e:1x1"
 
 @dataclass(frozen=True)
 class Arguments:
-    """Compiles other widths and batches of two presets for one TPU v5e that is not here."""
+    """Compiles other widths and batches of `Config()` and `record` for one TPU v5e, which need not be present."""
 
     results: Path = RESULTS
-    """Where estimates are kept, and looked for before compiling."""
+    """Where estimates are kept, and looked up before compiling."""
 
 
 def variants() -> Iterator[tuple[str, Config]]:
-    """Each variant with a name that says what is changed."""
-    standard, record = Config(), PRESETS["record"]  # the network that `standard` had, by SGD
+    """Each variant, with a name that says what is changed."""
+    standard, record = Config(), PRESETS["record"]  # the network that `standard` once had, trained by SGD
     yield "standard", standard
     yield "standard, bfloat16", _changed(standard, dtype="bfloat16")
     yield "standard, batch 512", _changed(standard, batch=512)
@@ -69,7 +69,7 @@ def _changed(
     dtype: Literal["float32", "bfloat16", ""] = "",
     batch: int = 0,
 ) -> Config:
-    """A configuration with what is given."""
+    """A configuration with the given changes."""
     model = replace(
         config.model,
         widths=tuple(widths) or config.model.widths,

@@ -1,1 +1,1 @@
-"""The package beside a plain JAX loop and PyTorch: what each figure means stands in `experiments/README.md`."""
+"""The package against a plain JAX loop and PyTorch; `experiments/README.md` defines each figure."""

@@ -1,9 +1,8 @@
 """Where the time of a step goes, layer by layer: `python -m experiments.benchmark.costs`.
 
-Times every piece of the benchmark's networks (`pieces`) here and in PyTorch, in turn; whole steps as the benchmark
-does; and the most that the machine does, in products of matrices and in moving memory, all in one run on a CPU. Prints
-Markdown tables and writes all of it as JSON. PyTorch comes with `pip install '.[bench]'`; without it its columns stay
-empty.
+Times every piece of the benchmark's networks (`pieces`) here and in PyTorch, alternately; whole steps as the benchmark
+does; and the machine's peak rates of matrix multiplication and memory traffic, all in one run on a CPU. Prints Markdown
+tables and writes everything as JSON. `pip install '.[bench]'` installs PyTorch; without it, its columns stay empty.
 """
 
 import importlib.util
@@ -27,18 +26,18 @@ from experiments.speedrun.entries import BASELINE
 from fmnist_jax import Config, DataConfig
 
 RESULTS = Path(__file__).parent
-# Bytes: an activation of 128 images of 28x28x32, which stays in the last cache of a server, and what never does.
+# Bytes: an activation of 128 images of 28x28x32, which stays in a server's last-level cache, and one that never does.
 _MEMORY = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Times the pieces of a step against what the machine does at most."""
+    """Times the pieces of a step against the machine's peak rates."""
 
     data: DataConfig = field(default_factory=DataConfig)
     networks: tuple[jax_side.Label, ...] = get_args(jax_side.Label)
     rounds: int = 4
-    """How often each piece and each whole step is timed, the sides in turn."""
+    """How often each piece and each whole step is timed, alternating between the sides."""
     steps: int = 40
     """Training steps in each measurement of a whole step."""
     rehearse: bool = False
@@ -56,7 +55,7 @@ def _side(name: str) -> tuple[Any, Any]:
 
 
 def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
-    """Products of matrices, in operations a second of each side, and bytes a second that JAX moves."""
+    """Matrix multiplication in operations a second of each side, and memory traffic in bytes a second by JAX."""
     measured = alternate({name: partial(worker, _side(name)[0].matrix_rate) for name, worker in workers.items()}, 3)
     moves = {name: partial(workers["fmnist_jax"], pieces.memory_rate, size) for name, size in _MEMORY.items()}
     moved = alternate(moves, 3)
@@ -67,7 +66,7 @@ def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
 
 
 def whole(config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]) -> Any:
-    """For each side, functions that give the seconds of a whole step, or of evaluating a batch."""
+    """For each side, a function that returns the seconds of a whole step, or of evaluating a batch."""
     batch = batch_size(config, train)
 
     def seconds(name: str) -> float:
@@ -79,12 +78,12 @@ def whole(config: Config, network: jax_side.Network, train: bool, steps: int, wo
 
 
 def batch_size(config: Config, train: bool) -> int:
-    """Images in a step, or in a batch of evaluation."""
+    """Images in a step, or in an evaluation batch."""
     return config.train.batch_size if train else config.train.eval_batch_size
 
 
 def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> dict[str, Any]:
-    """What a piece consists of, and its seconds on each side."""
+    """A piece's operations and bytes, and its seconds on each side."""
     timers = {name: partial(worker, _side(name)[1].seconds, piece) for name, worker in workers.items()}
     return {
         "name": piece.name,
@@ -95,7 +94,7 @@ def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> di
 
 
 def seconds_at_peaks(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
-    """Of a step whose direct convolutions run at the rate of the fastest product of matrices, all else at memory's."""
+    """Seconds of a step whose pieces with products run at the peak matrix rate, all others at that of memory."""
     products, memory = max(found["peaks"]["matrix_products"].values()), max(found["peaks"]["memory"].values())
     return sum(row["operations"] / products if row["operations"] else row["bytes"] / memory for row in rows)
 

@@ -1,4 +1,4 @@
-"""The JAX sides of the benchmark: this project, and a plain loop as one would first write it, which mirrors nothing."""
+"""The JAX sides of the benchmark: this project, and a plain loop as one would first write it, without mirroring."""
 
 import functools
 import itertools
@@ -44,27 +44,27 @@ from fmnist_jax import (
 )
 
 Network = Literal["preset", "notebook"]
-"""The network of the configuration, or that of PyTorch notebooks on this data set."""
+"""The network of the configuration, or the usual one of PyTorch notebooks on this data set."""
 Label = Literal["fast", "notebook"]
 NETWORKS: Mapping[Label, Network] = {"fast": "preset", "notebook": "notebook"}
-"""What tables call the networks, as the configuration that the benchmark times is that of `fast`."""
+"""The networks by their names in tables; the configuration that the benchmark times is that of `fast`."""
 _MAX_STEPS = 1000  # in one dispatch
 
 
 class Trainer(NamedTuple):
-    """Compiled functions of one network, and a way to begin."""
+    """Compiled functions of one network, from initialisation to evaluation."""
 
     init: Callable[[Any], TrainState]
     train: Callable[[TrainState, int], TrainState]
-    """Takes so many steps."""
+    """Takes the given number of steps."""
     accuracy: Callable[[TrainState], float]
-    """On the test images."""
+    """Accuracy on the test images."""
     test_size: int
 
 
 @functools.cache
 def splits(config: DataConfig) -> Splits:
-    """Loads a data set once a process."""
+    """Loads a data set once per process."""
     return load(config)
 
 
@@ -77,7 +77,7 @@ def _model(config: Config, network: Network, plain: bool) -> Model:
 
 @functools.cache
 def trainer(config: Config, network: Network, plain: bool) -> Trainer:
-    """Compiles a network with the recipe of a configuration; `plain` takes JAX's own spellings and host batches."""
+    """Compiles a network with the recipe of a configuration; `plain` uses JAX's own operations and host batches."""
     data, train = splits(config.data), config.train
     model = _model(config, network, plain)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
@@ -128,7 +128,7 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
 
 @functools.cache
 def _warm_state(config: Config, network: Network, plain: bool) -> list[TrainState]:
-    """A state that has been trained, evaluated and so compiled for, in a box because training donates it."""
+    """A state after a warm-up that compiles training and evaluation, in a list because training donates it."""
     side = trainer(config, network, plain)
     state = side.train(side.init(jax.random.key(0)), 3)
     side.accuracy(state)
@@ -136,7 +136,7 @@ def _warm_state(config: Config, network: Network, plain: bool) -> list[TrainStat
 
 
 def train_rate(config: Config, network: Network, plain: bool, steps: int) -> float:
-    """Images trained on a second."""
+    """Training images per second."""
     box, side = _warm_state(config, network, plain), trainer(config, network, plain)
     start = time.perf_counter()
     box[0] = side.train(box[0], steps)
@@ -144,7 +144,7 @@ def train_rate(config: Config, network: Network, plain: bool, steps: int) -> flo
 
 
 def eval_rate(config: Config, network: Network, plain: bool) -> float:
-    """Test images evaluated a second."""
+    """Test images evaluated per second."""
     box, side = _warm_state(config, network, plain), trainer(config, network, plain)
     start = time.perf_counter()
     side.accuracy(box[0])
@@ -152,7 +152,7 @@ def eval_rate(config: Config, network: Network, plain: bool) -> float:
 
 
 def step_seconds(config: Config, steps: int) -> float:
-    """Seconds a step of the bare compiled step: on one batch that lies on the device, in a loop of Python's."""
+    """Seconds per call of the bare compiled step, on one batch on the device, in a Python loop."""
     compiled, batch, box = _bare_step(config)
     start = time.perf_counter()
     for _ in range(steps):
@@ -179,7 +179,7 @@ def measured_on() -> dict[str, Any]:
 
 
 def matrix_rate(size: int = 2048, dtype: str = "float32") -> float:
-    """Floating-point operations a second of a square matrix product, the rate that the chip is measured by."""
+    """Floating-point operations a second of a square matrix product, the yardstick for the chip."""
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)
     product = jax.jit(lambda a: a @ a, compiler_options=compiler_options())
     return 2 * size**3 / median_seconds(lambda: jax.block_until_ready(product(a)))

@@ -1,8 +1,8 @@
-"""Times operations of `layers` against their plain spellings: `python -m experiments.benchmark.layer_times`.
+"""Times operations of `layers` against plain implementations: `python -m experiments.benchmark.layer_times`.
 
 Prints milliseconds for a forward and backward pass on 128 images inside a compiled loop, as in training: the figures
 that the docstrings of `layers` quote. The last line times whole training steps of the `fast` preset with the options of
-`compilation`, under "here", and with XLA's own, under "plain".
+`compilation`, under "here", and with XLA's defaults, under "plain".
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ from fmnist_jax import (
 )
 
 _ITERATIONS = 3
-_REPEATS = 3  # few, because a plain spelling may take seconds
+_REPEATS = 3  # few, because a plain implementation may take seconds
 _STEPS = 20
 
 
 class Case(NamedTuple):
-    """An operation of two arguments in both spellings, and their shapes."""
+    """Both implementations of an operation of two arguments, and the shapes of these."""
 
     name: str
     here: Callable[[Array, Array], Array]

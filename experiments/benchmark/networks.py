@@ -12,7 +12,7 @@ from fmnist_jax import Model, ModelConfig, avg_pool, batch_norm, conv, max_pool
 
 
 class Layer(NamedTuple):
-    """One layer; convolutions are 3x3 without bias and keep the size, pools take a maximum or mean of 2x2."""
+    """One layer; convolutions are 3x3 without bias and keep the size, pooling takes the maximum or mean of 2x2."""
 
     kind: Literal["conv", "norm", "relu", "max_pool", "mean_pool", "dropout", "flatten", "dense"]
     size: int = 0
@@ -22,7 +22,7 @@ class Layer(NamedTuple):
 
 
 class Operations(NamedTuple):
-    """How a side computes what it does not share with the others."""
+    """A side's own implementation of the operations that differ between sides."""
 
     conv: Callable[[Array, Array], Array]
     batch_norm: Callable[[Array, Array, Array], tuple[Array, Array, Array]]
@@ -31,10 +31,10 @@ class Operations(NamedTuple):
 
 
 def layers_of(config: ModelConfig) -> list[Layer]:
-    """The layers of `fmnist_jax.make_model(config)`, where that is a plain network.
+    """The layers of `fmnist_jax.make_model(config)`, which must be a plain network.
 
     Raises:
-      ValueError: it is another.
+      ValueError: it is of another family.
     """
     if config.family != "plain":
         raise ValueError(f"a network of the family {config.family} is no list of layers")
@@ -50,7 +50,7 @@ def _block(width: int) -> list[Layer]:
     return [*[Layer("conv", width), Layer("norm"), Layer("relu")] * 2, Layer("max_pool"), Layer("dropout", rate=0.25)]
 
 
-# Two blocks of two convolutions, the network that PyTorch notebooks on this data set share, up to its head.
+# Two blocks of two convolutions: apart from the head, the network that PyTorch notebooks on this data set share.
 NOTEBOOK = [*_block(32), *_block(64), Layer("flatten"), Layer("dense", 10)]
 
 

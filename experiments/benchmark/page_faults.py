@@ -1,4 +1,4 @@
-"""Times a step with new memory and with memory that was kept: `python -m experiments.benchmark.page_faults`.
+"""Times a step with freshly mapped and with kept memory: `python -m experiments.benchmark.page_faults`.
 
 Prints milliseconds and page faults for a step of `fast` called by itself and in a compiled loop, each before and after
 `keep_freed_memory`.
@@ -19,7 +19,7 @@ _REPEATS = 5
 
 
 def measure(take_steps: Callable[[], Any]) -> tuple[float, float]:
-    """The median milliseconds and page faults of a step, after a first round that counts for nothing."""
+    """The milliseconds and page faults of a step in the round of median time, after a warm-up round."""
     jax.block_until_ready(take_steps())
     found = []
     for _ in range(_REPEATS):

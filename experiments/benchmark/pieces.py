@@ -1,8 +1,8 @@
-"""What a step of a network consists of: each piece's operations, bytes and time, and what the machine does at most.
+"""The pieces of a network's step: the operations, bytes and time of each, and the machine's memory bandwidth.
 
-A piece is a layer, or two that are one operation here, by itself on a batch. In training a convolution and a dense
-layer have a piece for each gradient, as these need nothing but the arguments; other layers are one piece with their
-gradient, because what it needs besides is computed on the way.
+A piece is a layer, or two that are one operation here, run by itself on a batch. In training, convolutions and dense
+layers have a separate piece for each gradient, as these need only the arguments; other layers are one piece with their
+gradient, because it also needs intermediate values of the forward pass.
 """
 
 import functools
@@ -19,7 +19,7 @@ from jax import Array, lax
 from experiments.benchmark.networks import Layer
 from fmnist_jax import batch_norm, compiler_options, conv, conv_max_pool, max_pool
 
-ITERATIONS = 10  # of a piece in one measurement
+ITERATIONS = 10  # of a piece per measurement
 _REPEATS = 5
 _BILINEAR = ("conv", "dense")
 
@@ -28,17 +28,17 @@ class Piece(NamedTuple):
     """A layer, or two that are one operation, on a batch."""
 
     kind: str
-    """Its layers, of which `scale` is a normalisation by running statistics, as in evaluation."""
+    """Its layers; `scale` is normalisation by running statistics, as in evaluation."""
     shape: tuple[int, ...]
-    """Of its images: [B, H, W, C]."""
+    """Shape of its images, [B, H, W, C]."""
     size: int = 0
     """Channels of a convolution, features of a dense layer."""
     gradient_of: tuple[int, ...] = ()
-    """The arguments that it is the gradient of, 0 for the images; none for the layer itself."""
+    """The arguments whose gradient it computes, 0 for the images; none for the layer itself."""
 
     @property
     def name(self) -> str:
-        """What a table calls it."""
+        """Its name in tables."""
         height, width, channels = self.shape[1:]
         into = f" to {self.size}" if self.size else ""
         if not self.gradient_of:
@@ -51,12 +51,12 @@ class Piece(NamedTuple):
 
     @property
     def with_gradient(self) -> bool:
-        """Whether it is the layer and its gradient."""
+        """Whether it is the layer together with its gradient."""
         return bool(self.gradient_of) and self.kind not in _BILINEAR
 
 
 def pieces_of(layers: Sequence[Layer], batch: int, *, train: bool) -> list[Piece]:
-    """The pieces of a network of convolutions, maxima and dense layers, without dropout."""
+    """The pieces of a network of convolutions, norms, max pooling and dense layers, without its dropout."""
     found: list[Piece] = []
     side, channels, rest = 28, 1, [layer for layer in layers if layer.kind != "dropout"]
     while rest:
@@ -74,7 +74,7 @@ def pieces_of(layers: Sequence[Layer], batch: int, *, train: bool) -> list[Piece
 
 
 def _in_training(piece: Piece, *, first: bool) -> list[Piece]:
-    """What training makes of a layer; nobody needs the gradient of the network's own images."""
+    """The pieces of a layer in training; the gradient of the network's input images is not needed."""
     needed = tuple(range(len(shapes(piece))))[first:]
     if piece.kind in _BILINEAR:
         return [piece, *(piece._replace(gradient_of=(index,)) for index in needed)]
@@ -82,7 +82,7 @@ def _in_training(piece: Piece, *, first: bool) -> list[Piece]:
 
 
 def shapes(piece: Piece) -> list[tuple[int, ...]]:
-    """The shapes of a piece's arguments, images first, as JAX has them."""
+    """The shapes of a piece's arguments, images first, in JAX's layout."""
     channels = piece.shape[3]
     match piece.kind.split(",")[0]:
         case "conv":
@@ -95,7 +95,7 @@ def shapes(piece: Piece) -> list[tuple[int, ...]]:
 
 
 def values(piece: Piece) -> list[np.ndarray]:
-    """Arguments, the same ones for every side."""
+    """Random arguments of a piece, the same for every side."""
     rng = np.random.default_rng(0)
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes(piece)]
 
@@ -114,7 +114,7 @@ def operation(piece: Piece) -> Callable[..., Array]:
 
 
 def floating_point_operations(piece: Piece) -> int:
-    """Of its products, a convolution being counted as direct, within the image, before what pools it."""
+    """Operations of its products; a convolution is counted as direct, without padding, before any pooling."""
     batch, height, width, channels = piece.shape
     places = {"conv": (3 * height - 2) * (3 * width - 2), "dense": 1}.get(piece.kind.split(",")[0], 0)
     passes = len(piece.gradient_of) + (not piece.gradient_of or piece.with_gradient)
@@ -122,17 +122,17 @@ def floating_point_operations(piece: Piece) -> int:
 
 
 def bytes_moved(piece: Piece) -> int:
-    """The least: every array that comes in or goes out, once, in float32."""
+    """The least possible: every input and output array once, in float32."""
     sizes = list(map(math.prod, shapes(piece)))
     arguments = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(piece))
     output = math.prod(jax.eval_shape(operation(piece), *arguments).shape)
     if piece.with_gradient:
         return 4 * (sum(sizes) + 2 * output + sum(sizes[index] for index in piece.gradient_of))
-    return 4 * (sum(sizes) + output)  # of a gradient, which is as large as the argument that it does not need
+    return 4 * (sum(sizes) + output)  # also for a gradient: it is as large as the argument that it does not need
 
 
 def computation(piece: Piece) -> tuple[Callable[..., Any], list[Array]]:
-    """A function of arrays, and these: the layer, its gradient, or both, with the layer's own output for a slope."""
+    """A function and its arguments: the layer, its gradient, or both, with the layer's own output as cotangent."""
     arguments, compute = list(map(jnp.asarray, values(piece))), operation(piece)
     if not piece.gradient_of:
         return compute, arguments
@@ -162,12 +162,12 @@ def _looped(piece: Piece) -> Callable[[], Any]:
 
 
 def looped(compute: Callable[..., Any], arguments: Sequence[Array], iterations: int) -> Callable[[], Any]:
-    """Compiles a loop, as training is one, that computes so often; the call waits for its end."""
+    """Compiles a loop of `iterations`, as in training; calling the result waits for the end of the loop."""
 
     def body(_: int, carry: Any) -> Any:
-        # Nothing of an iteration can be computed before the loop or in the iteration before.
+        # No part of an iteration can be hoisted out of the loop or into the previous iteration.
         arguments, _, square = lax.optimization_barrier(carry)
-        # A loop without any product, which no training is, would be compiled for one thread since jax 0.12.
+        # Since jax 0.12, a loop without any matrix product, unlike training, would be compiled for one thread.
         return arguments, compute(*arguments), square @ square
 
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(compute, *arguments))
@@ -178,14 +178,14 @@ def looped(compute: Callable[..., Any], arguments: Sequence[Array], iterations: 
 
 
 def memory_rate(size: int) -> float:
-    """Bytes a second that are read and written by adding a number to so many bytes."""
+    """Bytes a second that are read and written by adding a number to an array of `size` bytes."""
     x = jnp.zeros(size // 4)
     add = jax.jit(lambda x: x + 1, compiler_options=compiler_options())
     return 2 * size / median_seconds(lambda: jax.block_until_ready(add(x)))
 
 
 def median_seconds(compute: Callable[[], Any], repeats: int = _REPEATS) -> float:
-    """The median time of something, after a first call that counts for nothing."""
+    """The median time of a computation, after a warm-up call."""
     compute()
     times = []
     for _ in range(repeats):

@@ -1,8 +1,8 @@
 """Times training of many members against one: `python -m experiments.benchmark.population`.
 
-Both are compiled as a run compiles them and take their steps in turn, so that a change of the machine's speed meets
-both; a ratio is taken within each round. On a CPU, which one member keeps busy, members go in turn and M of them cost
-M times one; side by side on an accelerator they should cost less.
+Both are compiled as in a run and take their steps alternately, so that a change in the machine's speed affects both; a
+ratio is taken within each round. On a CPU, which one member keeps busy, members run one after another and M of them
+cost M times one; in parallel on an accelerator they should cost less.
 """
 
 import statistics
@@ -34,29 +34,29 @@ class Arguments:
     """Times training of many members against one."""
 
     presets: tuple[str, ...] = ("fast", "standard")
-    """Whose networks and recipes, on synthetic garments."""
+    """Presets whose networks and recipes to time, on synthetic garments."""
     members: int = 8
     """How many members."""
     steps: int = 4
-    """Steps of each in a round."""
+    """Steps of each per round."""
     rounds: int = 4
     """How often both are timed."""
 
 
 class Timed(NamedTuple):
-    """Seconds a round."""
+    """Seconds per round."""
 
     one: list[float]
     members: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """What all members cost of what one does, round by round."""
+        """The cost of all members relative to one, round by round."""
         return [many / one for one, many in zip(self.one, self.members, strict=True)]
 
 
 def measure(preset: str, arguments: Arguments) -> Timed:
-    """Times both in turn."""
+    """Times both alternately."""
     train, _, _ = load(PRESETS["demo"].data)
     data = jax.device_put(Batch(train.images, train.labels))
     config, steps = PRESETS[preset], jnp.int32(arguments.steps)

@@ -1,4 +1,4 @@
-"""The optimisers of the recipes in PyTorch, whose own Muon takes matrices alone."""
+"""The optimisers of the recipes in PyTorch, whose own Muon accepts only matrices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 from fmnist_jax import FmnistError
 
-# Jordan 2024 (https://kellerjordan.github.io/posts/muon/): a quintic that takes singular values into about [0.7, 1.2]
+# Jordan 2024 (https://kellerjordan.github.io/posts/muon/): a quintic that maps singular values into about [0.7, 1.2]
 # and is chosen to be steep at 0.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -16,12 +16,12 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalized(matrix: Any, steps: int) -> Any:
     """Brings the singular values of a float32 matrix near 1 by Newton-Schulz iterations.
 
-    The result of the transposed or permuted matrix is the transposed or permuted result, so that a kernel may be
-    flattened in any order of its inputs.
+    Transposing or permuting the matrix transposes or permutes the result, so that a kernel may be flattened in any
+    order of its inputs.
     """
     a, b, c = _QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix  # the products are smaller so
+    x = matrix.T if tall else matrix  # so that the products are smaller
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
@@ -30,14 +30,14 @@ def orthogonalized(matrix: Any, steps: int) -> Any:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose direction is orthogonalised, each kernel being a matrix of its outputs by all of its inputs."""
+    """Momentum whose direction is orthogonalised, with each kernel as a matrix of its outputs by all its inputs."""
 
     def __init__(self, params: Any, lr: float, momentum: float, steps: int) -> None:
         """Takes kernels of convolutions [C_out, C_in, H, W] and the number of Newton-Schulz steps."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps})
 
     def step(self) -> None:
-        """Moves every kernel by its gradient."""
+        """Updates every kernel."""
         with torch.no_grad():
             for group in self.param_groups:
                 for kernel in group["params"]:
@@ -54,24 +54,24 @@ class Muon(torch.optim.Optimizer):
 
 
 class Together:
-    """Several optimisers of different parameters as one."""
+    """Several optimisers of different parameters, combined into one."""
 
     def __init__(self, *optimizers: Any) -> None:
-        """Takes one or more."""
+        """Takes one or more optimisers."""
         self._optimizers = optimizers
 
     @property
     def param_groups(self) -> list[Any]:
-        """Those of all."""
+        """The groups of all optimisers."""
         return [group for each in self._optimizers for group in each.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets all gradients."""
+        """Clears all gradients."""
         for each in self._optimizers:
             each.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
-        """Moves all parameters."""
+        """Updates all parameters."""
         for each in self._optimizers:
             each.step()
 
@@ -80,14 +80,14 @@ def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
     """Makes the optimiser that the section `optim` of a configuration names.
 
     Args:
-      network: whose parameters it moves.
-      optim: the section as plain values; of muon, `peak_lr` is for the kernels of convolutions, `rest_lr` for the rest.
+      network: whose parameters it updates.
+      optim: the section as plain values; for muon, `peak_lr` is for convolution kernels, `rest_lr` for the rest.
 
     Returns:
       An optimiser whose groups have a `share`: their learning rate over that of the schedule.
 
     Raises:
-      FmnistError: it names another.
+      FmnistError: it names another optimiser than sgd or muon.
     """
     params, momentum = list(network.parameters()), optim["momentum"]
     match optim["name"]:

@@ -34,10 +34,10 @@ def operation(piece: Piece) -> Callable[..., Any]:
 
 
 def tensors(piece: Piece) -> list[Any]:
-    """The arguments as PyTorch wants them: channels before pixels, and channels last in memory."""
+    """The arguments in PyTorch's layout: channels before pixels in the shape, channels last in memory."""
     axes = {0: (0, 3, 1, 2)} | ({1: (3, 2, 0, 1)} if piece.kind.startswith("conv") else {})
-    # As a module's `to` does and `contiguous` does not, it lays out kernels of one channel so that PyTorch takes them
-    # for channels last: else the first convolution gives its outputs channels first.
+    # Like a module's `to` and unlike `contiguous`, this `to` lays out kernels of one channel so that PyTorch sees them
+    # as channels last: otherwise the first convolution would return its outputs channels first.
     return [
         torch.from_numpy(array.transpose(axes[index]).copy()).to(memory_format=torch.channels_last)
         if index in axes
@@ -47,7 +47,7 @@ def tensors(piece: Piece) -> list[Any]:
 
 
 def computation(piece: Piece) -> Callable[[], Any]:
-    """The layer, its gradient, or both, with the layer's own output for a slope."""
+    """The layer, its gradient, or both, with the layer's own output as the incoming gradient."""
     compute, arguments = operation(piece), tensors(piece)
     if not piece.gradient_of:
 

@@ -62,9 +62,9 @@ class Trainer:
         seed: int,
         scored: Literal["test", "validation"] = "test",
     ) -> None:
-        """Builds the network and its optimiser; `config` has the data and the recipe, `scored` says which images."""
+        """Builds network and optimiser; `config` has the data and the recipe, `scored` says which images to score."""
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True  # shapes stay, so it may search for fast convolutions, as XLA does
+        torch.backends.cudnn.benchmark = True  # shapes are fixed, so it may search for fast convolutions, as XLA does
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
         self.config = config
         self.batch_size = config.train.batch_size
@@ -80,7 +80,7 @@ class Trainer:
         self.begin(seed)
 
     def begin(self, seed: int) -> None:
-        """Goes back to before the first step, with weights and an order of another seed; what is compiled stays."""
+        """Goes back to before the first step, with the weights and data order of a seed; keeps what is compiled."""
         torch.manual_seed(seed)
         self.network.load_state_dict(build(self.layers).state_dict())
         self.optimizer, self.steps_done = make_optimizer(self.network, to_dict(self.config)["optim"]), 0
@@ -89,7 +89,7 @@ class Trainer:
         self.mirrored_first = torch.randint(2, (images,), device=self.device)
 
     def _decay_and_set_rate(self, rate: float) -> None:
-        """Decays the kernels apart from the gradient, as optax does, for which PyTorch's optimisers have no option."""
+        """Sets the rates, and decays kernels apart from the gradient, as optax does and PyTorch's SGD cannot."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
             kernels = [each for each in group["params"] if each.ndim > 1]
@@ -97,7 +97,7 @@ class Trainer:
                 torch._foreach_mul_(kernels, 1 - group["lr"] * self.config.optim.weight_decay)
 
     def _next_indices(self) -> Any:
-        """Those of the next batch, which may begin in one epoch and end in the next, as ours do."""
+        """Indices of the next batch, which may start in one epoch and end in the next, as in fmnist_jax."""
         at = self.steps_done * self.batch_size % len(self.order)
         indices = self.order[at : at + self.batch_size]
         left = self.batch_size - len(indices)
@@ -106,7 +106,7 @@ class Trainer:
         return torch.cat([indices, self.order[:left]])
 
     def _mirrored(self, images: Any, indices: Any) -> Any:
-        """Mirrors each image in every other epoch where the configuration asks for it, as `mirror_alternately`."""
+        """Mirrors each image in every other epoch if the configuration asks for it, as `mirror_alternately` does."""
         if self.config.augment.flip != "alternating":
             return images
         first = self.steps_done * self.batch_size
@@ -127,7 +127,7 @@ class Trainer:
             torch.cuda.synchronize()
 
     def train(self, steps: int) -> None:
-        """Takes so many steps."""
+        """Takes the given number of steps."""
         self.network.train()
         images, labels = self.train_data
         for _ in range(steps):
@@ -144,11 +144,11 @@ class Trainer:
         self._wait()
 
     def accuracy(self) -> float:
-        """On the images that are scored."""
+        """Accuracy on the images that are scored."""
         return self._accuracy(self.forward)
 
     def mirrored_accuracy(self) -> float:
-        """On the images that are scored, the logits of each and its mirror image averaged."""
+        """Accuracy on the images that are scored, averaging the logits of each and its mirror image."""
         return self._accuracy(lambda images: self.forward(images) + self.forward(images.flip(-1)))
 
     def _accuracy(self, predict: Callable[[Any], Any]) -> float:
@@ -181,7 +181,7 @@ def _warm(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
 
 
 def train_rate(config: Config, network: jax_side.Network, compiled: bool, steps: int) -> float:
-    """Images trained on a second."""
+    """Training images per second."""
     trainer = _warm(config, network, compiled)
     start = time.perf_counter()
     trainer.train(steps)
@@ -189,7 +189,7 @@ def train_rate(config: Config, network: jax_side.Network, compiled: bool, steps:
 
 
 def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> float:
-    """Test images evaluated a second."""
+    """Test images evaluated per second."""
     trainer = _warm(config, network, compiled)
     start = time.perf_counter()
     trainer.accuracy()
@@ -198,7 +198,7 @@ def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> floa
 
 
 def versions() -> dict[str, str]:
-    """What this side runs on."""
+    """The version of PyTorch and its number of threads."""
     return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
 
 

@@ -1,4 +1,4 @@
-"""The weights of `model.safetensors`, as `fmnist_jax.export` writes it, in PyTorch's networks of the benchmark."""
+"""Loads `model.safetensors`, as `fmnist_jax.export` writes it, into the benchmark's PyTorch networks."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from torch import nn
 
 
 def load(network: nn.Sequential, tensors: Mapping[str, np.ndarray]) -> None:
-    """Fills a network of `pytorch_side.build` with those of a plain network of square images.
+    """Fills a network of `pytorch_side.build` with the weights of a plain network for square images.
 
     Args:
-      network: of the same layers.
+      network: has the same layers.
       tensors: arrays by name, such as `params.Conv_0.kernel` [height, width, in, out].
     """
     numbers = {"Conv": 0, "BatchNorm": 0}
@@ -37,7 +37,7 @@ def load(network: nn.Sequential, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _channels_first(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """The head [classes, features] of features with channels first, from one [features, classes] with them last."""
+    """Converts a head [features, classes] with channels last to [classes, features] with channels first."""
     features, classes = kernel.shape
     return kernel.reshape(features // channels, channels, classes).transpose(2, 1, 0).reshape(classes, features)
 

@@ -1,4 +1,4 @@
-"""What the benchmark reads off real runs of the training command, each in a process of its own."""
+"""What the benchmark measures on real runs of the training command, each in its own process."""
 
 import json
 import os
@@ -31,11 +31,11 @@ class Run(NamedTuple):
     compilations: dict[str, int]
     """How often each function of the loop was compiled."""
     seconds_per_step: float
-    """In the loop, logging and saving included: the median over pairs of log lines, one after another."""
+    """In the loop, logging and saving included: the median over pairs of consecutive log lines."""
 
 
 def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
-    """The command line of a run of the preset, on the data and with the size of network that the configuration has."""
+    """The command line of a run of the preset, with the data and the network size of the configuration."""
     data = [
         part
         for field in fields(config.data)
@@ -55,10 +55,10 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     Args:
       argv: its arguments.
       cache: where JAX keeps executables; an empty folder makes a cold start.
-      stop_after: the number of log lines after which it is sent SIGTERM, on which it saves and stops.
+      stop_after: the number of log lines after which to send it SIGTERM, upon which it saves and stops.
 
     Raises:
-      RuntimeError: it failed, or came to its end before it was to be stopped.
+      RuntimeError: it failed, or ended before it was stopped.
     """
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_LOG_COMPILES": "1"}
     start = time.perf_counter()

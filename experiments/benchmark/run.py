@@ -1,7 +1,7 @@
 """Times this project against a plain JAX loop and PyTorch, side by side: `python -m experiments.benchmark.run`.
 
-Prints Markdown tables, and writes all measurements as JSON and a picture of how time grows. What each figure means
-stands in `experiments/README.md`. PyTorch comes with `pip install '.[bench]'`; without it those rows are left out.
+Prints Markdown tables, writes all measurements as JSON, and plots how time grows. `experiments/README.md` defines each
+figure. `pip install '.[bench]'` installs PyTorch; without it, its rows are left out.
 """
 
 import importlib.util
@@ -27,12 +27,12 @@ from experiments.speedrun.entries import BASELINE, PLATFORMS, mirrored, on_gpu
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
-_LOG_LINES = 8  # of a real run, at least: half of them come before it is stopped
-_MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough that starting the product costs nothing
+_LOG_LINES = 8  # of a real run, at least; it is stopped after half of them
+_MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough for the launch overhead to be negligible
 
 
 Part = Literal["rates", "growth", "loop"]
-"""What can be measured by itself."""
+"""What can be measured separately."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Arguments:
     device: Literal["cpu", "gpu"] = "cpu"
     data: DataConfig = field(default_factory=DataConfig)
     rounds: int = 4
-    """How often each rate is measured, the sides in turn."""
+    """How often each rate is measured, alternating between the sides."""
     steps: int = 40
     """Training steps in each measurement of a rate."""
     parts: tuple[Part, ...] = get_args(Part)
     """What to measure: images a second, how time grows, and the overhead of real runs."""
     networks: tuple[jax_side.Label, ...] = get_args(jax_side.Label)
-    """Of which networks to measure rates."""
+    """Networks whose rates to measure."""
     rehearse: bool = False
     """Shrink network and data to a few seconds' work, to try the command out."""
     out: Path = RESULTS
@@ -56,13 +56,13 @@ class Arguments:
 
 
 class Worker:
-    """A process of its own for one framework, so that neither one's threads nor its memory get in the other's way.
+    """A separate process for one framework, so that neither's threads or memory get in the other's way.
 
-    Each keeps the memory that it frees, as the command does, so that no side waits for the kernel to clear pages.
+    Each keeps the memory that it frees, as the command does, so that no side waits for the kernel to zero pages.
     """
 
     def __init__(self) -> None:
-        """Starts nothing; the first call does."""
+        """Does not start the process; the first call does."""
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=keep_freed_memory)
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -75,12 +75,12 @@ class Worker:
 
 
 def configuration(arguments: Arguments) -> Config:
-    """The network and recipe that `fast` had in version 0.1.0, so that figures compare over versions.
+    """The network and recipe that `fast` had in version 0.1.0, so that figures are comparable across versions.
 
-    On a GPU in half precision, with batches to fill it.
+    On a GPU, with mirroring, in half precision and with batches large enough to fill it.
 
     Raises:
-      FmnistError: a rehearsal would lie among the results.
+      FmnistError: a rehearsal would write among the results.
     """
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
@@ -90,7 +90,7 @@ def configuration(arguments: Arguments) -> Config:
 
 
 def of_today(config: Config, arguments: Arguments) -> Config:
-    """The preset `fast` as it is, on the same images and device."""
+    """The current preset `fast`, on the same images and device."""
     preset = replace(PRESETS["fast"], data=config.data)
     if arguments.rehearse:
         return rehearsal.shrink(preset)
@@ -98,7 +98,7 @@ def of_today(config: Config, arguments: Arguments) -> Config:
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measures every side once a round, after one round that warms up and counts for nothing."""
+    """Measures every side once per round, after a warm-up round that is not counted."""
     for measure in sides.values():
         measure()
     measured: dict[str, list[float]] = {name: [] for name in sides}
@@ -164,7 +164,7 @@ def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, 
 
 
 def growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[float, float, float]]]:
-    """Seconds and images for each value of images, batch size and width."""
+    """Each value of images, batch size and width, with the seconds and the images trained on in them."""
     return {
         name: [
             (value, min(jax_worker(scaling.seconds, variant, steps, 3)), steps * variant.train.batch_size)
@@ -205,7 +205,7 @@ def main(arguments: Arguments) -> None:
     for name in arguments.parts:
         found[name] = measures[name]()
         found["seconds"] = time.perf_counter() - start
-        write(arguments.out / f"{arguments.device}.json", found)  # at once, so that a later part's failure loses none
+        write(arguments.out / f"{arguments.device}.json", found)  # at once, in case a later part fails
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()

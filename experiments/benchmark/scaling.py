@@ -34,14 +34,14 @@ def _scaled(config: Config, factor: float) -> tuple[int, ...]:
 
 
 def seconds(config: Config, steps: int, repeats: int) -> list[float]:
-    """Seconds for so many steps, measured again and again."""
+    """Seconds for `steps` steps, measured `repeats` times."""
     return [
         steps * config.train.batch_size / jax_side.train_rate(config, "preset", False, steps) for _ in range(repeats)
     ]
 
 
 def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figure:
-    """Draws time against each quantity, with the line of proportional growth.
+    """Plots time against each quantity, with lines of proportional growth in images and square growth in width.
 
     Args:
       measured: for each quantity, tuples of its value, the seconds and the images in those seconds.
@@ -59,7 +59,7 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
         figures.label_values(axes.xaxis, values)
         low, high = min(times), max(times)
         centre, half = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3
-        axes.set_ylim(centre / half, centre * half)  # a decade at least, so that noise does not look like a law
+        axes.set_ylim(centre / half, centre * half)  # a decade at least, so that noise does not look like a trend
         figures.label_decades(axes.yaxis)
         axes.set_xlabel(_AXES[name])
         axes.set_ylabel("milliseconds an image" if per_image else "seconds")

@@ -1,4 +1,4 @@
-"""The benchmark's tables out of its JSON: `python -m experiments.benchmark.tables experiments/benchmark/cpu.json`."""
+"""The benchmark's tables from its JSON: `python -m experiments.benchmark.tables experiments/benchmark/cpu.json`."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from fmnist_jax import FmnistError
 
 
 def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
-    """The median, with the least and the greatest."""
+    """The median, with the minimum and the maximum."""
     return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
 
 

@@ -1,7 +1,7 @@
-"""Times this project under several Pythons, in turn: `python -m experiments.benchmark.versions PYTHON PYTHON ...`.
+"""Times this project under several Pythons alternately: `python -m experiments.benchmark.versions PYTHON PYTHON ...`.
 
-Each Python brings the JAX that is installed for it. Prints a Markdown table of images/s in training and evaluation, and
-writes all measurements to `versions.json`. `make versions` makes the environments first.
+Each Python uses the JAX that is installed for it. Prints a Markdown table of images/s in training and evaluation, and
+writes all measurements to `versions.json`. `make versions` creates the environments first.
 """
 
 import json
@@ -27,15 +27,15 @@ _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
     "notebook": ("fast", "notebook"),
     "standard": ("standard", "preset"),
 }
-"""The preset whose recipe is taken, and the network that is trained by it."""
+"""The preset whose recipe is used, and the network that it trains."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Times this project under several Pythons, in turn."""
+    """Times this project under several Pythons alternately."""
 
     pythons: tyro.conf.Positional[tuple[str, ...]]
-    """Interpreters, each with this project installed; all shares are of the first one's rates."""
+    """Interpreters, each with this project installed; rates are compared with those of the first."""
     rounds: int = 4
     """How often each rate is measured."""
     steps: int = 20
@@ -45,23 +45,23 @@ class Arguments:
 
 
 class Worker:
-    """An interpreter that measures what it is asked for, one line of JSON in and one out."""
+    """An interpreter that measures on request: one line of JSON in, one out."""
 
     def __init__(self, python: str) -> None:
-        """Starts it."""
+        """Starts the interpreter."""
         command = [python, "-c", "from experiments.benchmark import versions; versions.serve()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> "Worker":
-        """Ends it with the block."""
+        """Returns itself; the end of the block ends the interpreter."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it."""
+        """Ends the interpreter."""
         self._process.communicate()
 
     def __call__(self, *request: Any) -> Any:
-        """Asks `measured` and waits for what it returns."""
+        """Calls `measured` there and waits for the result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -77,7 +77,7 @@ def serve() -> None:
 
 
 def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
-    """The `origin` of what this interpreter measures, or images/s of a network in `training` or `evaluation`."""
+    """The `origin` of this interpreter's measurements, or images/s of a network in `training` or `evaluation`."""
     if what == "origin":
         return jax_side.measured_on()
     preset, kind = _NETWORKS[network]
@@ -88,17 +88,17 @@ def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
 
 
 def _synthetic(config: Config) -> Config:
-    """With as many test images as Fashion-MNIST has: speed is the same for any pixels."""
+    """On synthetic data with as many test images as Fashion-MNIST: speed does not depend on the pixels."""
     return replace(config, data=DataConfig(name="synthetic", synthetic_test_size=10_000, validation_size=0))
 
 
 def name_of(versions: Mapping[str, str]) -> str:
-    """What a table calls an interpreter with these versions."""
+    """The name of an interpreter with these versions in tables."""
     return f"jax {versions['jax']}, Python {versions['python'].rpartition('.')[0]}"
 
 
 def rows(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[tuple[str, ...]]:
-    """A row for each rate: its name; for each side the median and range, and behind the first the ratio to the first's.
+    """A row for each rate: its name, each side's median and range, and for all but the first its ratio to the first.
 
     Args:
       rates: by what is measured and by side.

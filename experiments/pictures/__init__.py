@@ -1,1 +1,1 @@
-"""The README's pictures, and what draws them."""
+"""The README's pictures, and the modules that draw them."""

@@ -13,7 +13,7 @@ COLUMNS = 9
 
 
 def augmentation_sheet() -> Figure:
-    """Draws the same garments as each technique varies them, a row for each."""
+    """Draws the same garments under each augmentation technique, one row per technique."""
     train = load(DataConfig(name="synthetic", synthetic_train_size=200, validation_size=0)).train
     return labelled_rows(augmentation_rows(jax.random.key(1), train.images[:COLUMNS], train.labels[:COLUMNS]))
 

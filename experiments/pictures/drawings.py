@@ -10,7 +10,7 @@ from experiments.script import start
 
 Points = list[tuple[float, float]]
 
-# Outlines in a square of side one.
+# Outlines in the unit square.
 T_SHIRT: Points = [(0.3, 0), (0.42, 0.06), (0.58, 0.06), (0.7, 0), (1, 0.25), (0.88, 0.42), (0.75, 0.33), (0.75, 1)]
 T_SHIRT += [(1 - x, y) for x, y in reversed(T_SHIRT)]
 TROUSER: Points = [(0.32, 0), (0.68, 0), (0.74, 1), (0.56, 1), (0.5, 0.35), (0.44, 1), (0.26, 1)]
@@ -19,7 +19,7 @@ BAG: Points = [(0.1, 0.4), (0.9, 0.4), (1, 0.95), (0, 0.95)]
 
 
 def draw(outline: Points, colour: str, background: np.ndarray, place: tuple[float, float, float]) -> Image.Image:
-    """Fills an outline on a background u8[H, W, 3], at x and y and of a side in pixels."""
+    """Fills an outline on a background u8[H, W, 3]; `place` is its x, y and side length in pixels."""
     image = Image.fromarray(background)
     x, y, side = place
     ImageDraw.Draw(image).polygon([(x + side * a, y + side * b) for a, b in outline], fill=colour)
@@ -43,7 +43,7 @@ def drawings() -> dict[str, Image.Image]:
 
 
 def save(folder: Path) -> None:
-    """Writes each as a PNG."""
+    """Writes each picture as a PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, drawing in drawings().items():
         drawing.save(folder / f"{name}.png")

@@ -21,7 +21,7 @@ class Arguments:
 
 
 def photograph(report: Path, out: Path, width: int = 1160) -> None:
-    """Opens a report in a Chromium without a window and saves what it looks like, down to the confusion matrix."""
+    """Opens a report in headless Chromium and saves a screenshot down to the confusion matrix."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": width, "height": 1400}, color_scheme="light")

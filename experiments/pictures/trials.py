@@ -1,4 +1,4 @@
-"""Draws garments as people show them, and what is no garment: `python -m experiments.pictures.trials DIR [RUN]`."""
+"""Draws garments as people show them, and other things: `python -m experiments.pictures.trials DIR [RUN]`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,13 +61,13 @@ def planks() -> np.ndarray:
 
 
 def vignette() -> np.ndarray:
-    """A studio's wall, lit in the middle, u8[H, W, 3]."""
+    """A studio wall, brightest in the middle, u8[H, W, 3]."""
     y, x = np.meshgrid(*(np.linspace(-1, 1, edge) for edge in _SIZE), indexing="ij")
     return np.repeat((235 - 45 * (x**2 + y**2))[..., None], 3, -1).astype(np.uint8)
 
 
 def outlined(outline: Points, background: np.ndarray) -> Image.Image:
-    """A drawing by a pen."""
+    """An outline drawn with a pen."""
     image = Image.fromarray(background)
     x, y, side = _PLACE
     points = [(x + side * a, y + side * b) for a, b in outline]
@@ -98,7 +98,7 @@ def garments() -> dict[str, tuple[Image.Image, str]]:
 
 
 def askew() -> dict[str, tuple[Image.Image, str]]:
-    """Pictures of long garments that lean by so many degrees clockwise, by name, with their classes."""
+    """Pictures of long garments by name, tilted clockwise by the degrees in the name, with their classes."""
     paper, drawn = plain(240, 240, 235), {}
     for name, outline in (("Trouser", TROUSER), ("Dress", DRESS)):
         for degrees in (20, -20, 45, -45, 90, -90):
@@ -178,16 +178,16 @@ _STROKES: Mapping[str, list[tuple]] = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draws garments as people show them, and what is no garment."""
+    """Draws garments as people show them, and other things."""
 
     folder: tyro.conf.Positional[Path]
-    """Where the pictures go."""
+    """Folder to write the pictures to."""
     run: tyro.conf.Positional[Path | None] = None
-    """A run, to tell what it takes each for."""
+    """A run whose predictions to print."""
 
 
 def main(folder: Path, run: Path | None) -> None:
-    """Writes the pictures, and prints what a run takes each for and why that is unsure."""
+    """Writes the pictures, and prints a run's prediction for each with the reasons for doubt."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {f"garment-{name}": (picture, of) for name, (picture, of) in garments().items()}
     drawn |= {f"askew-{name}": pair for name, pair in askew().items()}

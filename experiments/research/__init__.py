@@ -1,1 +1,1 @@
-"""Small experiments, each one file of exported parts that asks one question and has its answer measured."""
+"""Small experiments on exported parts, each a single file that asks one question and measures the answer."""

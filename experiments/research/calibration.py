@@ -1,19 +1,19 @@
-"""Can a run's probabilities be believed, and its sets of classes? `python -m experiments.research.calibration RUN...`.
+"""Can a run's probabilities and prediction sets be trusted? `python -m experiments.research.calibration RUN...`.
 
-No image but the test images is new to a run that has trained on all others, so these are halved at random, again and
-again: one half calibrates, the other is scored, and neither chooses a model. One half fits a temperature, by which all
+Only the test images are new to a run that has trained on all others, so they are split in half at random, many times:
+one half calibrates, the other is scored, and neither chooses a model. The first half fits a temperature, by which all
 logits are divided (Guo et al. 2017, arXiv:1706.04599), and then the threshold of split conformal prediction
-(Angelopoulos & Bates 2021, arXiv:2107.07511): every class whose score is not above it belongs to the set, which then
-holds the true class with the nominal probability, whatever the network, but for what the one number of the temperature
-was fitted to the same half. Two scores: 1 - probability (Sadinle et al.
-2019, arXiv:1609.00451), which has the smallest sets on average, some of them empty; and the probability of all classes
-at least as probable (Romano et al. 2020, arXiv:2006.02544, here without its randomisation).
+(Angelopoulos & Bates 2021, arXiv:2107.07511): every class whose score does not exceed it belongs to the set, which then
+contains the true class with the nominal probability, whatever the network, but for the effect of fitting the
+temperature, a single number, to the same half. Two scores: 1 - probability (Sadinle et al. 2019, arXiv:1609.00451),
+which gives the smallest sets on average, some of them empty; and the total probability of all classes at least as
+probable (Romano et al. 2020, arXiv:2006.02544, here without its randomisation).
 
-Measured on a run of `fast` at commit d295487, 93.55 % right, over 100 halvings: trained on smoothed labels, it is too
-modest, and a temperature of 0.68 takes the calibration error from 7.7 % to 1.4 % and the loss from 0.256 to 0.197
-nats. Sets cover what they promise to 0.1 points, 0.5 either way from one half to the next at 95 %. For 90, 95 and 99
-% the least ambiguous have 0.93, 1.04 and 1.32 classes (6.5 % are empty at 90 %), the adaptive ones 2.79, 3.40 and
-4.96.
+Measured on a run of `fast` at commit d295487, 93.55 % correct, over 100 halvings: trained on smoothed labels, it is
+underconfident, and a temperature of 0.68 lowers the calibration error from 7.7 % to 1.4 % and the loss from 0.256 to
+0.197 nats. Coverage is nominal to within 0.1 points, and varies by 0.5 points either way from half to half at 95 %. For
+90, 95 and 99 % the least ambiguous sets average 0.93, 1.04 and 1.32 classes (6.5 % are empty at 90 %), the adaptive
+ones 2.79, 3.40 and 4.96.
 """
 
 import itertools
@@ -35,26 +35,26 @@ from fmnist_jax import best_temperature, reliability
 
 @dataclass(frozen=True)
 class Arguments(study.Arguments):
-    """Whether a run's probabilities can be believed, and its sets of classes."""
+    """Whether a run's probabilities and prediction sets can be trusted."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Directories of runs on Fashion-MNIST."""
     nominal: tuple[float, ...] = (0.8, 0.9, 0.95, 0.98, 0.99)
-    """Coverages to ask for."""
+    """Nominal coverages of the prediction sets."""
     halvings: int = 100
-    """Random halves to average over."""
+    """Random splits into halves to average over."""
 
 
 _QUICK = {"halvings": 3}
 
 
 def least_ambiguous(probabilities: np.ndarray) -> np.ndarray:
-    """Scores each class of f[N, K] by what its probability lacks of 1."""
+    """Scores each class of f[N, K] by 1 minus its probability."""
     return 1 - probabilities
 
 
 def adaptive(probabilities: np.ndarray) -> np.ndarray:
-    """Scores each class of f[N, K] by the probability of all that are at least as probable, itself among them."""
+    """Scores each class of f[N, K] by the total probability of all classes at least as probable, itself included."""
     order = np.argsort(-probabilities, axis=-1, kind="stable")
     summed = np.take_along_axis(probabilities, order, -1).cumsum(-1)
     return np.take_along_axis(summed, np.argsort(order, axis=-1, kind="stable"), -1)
@@ -64,7 +64,7 @@ SCORES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"least ambiguous": l
 
 
 def threshold(scores: np.ndarray, nominal: float) -> float:
-    """The score of calibration images f[N] that makes sets of a nominal coverage; infinite of too few images."""
+    """The one of the calibration scores f[N] that gives sets of nominal coverage; infinite with too few images."""
     rank = int(np.ceil((len(scores) + 1) * nominal))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
 
@@ -93,7 +93,7 @@ def halved(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float, ...], s
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
-    """Averages over the halves, for each run."""
+    """Averages over the halvings, for each run."""
     test, found = study.images(arguments).test, {}
     for name, model in study.trained_models(arguments, arguments.runs).items():
         logits = model.predict(test.images).astype(np.float64)
@@ -115,7 +115,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws how far coverage is from nominal, and the mean size of the sets."""
+    """Plots how far coverage is from nominal, and the mean size of the sets."""
     drawn, (left, right) = figures.panels(2)
     styles = itertools.cycle(zip(figures.COLOURS, figures.MARKERS, strict=True))
     nominal = 100 * np.array(found["nominal"])

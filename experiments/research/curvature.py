@@ -1,15 +1,16 @@
-"""How curved is the loss where training takes it? `python -m experiments.research.curvature`.
+"""How curved is the loss in the regions that training reaches? `python -m experiments.research.curvature`.
 
-Follows the largest eigenvalue of the Hessian of the loss, of one fixed batch, along trainings by plain SGD at constant
+Tracks the largest eigenvalue of the Hessian of the loss on one fixed batch, during training by plain SGD at constant
 learning rates. It is found by power iteration (von Mises & Pollaczek-Geiringer 1929) from Hessian-vector products,
-which are the derivative of the gradient along a vector (Pearlmutter 1994): `jvp` of `grad`, no matrix. Gradient descent
-on all images at once would be stable below 2 / learning rate, and its curvature rises up to there (Cohen et al. 2021,
-arXiv:2103.00065); with batches it may stay below.
+which are derivatives of the gradient along a vector (Pearlmutter 1994): `jvp` of `grad`, without a matrix. Full-batch
+gradient descent would be stable below 2 / learning rate, and its curvature rises to that value (Cohen et al. 2021,
+arXiv:2103.00065); with minibatches it may stay below.
 
-Measured on 4,000 training images over 450 steps of 128 (306 s): the network begins at 25. At rate 0.05, which would be
-unstable above 40, it stays between 21 and 31. At 0.2 (10) it is down to 9 after 30 steps and then 7.5 to 12.5; at 0.8
-(2.5) to 3.3, and then 1.8 to 3.1. So the rate decides how flat the places are that training gets to: at the two larger
-ones, about as flat as full batches would need. All trainings lower the loss, from 2.5 nats to 0.34, 0.18 and 0.25.
+Measured on 4,000 training images over 450 steps of 128 (306 s): the eigenvalue starts at 25. At rate 0.05, which would
+be unstable above 40, it stays between 21 and 31. At 0.2 (10) it drops to 9 in 30 steps, and is then 7.5 to 12.5; at 0.8
+(2.5) it drops to 3.3, and is then 1.8 to 3.1. So the rate decides how flat the regions are that training reaches: at
+the two larger rates, about as flat as full batches would need. The loss falls at every rate, from 2.5 nats to 0.34,
+0.18 and 0.25.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,20 +43,20 @@ from fmnist_jax import (
 
 @dataclass(frozen=True)
 class Arguments(study.Arguments):
-    """How curved the loss is where training takes it."""
+    """How curved the loss is in the regions that training reaches."""
 
     rates: tuple[float, ...] = (0.05, 0.2, 0.8)
     """Learning rates."""
     train_images: int = 4_000
     batch_size: int = 128
     points: int = 16
-    """Measure so often."""
+    """Number of measurements."""
     steps: int = 30
-    """Between two measurements."""
+    """Training steps between two measurements."""
     hessian_images: int = 512
-    """Of the training images, whose loss the Hessian is of."""
+    """Training images on whose loss the Hessian is computed."""
     products: int = 15
-    """Hessian-vector products of a measurement, which goes on from the vector of the one before."""
+    """Hessian-vector products per measurement, which starts from the last one's vector; four times as many at first."""
 
 
 _QUICK = {"rates": (0.1,), "train_images": 200, "points": 3, "steps": 3, "hessian_images": 20, "products": 2}
@@ -66,11 +67,11 @@ def top_eigenvalue(product: Callable[[Any], Any], vector: Any, products: int) ->
 
     Args:
       product: of the matrix and a vector, any pytree.
-      vector: to begin with.
-      products: how many.
+      vector: to start from.
+      products: how many to compute.
 
     Returns:
-      The Rayleigh quotient, the relative residual |Hv - value v| / |value|, and the vector to go on with.
+      The Rayleigh quotient, the relative residual |Hv - value v| / |value|, and the vector to continue from.
     """
     for _ in range(products):
         vector = optax.tree.scale(1 / optax.tree.norm(vector), vector)
@@ -82,7 +83,7 @@ def top_eigenvalue(product: Callable[[Any], Any], vector: Any, products: int) ->
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
-    """Trains with each rate, and stops at every point for the eigenvalue."""
+    """Trains at each rate, and computes the eigenvalue at every point."""
     subset = split(study.images(arguments).train, arguments.train_images, seed=0)[1]
     model = make_model(replace(study.recipe_config(arguments, len(subset), 1).model, dropout=0.0))
     objective, data = make_objective(model), study.on_device(subset)
@@ -109,7 +110,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         for point in range(arguments.points):
             if point:
                 state, _ = chunk(state, data, jnp.int32(arguments.steps))
-            # The first vector is random; later ones only have to be turned a little.
+            # The first vector is random; later ones need only small corrections.
             products = arguments.products * (1 if point else 4)
             value, residual, vector = top_eigenvalue(partial(product, state), vector, products)
             row = {"eigenvalue": float(value), "residual": float(residual), "loss": float(loss_of(state))}
@@ -121,7 +122,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws eigenvalue and loss along the trainings."""
+    """Plots eigenvalue and loss during training."""
     drawn, (left, right) = figures.panels(2)
     for training, colour, marker in zip(found["trainings"], figures.COLOURS, figures.MARKERS, strict=False):
         steps = [point["step"] for point in training["points"]]

@@ -1,12 +1,12 @@
-"""What does a trained run make of images that are spoilt? `python -m experiments.research.robustness RUN...`.
+"""How well does a trained run cope with corrupted images? `python -m experiments.research.robustness RUN...`.
 
-Scores the test images under six corruptions at five strengths each, as Hendrycks & Dietterich 2019 (arXiv:1903.12261)
-do for ImageNet, and mirrored. The same draws spoil the images for every run; a corrupted image is bytes again.
+Scores the test images mirrored, and under six corruptions at five strengths each, as Hendrycks & Dietterich 2019
+(arXiv:1903.12261) do for ImageNet. Every run sees the same corrupted images, which are converted back to bytes.
 
-Measured on a run of `fast` at commit d295487, 93.55 % right on all 10,000 test images: mirrored ones are recognised as
-well, 93.58 %. The weakest corruptions cost 1.6 to 4.5 points, the mean over all thirty is 63.1 %. Noise of 0.2 of white
-leaves 39.2 %, contrast of 0.2, whose background is grey, 15.4 %; shifts of up to 2 pixels leave 86.7 %, turns of up to
-20 degrees 83.0 %, a fifth of the pixels erased 80.1 %.
+Measured on a run of `fast` at commit d295487, 93.55 % correct on all 10,000 test images: mirrored ones are recognised
+as well, 93.58 %. The weakest corruptions cost 1.6 to 4.5 points, and the mean over all thirty is 63.1 %. Noise of 0.2
+of white leaves 39.2 %, contrast of 0.2, which turns the background grey, 15.4 %; shifts of up to 2 pixels leave 86.7 %,
+rotations of up to 20 degrees 83.0 %, and erasing a fifth of the pixels 80.1 %.
 """
 
 import itertools
@@ -31,14 +31,14 @@ from fmnist_jax import Augment, make_random_crop, make_random_erasing, make_rand
 
 @dataclass(frozen=True)
 class Arguments(study.Arguments):
-    """What trained runs make of images that are spoilt."""
+    """How well trained runs cope with corrupted images."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Directories of runs on Fashion-MNIST."""
 
 
 class Corruption(NamedTuple):
-    """One way to spoil images, at five strengths."""
+    """One way to corrupt images, at five strengths."""
 
     unit: str
     strengths: tuple[float, ...]
@@ -50,18 +50,18 @@ def _bytes(images: Array | np.ndarray) -> Array:
 
 
 def make_noise(deviation: float) -> Augment:
-    """Adds Gaussian noise of a standard deviation in units of white."""
+    """Adds Gaussian noise, whose standard deviation is in units of white."""
     return lambda key, images: _bytes(normalize(images) + deviation * jax.random.normal(key, images.shape))
 
 
 def make_blur(deviation: float) -> Augment:
-    """Blurs with a Gaussian of a standard deviation in pixels; outside the image is background."""
+    """Blurs with a Gaussian, whose standard deviation is in pixels; the image is padded with background."""
     sigma = (0, deviation, deviation, 0)
     return lambda _, images: _bytes(gaussian_filter(np.asarray(normalize(images)), sigma, mode="constant"))
 
 
 def make_contrast(kept: float) -> Augment:
-    """Draws every pixel towards the mean of its image, so that a share of its distance is kept."""
+    """Moves every pixel towards the mean of its image, keeping a share of its distance from it."""
 
     def contrast(key: Array, images: Array) -> Array:
         del key
@@ -113,7 +113,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws accuracy against strength, a plot for each corruption and a line for each run."""
+    """Plots accuracy against strength, with axes for each corruption and a line for each run."""
     drawn, all_axes = figures.panels(3, 3.4, 2.9, rows=2)
     for axes, (name, strengths) in zip(all_axes, found["strengths"].items(), strict=True):
         styles = itertools.cycle(zip(figures.COLOURS, figures.MARKERS, strict=True))

@@ -1,14 +1,14 @@
 """How does the error fall with the number of training images? `python -m experiments.research.sizes`.
 
-Trains the same network on class-balanced subsets, each size with several seeds, which draw the subset, too, and for the
-same number of steps, so that sizes differ in their images and not in computation. Fits error = a * images^-b by least
-squares of the logarithms, as Hestness et al. 2017 (arXiv:1712.00409) do; the interval of b is the middle 95 % of
+Trains the same network on class-balanced subsets, each size with several seeds, which also select the subset, and for
+the same number of steps, so that sizes differ in images and not in computation. Fits error = a * images^-b by least
+squares on the logarithms, as Hestness et al. 2017 (arXiv:1712.00409) do; the interval of b is the middle 95 % of
 bootstrap samples (Efron 1979) of the test images, common to all sizes, and of the seeds of each size.
 
-Measured with 64,000 images seen and three seeds a size (481 s): the error falls from 21.2 % of 250 images to 9.9 % of
-16,000, as 0.59 * images^-0.190 to within 5 %, the exponent in [0.177, 0.202]. Ten times the images leave 65 % of the
-errors. The last point lies above the line: of 16,000 images four epochs are seen, which are not all that they are
-worth.
+Measured with 64,000 images seen and three seeds a size (481 s): the error falls from 21.2 % with 250 images to 9.9 %
+with 16,000, as 0.59 * images^-0.190 to within 5 %, with the exponent in [0.177, 0.202]. Ten times the images leave 65 %
+of the errors. The last point lies above the line: 16,000 images are seen for only four epochs, too few to make full use
+of them.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ class Arguments(study.Arguments):
     """How the error falls with the number of training images."""
 
     sizes: tuple[int, ...] = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
-    """Training images."""
+    """Numbers of training images."""
     seeds: int = 3
     seen: int = 64_000
-    """Images that each training sees, over and over again where it has fewer."""
+    """Images that each training run sees, with repetition where it has fewer."""
     samples: int = 2_000
     """Bootstrap samples."""
 
@@ -55,13 +55,13 @@ def fit(sizes: np.ndarray, errors: np.ndarray) -> Law:
 
 
 def bootstrap(sizes: np.ndarray, wrong: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
-    """Fits the exponent to samples of the test images and of the seeds.
+    """Fits the exponent to bootstrap samples of the test images and of the seeds.
 
     Args:
       sizes: [S].
-      wrong: bool[S, seeds, N], the test images predicted wrong.
-      samples: how many.
-      seed: of the draws.
+      wrong: bool[S, seeds, N], whether each test image is misclassified.
+      samples: how many to take.
+      seed: of the random numbers.
 
     Returns:
       f64[samples].
@@ -101,7 +101,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws the errors and the law on logarithmic axes."""
+    """Plots the errors and the law on logarithmic axes."""
     drawn, (axes,) = figures.panels(1, 6.0, 4.0)
     sizes, errors = np.array(found["sizes"]), 100 * np.array(found["errors"])
     low, high = found["exponent_interval_95"]

@@ -1,6 +1,6 @@
-"""What the experiments of this folder share: their arguments, a small network and its training, result files.
+"""Shared by the experiments of this folder: their arguments, a small network and its training, result files.
 
-Each of them measures plain values, which JSON holds, and draws them: `answer` does both and says where they are.
+Each of them measures plain values that JSON can hold, and plots them: `answer` does both and prints where they are.
 """
 
 import dataclasses
@@ -43,21 +43,21 @@ from fmnist_jax import (
 
 RESULTS = Path(__file__).parent / "results"
 
-_PREDICTED = 250  # images at once, with which a CPU is fastest
+_PREDICTED = 250  # images per batch, the fastest on a CPU
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What every experiment takes."""
+    """Arguments of every experiment."""
 
     quick: bool = False
-    """Try it out in seconds, with a few synthetic images and a tiny network; what comes out is no answer."""
+    """Try it out in seconds, with a few synthetic images and a tiny network; the outcome is not an answer."""
     out: Path | None = None
-    """Folder of the result file and the figure. Default: that of the committed ones; with --quick a temporary one."""
+    """Folder for the result file and the figure. Default: that of the committed ones; with --quick a temporary one."""
     widths: tuple[int, ...] = (16, 32, 64)
-    """Channels of each stage of the network, which has one convolution in each."""
+    """Channels of each stage of the network, which has one convolution per stage."""
     test_images: int = 10_000
-    """Score so many of the test images."""
+    """How many of the test images to score."""
 
 
 Own = TypeVar("Own", bound=Arguments)
@@ -76,11 +76,11 @@ def answer(
       name: of the experiment.
       arguments: as given.
       quick: what else `--quick` changes in them.
-      measure: computes the answer, of values that JSON can hold.
-      figure: draws it.
+      measure: computes the answer, as values that JSON can hold.
+      figure: plots it.
 
     Returns:
-      What the file holds.
+      The contents of the JSON file.
     """
     keep_freed_memory()  # as the commands do
     if arguments.quick:
@@ -123,10 +123,10 @@ def images(arguments: Arguments) -> Splits:
 
 
 def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Config:
-    """The recipe of `fast` with some weight decay on a small network, over so many images.
+    """The recipe of `fast` with some weight decay, on a small network and `train_images` images.
 
     Raises:
-      FmnistError: they would be seen less than once.
+      FmnistError: `epochs` is less than 1.
     """
     if epochs < 1:
         raise FmnistError(f"{train_images:,} images would not be seen once: give more to see, or smaller sizes")
@@ -141,15 +141,15 @@ def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Confi
 
 
 def on_device(data: Dataset) -> Batch:
-    """A whole data set, of which `make_train_chunk` gathers batches."""
+    """Puts a whole data set on the device, where `make_train_chunk` gathers batches from it."""
     return jax.device_put(Batch(data.images, data.labels))
 
 
 class Members(NamedTuple):
-    """Models that were trained beside one another."""
+    """Models that were trained together."""
 
     states: TrainState
-    """With an axis of members before all others."""
+    """With a leading axis of members."""
     predict: Predict
 
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -158,11 +158,11 @@ class Members(NamedTuple):
 
 
 def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None) -> Callable[[Array, Batch], Members]:
-    """Makes `train(keys [M], data) -> members`, one compiled program for however many data sets of one size.
+    """Makes `train(keys [M], data) -> members`, one compiled program for any number of data sets of one size.
 
     Args:
       config: what the members have in common.
-      varied: numbers of the configuration, one for each member.
+      varied: values by the name of a number of the configuration, one for each member.
     """
     over_members = members_map(jax.default_backend())
     values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
@@ -190,15 +190,15 @@ def logits(predict: Predict, weights: Weights, images: np.ndarray) -> np.ndarray
 
 
 def accuracies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The share of N images whose class has the largest of the logits f32[..., N, K], f64[...]."""
+    """The share f64[...] of N images whose class has the largest of the logits f32[..., N, K]."""
     return np.asarray((logits.argmax(-1) == labels).mean(-1))
 
 
 def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trained]:
-    """The models of runs, by their directories' names; with `--quick` one that is trained for a moment.
+    """The models of runs, by the names of their directories; with `--quick` one that is trained briefly.
 
     Raises:
-      FmnistError: there is none, or one that was not trained on Fashion-MNIST.
+      FmnistError: no run is given, two have the same name, or one was not trained on Fashion-MNIST.
     """
     if arguments.quick:
         data = images(arguments).train

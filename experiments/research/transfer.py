@@ -1,15 +1,15 @@
-"""What are synthetic garments worth for real ones? `python -m experiments.research.transfer`.
+"""What is pretraining on synthetic garments worth for real ones? `python -m experiments.research.transfer`.
 
 Trains on the package's synthetic garments, then on 100, 1,000 and 10,000 real images: all weights from there
 (fine-tuning), the dense head alone (a linear probe, the rest frozen with its running statistics), or all from random
-ones. All ways take the same steps of the recipe of `fast`, with learning rates of 1, 0.3 or 0.1 times its own: which,
-2,000 validation images say for each way and number of images.
+initialisation. Each way takes the same number of steps of the recipe of `fast`, with 1, 0.3 or 0.1 times its learning
+rates, chosen on 2,000 validation images for each way and number of images.
 
-Measured with 20,000 real images seen and two seeds (576 s on a busy machine): synthetic garments alone, 12,000 for 4
-epochs, recognise 60.4 % of the real ones. Of 100 real images scratch comes to 71.1 %, the probe to 73.8 %, fine-tuning
-to 75.3 %; of 1,000 to 84.2 %, 83.0 % and 84.6 %; of 10,000 to 87.2 %, 85.6 % and 88.2 %. Fine-tuning is always ahead,
-by 4.1, 0.4 and 1.0 points, but has also had the steps on synthetic images; the frozen features are worth more for 100
-images alone.
+Measured with 20,000 real images seen and two seeds (576 s on a busy machine): training on synthetic garments alone,
+12,000 for 4 epochs, recognises 60.4 % of the real ones. With 100 real images, scratch reaches 71.1 %, the probe 73.8 %
+and fine-tuning 75.3 %; with 1,000 they reach 84.2 %, 83.0 % and 84.6 %; with 10,000, 87.2 %, 85.6 % and 88.2 %.
+Fine-tuning always beats scratch, by 4.1, 0.4 and 1.0 points, but has also had the steps on synthetic images; the probe
+beats scratch only with 100 images.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,15 +53,15 @@ WAYS = ("from scratch", "linear probe", "fine-tuned")
 
 @dataclass(frozen=True)
 class Arguments(study.Arguments):
-    """What synthetic garments are worth for real ones."""
+    """What pretraining on synthetic garments is worth for real ones."""
 
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
-    """Real images to train on."""
+    """Numbers of real images to train on."""
     factors: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Learning rates to choose from, relative to the recipe's."""
     seeds: int = 2
     seen: int = 20_000
-    """Real images that each training sees, over and over again where it has fewer."""
+    """Real images that each training run sees, with repetition where it has fewer."""
     synthetic_images: int = 12_000
     synthetic_epochs: int = 4
 
@@ -90,7 +90,7 @@ def make_way(way: str, config: Config) -> Callable[[Array, Array, Weights, Batch
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
-    """Trains on the synthetic images, and from there in every way on every number of real ones."""
+    """Trains on the synthetic images, then in every way on every number of real ones."""
     garments = load(
         DataConfig(name="synthetic", validation_size=0, synthetic_train_size=arguments.synthetic_images, seed=1)
     ).train
@@ -123,7 +123,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws test accuracy against the number of real images, a line for each way."""
+    """Plots test accuracy against the number of real images, with a line for each way."""
     drawn, (axes,) = figures.panels(1, 6.0, 4.0)
     level = 100 * found["synthetic_alone"]
     axes.axhline(level, color=figures.GREY, linestyle="--", label="synthetic garments alone")

@@ -1,1 +1,1 @@
-"""What the presets reach: `record` trains and writes a file a run, `tables` makes the README's tables of them."""
+"""What the presets reach: `record` trains and writes a file per run, `tables` turns them into the README's tables."""

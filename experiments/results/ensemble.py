@@ -1,8 +1,8 @@
-"""Scores runs that were trained one by one as an ensemble: `python -m experiments.results.ensemble RUN RUN...`.
+"""Scores runs that were trained separately as an ensemble: `python -m experiments.results.ensemble RUN RUN...`.
 
-Their probabilities of each test image are averaged, those with mirror images averaged in where the runs have them. With
-`--record NAME` the result is written beside those of the runs, for the README's table. To train an ensemble as one run,
-and have it scored in the report, there is `python -m fmnist_jax.train --population.seeds 5`.
+Their probabilities for each test image are averaged, and so are those that include mirror images where the runs have
+them. With `--record NAME` the result is written beside those of the runs, for the README's table. To train an ensemble
+as one run, and have it scored in the report, use `python -m fmnist_jax.train --population.seeds 5`.
 """
 
 import json
@@ -25,10 +25,10 @@ _OF_ONE_RUN = ("test_accuracy_of_mirror_images", "state_digest", "compile_second
 
 @dataclass(frozen=True)
 class Arguments:
-    """Scores runs that were trained one by one as an ensemble."""
+    """Scores runs that were trained separately as an ensemble."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories of one configuration, each of another seed."""
+    """Run directories of one configuration, each with a different seed."""
     record: str | None = None
     """Name of the result file to write."""
     results: Path = RESULTS
@@ -36,10 +36,11 @@ class Arguments:
 
 
 def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
-    """Reads what each run has left: `config`, `summary`, `environment` and `predictions`.
+    """Reads the files of each run: `config`, `summary`, `environment` and `predictions`.
 
     Raises:
-      FmnistError: a run has not ended, is a population, or differs from the first one in more than its seed.
+      FmnistError: there are fewer than two runs, a seed repeats, or a run has not ended, is a population, or differs
+        from the first one in more than its seed.
     """
     found = []
     for run in runs:
@@ -63,7 +64,7 @@ def _unseeded(member: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
-    """Accuracy and loss of the mean probabilities, and the accuracy of those with mirror images averaged in."""
+    """Accuracy and loss of the mean probabilities, and their accuracy with mirror images averaged in."""
 
     def assessed(name: str) -> Assessment:
         logits = np.stack([member["predictions"][name] for member in found])
@@ -79,7 +80,7 @@ def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def main(arguments: Arguments) -> dict[str, float | None]:
-    """Prints the members' accuracies and the ensemble's, and writes the latter where that is asked for; returns it."""
+    """Prints the members' accuracies and the ensemble's; returns the ensemble's scores, and writes them if asked to."""
     found = members(arguments.runs)
     scores, first = score(found), found[0]
     for run, member in zip(arguments.runs, found, strict=True):

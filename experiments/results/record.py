@@ -1,10 +1,10 @@
-"""Trains presets with several seeds and writes what they reach as data, a JSON file a run.
+"""Trains presets with several seeds and writes what they reach as data, one JSON file per run.
 
 `python -m experiments.results.record --presets fast standard` trains on all training images and scores the test
-images; with `--experiment ablation` it leaves each of a preset's techniques out in turn and scores the validation
-images, which are held out for it. Both skip what has been recorded, and an interrupted run goes on where it was. The
-same command started several times shares the runs out among its processes, such as one for each core
-(`taskset -c 0 python -m ... &`). `experiments.results.tables` turns the files into the README's tables.
+images; with `--experiment ablation` it leaves out each of a preset's techniques, one at a time, and scores the
+validation images, which are held out for it. Both skip what has been recorded, and an interrupted run resumes where it
+stopped. Starting the same command several times, such as once per core (`taskset -c 0 python -m ... &`), shares the
+runs among the processes. `experiments.results.tables` turns the files into the README's tables.
 """
 
 import json
@@ -29,7 +29,7 @@ from fmnist_jax import (
 
 RESULTS = Path(__file__).parent
 
-# What a technique is without it: section, field, value.
+# How to leave out each technique: section, field, value.
 REMOVALS: Mapping[str, tuple[str, str, Any]] = {
     "mirroring": ("augment", "flip", "none"),
     "alternation of mirroring": ("augment", "flip", "random"),
@@ -47,7 +47,7 @@ REMOVALS: Mapping[str, tuple[str, str, Any]] = {
     "warm-up": ("optim", "warmup", 0.0),
     "average of weights": ("train", "average_decay", 0.0),
 }
-_OFF = ("none", 0)  # a technique that a preset does not use cannot be left out of it
+_OFF = ("none", 0)  # a technique that a preset does not use cannot be left out
 
 _SUMMARY = (
     *("parameters", "epochs", "steps", "train_seconds", "compile_seconds", "images_per_second"),
@@ -70,17 +70,17 @@ class Arguments:
     presets: tuple[str, ...]
     """Names of the presets to train."""
     experiment: Experiment = "results"
-    """results: on all training images. ablation: without each technique in turn, on the validation split."""
+    """results: on all training images. ablation: without one technique at a time, scored on the validation split."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """A run for each."""
+    """One run for each."""
     at_once: int = 1
-    """Train up to so many runs that differ in their seed alone as one population, which pays on a GPU or TPU."""
+    """Train up to this many runs that differ only in their seed as one population, which pays off on a GPU or TPU."""
     epochs: int | None = None
-    """Train for so many epochs instead of the preset's; the files say so."""
+    """Train for this many epochs instead of the preset's; the files say so."""
     images: int | None = None
-    """Train on so many images and hold the others out; the files say so."""
+    """Train on this many images and hold out the others; the files say so."""
     results: Path = RESULTS
-    """Folder of the JSON files; the tables take in those of its subfolders, too."""
+    """Folder of the JSON files; the tables also include those of its subfolders."""
     runs: Path = Path("runs/recorded")
     """Folder of the run directories."""
     rehearse: bool = False
@@ -96,7 +96,7 @@ class Trial(NamedTuple):
 
 
 def variants(experiment: Experiment, preset: Config) -> Iterator[Trial]:
-    """Yields a preset as an experiment trains it, and for an ablation without each of its techniques."""
+    """Yields a preset as an experiment trains it, and for an ablation also without each of its techniques."""
     if experiment == "results":
         yield Trial(preset.preset, replace(preset, data=replace(preset.data, validation_size=0)), None)
         return
@@ -109,7 +109,7 @@ def variants(experiment: Experiment, preset: Config) -> Iterator[Trial]:
 
 
 def trials(arguments: Arguments) -> Iterator[Trial]:
-    """Yields all runs, seed by seed, so that whatever has been recorded at any time covers the presets evenly."""
+    """Yields all runs, seed by seed, so that the records cover the presets evenly at any time."""
     for seed in arguments.seeds:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, _preset(preset)):
@@ -126,7 +126,7 @@ def _preset(name: str) -> Config:
 
 
 def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
-    """Applies `--epochs` and `--images`; returns what to add to the name of a run, too."""
+    """Applies `--epochs` and `--images`; also returns what to add to the name of a run."""
     data, train, length = config.data, config.train, ""
     if arguments.epochs:
         train, length = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
@@ -137,33 +137,33 @@ def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
 
 
 def score_at_the_end(config: Config, experiment: Experiment) -> Config:
-    """Scores held-out images, of which there may be more than are trained on, no oftener than they are recorded."""
+    """Has held-out images, which may outnumber the training images, scored no more often than they are recorded."""
     if not config.data.validation_size:
         return config
     train = replace(config.train, eval_every=config.train.epochs)
     if experiment == "results":
-        # Their mirror images go with those of the test images, whose score is given up with them.
+        # Mirror images are scored on both splits or on neither, so their score on the test images is given up, too.
         train = replace(train, eval_mirror=False)
     return replace(config, train=train)
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """The configuration but for places on the machine and what is told of the run."""
+    """The configuration without paths on the machine and without what concerns the run alone."""
     values = to_dict(config)
-    # Nor is it told whether the run was one of its own or a member of a population, and over how many devices.
+    # Nor does it say whether the run was single or a member of a population, or over how many devices.
     del values["run"], values["parallel"], values["population"], values["data"]["dir"], values["data"]["raw_dir"]
     return values
 
 
 def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, with sections and fields that have been added since then at their defaults."""
+    """Recorded settings, with sections and fields that have been added since at their defaults."""
     known = settings(Config())
     values = {name: {**known[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()}
     return {**known, **values}
 
 
 def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
-    """Groups trials that differ in their seed alone, and whose seeds follow one another, by up to so many."""
+    """Groups trials that differ only in their seed and have consecutive seeds, up to `at_once` in a group."""
     alike: dict[Config, list[Trial]] = {}
     for trial in pending:
         unseeded = replace(trial.config, train=replace(trial.config.train, seed=0))
@@ -179,11 +179,11 @@ def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]
 
 
 def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run) -> None:
-    """Trains what has no file yet and no other process has in hand.
+    """Trains what has no file yet and is not being trained by another process.
 
     Raises:
-      FmnistError: a file is there, but of another configuration than the preset's present one; or a rehearsal would lie
-        among the results.
+      FmnistError: a file exists, but for another configuration than the preset's current one; or a rehearsal would
+        write among the results.
     """
     if arguments.rehearse:
         rehearsal.refuse_among_results(arguments.results, RESULTS)
@@ -219,7 +219,7 @@ def _is_recorded(results: Path, trial: Trial) -> bool:
 
 
 def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
-    """The summary of one member of a population, which has its share of the time; of a single run the summary."""
+    """The summary of one member of a population, with its share of the time; for a single run its summary."""
     if "population" not in summary:
         return summary
     population = summary["population"]
@@ -232,7 +232,7 @@ def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
 def described(
     experiment: Experiment, trial: Trial, summary: Mapping[str, Any], known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is recorded of a run, of which the `origin` is known."""
+    """The record of a run, given its `origin`."""
     config, preset = trial.config, _preset(trial.config.preset)
     every_image = preset.data.size if experiment == "results" else preset.data.train_size
     return {

@@ -1,6 +1,6 @@
 """Prints the tables of `experiments/results/*.json`: `python -m experiments.results.tables [--write]`.
 
-With `--write`, puts them between their markers in the README and on the page of results.
+With `--write`, puts them between their markers in the README and on the results page.
 """
 
 import itertools
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 NOTHING = "*Nothing has been recorded yet.*"
 _PAGE = ROOT / "docs" / "results.md"
 PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "accelerated": _PAGE, "ablation": _PAGE}
-"""The page that each table stands on, by its name."""
+"""The page that each table is on, by the table's name."""
 
 Record = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ _SCORES = {
     "with mirror images": "test_accuracy_mirrored",
     "mirrored test": "test_accuracy_of_mirror_images",
 }
-"""What is recorded of the test images, by its heading."""
+"""The recorded scores of the test images, by heading."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Arguments:
     """Prints the tables of the recorded results."""
 
     write: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Put the tables onto their pages, too."""
+    """Also write the tables to their pages."""
 
 
 def read(folder: Path) -> list[Record]:
-    """Reads the recorded runs, by name, those of subfolders last."""
+    """Reads the recorded runs, sorted by name, those of subfolders last."""
     paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
     return [json.loads(path.read_text()) for path in paths]
 
@@ -59,14 +59,14 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 
 
 def results_table(records: Sequence[Record]) -> str:
-    """Makes a row for each preset and length, with the median time on each machine that had seeds of it."""
+    """Makes a row for each preset and length, with the median time on each machine that trained seeds of it."""
     if not records:
         return NOTHING
     headings = ("preset", "parameters", "epochs", "seeds", *_SCORES, "training time", "on")
     rows = []
     for group in _by_preset(records):
         first = group[0]
-        # Of a seed that several machines trained, the first one counts.
+        # If several machines trained the same seed, the first one counts.
         runs = [*{record["seed"]: record for record in reversed(group)}.values()]
         scores = (_spread(runs, key) for key in _SCORES.values())
         counts = (f"{first['parameters']:,}", _length(first), str(len(runs)))
@@ -75,9 +75,9 @@ def results_table(records: Sequence[Record]) -> str:
 
 
 def ablation_table(records: Sequence[Record]) -> str:
-    """Makes a row for each preset and what it was left without, with the difference to the whole preset.
+    """Makes a row for each preset and technique left out, with the difference from the whole preset.
 
-    The error of a difference is that of two means over seeds. That all runs score the same images is not in it.
+    The error of a difference is that of two means over seeds. It ignores that all runs score the same images.
     """
     if not records:
         return NOTHING
@@ -97,7 +97,7 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
-    """Gathers the records of a preset and a length, presets in their order."""
+    """Groups the records by preset, number of members and length, presets in their order."""
     found: dict[tuple[int, int, str], list[Record]] = {}
     for record in records:
         preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
@@ -106,25 +106,25 @@ def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
 
 
 def _named(record: Record) -> str:
-    """The preset, and of how many models the probabilities were averaged."""
+    """The preset, and for an ensemble how many models' probabilities were averaged."""
     return f"{record['preset']}, {record['members']} averaged" if "members" in record else str(record["preset"])
 
 
 def _length(record: Record) -> str:
-    """Epochs, and what a run that is not of full length leaves out."""
+    """The number of epochs, and for a shortened run the full number and the training images."""
     if record["full_length"]:
         return str(record["epochs"])
     return f"{record['epochs']} of {PRESETS[record['preset']].train.epochs}, {record['train_images']:,} images"
 
 
 def _spread(group: Sequence[Record], name: str) -> str:
-    # Files of before a score was recorded lack it.
+    # Files from before a score was recorded lack it.
     values = [record[name] for record in group if record.get(name) is not None]
     return _percentage(values) if values else ""
 
 
 def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
-    """The mean of some runs, and by how many points it differs from others', with half of the 95 % interval (Welch)."""
+    """The mean of some runs, and its difference in points from another's, with half of the 95 % interval (Welch)."""
     values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
     if not values or not others or runs is whole:
         return _spread(runs, name), ""
@@ -136,13 +136,13 @@ def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tup
 
 
 def _percentage(values: Sequence[float]) -> str:
-    """Mean and, of several, standard deviation."""
+    """The mean and, of several values, the standard deviation."""
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}%{deviation}"
 
 
 def _times(group: Sequence[Record]) -> tuple[str, str]:
-    """The median time on each machine, of an ensemble that of all members there, and who was trained where."""
+    """The median time on each machine, for an ensemble that of all its members there, and how many trained where."""
     found: dict[str, list[list[float]]] = {}
     for record in group:
         by_machine: dict[str, list[float]] = {}
@@ -158,12 +158,12 @@ def _times(group: Sequence[Record]) -> tuple[str, str]:
 
 
 def _trainings(record: Record) -> Sequence[Record]:
-    """What a result was trained by: of an ensemble each member, which may come from machines of their own."""
+    """The training runs behind a result: for an ensemble each member's, perhaps on different machines."""
     return record.get("trained", [record])
 
 
 def _accelerated(record: Record) -> bool:
-    """Whether any of it was trained on something else than a CPU."""
+    """Whether any of it was trained on anything other than a CPU."""
     return any(training["hardware"]["backend"] != "cpu" for training in _trainings(record))
 
 
@@ -181,7 +181,7 @@ def machine(hardware: Mapping[str, Any]) -> str:
 
 
 def _origin(records: Sequence[Record]) -> str:
-    """Says what the runs were of, for whoever wants to repeat them."""
+    """States the commits and versions of the runs, for whoever wants to repeat them."""
     origins = [origin for record in records for origin in (*_trainings(record), *record.get("gone_on", ()))]
     commits = sorted({short(origin["commit"] or "unknown") for origin in origins})
     versions = sorted({origin["versions"]["jax"] for origin in origins})
@@ -191,7 +191,7 @@ def _origin(records: Sequence[Record]) -> str:
 
 
 def fill(text: str, contents: Mapping[str, str]) -> str:
-    """Replaces what stands between the markers of each table."""
+    """Replaces the text between the markers of each table."""
     for name, content in contents.items():
         before, rest = text.split(f"<!-- {name} -->\n")
         after = rest.partition(f"<!-- /{name} -->")[2]
@@ -200,12 +200,12 @@ def fill(text: str, contents: Mapping[str, str]) -> str:
 
 
 def refill(page: Path, contents: Mapping[str, str]) -> None:
-    """Replaces what stands between the markers of each table on a page."""
+    """Replaces the text between the markers of each table on a page."""
     page.write_text(fill(page.read_text(), contents))
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the tables, and writes them where that is asked for."""
+    """Prints the tables, and writes them if asked to."""
     contents = tables(read(ROOT / "experiments" / "results"))
     print("\n\n".join(contents.values()))
     if arguments.write:

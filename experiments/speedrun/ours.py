@@ -28,7 +28,7 @@ _WARM_UP_STEPS = 3
 
 
 def prepare(config: Config) -> Entrant:
-    """Puts the data on the device, compiles, and takes a few steps that count for nothing."""
+    """Puts the data on the device, compiles, and takes a few warm-up steps."""
     images, validation, test = load(config.data)
     scored = validation if len(validation) else test
     recipe = make_recipe(config, image_shape=images.image_shape, num_classes=images.num_classes)

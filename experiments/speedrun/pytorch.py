@@ -1,4 +1,4 @@
-"""PyTorch's side of the speedrun, eager: nothing is compiled, so its clock has nothing to leave out."""
+"""PyTorch's side of the speedrun, eager: nothing is compiled, so there is no compilation to leave off the clock."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from fmnist_jax import Config, FmnistError, to_dict
 
 _WARM_UP_STEPS = 3
 
-# What PyTorch's trainer takes of each field that could be something else; it has no code for other values.
+# The values of each field that PyTorch's trainer supports; it has no code for others.
 _TAKEN: Mapping[tuple[str, str], tuple[Any, ...]] = {
     ("model", "family"): ("plain",),
     ("model", "batch_norm_momentum"): (0.9,),
@@ -29,10 +29,10 @@ _TAKEN: Mapping[tuple[str, str], tuple[Any, ...]] = {
 
 
 def prepare(config: Config) -> Entrant:
-    """Puts the data on the device and takes a few steps that count for nothing.
+    """Puts the data on the device and takes a few warm-up steps.
 
     Raises:
-      FmnistError: PyTorch's side has not got a part of the configuration.
+      FmnistError: PyTorch's side does not support part of the configuration.
     """
     refuse_what_is_missing(config)
     scored: Literal["test", "validation"] = "validation" if config.data.validation_size else "test"
@@ -49,10 +49,10 @@ def prepare(config: Config) -> Entrant:
 
 
 def refuse_what_is_missing(config: Config) -> None:
-    """Refuses a recipe that would silently be another one in PyTorch.
+    """Refuses a recipe that would silently become another one in PyTorch.
 
     Raises:
-      FmnistError: as said; names the fields.
+      FmnistError: the recipe is one of these; names the fields.
     """
     values = to_dict(config)
     missing = [

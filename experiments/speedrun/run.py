@@ -1,8 +1,8 @@
 """Trains an entry of the speedrun with many seeds and records seconds and accuracies.
 
 `python -m experiments.speedrun.run --target 93` writes `experiments/speedrun/results/<machine>/fmnist_jax-93.json`
-after every seed; what is recorded there is not run again. With `--held-out 10000` it scores training images that are
-held out, to choose a recipe, and records nothing. The rules stand in the `README.md` beside this module.
+after every seed; seeds that are recorded there are not run again. With `--held-out 10000` it scores held-out training
+images, to choose a recipe, and records nothing. The rules are in the `README.md` beside this module.
 """
 
 import importlib.util
@@ -32,26 +32,26 @@ class Arguments:
     """Trains an entry of the speedrun with many seeds and records seconds and accuracies."""
 
     target: Target
-    """Test accuracy in per cent that the mean over seeds is to reach."""
+    """Test accuracy in per cent that the mean over seeds must reach."""
     side: Side = "fmnist_jax"
     """fmnist_jax: this project. pytorch: the baseline in PyTorch. pytorch-ours: fmnist_jax's recipe in PyTorch."""
     device: Device = "cpu"
     seeds: int = LEAST_SEEDS
-    """Runs, of the seeds 0, 1, …"""
+    """Number of runs, with seeds 0, 1, …"""
     held_out: int = 0
-    """Hold so many training images out and score them, not the test images; what comes of it is told, not recorded."""
+    """Hold out this many training images and score them, not the test images; prints the scores, records nothing."""
     results: Path = RESULTS
-    """Folder of the result files, one folder a machine."""
+    """Folder of the result files, with a subfolder per machine."""
     rehearse: bool = False
     """Shrink network and data to a few seconds' work, to try the command out."""
 
 
 def entry(arguments: Arguments) -> Config:
-    """Finds what is to be trained.
+    """Finds the configuration to train.
 
     Raises:
-      FmnistError: nothing has been entered there, no seed is asked for, too many images are held out, or a
-        rehearsal would lie among the results.
+      FmnistError: there is no such entry, `seeds` is less than 1, too many images are held out, or a rehearsal
+        would write among the results.
     """
     if arguments.seeds < 1:
         raise FmnistError(f"--seeds is {arguments.seeds}: choose 1 or more, {LEAST_SEEDS} for an entry")
@@ -75,15 +75,15 @@ def prepare(arguments: Arguments, config: Config) -> Entrant:
     """Makes a side ready to be timed.
 
     Raises:
-      FmnistError: it wants PyTorch, which is not installed.
+      FmnistError: it needs PyTorch, which is not installed.
     """
     if arguments.side == "fmnist_jax":
-        from experiments.speedrun import ours  # here, because only this side's parts are wanted
+        from experiments.speedrun import ours  # here, because only this side needs its parts
 
         return ours.prepare(config)
     if importlib.util.find_spec("torch") is None:
         raise FmnistError("PyTorch is not installed: pip install '.[bench]'")
-    from experiments.speedrun import pytorch  # with torch
+    from experiments.speedrun import pytorch  # which imports torch
 
     return pytorch.prepare(config)
 
@@ -95,10 +95,10 @@ def place(folder: Path, side: str, target: str, hardware: Mapping[str, Any]) -> 
 
 
 def record(arguments: Arguments, entrant: Entrant, config: Config, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """Times every seed that has not been, and writes the file after each.
+    """Times every seed that is not yet recorded, and writes the file after each.
 
     Raises:
-      FmnistError: a file is there, but of another configuration, machine or version.
+      FmnistError: the file exists, but for another configuration, machine or version.
     """
     known = origin(environment)
     same: dict[str, Any] = {
@@ -124,7 +124,7 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     found: dict[str, Any] = json.loads(path.read_text())
-    # The name of the preset is none of what was trained: an entry may have become a preset since.
+    # The name of the preset does not affect training: an entry may have become a preset since.
     found["config"] = {**completed(found["config"]), "preset": same["config"]["preset"]}
     if differing := [name for name, value in same.items() if found[name] != value]:
         raise FmnistError(f"{path} is of another {' and '.join(differing)}: delete it to run this entry anew")
@@ -132,7 +132,7 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
-    """Trains from a seed and tells what came of it."""
+    """Trains from a seed; prints and returns its seconds and accuracy."""
     start = clock()
     weights = entrant.train(seed)
     seconds = clock() - start
@@ -142,17 +142,17 @@ def timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_co
 
 
 def try_out(arguments: Arguments, entrant: Entrant) -> dict[str, Any]:
-    """Times every seed on images that are held out, and says what they are worth."""
+    """Times every seed, scores it on held-out images, and prints a summary."""
     runs = [timed(entrant, seed) for seed in range(arguments.seeds)]
     print(in_words(summarize(runs, arguments.target), arguments.held_out))
     return {"runs": runs}
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    """Prepares, times, records, and says whether the target is reached; of held-out images only what they are worth."""
+    """Prepares, times, records, and prints whether the target is reached; with held-out images only prints scores."""
     config = entry(arguments)
     if arguments.side != "fmnist_jax":
-        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX reads the schedule there, beside PyTorch
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX evaluates the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does
     start_jax(PLATFORMS[arguments.device])
     entrant = prepare(arguments, config)

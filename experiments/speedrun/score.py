@@ -1,4 +1,4 @@
-"""What the seeds of an entry come to."""
+"""Summarises the seeds of an entry."""
 
 import math
 import statistics
@@ -8,27 +8,27 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 LEAST_SEEDS = 10
-"""Runs whose mean accuracy must reach the target."""
+"""The fewest runs whose mean accuracy may count as reaching the target."""
 
 
 class Summary(NamedTuple):
-    """Seconds and accuracies, each a share of 1, over the seeds."""
+    """Seconds, and accuracies as shares of 1, over the seeds."""
 
     seeds: int
     accuracy_mean: float
     accuracy_deviation: float | None
-    """Standard deviation; None of a single run."""
+    """Standard deviation; None for a single run."""
     accuracy_margin: float | None
-    """Half of the 95 % interval of the mean, by Student's t; None of a single run."""
+    """Half of the 95 % interval of the mean, by Student's t; None for a single run."""
     seconds_mean: float
     seconds_median: float
     seconds_deviation: float | None
     reached: bool
-    """Whether the mean accuracy is at least the target, over as many seeds as the rules ask for."""
+    """Whether the mean accuracy is at least the target, over as many seeds as the rules require."""
 
 
 def summarize(runs: Sequence[Mapping[str, Any]], target: str) -> Summary:
-    """Summarises runs, which have `accuracy` and `seconds` each.
+    """Summarises runs, each with its `accuracy` and `seconds`.
 
     Args:
       runs: one or more.
@@ -59,12 +59,12 @@ def _mean(summary: Summary) -> str:
 
 
 def in_words(summary: Summary, held_out: int) -> str:
-    """Says what seeds come to on so many images that were held out, which decide nothing about a target."""
+    """States the mean accuracy on `held_out` held-out images, which decides nothing about a target."""
     return f"HELD OUT: {_mean(summary)} of {held_out:,} training images; {summary.seconds_median:.1f} s (median)"
 
 
 def verdict(summary: Summary, target: str) -> str:
-    """Says whether the target is reached."""
+    """States whether the target is reached."""
     found = _mean(summary)
     if summary.reached:
         return f"REACHED: {found}, the target {target} %; {summary.seconds_median:.1f} s (median)"

@@ -43,7 +43,7 @@ def read(folder: Path) -> list[Record]:
 
 
 def table(records: Sequence[Record]) -> str:
-    """Makes a row for each target, machine and side; what did not reach its target is in italics, as is said below."""
+    """Makes a row for each target, machine and side; what missed its target is in italics, as a note below explains."""
     if not records:
         return NOTHING
     rows = markdown.table(_HEADINGS, map(_cells, sorted(records, key=_place)))
@@ -88,7 +88,7 @@ def _library(record: Record) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the table, and writes it where that is asked for."""
+    """Prints the table, and writes it if asked to."""
     contents = {"speedrun": table(read(RESULTS))}
     print(contents["speedrun"])
     if arguments.write:
