@@ -1,4 +1,4 @@
-"""Kernels that a network can begin with in place of drawn ones, because of what they make of patches of pixels."""
+"""Kernels for the first layer in place of random ones, chosen for what they compute from patches of pixels."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,16 +8,16 @@ from fmnist_jax import BatchStats, Model, Params, normalize
 
 
 def whitening_kernels(images: Array, side: int = 3) -> Array:
-    """Makes the kernels whose values over all patches are uncorrelated and have a variance of 1.
+    """Makes kernels whose outputs over all patches are uncorrelated, with unit variance.
 
-    They are the eigenvectors of the covariance of the patches' pixels, over the roots of their eigenvalues.
+    They are the eigenvectors of the covariance of the patches' pixels, divided by the roots of their eigenvalues.
 
     Args:
       images: u8[N, H, W, C].
       side: of a patch, in pixels.
 
     Returns:
-      f32[side, side, C, side * side * C], that of the largest eigenvalue first, for images as `normalize` makes them.
+      f32[side, side, C, side * side * C], largest eigenvalue first, for images scaled by `normalize`.
     """
     channels = images.shape[-1]
     patches = lax.conv_general_dilated_patches(
@@ -25,8 +25,8 @@ def whitening_kernels(images: Array, side: int = 3) -> Array:
     )
     pixels = patches.reshape(-1, channels * side * side).T
     variances, vectors = jnp.linalg.eigh(jnp.cov(pixels))
-    # Of a patch, the channel comes first; of a kernel, last but one. Nothing below a millionth of the largest variance
-    # is more than rounding.
+    # Patches have their channel axis first, kernels their last but one. Variances below a millionth of the largest are
+    # rounding errors.
     sizes = jnp.sqrt(jnp.maximum(variances, 1e-6 * variances[-1]))
     kernels = (vectors.T / sizes[:, None])[::-1]
     return kernels.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
@@ -35,8 +35,8 @@ def whitening_kernels(images: Array, side: int = 3) -> Array:
 def cosine_kernels(side: int = 3) -> Array:
     """Makes the basis of the discrete cosine transform of patches, f32[side, side, 1, side * side], smoothest first.
 
-    Its values are nearly uncorrelated where pixels are alike the more the nearer they lie (Ahmed, Natarajan & Rao
-    1974), whatever the images.
+    Its outputs are nearly uncorrelated for any images in which nearby pixels are similar (Ahmed, Natarajan & Rao
+    1974).
     """
     basis = np.cos(np.pi / side * np.outer(np.arange(side) + 0.5, np.arange(side)))
     frequencies = sorted(np.ndindex(side, side), key=lambda pair: (sum(pair), pair))
@@ -45,11 +45,11 @@ def cosine_kernels(side: int = 3) -> Array:
 
 
 def with_first_kernels(model: Model, kernels: Array) -> Model:
-    """The same model, begun with kernels in place of the first convolution's drawn ones, and with their negatives.
+    """The same model, its first convolution initialised with the given kernels and their negatives.
 
-    Behind a rectifier, a kernel and its negative keep what either loses. They are made as large as the drawn ones were,
-    because the norm behind them takes their size away, but the optimiser's steps have one; if there are more drawn
-    ones, the others stay.
+    After a ReLU, a kernel and its negative together lose nothing. They are scaled to the size of the random kernels:
+    the norm after them makes the scale irrelevant to the output, but not to the optimiser's steps. If the layer has
+    more kernels, the rest stay random.
     """
 
     def init(key: Array) -> tuple[Params, BatchStats]:

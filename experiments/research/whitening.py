@@ -1,15 +1,15 @@
-"""Do first kernels that whiten the pixels spare epochs? `python -m experiments.research.whitening`.
+"""Do first kernels that whiten the pixels save epochs? `python -m experiments.research.whitening`.
 
-The CIFAR-10 speedruns put kernels before their networks that make the values of a patch uncorrelated and of one
-variance, and keep them as they are (Jordan 2024, arXiv:2404.00498, section 3.2). Here they take the place of the first
-kernels of `fast`, to be trained like these or kept; and so do, kept, those of the discrete cosine transform, which do
-nearly as much for whatever images. Each is set beside drawn ones over the same seeds and images, with all else that
-`fast` has. Scored on 5,000 validation images, mirror images averaged in.
+The CIFAR-10 speedruns put kernels before their networks that make the values of a patch uncorrelated, with unit
+variance, and keep them fixed (Jordan 2024, arXiv:2404.00498, section 3.2). Here such kernels replace the first kernels
+of `fast`, either trained like the others or kept fixed; and so do, kept fixed, those of the discrete cosine transform,
+which nearly whiten any images. Each variant is compared with random kernels on the same seeds and images, with all else
+as in `fast`. Scored on 5,000 validation images, with mirror images averaged in.
 
-Measured with eight seeds (41 minutes on a busy machine): drawn kernels have 91.96 % right after one epoch and 93.07 %
-after two. Whitening ones that are trained have 92.01 % and 93.16 %, no more than seeds differ by. Kept they have
-92.26 % and 93.33 %, cosines 92.38 % and 93.38 %: seed by seed 0.42 ± 0.25 and 0.32 ± 0.18 points more than drawn ones,
-with intervals of 95 %.
+Measured with eight seeds (41 minutes on a busy machine): random kernels reach 91.96 % after one epoch and 93.07 % after
+two. Whitening kernels that are trained reach 92.01 % and 93.16 %, a difference within the spread of the seeds. Kept
+fixed, they reach 92.26 % and 93.33 %, cosines 92.38 % and 93.38 %: paired by seed, 0.42 ± 0.25 and 0.32 ± 0.18 points
+more than random ones (95 % intervals).
 """
 
 from collections.abc import Callable, Mapping
@@ -45,23 +45,23 @@ STARTS: tuple[Start, ...] = get_args(Start)
 
 @dataclass(frozen=True)
 class Arguments(study.Arguments):
-    """Whether first kernels that whiten the pixels spare epochs."""
+    """Whether first kernels that whiten the pixels save epochs."""
 
     widths: tuple[int, ...] = PRESETS["fast"].model.widths
     """Channels of each stage of the network, the last of which has two convolutions."""
     epochs: tuple[int, ...] = (1, 2)
-    """Lengths of the trainings."""
+    """Lengths of training."""
     starts: tuple[Start, ...] = STARTS
     seeds: int = 8
     whitened_images: int = 5_000
-    """Training images whose patches are whitened."""
+    """Training images whose patches the kernels whiten."""
 
 
 _QUICK = {"epochs": (1,), "seeds": 2, "whitened_images": 100}
 
 
 def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Array, Batch], Weights]:
-    """Makes `train(key, data) -> weights`, by the recipe of the configuration from one of `STARTS`."""
+    """Makes `train(key, data) -> weights`, the configuration's recipe from one of `STARTS`."""
     recipe, steps = make_recipe(config), config.total_steps
     if begin != "drawn":
         recipe = make_recipe(config, model=with_first_kernels(recipe.model, kernels))
@@ -77,7 +77,7 @@ def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Arr
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
-    """Trains from every start for every length with every seed."""
+    """Trains every variant for every length with every seed."""
     train, validation, _ = study.images(arguments)
     kernels = whitening_kernels(jnp.asarray(train.images[: arguments.whitened_images]))
     data, rows = study.on_device(train), []
@@ -99,12 +99,12 @@ def measure(arguments: Arguments) -> dict[str, Any]:
 
 
 def figure(found: Mapping[str, Any]) -> Figure:
-    """Draws validation accuracy against the length of training, a point for each seed."""
+    """Plots validation accuracy against the length of training, a point for each seed."""
     drawn, (axes,) = figures.panels(1, 6.0, 4.0)
     begun = [start for start in STARTS if any(row["start"] == start for row in found["rows"])]
     for place, (begin, colour, marker) in enumerate(zip(begun, figures.COLOURS, figures.MARKERS, strict=False)):
         rows = [row for row in found["rows"] if row["start"] == begin]
-        epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (place - 1)  # beside one another
+        epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (place - 1)  # side by side
         values = 100 * np.array([row["validation"] for row in rows])
         axes.plot(epochs, values, color=colour, marker=".", linestyle="none", alpha=0.5)
         axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=begin)
