@@ -136,12 +136,12 @@ def carry_out(stage: Stage, arguments: Arguments, until: float) -> str:
                 process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 _stop(process)
-                return f"stopped, out of time, in {module} {' '.join(options[:2])}: it goes on there"
+                return f"stopped, out of time, in {module} {' '.join(options[:2])}: it resumes there"
             except BaseException:  # the user's Ctrl-C, which does not reach another session
                 _stop(process)
                 raise
         if process.returncode:
-            failed.append(f"{module} {' '.join(options[:2])} ended with {process.returncode}")
+            failed.append(f"{module} {' '.join(options[:2])} exited with {process.returncode}")
     return f"failed: {'; '.join(failed)}" if failed else "done"
 
 
@@ -175,7 +175,7 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
     if all(found.get(name) == "done" for name in stages):
         print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLES))
     else:
-        print("start it again to go on, without --stages for all that is left")
+        print("start it again to continue, without --stages for everything that is left")
     return found
 
 

@@ -89,7 +89,7 @@ def main(arguments: Arguments) -> int:
     known = origin(describe_environment())
     write(arguments.out, {**known, "differences": apart, "tolerances": dict(_TOLERANCES), "failed": failed})
     for name, value in apart.items():
-        print(f"{name}: {value:.2e}, {'TOO MUCH' if name in failed else 'as rounding'} ({_TOLERANCES[name]:.0e})")
+        print(f"{name}: {value:.2e}, {'TOO LARGE' if name in failed else 'within rounding'} ({_TOLERANCES[name]:.0e})")
     return len(failed)
 
 

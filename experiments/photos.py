@@ -82,22 +82,26 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
     """
     table = directory / "labels.csv"
     if not table.is_file():
-        raise FmnistError(f"{table} is no file: name a directory with photos and their labels, as the module says")
+        raise FmnistError(
+            f"{table} is missing: give a directory with photos and labels.csv, as the module's docstring describes"
+        )
     with table.open(newline="") as file:
         lines = csv.DictReader(file)
         if missing := {"file", "accepted", "kind"} - {*(lines.fieldnames or ())}:
-            raise FmnistError(f"{table} has no column {', '.join(sorted(missing))}: write it as the module says")
+            raise FmnistError(
+                f"{table} has no column {', '.join(sorted(missing))}: write it as the module's docstring describes"
+            )
         rows = sorted(lines, key=lambda row: row["file"])
     photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
     for photo in photos:
         if not photo.path.is_file():
-            raise FmnistError(f"{table} names {photo.path.name}, which is no file there: bring it, or take it out")
+            raise FmnistError(f"{table} names {photo.path.name}, which is missing: add the file, or remove its row")
         if not photo.accepted <= set(CLASS_NAMES):
             raise FmnistError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
     held_back = photos[_HOLD_BACK - 1 :: _HOLD_BACK]
     parts = {"all": photos, "held-back": held_back, "development": [each for each in photos if each not in held_back]}
     if not parts[part]:
-        raise FmnistError(f"{table} has no photo in the part {part!r} of its {len(photos)}: choose another part")
+        raise FmnistError(f"{table} has {len(photos)} photos, none in the part {part!r}: choose another part")
     return parts[part]
 
 
@@ -160,13 +164,13 @@ def main(arguments: Arguments) -> None:
       FmnistError: no run is named, or `labelled` or `load_trained` raises it.
     """
     if not arguments.runs:
-        raise FmnistError("no run is named: add the directories of those to score")
+        raise FmnistError("no run is given: add the run directories to score")
     photos = labelled(arguments.directory, arguments.part)
     ways = {way: prepared(photos, prepare) for way, prepare in WAYS.items()}
     for run in arguments.runs:
         model = load_trained(run)
         for way, (ready, seconds) in ways.items():
-            print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU a picture):")
+            print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU time per picture):")
             logits = model.predict(np.stack([image for image, _ in ready]), tta=arguments.tta)
             difficult = [found for _, found in ready]
             rows = zip(softmax(logits, axis=-1), difficult, strict=True)

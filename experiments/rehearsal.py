@@ -24,4 +24,4 @@ def refuse_among_results(folder: Path, results: Path) -> None:
       FmnistError: `folder` is one of these.
     """
     if folder.resolve().is_relative_to(results.resolve()):
-        raise FmnistError("a rehearsal is no result: give it a folder of its own")
+        raise FmnistError("a rehearsal is not a result: give it a separate folder")

@@ -13,9 +13,9 @@ from fmnist_jax.errors import ConfigError
 COMMANDS: Mapping[str, str] = {
     "train": "train a model and write a run directory",
     "evaluate": "score a trained model on one split: tables, predictions, figures",
-    "predict": "say what a trained model takes your own pictures for",
+    "predict": "classify your own pictures with a trained model",
     "explore": "describe a data set: sizes, classes, copies, samples, averages, augmentations",
-    "report": "write a run's report, or compare several runs, on one page of HTML",
+    "report": "write a run's report, or compare several runs, on one HTML page",
     "export": "write a trained model as files that run without this package",
 }
 """What each command does, by its name, which is also the name of its module."""
@@ -37,7 +37,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
-        raise ConfigError(f"{name!r} is no command of {prog}: {hint}")
+        raise ConfigError(f"{name!r} is not a command of {prog}: {hint}")
     # Only the module of this command, so that a help text does not wait for what the others import.
     command = importlib.import_module(f"fmnist_jax.{name}")
     return command.main(argv[1:], prog=f"{prog} {name}")
@@ -48,7 +48,7 @@ def usage(prog: str) -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
-        [f"usage: {prog} COMMAND [ARGUMENTS]", "", *lines, "", f"{prog} COMMAND --help lists the arguments of one."]
+        [f"usage: {prog} COMMAND [ARGUMENTS]", "", *lines, "", f"{prog} COMMAND --help lists its arguments."]
     )
 
 
@@ -63,7 +63,7 @@ def _version() -> str:
     try:
         return metadata.version("fmnist_jax")
     except metadata.PackageNotFoundError:
-        return "of a copy that is not installed"
+        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -49,11 +49,11 @@ def check(arguments: Arguments) -> None:
         printed.
     """
     if not arguments.images:
-        raise ConfigError("IMAGE is missing: name a picture, a directory of pictures, or - for standard input")
+        raise ConfigError("IMAGE is missing: give a picture, a directory of pictures, or - for standard input")
     if arguments.show is not None and arguments.show.suffix.lower() not in (".png", ".html"):
-        raise ConfigError(f"--show is {arguments.show}: name a file that ends in .png or .html")
+        raise ConfigError(f"--show is {arguments.show}: give a file that ends in .png or .html")
     if arguments.json and arguments.csv == _STANDARD_OUTPUT:
-        raise ConfigError("--csv is -, and --json is printed, too: name a file for --csv")
+        raise ConfigError("--csv is -, but --json is printed as well: give a file for --csv")
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int
     shown = _file(arguments.show, "--show")
     table = None if arguments.csv == _STANDARD_OUTPUT else _file(arguments.csv, "--csv")
     if read_config(run) is None:
-        raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written")
+        raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
     # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import answers, prediction

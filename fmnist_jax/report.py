@@ -36,9 +36,9 @@ def check(arguments: Arguments) -> None:
       ConfigError: no run is named, or `--out` does not name an HTML file.
     """
     if not arguments.runs:
-        raise ConfigError("RUN is missing: name a run directory, several, or a folder that holds some")
+        raise ConfigError("RUN is missing: give a run directory, several, or a folder of them")
     if arguments.out is not None and arguments.out.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--out is {arguments.out}: name a file that ends in .html")
+        raise ConfigError(f"--out is {arguments.out}: give a file that ends in .html")
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
@@ -47,7 +47,9 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
     runs = find_runs([paths.local(run, "RUN") for run in arguments.runs])
     out = None if arguments.out is None else paths.local(arguments.out, "--out")
     if len(runs) == 1 and out is not None:
-        raise ConfigError(f"--out is {out}, but the report of one run, {runs[0]}, lies in it: leave --out away")
+        raise ConfigError(
+            f"--out is {out}, but the report of a single run is written to its directory, {runs[0]}: omit --out"
+        )
     # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import comparison, reporting
@@ -74,7 +76,7 @@ def find_runs(named: Sequence[Path]) -> list[Path]:
             found.setdefault(os.path.realpath(run), run)
     for run in passed_over:
         if os.path.realpath(run) not in found:
-            output.warn(f"note: {run} has no checkpoint yet, and is left out")
+            output.warn(f"note: {run} has no checkpoint yet and is left out")
     return list(found.values())
 
 

@@ -15,5 +15,5 @@ def take_all_steps(run: Path) -> None:
     """Adds a checkpoint of the last step to a copy of `saved_run`."""
     config, known = read_config(run), checkpoint.read_manifest(run / "checkpoints", 5)
     assert config is not None
-    state = replace(make_recipe(config).init(jax.random.key(0)), step=jnp.int32(config.total_steps))
+    state = replace(jax.jit(make_recipe(config).init)(jax.random.key(0)), step=jnp.int32(config.total_steps))
     checkpoint.save(run / "checkpoints", state, 0.5, origin=known["origin"])

@@ -7,6 +7,7 @@ import ast
 import graphlib
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +95,8 @@ def may_import(room: str) -> set[str]:
     return {name for name, other in HOUSE.items() if other.floor < own.floor and (other.pure or not own.pure)}
 
 
-def imports(tree: ast.AST) -> set[str]:
+@cache
+def imports(tree: ast.AST) -> frozenset[str]:
     """Every module (and every name out of a module) that the code imports, at the top or late, absolute."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -103,7 +105,7 @@ def imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             module = ".".join(filter(None, ["fmnist_jax" if node.level else "", node.module]))
             found.update({module, *(f"{module}.{alias.name}" for alias in node.names)})
-    return found
+    return frozenset(found)
 
 
 def called(tree: ast.AST) -> Iterator[str]:
@@ -131,12 +133,18 @@ def violations(trees: Mapping[str, ast.Module]) -> list[str]:
     return sorted(found)
 
 
-def _inside(tree: ast.AST) -> set[str]:
+@cache
+def _inside(tree: ast.AST) -> frozenset[str]:
     """What the code imports of the package, relative to it."""
-    return {name.removeprefix("fmnist_jax.") for name in imports(tree) if name.startswith("fmnist_jax.")}
+    return frozenset(name.removeprefix("fmnist_jax.") for name in imports(tree) if name.startswith("fmnist_jax."))
 
 
-def _of_module(module: str, tree: ast.Module) -> Iterator[str]:
+@cache
+def _of_module(module: str, tree: ast.Module) -> tuple[str, ...]:
+    return tuple(_lines_of_module(module, tree))
+
+
+def _lines_of_module(module: str, tree: ast.Module) -> Iterator[str]:
     name, outside = room_of(module), {each for each in imports(tree) if not within(each, "fmnist_jax")}
     room = HOUSE[name]
     for imported in sorted(_inside(tree)):

@@ -38,7 +38,7 @@ def test_without_out_it_writes_beside_where_it_was_called(tmp_path: Path) -> Non
     [
         (["--data.name", "mnist"], "'fashion_mnist', 'synthetic'"),
         (["--data.seed", "-1"], "--data.seed is -1: choose a value in [0, 4294967295]"),
-        (["--data.validation-size", "60000"], "which leaves no training image of 60000"),
+        (["--data.validation-size", "60000"], "which leaves none of 60000 images for training"),
         (["--data.seed", "-1", "--bogus"], "--data.seed is -1"),
         (["--data.seed", "-1", "--bogus"], "--bogus"),
         (["--train.epochs", "1"], "--train.epochs"),

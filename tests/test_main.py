@@ -90,7 +90,7 @@ def test_the_list_imports_no_command() -> None:
 def test_an_unknown_command_is_refused_with_the_nearest_one(name: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         commands.main([name], prog="fmnist-jax")
-    assert str(caught.value) == f"{name!r} is no command of fmnist-jax: {caught.value.args[0].split(': ', 1)[1]}"
+    assert str(caught.value) == f"{name!r} is not a command of fmnist-jax: {caught.value.args[0].split(': ', 1)[1]}"
     assert hint in str(caught.value)
 
 

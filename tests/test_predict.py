@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.make()
     directory.write_json("config.json", to_dict(_CONFIG))
     with checkpoint.writing(path / "checkpoints") as writer:
-        writer.save(make_recipe(_CONFIG).init(jax.random.key(0)), 0.5)
+        writer.save(jax.jit(make_recipe(_CONFIG).init)(jax.random.key(0)), 0.5)
     return path
 
 
@@ -83,34 +83,42 @@ def test_json_is_one_document_and_all_that_is_on_standard_output(run: Path, shir
 
 
 def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_error(
-    run: Path, shirt: Path, tmp_path: Path
+    run: Path, shirt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "text\n.png").write_text("no picture")
-    done = predict(run, shirt, tmp_path / "text\n.png", "--show", tmp_path / "sheet.png")
-    assert done.returncode == 2
-    assert str(shirt).encode() in done.stdout
-    lines = done.stderr.decode().splitlines()
+    monkeypatch.setenv("COLUMNS", "200")
+    bad, sheet = tmp_path / "text\n.png", tmp_path / "sheet.png"
+    bad.write_text("no picture")
+    assert command.main([str(run), str(shirt), str(bad), "--show", str(sheet)]) == 2
+    printed = capsys.readouterr()
+    assert str(shirt) in printed.out
+    lines = printed.err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(f"skipped: {tmp_path}/text\\n.png is no picture that can be read: expected PNG, JPEG, ")
-    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert lines[0].startswith(f"skipped: {tmp_path}/text\\n.png is not a readable picture: expected PNG, JPEG, ")
+    assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
-def test_csv_is_printed_or_written_with_a_row_for_each_picture(run: Path, shirt: Path, tmp_path: Path) -> None:
+def test_csv_is_printed_or_written_with_a_row_for_each_picture(
+    run: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bad = tmp_path / "text.png"
     bad.write_text("no picture")
-    printed = predict(run, bad, shirt, "--csv", "-")
-    first, second = csv.DictReader(printed.stdout.decode().splitlines())
-    assert (printed.returncode, first["path"], second["path"]) == (2, str(bad), str(shirt))
-    assert first["error"].startswith(f"{bad} is no picture that can be read")
+    assert command.main([str(run), str(bad), str(shirt), "--csv", "-"]) == 2
+    first, second = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (first["path"], second["path"]) == (str(bad), str(shirt))
+    assert first["error"].startswith(f"{bad} is not a readable picture")
     assert second["class"] in CLASS_NAMES
-    written = predict(run, shirt, "--csv", tmp_path / "table.csv", "--show", tmp_path / "page.html")
-    assert (written.returncode, written.stderr) == (0, b"")
-    assert b"most probable" in written.stdout
-    assert list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines())) == [second]
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    table, page = tmp_path / "table.csv", tmp_path / "page.html"
+    assert command.main([str(run), str(shirt), "--csv", str(table), "--show", str(page)]) == 0
+    written = capsys.readouterr()
+    assert "most probable" in written.out
+    assert written.err == ""
+    assert list(csv.DictReader(table.read_text().splitlines())) == [second]
+    assert page.read_text().startswith("<!doctype html>")
 
 
-def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(run: Path, shirt: Path, tmp_path: Path) -> None:
+def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(
+    run: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "00.png").write_text("no picture")
     for number in range(1, 12):
         shutil.copy(shirt, tmp_path / f"{number:02}.png")
@@ -124,7 +132,8 @@ def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(run: Path, shirt: P
     assert "12/12" in seen
     assert f"skipped: {tmp_path}/00.png" in re.sub(r"\r?\n", "", seen)
     assert len(list(csv.DictReader(done.stdout.decode().splitlines()))) == 12
-    (line,) = predict(run, tmp_path, "--csv", "-").stderr.decode().splitlines()
+    command.main([str(run), str(tmp_path), "--csv", "-"])
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("skipped: ")
 
 
@@ -132,18 +141,18 @@ def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(run: Path, shirt: P
     ("argv", "says"),
     [
         ([], "Missing: RUN"),
-        (["{run}"], "IMAGE is missing: name a picture"),
+        (["{run}"], "IMAGE is missing: give a picture"),
         (["{run}", "{shirt}", "--tta", "flip"], "'flip'"),
         (["{run}", "{shirt}", "--bogus"], "--bogus"),
         (["{run}", "{shirt}", "--jsno"], "did you mean --json?"),
-        (["{run}", "{shirt}", "--show", "{here}/sheet.jpg"], "name a file that ends in .png or .html"),
-        (["{run}", "{shirt}", "--csv", "-", "--json"], "name a file for --csv"),
+        (["{run}", "{shirt}", "--show", "{here}/sheet.jpg"], "give a file that ends in .png or .html"),
+        (["{run}", "{shirt}", "--csv", "-", "--json"], "give a file for --csv"),
         (["{run}", "{shirt}", "--csv", "{here}/file/table.csv"], "is a file, not a directory: choose another --csv"),
-        (["{run}", "{shirt}", "--csv", "{here}/dir.png"], "is a directory: name a file for --csv"),
+        (["{run}", "{shirt}", "--csv", "{here}/dir.png"], "is a directory: give a file for --csv"),
         (["{run}", "{shirt}", "--show", "{here}/file/sheet.png"], "is a file, not a directory: choose another --show"),
         (["{run}", "{shirt}", "--show", "{here}/dir.png"], "is a directory"),
-        (["{here}/nowhere", "{shirt}"], "has no config.json: name a run directory"),
-        (["{shirt}", "{run}"], "has no config.json: name a run directory"),
+        (["{here}/nowhere", "{shirt}"], "has no config.json: give a run directory"),
+        (["{shirt}", "{run}"], "has no config.json: give a run directory"),
     ],
 )
 @pytest.mark.usefixtures("before_jax")
@@ -163,7 +172,7 @@ def test_a_refused_command_has_not_imported_jax(run: Path) -> None:
     done = predict(run, spy=True)
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode().splitlines() == [
-        "error: IMAGE is missing: name a picture, a directory of pictures, or - for standard input",
+        "error: IMAGE is missing: give a picture, a directory of pictures, or - for standard input",
         "False",
     ]
 

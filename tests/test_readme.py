@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_jax import __main__, train
+from fmnist_jax import ParallelConfig, __main__, train
 from fmnist_jax.commands import cli
 from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.runs import parallel, results
+from tests.undrawn import IN_RESULTS
 
 _ROOT = Path(__file__).parents[1]
 _README = _ROOT / "README.md"
@@ -40,7 +42,12 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that code may write to; its runs have one device, as most readers have, and draw nothing."""
     monkeypatch.chdir(tmp_path)
+    choose, on_one = parallel.choose, ParallelConfig(devices=1)
+    monkeypatch.setattr(parallel, "choose", lambda config: choose(replace(config, parallel=on_one)))
+    for name, undrawn in IN_RESULTS.items():
+        monkeypatch.setattr(results, name, undrawn)
 
 
 @pytest.mark.usefixtures("elsewhere")

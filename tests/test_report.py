@@ -54,7 +54,7 @@ def test_a_run_of_a_folder_that_was_stopped_before_its_first_save_is_left_out(
 ) -> None:
     (runs / "c" / "checkpoints" / "10").mkdir(parents=True)
     assert report.find_runs([runs]) == [runs / "c"]
-    assert capsys.readouterr().err == f"note: {runs / 'b'} has no checkpoint yet, and is left out\n"
+    assert capsys.readouterr().err == f"note: {runs / 'b'} has no checkpoint yet and is left out\n"
     assert report.find_runs([runs / "b", runs]) == [runs / "b", runs / "c"]  # as it is named
     assert capsys.readouterr().err == ""
 
@@ -71,7 +71,10 @@ def test_a_run_is_found_once_and_in_the_order_of_its_first_naming(runs: Path) ->
         ([], "RUN"),
         (["a", "--split", "test"], "--split"),
         (["a", "b", "--out", "page.txt"], "--out is page.txt"),
-        (["a", "--out", "page.html"], "--out is page.html, but the report of one run, a, lies in it"),
+        (
+            ["a", "--out", "page.html"],
+            "--out is page.html, but the report of a single run is written to its directory, a",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_by_name(arguments: list[str], named: str) -> None:

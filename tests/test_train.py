@@ -109,7 +109,7 @@ def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[s
         (["--optim.peak-lr", "nan"], "--optim.peak-lr is nan: choose a value in (0, "),
         (["--model.widths", "8", "16"], "--model.widths has 2 stages and --model.depths 4"),
         (["--preset", "best"], "--preset is 'best': choose one of standard, fast, small, wide, record, demo"),
-        (["--preset="], "--preset is empty: give a value, or leave it away"),
+        (["--preset="], "--preset is empty: give a value, or omit it"),
         (["--preset"], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
     ],
 )

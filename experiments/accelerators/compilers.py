@@ -77,7 +77,7 @@ def open_target(name: str) -> Target:
     if name.startswith("h100:"):
         return _h100(name)
     if name.partition(":")[0] not in CHIPS:
-        raise FmnistError(f"{name} is not known: expected a shape of {', '.join(CHIPS)}, as v5e:2x4, or h100:8")
+        raise FmnistError(f"{name} is not known: expected a shape of {', '.join(CHIPS)}, such as v5e:2x4, or h100:8")
     _require("libtpu", name, "pip install '.[tpu]'")
     # JAX 0.10's libtpu must be told if a topology is smaller than a host.
     smaller = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
@@ -87,7 +87,7 @@ def open_target(name: str) -> Target:
 def _h100(name: str) -> Target:
     count = name.partition(":")[2]
     if not count.isdigit() or not int(count):
-        raise FmnistError(f"{name} is not known: expected a number of H100, as h100:8")
+        raise FmnistError(f"{name} is not known: expected a number of H100s, such as h100:8")
     _require("jax_cuda13_plugin", name, "pip install '.[cuda]', 5.6 GB")
     mesh = _mesh(name, "cuda", topology=f"1x1x{count}", target_config=_H100)
     return Target(name, "cuda", mesh)
@@ -95,7 +95,7 @@ def _h100(name: str) -> Target:
 
 def _require(module: str, name: str, remedy: str) -> None:
     if importlib.util.find_spec(module) is None:
-        raise FmnistError(f"{module} is not installed, which compiles for {name}: {remedy}")
+        raise FmnistError(f"{module}, which compiles for {name}, is not installed: {remedy}")
 
 
 def _mesh(name: str, platform: Platform, **options: Any) -> Mesh:

@@ -122,7 +122,7 @@ def estimates(arguments: Arguments, known: list[Record]) -> Iterator[Record]:
       FmnistError: a compiler is missing, or there is no such target or preset.
     """
     if unknown := [name for name in arguments.presets if name not in PRESETS]:
-        raise FmnistError(f"{unknown[0]} is no preset: choose of {', '.join(PRESETS)}")
+        raise FmnistError(f"{unknown[0]} is not a preset: choose from {', '.join(PRESETS)}")
     for name in arguments.targets:
         target = open_target(name)
         for preset in arguments.presets:

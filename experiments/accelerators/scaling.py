@@ -150,7 +150,7 @@ def text(records: Sequence[Record], template: str) -> str:
     presets = [name for name in PRESETS if whole[name] and exchange(records, name)]
     exchanged = exchange(records, "record")
     if exchanged is None:
-        raise FmnistError("no estimate of record on v5e:2x4 is kept: run experiments.accelerators.estimate first")
+        raise FmnistError("there is no estimate of record on v5e:2x4: run experiments.accelerators.estimate first")
     square = NETWORKS[1]
     latencies = [f"{1e3 * exchanged.count * each:.1f}" for each in square.latency]
     used = [each for each in records if each["part"] == "training" and each["target"].startswith("v5e:")]

@@ -117,9 +117,11 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
 
 def sentence(found: Mapping[str, Any]) -> str:
     """The machine's peaks in words: operations a second of each side, and bytes read and written."""
-    products = " and ".join(f"{rate / 1e9:.0f} by {name}" for name, rate in found["matrix_products"].items())
-    memory = " and ".join(f"{found['memory'][name] / 1e9:.0f} in {size / 1e6:.0f} MB" for name, size in _MEMORY.items())
-    return f"GFLOP/s in products of matrices: {products}; GB/s of memory: {memory}"
+    rates = [(name, f"{rate / 1e9:.0f}") for name, rate in found["matrix_products"].items()]
+    moved = [(f"{size / 1e6:.0f} MB", f"{found['memory'][name] / 1e9:.0f}") for name, size in _MEMORY.items()]
+    products = " and ".join(f"{rate} in {name}" for name, rate in rates)
+    memory = " and ".join(f"{rate} within {size}" for size, rate in moved)
+    return f"Matrix products in GFLOP/s: {products}; memory in GB/s: {memory}"
 
 
 def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

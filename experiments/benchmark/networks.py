@@ -37,7 +37,7 @@ def layers_of(config: ModelConfig) -> list[Layer]:
       ValueError: it is of another family.
     """
     if config.family != "plain":
-        raise ValueError(f"a network of the family {config.family} is no list of layers")
+        raise ValueError(f"a network of the family {config.family} is not a list of layers")
     layers: list[Layer] = []
     for width, depth in zip(config.widths, config.depths, strict=True):
         for index in range(depth):

@@ -98,7 +98,7 @@ def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
             adam = torch.optim.Adam(rest, lr=optim["rest_lr"], betas=(momentum, 0.999))
             found = Together(Muon(kernels, optim["peak_lr"], momentum, optim["ortho_steps"]), adam)
         case other:
-            raise FmnistError(f"the side of PyTorch has no optimiser {other}: expected sgd or muon")
+            raise FmnistError(f"PyTorch's side does not support the optimiser {other}: expected sgd or muon")
     for group in found.param_groups:
         group["share"] = group["lr"] / optim["peak_lr"]
     return found

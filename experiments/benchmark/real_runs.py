@@ -88,7 +88,7 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     process.stdout.close()
     process.stderr.close()
     if process.returncode != (0 if stop_after is None else 128 + signal.SIGTERM):
-        raise RuntimeError(f"the run ended with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
+        raise RuntimeError(f"the run exited with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
     found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
     seconds = _seconds_per_step(Path(argv[argv.index("--run.dir") + 1]))
     unit = 1 if sys.platform == "darwin" else 1024

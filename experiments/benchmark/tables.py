@@ -56,7 +56,7 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
 def main(path: Path) -> None:
     """Prints the tables of a finished benchmark as Markdown."""
     if not path.is_file():
-        raise FmnistError(f"{path} is no file: name what experiments.benchmark.run has written")
+        raise FmnistError(f"{path} does not exist: give a file written by experiments.benchmark.run")
     report(Console(width=150), json.loads(path.read_text()))
 
 

@@ -201,7 +201,7 @@ def main(folder: Path, run: Path | None) -> None:
     for (name, (_, truth)), each, row in zip(drawn.items(), prepared, softmax(logits, axis=-1), strict=True):
         shares = given_a_pair(row, each.doubts, CLASS_NAMES)
         doubts = ", ".join(reasons_for_doubt(shares, each.doubts, CLASS_NAMES)) or "sure"
-        print(f"{name}: {truth}, taken for {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({doubts})")
+        print(f"{name}: {truth}, predicted as {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({doubts})")
 
 
 if __name__ == "__main__":

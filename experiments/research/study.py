@@ -107,7 +107,7 @@ def answer(
 
 def _folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
-        raise FmnistError("what --quick measures is no result: give it another --out")
+        raise FmnistError("--quick does not produce results: choose another --out")
     if arguments.out is None and arguments.quick:
         return Path(tempfile.mkdtemp(prefix="research-"))
     folder = arguments.out or RESULTS
@@ -129,7 +129,10 @@ def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Confi
       FmnistError: `epochs` is less than 1.
     """
     if epochs < 1:
-        raise FmnistError(f"{train_images:,} images would not be seen once: give more to see, or smaller sizes")
+        raise FmnistError(
+            f"{train_images:,} images would not all be seen once: increase the number of images seen, or choose "
+            "smaller sizes"
+        )
     fast, stages = PRESETS["fast"], len(arguments.widths)
     return replace(
         fast,
@@ -208,7 +211,7 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
         model = make_model(config.model)
         return {"quick": Trained(config, model, weights, config.total_steps, data.image_shape, data.class_names)}
     if not runs:
-        raise FmnistError("RUN is missing: name run directories that fmnist_jax.train has written")
+        raise FmnistError("RUN is missing: give run directories written by fmnist_jax.train")
     names = [run.resolve().name for run in runs]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise FmnistError(f"several runs are called {', '.join(sorted(repeated))}: rename their directories")

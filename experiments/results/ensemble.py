@@ -45,16 +45,16 @@ def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
     found = []
     for run in runs:
         if not (run / "summary.json").is_file():
-            raise FmnistError(f"{run} holds no run that has ended: expected its summary.json")
+            raise FmnistError(f"{run} holds no finished run: its summary.json is missing")
         texts = {name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")}
         if "population" in texts["summary"]:
-            raise FmnistError(f"{run} is a population, whose ensemble its own report scores: expected single runs")
+            raise FmnistError(f"{run} is a population, whose own report scores its ensemble: expected single runs")
         with np.load(run / "predictions.npz") as arrays:
             found.append({**texts, "predictions": dict(arrays)})
         if _unseeded(found[-1]) != _unseeded(found[0]):
             raise FmnistError(f"{run} differs from {runs[0]} in more than its seed: expected runs of one configuration")
     if len({member["config"]["train"]["seed"] for member in found}) < max(2, len(found)):
-        raise FmnistError(f"{len(found)} runs are given, not all of another seed: expected two or more that are")
+        raise FmnistError(f"{len(found)} runs are given: expected two or more, all with different seeds")
     return found
 
 

@@ -121,7 +121,7 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
 
 def _preset(name: str) -> Config:
     if name not in PRESETS:
-        raise FmnistError(f"{name} is no preset: choose of {', '.join(PRESETS)}")
+        raise FmnistError(f"{name} is not a preset: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
@@ -214,7 +214,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
 def _is_recorded(results: Path, trial: Trial) -> bool:
     path = results / f"{trial.name}.json"
     if path.exists() and completed(json.loads(path.read_text())["config"]) != settings(trial.config):
-        raise FmnistError(f"{path} is of another configuration: delete it to train {trial.name} anew")
+        raise FmnistError(f"{path} has a different configuration: delete it to train {trial.name} again")
     return path.exists()
 
 

@@ -61,4 +61,6 @@ def refuse_what_is_missing(config: Config) -> None:
         if values[section][field] not in taken
     ]
     if missing:
-        raise FmnistError(f"the side of PyTorch has no {', '.join(missing)}: write it, or enter a recipe without")
+        raise FmnistError(
+            f"PyTorch's side does not support {', '.join(missing)}: implement it, or enter a recipe without it"
+        )

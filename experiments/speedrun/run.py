@@ -61,13 +61,13 @@ def entry(arguments: Arguments) -> Config:
     if arguments.target not in entered:
         raise FmnistError(
             f"{arguments.side} has no entry for {arguments.target} % on a {arguments.device}: choose one of "
-            f"{', '.join(entered)}, or enter one in experiments/speedrun/entries.py"
+            f"{', '.join(entered)}, or add one to experiments/speedrun/entries.py"
         )
     config = entered[arguments.target]
     config = rehearsal.shrink(config) if arguments.rehearse else config
     most = config.data.size - config.train.batch_size
     if not 0 <= arguments.held_out <= most:
-        raise FmnistError(f"--held-out is {arguments.held_out}: choose 0 to {most}, which leave a batch to train on")
+        raise FmnistError(f"--held-out is {arguments.held_out}: choose 0 to {most}, which leaves a batch to train on")
     return replace(config, data=replace(config.data, validation_size=arguments.held_out))
 
 
@@ -127,7 +127,7 @@ def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
     # The name of the preset does not affect training: an entry may have become a preset since.
     found["config"] = {**completed(found["config"]), "preset": same["config"]["preset"]}
     if differing := [name for name, value in same.items() if found[name] != value]:
-        raise FmnistError(f"{path} is of another {' and '.join(differing)}: delete it to run this entry anew")
+        raise FmnistError(f"{path} differs in {' and '.join(differing)}: delete it to run this entry again")
     return found
 
 

@@ -48,7 +48,12 @@ def print_table(report: Report) -> None:
         return
     if len(report.pictures) > _IN_TABLE:
         counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
-        cli.show([counts, f"{len(report.pictures):,} pictures; --csv and --json tell of each, --show of what was seen"])
+        cli.show(
+            [
+                counts,
+                f"{len(report.pictures):,} pictures; use --csv or --json to list them, --show for what the network saw",
+            ]
+        )
         return
     names = [photo_files.shown(picture.name) for picture in report.pictures]
     described = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in report.pictures]

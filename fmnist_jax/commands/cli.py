@@ -84,7 +84,7 @@ def refuse_empty(argv: Sequence[str]) -> None:
         elif not argument:
             problems.append(before if re.fullmatch(r"--[\w.-]+", before) else "an argument")
     if problems:
-        raise ConfigError("; ".join(f"{name} is empty: give a value, or leave it away" for name in problems))
+        raise ConfigError("; ".join(f"{name} is empty: give a value, or omit it" for name in problems))
 
 
 def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
@@ -230,7 +230,7 @@ def _told(error: FmnistError) -> int:
 
 def _unprinted(error: OSError) -> FmnistError:
     return FmnistError(
-        f"standard output cannot be written ({reason(error)}): {remedy(error)}, or let it go somewhere else"
+        f"standard output cannot be written ({reason(error)}): {remedy(error)}, or redirect it elsewhere"
     )
 
 
@@ -238,9 +238,7 @@ def _refuse_deleted_directory() -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise FmnistError(
-            f"the working directory cannot be found ({reason(error)}): cd to one that is there"
-        ) from error
+        raise FmnistError(f"the working directory cannot be found ({reason(error)}): cd to one that exists") from error
 
 
 def _report(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -68,7 +68,7 @@ def refuse_other_classes(
     kinds = [(run.config.data.name, run.test.image_shape, run.test.class_names) for run in (reference, other)]
     if kinds[0] != kinds[1]:
         raise FmnistError(
-            f"{first} is of {_words(reference)}, and {directory} of {_words(other)}: compare runs of one data set"
+            f"{first} uses {_words(reference)}, and {directory} {_words(other)}: compare runs on the same data set"
         )
 
 

@@ -133,7 +133,7 @@ def refuse_pictures(written: Mapping[str, Path | None], names: Sequence[str]) ->
             continue
         if (what := taken.get(place := os.path.realpath(path))) is not None:
             raise FmnistError(f"{flag} is {path}, {what}: choose another {flag}")
-        taken[place] = f"as {flag} is"
+        taken[place] = f"the same as {flag}"
 
 
 def _probabilities(model: Trained, batch: Sequence[_Read], tta: TestTimeAugmentation, *, rows: int) -> np.ndarray:

@@ -24,12 +24,12 @@ def _process_problems(parallel: ParallelConfig) -> Iterator[str]:
         if value != unset
     ]
     if given and not parallel.distributed:
-        yield f"{' and '.join(given)} is of one of several processes: add --parallel.distributed, or leave it out"
+        yield f"{' and '.join(given)} applies only to one of several processes: add --parallel.distributed, or omit it"
         return
     if given and len(given) < 3:
         yield (
-            f"of several processes only {' and '.join(given)} is given: give --parallel.coordinator, "
-            f"--parallel.processes and --parallel.process-id, or none of them where the cluster says them"
+            f"only {' and '.join(given)} is given for several processes: give --parallel.coordinator, "
+            f"--parallel.processes and --parallel.process-id, or none of them where the cluster provides them"
         )
     elif given and parallel.process_id >= parallel.processes:
         yield (

@@ -47,15 +47,17 @@ def problem(path: Path, flag: str) -> str | None:
     if (found := scheme(path)) is not None:
         return (
             f"{flag} is {shown}, an address ({found}), not a folder on this machine: "
-            f"mount or copy it, and name that folder"
+            f"mount or copy it, and give that folder"
         )
     if path.parts and path.parts[0].startswith("~") and path == expanded(path):
         return f"{flag} is {shown}, and no home directory of that name is known: give the full path"
     if "\0" in str(path) or any(ord(character) < 32 for character in str(path)):
-        return f"{flag} is {shown}, which has a control character in it: rename it"
+        return f"{flag} is {shown}, which contains a control character: rename it"
     if any("\ud800" <= character <= "\udfff" for character in str(path)):
-        return f"{flag} is {shown}, which has a byte in it that is no UTF-8: rename it"
+        return f"{flag} is {shown}, which contains a byte that is not valid UTF-8: rename it"
     longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
     if longest > _LONGEST_NAME:
-        return f"{flag} has a name of {longest} bytes in it, and a file system takes {_LONGEST_NAME}: choose a shorter"
+        return (
+            f"{flag} contains a name of {longest} bytes, but file systems allow {_LONGEST_NAME}: choose a shorter one"
+        )
     return None

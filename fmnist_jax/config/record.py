@@ -60,7 +60,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     if not isinstance(values, Mapping) or {*values, *_ADDED_SECTIONS} != {"preset", *SECTIONS}:
         sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
-        raise ConfigError(f"the configuration has other sections than this version: {sections}")
+        raise ConfigError(f"the configuration has different sections from this version: {sections}")
     built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in SECTIONS.items():
         if section not in values:
@@ -72,7 +72,9 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         required = set() if section in UNTRAINED else known - _ADDED.get(section, frozenset())
         if others := sorted((given.keys() - known) | (required - given.keys())):
             names = ", ".join(others)
-            raise ConfigError(f"section {section!r} of the configuration has other fields than this version: {names}")
+            raise ConfigError(
+                f"section {section!r} of the configuration has different fields from this version: {names}"
+            )
         built[section] = kind(**given)
     return Config(**built)
 

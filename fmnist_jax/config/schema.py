@@ -60,9 +60,7 @@ class DataConfig(Section):
           ConfigError: their number is unknown until they are loaded.
         """
         if not self.size:
-            raise ConfigError(
-                f"data.total is 0, and how many images {self.name} has is not known until they are loaded"
-            )
+            raise ConfigError(f"data.total is 0, so the number of {self.name} images is unknown until they are loaded")
         return self.size - self.validation_size
 
 

@@ -48,7 +48,7 @@ def validate(config: Config) -> None:
     if config.init.freeze is not None and config.init.source is None:
         messages.append(
             f"--init.freeze is {config.init.freeze}, but --init.from is not given, and fresh weights need training: "
-            "name a run to start from"
+            "give a run to start from"
         )
     messages.extend(_mixing_problems(config.augment, config.train.batch_size))
     if not any(flag.startswith(("--population.", "--parallel.", "--train.")) for flag in problems):
@@ -127,7 +127,7 @@ class _Kind(NamedTuple):
 
 _KINDS: Mapping[Any, _Kind] = {
     bool: _Kind((bool,), "true or false"),
-    str | None: _Kind((str, type(None)), "a text"),
+    str | None: _Kind((str, type(None)), "a string"),
     Path | None: _Kind((Path, type(None)), "a path"),
 }
 
@@ -172,9 +172,9 @@ def _typed(value: Any) -> str:
 
 def _source_problems(data: DataConfig) -> Iterator[str]:
     if data.name == "idx" and data.raw_dir is None:
-        yield "--data.name is idx, but --data.raw-dir is not given: name the folder with the four IDX files"
+        yield "--data.name is idx, but --data.raw-dir is not given: give the folder with the four IDX files"
     if data.name == "npz" and data.file is None:
-        yield "--data.name is npz, but --data.file is not given: name the .npz file"
+        yield "--data.name is npz, but --data.file is not given: give the .npz file"
     if data.name != "npz" and data.file is not None:
         yield f"--data.file is {data.file}, but --data.name is {data.name}: choose npz for it"
 
@@ -182,8 +182,8 @@ def _source_problems(data: DataConfig) -> Iterator[str]:
 def _split_problems(data: DataConfig) -> Iterator[str]:
     if data.size and data.train_size < 1:
         yield (
-            f"--data.validation-size is {data.validation_size}, which leaves no training image "
-            f"of {data.size}: choose less than {data.size}"
+            f"--data.validation-size is {data.validation_size}, which leaves none "
+            f"of {data.size} images for training: choose less than {data.size}"
         )
 
 
@@ -198,7 +198,7 @@ def _size_problems(data: DataConfig, train: TrainConfig, total_steps: int) -> It
     elif total_steps * train.batch_size >= 2**31:
         yield (
             f"--train.epochs is {train.epochs}, which makes {total_steps * train.batch_size} examples: "
-            f"choose fewer, so that they stay below 2**31"
+            f"choose fewer, to stay below 2**31"
         )
 
 

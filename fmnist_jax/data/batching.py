@@ -45,7 +45,7 @@ def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
       ValueError: the data set is empty.
     """
     if not len(dataset):
-        raise ValueError("the data set holds no example: expected one at least to make a batch of")
+        raise ValueError("the data set is empty: expected at least one example to batch")
     batches = padded_batches(dataset, batch_size)
     return Batch(*(np.stack(leaves) for leaves in zip(*((each.images, each.labels) for each in batches), strict=True)))
 

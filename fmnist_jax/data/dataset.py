@@ -39,7 +39,9 @@ class Dataset:
         try:
             images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
         except ValueError as error:
-            raise DataError(f"images or labels are no array ({error}): expected as many numbers in each") from error
+            raise DataError(
+                f"images or labels do not form an array ({error}): expected the same number of values in each"
+            ) from error
         if not hasattr(self.labels, "dtype") and not labels.size:
             labels = labels.astype(np.int32)  # an empty list, which NumPy makes float
         count = len(labels) if labels.ndim else len(images) if images.ndim else 0
@@ -49,17 +51,19 @@ class Dataset:
         if not sound or len(images) != count or images.dtype != np.uint8:
             raise DataError(
                 f"images are {images.dtype}{list(np.shape(self.images))}: expected uint8[{count}, H, W] or "
-                f"uint8[{count}, H, W, C], with H and W from {_SMALLEST} on and C 1 or 3"
+                f"uint8[{count}, H, W, C], with H and W at least {_SMALLEST} and C 1 or 3"
             )
         if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
             raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
         names = tuple(map(str, self.class_names))
         if broken := [name for name in names if not _is_unicode(name)]:
-            raise DataError(f"the class name {broken[0]!r} is no Unicode: decode it as what it was written in")
+            raise DataError(
+                f"the class name {broken[0]!r} is not valid Unicode: decode it with the encoding it was written in"
+            )
         if broken := [name for name in names if not name.strip() or not name.isprintable()]:
-            raise DataError(f"the class name {broken[0]!r} cannot be shown: give it letters, in one line")
+            raise DataError(f"the class name {broken[0]!r} cannot be displayed: use printable characters on one line")
         if len(set(names)) < len(names):
-            raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a name of its own")
+            raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a different name")
         if count and not 0 <= labels.min() <= labels.max() < len(names):
             outside = labels.min() if labels.min() < 0 else labels.max()
             raise DataError(
@@ -134,7 +138,7 @@ def load(config: DataConfig) -> Splits:
     validate_data(config)
     if config.name == "own":
         raise DataError(
-            "--data.name is own: its images are given in Python and are not at hand here: give them there, by "
+            "--data.name is own: its images were passed in Python and are not available here: pass them there, with "
             "fmnist_jax.run(config, splits), or as splits=... to fmnist_jax.commands.evaluation.run, "
             "reporting.run or exporting.run"
         )
@@ -165,8 +169,8 @@ def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
     check(Splits(train, train.take(np.array([], np.int64)), test), contents.place)
     if shared := count_shared(test.images, train.images):
         output.warn(
-            f"warning: {shared:,} of the {len(test):,} test images of {contents.place} are training images, too, byte "
-            f"for byte, so the test accuracy says too much"
+            f"warning: {shared:,} of the {len(test):,} test images of {contents.place} are also training images, byte "
+            f"for byte, so the test accuracy is too optimistic"
         )
     return train, test
 
@@ -179,12 +183,12 @@ def check(splits: Splits, place: object = "splits") -> None:
     """
     for name in ("train", "test"):
         if not len(getattr(splits, name)):
-            raise DataError(f"{place}: there is no {name} image: give at least one")
+            raise DataError(f"{place}: there are no {name} images: give at least one")
     for name, part in splits._asdict().items():
         if (part.image_shape, part.class_names) != (splits.train.image_shape, splits.train.class_names):
             raise DataError(
                 f"{place}: {name} images are {_kind(part)}, and training images {_kind(splits.train)}: "
-                f"give all of them one shape and the same class names"
+                f"give all of them the same shape and class names"
             )
 
 

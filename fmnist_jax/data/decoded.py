@@ -50,8 +50,8 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
         _write(cache, decoded)
     except OSError as error:
         output.warn(
-            f"warning: no decoded copy can be kept in {cache} ({reason(error)}), so each start decodes for some "
-            f"seconds: {remedy(error)}, or choose another --data.dir"
+            f"warning: no decoded copy can be kept in {cache} ({reason(error)}), so each start takes some "
+            f"seconds to decode: {remedy(error)}, or choose another --data.dir"
         )
     return _open(cache) or decoded
 
@@ -72,8 +72,8 @@ def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
         return
     if labels and hashlib.md5(labels, usedforsecurity=False).hexdigest() != _MD5_OF_LABELS:
         raise DataError(
-            f"{raw_dir} has not the files of Fashion-MNIST, which is prepared in {home} already: choose --data.name "
-            "idx for these, or name no --data.raw-dir"
+            f"{raw_dir} does not hold the files of Fashion-MNIST, which is already prepared in {home}: use --data.name "
+            "idx for these, or omit --data.raw-dir"
         )
 
 

@@ -14,9 +14,9 @@ from fmnist_jax.errors import DataError, in_one_line
 
 _TIMEOUT = 5.0  # seconds, to connect and between two reads
 _REMEDY = (
-    "name the folder that has it by --data.dir (or FMNIST_DATA_DIR), "
-    "or put the four original .gz files into a folder and name it by --data.raw-dir (or FMNIST_RAW_DIR); "
-    "they can be had from https://github.com/zalandoresearch/fashion-mnist"
+    "give the folder that has it with --data.dir (or FMNIST_DATA_DIR), "
+    "or put the four original .gz files into a folder and give that with --data.raw-dir (or FMNIST_RAW_DIR); "
+    "they are available from https://github.com/zalandoresearch/fashion-mnist"
 )
 
 
@@ -42,7 +42,7 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
     missing = f"no Fashion-MNIST in {data_dir}, and"
     proxy = select_proxy(file.url, get_environ_proxies(file.url))
     through = f" through the proxy {_without_password(proxy)} (http_proxy, all_proxy)" if proxy else ""
-    way = f"mend or unset the proxy, {_REMEDY}" if proxy else f"connect to a network, {_REMEDY}"
+    way = f"fix or unset the proxy, {_REMEDY}" if proxy else f"connect to a network, {_REMEDY}"
     try:
         with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
             content = answer.raw.read(file.size + 1, decode_content=False)
@@ -56,7 +56,7 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
     if hashlib.sha256(content).hexdigest() != file.sha256:
         kind = answer.headers.get("content-type", "no content type")
         raise DataError(
-            f"{missing} {file.url} gives something else{through} ({answer.status_code} {answer.reason}, {kind}): {way}"
+            f"{missing} {file.url} sends something else{through} ({answer.status_code} {answer.reason}, {kind}): {way}"
         )
 
 

@@ -76,7 +76,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
         reason = in_one_line(error)
         raise DataError(
             f"cannot prepare or read {places.tfds_dir(data_dir) / 'fashion_mnist'} ({reason}): "
-            f"choose another --data.dir, or mend that"
+            f"choose another --data.dir, or fix that"
         ) from error
 
 

@@ -33,9 +33,7 @@ def read(config: DataConfig) -> Contents:
     """
     place = config.raw_dir if config.name == "idx" else config.file
     if place is None:
-        raise DataError(
-            f"--data.name is {config.name}, and no file is named for it: give --data.raw-dir or --data.file"
-        )
+        raise DataError(f"--data.name is {config.name}, but no file is given for it: use --data.raw-dir or --data.file")
     arrays = idx.load(place) if config.name == "idx" else npz.load(place)
     names = arrays.pop("class_names", None)
     labels = [array for name, array in arrays.items() if name.endswith("_labels")]
@@ -47,7 +45,7 @@ def _given(names: np.ndarray, place: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{place}: class_names are {names.dtype}{list(names.shape)}: expected one row of text")
     if len(names) > _MOST_CLASSES:
-        raise DataError(f"{place}: class_names are {len(names):,}: expected at most {_MOST_CLASSES:,}")
+        raise DataError(f"{place}: there are {len(names):,} class_names: expected at most {_MOST_CLASSES:,}")
     return tuple(map(str, names))
 
 
@@ -56,5 +54,5 @@ def _numbered(labels: list[np.ndarray], place: Path) -> tuple[str, ...]:
     numbers = [array for array in labels if array.size and np.issubdtype(array.dtype, np.integer)]
     highest = max((int(array.max()) for array in numbers), default=0)
     if highest >= _MOST_CLASSES:
-        raise DataError(f"{place}: labels reach {highest}: number the classes from 0 on, below {_MOST_CLASSES}")
+        raise DataError(f"{place}: labels reach {highest}: number the classes from 0, below {_MOST_CLASSES}")
     return tuple(map(str, range(highest + 1)))

@@ -53,7 +53,7 @@ def read_idx(path: Path) -> np.ndarray:
         if raw.startswith(_GZIP):
             raw = gzip.decompress(raw)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is not a whole gzip file ({error}): download it again") from error
+        raise DataError(f"{path} is not a complete gzip file ({error}): download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
     dimensions = raw[3] if raw[:3] == b"\x00\x00\x08" and len(raw) >= 4 else 0

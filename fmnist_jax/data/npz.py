@@ -26,24 +26,24 @@ def load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} is no .npz file: write one by numpy.savez(file, {_arguments(ARRAYS)})")
+                raise DataError(f"{path} is not an .npz file: write one with numpy.savez(file, {_arguments(ARRAYS)})")
         with np.load(path, allow_pickle=False) as arrays:
             if missing := [name for name in ARRAYS if name not in arrays]:
                 raise DataError(
-                    f"{path} has no {', '.join(missing)}: add by numpy.savez(file, {_arguments(missing)}, ...)"
+                    f"{path} has no {', '.join(missing)}: add with numpy.savez(file, {_arguments(missing)}, ...)"
                 )
             found = {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
             if others := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
-                raise ValueError(f"{others[0]} is no array of NumPy")
+                raise ValueError(f"{others[0]} is not a NumPy array")
             return found
     except FileNotFoundError as error:
-        raise DataError(f"--data.file is {path}, where no file is: name the .npz file") from error
+        raise DataError(f"--data.file is {path}, which does not exist: give the path of the .npz file") from error
     except OSError as error:
         raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
     # RuntimeError: from a file with a password, or compressed by a method that Python lacks.
     except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} cannot be read ({in_one_line(error)}): write it by numpy.savez, with numbers for images and labels"
+            f"{path} cannot be read ({in_one_line(error)}): write it with numpy.savez and numbers for images and labels"
         ) from error
 
 

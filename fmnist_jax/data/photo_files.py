@@ -62,7 +62,7 @@ def _named_by(name: str) -> list[str] | DataError:
         return [name]
     name = str(paths.expanded(name))  # a pattern is quoted, so no shell has done so
     if paths.scheme(name) is not None:
-        return DataError(f"{shown(name)} is an address: download it, and name the file")
+        return DataError(f"{shown(name)} is an address: download it, and give the file")
     try:
         path = Path(name)
         if path.is_dir():
@@ -142,7 +142,7 @@ def _content(name: str) -> bytes:
         return sys.stdin.buffer.read(MOST_BYTES + 1)
     path = Path(name)
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-        raise OSError("it is no file")
+        raise OSError("it is not a regular file")
     with path.open("rb") as file:
         return file.read(MOST_BYTES + 1)
 
@@ -159,7 +159,7 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
                 if width * height <= MOST_PIXELS:
                     return convert(image)
     except UnidentifiedImageError:
-        raise DataError(f"{label} is no picture that can be read: expected {_KNOWN}") from None
+        raise DataError(f"{label} is not a readable picture: expected {_KNOWN}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{label} has more than {MOST_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # Pillow's decoders raise many types of error on damaged files

@@ -42,7 +42,7 @@ def data_dir(config: DataConfig) -> Path:
             return _usable(Path(named), variable)
     default = paths.expanded("~/tensorflow_datasets")
     if not default.is_absolute():
-        raise DataError("there is no home directory for the data set: name a folder by --data.dir or FMNIST_DATA_DIR")
+        raise DataError("there is no home directory for the data set: give a folder with --data.dir or FMNIST_DATA_DIR")
     return default
 
 

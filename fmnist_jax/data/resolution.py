@@ -25,8 +25,8 @@ def resolved(config: Config, splits: Splits) -> Config:
     found = len(splits.train) + len(splits.validation)
     if data.total not in (0, found):
         raise DataError(
-            f"--data.total is {data.total}, but there are {found} images for training and validation: leave it out, or "
-            f"bring back those that the run was started on"
+            f"--data.total is {data.total}, but there are {found} images for training and validation: omit it, or "
+            f"restore those that the run was started on"
         )
     raw_dir, file = (path and path.absolute() for path in (data.raw_dir, data.file))
     return replace(config, data=replace(data, total=found, raw_dir=raw_dir, file=file))

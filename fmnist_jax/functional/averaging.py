@@ -41,7 +41,7 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
 
     def averaging_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         if state.averages is None:
-            raise ValueError("the state keeps no average of its weights: give it one by start_average")
+            raise ValueError("the state keeps no average of its weights: add one with start_average")
         after, metrics = step_fn(state, batch)
         steps = state.step.astype(jnp.float32)
         forgotten = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))

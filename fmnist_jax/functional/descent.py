@@ -72,7 +72,9 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
             if not any(words in str(error).lower() for words in _REFUSALS):
                 raise
             refusal = error
-    raise TypeError(f"the optimiser refuses every extra argument ({refusal}): choose them by extra_args") from refusal
+    raise TypeError(
+        f"the optimiser accepts none of the extra arguments offered ({refusal}): choose them with extra_args"
+    ) from refusal
 
 
 def _own_metrics(slope: Slope) -> Any:

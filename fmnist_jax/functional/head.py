@@ -31,10 +31,12 @@ def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]
       (64, 5)
     """
     if _HEAD not in params:
-        raise ValueError(f"params have {', '.join(params)} and no {_HEAD}: expected those of a network of make_model")
+        raise ValueError(f"params have {', '.join(params)} but no {_HEAD}: expected those of a make_model network")
     shape = params[_HEAD]["kernel"].shape
     if len(shape) != 2:
-        raise ValueError(f"the kernel of {_HEAD} is {list(shape)}: expected [features, classes], of one network")
+        raise ValueError(
+            f"the kernel of {_HEAD} has shape {list(shape)}: expected [features, classes], that of a single network"
+        )
     features, _ = shape
     kernel = jax.nn.initializers.lecun_normal()(key, (features, num_classes), jnp.float32)
     return {**params, _HEAD: {"kernel": kernel, "bias": jnp.zeros(num_classes, jnp.float32)}}

@@ -20,7 +20,7 @@ _PATCH_VALUES = 64  # the largest patch to gather for a pooled maximum, which sa
 
 def _check_square(kernel: Array) -> None:
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
-        raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square of odd side")
+        raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square with an odd side")
 
 
 def conv(x: Array, kernel: Array) -> Array:

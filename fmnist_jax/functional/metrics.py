@@ -53,8 +53,8 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
     """
     if not hasattr(labels, "dtype"):
         raise ValueError(
-            f"labels are a {type(labels).__name__}: expected an array; others take a loss_fn and a metrics_fn of their "
-            "own"
+            f"labels are a {type(labels).__name__}: expected an array; for other labels, pass your own loss_fn and "
+            "metrics_fn"
         )
     whole = jnp.issubdtype(labels.dtype, jnp.integer)
     classes = labels.shape[-1:] if num_classes is None else (num_classes,)
@@ -62,14 +62,14 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
     if labels.shape != wanted or not (whole or jnp.issubdtype(labels.dtype, jnp.floating)):
         raise ValueError(
             f"labels are {labels.dtype}{list(labels.shape)}: expected integers {list(batch)} or floating weights "
-            f"{[*batch, num_classes or 'C']}; one-hot rows become weights by .astype(jnp.float32)"
+            f"{[*batch, num_classes or 'C']}; convert one-hot rows to weights with .astype(jnp.float32)"
         )
     if whole and num_classes is not None and isinstance(labels, np.ndarray):
         outside = labels[(labels < PADDING_LABEL) | (labels >= num_classes)]
         if outside.size:
             raise ValueError(
                 f"a label is {outside[0]}: expected 0..{num_classes - 1}, or {PADDING_LABEL} for padding; "
-                "check the labels, or give the model as many classes"
+                "check the labels, or give the model enough classes"
             )
 
 
@@ -125,7 +125,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     classes = logits.shape[-1]
     check_labels(labels, logits.shape[:-1], classes)
     if losses.shape not in ((), logits.shape[:-1]):
-        raise ValueError(f"losses are {list(losses.shape)}: expected {list(logits.shape[:-1])}, one for each example")
+        raise ValueError(f"losses have shape {list(losses.shape)}: expected {list(logits.shape[:-1])}, one per example")
     weights = soft_labels(labels, classes)
     heaviest = jnp.where((weights > 0).any(-1), weights.argmax(-1), PADDING_LABEL)
     true = jax.nn.one_hot(heaviest, classes, dtype=jnp.int32)
@@ -166,7 +166,8 @@ def summarize(metrics: Metrics) -> Summary:
     confusion = np.asarray(metrics.confusion)
     if confusion.ndim != 2:
         raise ValueError(
-            f"the confusion matrix is {list(confusion.shape)}: expected two axes; sum the first, or summarize_members"
+            f"the confusion matrix has shape {list(confusion.shape)}: expected two axes; sum over the first, or use "
+            "summarize_members"
         )
     examples = int(confusion.sum())
     if not examples:
@@ -182,7 +183,9 @@ def summarize_members(metrics: Metrics) -> list[Summary]:
     """
     confusions = np.asarray(metrics.confusion)
     if confusions.ndim not in (2, 3):
-        raise ValueError(f"confusion matrices are {list(confusions.shape)}: expected two or three axes; sum the others")
+        raise ValueError(
+            f"confusion matrices have shape {list(confusions.shape)}: expected two or three axes; sum over the others"
+        )
     classes, losses = confusions.shape[-1], np.atleast_1d(np.asarray(metrics.loss_sum))
     return [
         summarize(Metrics(loss, confusion))

@@ -110,7 +110,7 @@ def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
     """
     if not switched_off(config.mixup_alpha) and not switched_off(config.cutmix_alpha):
         raise ConfigError(
-            "augment.mixup_alpha and augment.cutmix_alpha are both given, or varied: leave one of them at a plain 0"
+            "augment.mixup_alpha and augment.cutmix_alpha are both set or varied: leave one of them at a plain 0"
         )
     if not switched_off(config.mixup_alpha):
         return make_mixup(config.mixup_alpha, config.mix_probability, num_classes=num_classes)

@@ -90,7 +90,7 @@ def _augmented(augment: Augment, key: Array, images: Array) -> Array:
     augmented = augment(key, images)
     if are_bytes(images) and augmented.dtype != images.dtype:
         raise ValueError(
-            f"augment made {augmented.dtype} of uint8, in a range that none can know: expected uint8; wrap an "
+            f"augment turned uint8 into {augmented.dtype} of unknown range: expected uint8; wrap an "
             "augmentation of floats in [0, 1] in fmnist_jax.on_floats"
         )
     return normalize(augmented)

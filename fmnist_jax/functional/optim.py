@@ -66,8 +66,8 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
             fall = _half_cosine(peak, config.final_lr, total_steps - warmup_steps)
         case _:
             raise ConfigError(
-                f"the schedule is {config.schedule!r}: choose one_cycle, cosine, constant or step, or give "
-                "make_optimizer an optax schedule"
+                f"the schedule is {config.schedule!r}: choose one_cycle, cosine, constant or step, or pass "
+                "an optax schedule to make_optimizer"
             )
     if switched_off(warmup_steps):
         return fall
@@ -109,8 +109,8 @@ def make_optimizer(
             parts = [optax.partition(of_each, lambda params: jax.tree.map(_label, orthogonal(params)))]
         case _:
             raise ConfigError(
-                f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or give make_train_step one of "
-                "optax"
+                f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or pass an optax "
+                "optimiser to make_train_step"
             )
     return optax.chain(*_clipping(config), *parts)
 

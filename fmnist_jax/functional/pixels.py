@@ -30,7 +30,9 @@ def check_floats(images: Array | np.ndarray) -> None:
       ValueError: they are not; `normalize` takes bytes, and so does `make_predict`, which calls it.
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise ValueError(f"images are {images.dtype}: expected floats in [0, 1]; normalize them, or use make_predict")
+        raise ValueError(
+            f"images are {images.dtype}: expected floats in [0, 1]; call normalize on them first, or use make_predict"
+        )
 
 
 def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:

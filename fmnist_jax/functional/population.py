@@ -188,8 +188,8 @@ def _as_numbers(varied: Mapping[str, Any]) -> dict[str, Array]:
     values = {name: jnp.asarray(value, jnp.float32) for name, value in varied.items()}
     for name, value in values.items():
         if value.ndim != 1:
-            raise ConfigError(f"{name} is {list(value.shape)}: expected one number for each member")
+            raise ConfigError(f"{name} has shape {list(value.shape)}: expected one number for each member")
     if len({len(value) for value in values.values()}) > 1:
         sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
-        raise ConfigError(f"the numbers of members differ ({sizes}): give each field as many values")
+        raise ConfigError(f"the numbers of members differ ({sizes}): give every field the same number of values")
     return values

@@ -45,7 +45,7 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
     """
     given: Any = n
     if isinstance(given, jax.core.Tracer):
-        raise ValueError("n is traced: expected a number that stays; of one that changes draw by jax.random.randint")
+        raise ValueError("n is traced: expected a fixed number; if it changes, draw indices with jax.random.randint")
     if n < 1:
         raise ValueError(f"n is {n}: expected a data set with at least one example")
     epoch, place = jnp.divmod(_positions(step, batch_size), n)

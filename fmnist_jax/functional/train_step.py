@@ -108,7 +108,7 @@ def refuse_longer(num_steps: Array | int, max_steps: int) -> None:
       ValueError: it is more than `max_steps`, so that metrics would be lost.
     """
     if not isinstance(num_steps, jax.core.Tracer) and num_steps > max_steps:
-        raise ValueError(f"num_steps is {num_steps}: expected at most max_steps, which is {max_steps}")
+        raise ValueError(f"num_steps is {num_steps}: expected at most max_steps ({max_steps})")
 
 
 def make_train_chunk(

@@ -95,9 +95,9 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
     found = tuple(path for path in paths if matches(pattern, path))
     asked = f"the pattern to freeze (--init.freeze) is {pattern!r}"
     if not found:
-        raise ConfigError(f"{asked}, which matches no parameter: choose one for {_some(paths)}")
+        raise ConfigError(f"{asked}, which matches no parameter: choose one that matches some of {_some(paths)}")
     if len(found) == len(paths):
-        raise ConfigError(f"{asked}, which leaves no parameter to train: choose a narrower one")
+        raise ConfigError(f"{asked}, which leaves no parameter to train: choose a narrower pattern")
     return found
 
 

@@ -23,8 +23,8 @@ def as_the_first_has_it(config: Config) -> Config:
     init = replace(config.init, source=first.init.source)
     if others := differences([first, replace(config, data=replace(own, total=total), init=init)]):
         output.warn(
-            f"note: process {jax.process_index()} has other values of {', '.join(others)} than the first process, "
-            "whose values are taken"
+            f"note: process {jax.process_index()} has different values of {', '.join(others)} from the first "
+            "process, whose values are used"
         )
     data = replace(first.data, dir=own.dir, raw_dir=own.raw_dir)
     if first.data.name in ("idx", "npz"):  # with no path given here, the first process's applies

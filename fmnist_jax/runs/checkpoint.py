@@ -58,10 +58,10 @@ class Writer:
         """
         saved = snapshot(state)
         if not any(leaf.size for leaf in saved.leaves.values()):
-            raise CheckpointError("the state has no value to save: give a pytree with an array that is not empty")
+            raise CheckpointError("the state has no value to save: give a pytree with a non-empty array")
         number = _step_of(state) if step is None else step
         if number in self._manager.all_steps():
-            raise CheckpointError(f"{self._manager.directory} has a checkpoint {number} already: give another step")
+            raise CheckpointError(f"{self._manager.directory} already has a checkpoint {number}: give another step")
         self._collect()
         described = manifest.make(saved.leaves, saved.keys, number, val_accuracy, origin or {})
         try:
@@ -123,14 +123,14 @@ class Writer:
     def _unwritten(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): free space there and "
-            f"start again with the same --run.dir; earlier checkpoints are whole"
+            f"start again with the same --run.dir; earlier checkpoints are intact"
         )
 
 
 def _step_of(state: Any) -> int:
     steps = np.unique(np.asarray(getattr(state, "step", [])))
     if steps.size != 1:
-        raise CheckpointError("the state has no one step for the checkpoint's number: give it as step=")
+        raise CheckpointError("the state has no single step for the checkpoint's number: give it as step=")
     return int(steps[0])
 
 
@@ -149,7 +149,7 @@ def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> I
       CheckpointError: `latest` is below 2, the directory cannot be made, or a save cannot be written or read back.
     """
     if latest < store.KEPT:
-        raise CheckpointError(f"latest is {latest}: keep {store.KEPT} or more, as the last one may turn out damaged")
+        raise CheckpointError(f"latest is {latest}: keep {store.KEPT} or more, as the last may turn out to be damaged")
     writer = Writer(store.open_manager(paths.expanded(directory), latest))
     try:
         yield writer
@@ -194,7 +194,7 @@ def refuse_unusable(directory: Path) -> None:
         except (CheckpointError, OSError) as error:
             raise CheckpointError(
                 f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
-                f"--run.dir, on a local disk and named by plain letters, digits, - and _ ({in_one_line(error)})"
+                f"--run.dir, on a local disk and named with plain letters, digits, - and _ ({in_one_line(error)})"
             ) from error
         finally:
             shutil.rmtree(private, ignore_errors=True)
@@ -216,7 +216,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
         return rebuild(saved, like)
     except ValueError as error:
         raise CheckpointError(
-            f"checkpoint {step} in {directory} is of another model or optimiser than the configuration names "
+            f"checkpoint {step} in {directory} is of a different model or optimiser than the configuration describes "
             f"({error}): restore it with the code and configuration that wrote it, or start anew with another --run.dir"
         ) from error
 
@@ -241,7 +241,7 @@ def read_manifest(directory: Path, step: int) -> dict[str, Any]:
         described = store.read_manifest(directory / str(step))
         return {**described, "val_accuracy": float(described["val_accuracy"]), "origin": dict(described["origin"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {step} in {directory} has no manifest that can be read") from error
+        raise CheckpointError(f"checkpoint {step} in {directory} has no readable manifest") from error
 
 
 def steps(directory: Path) -> list[int]:

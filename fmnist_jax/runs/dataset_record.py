@@ -43,12 +43,12 @@ def read(directory: Path, config: Config) -> DatasetRecord:
     if values is None and config.data.name in ("fashion_mnist", "synthetic"):
         return DatasetRecord(IMAGE_SHAPE, CLASS_NAMES)
     if values is None:
-        raise FmnistError(f"{path} is missing: restore it, or name a whole run directory")
+        raise FmnistError(f"{path} is missing: restore it, or give a complete run directory")
     try:
         height, width, channels = map(int, values["image_shape"])
         return DatasetRecord((height, width, channels), tuple(map(str, values["class_names"])))
     except (KeyError, TypeError, ValueError) as error:
-        raise FmnistError(f"{path} is damaged ({error!r}): restore it, or name a whole run directory") from error
+        raise FmnistError(f"{path} is damaged ({error!r}): restore it, or give a complete run directory") from error
 
 
 def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
@@ -60,8 +60,8 @@ def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
     recorded = read(directory, config)
     if recorded != found:
         raise CheckpointError(
-            f"the run in {directory} has images of {in_words(recorded)}, and those at hand are of {in_words(found)}: "
-            f"bring back the data set, or start anew with another --run.dir"
+            f"the run in {directory} has images of {in_words(recorded)}, and those given are of {in_words(found)}: "
+            f"restore the original data set, or start anew with another --run.dir"
         )
 
 

@@ -79,7 +79,7 @@ class RunDirectory:
         files = _files_free(existing)
         if files is not None and files < _FILES:
             raise FmnistError(
-                f"{self.path} has room for {files:,} files more and the run needs {_FILES:,}: "
+                f"{self.path} has room for {files:,} more files and the run needs {_FILES:,}: "
                 f"delete some there (df -i) or choose another --run.dir"
             )
 
@@ -206,7 +206,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"it holds {type(value).__name__}, no object")
+        raise _damaged(path, f"it holds {type(value).__name__}, not an object")
     return value
 
 
@@ -226,7 +226,7 @@ def read_config(directory: Path) -> Config | None:
     try:
         return None if values is None else from_dict(values)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}: name another run directory, or use the version that wrote it") from error
+        raise ConfigError(f"{path}: {error}: choose another run directory, or use the version that wrote it") from error
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
@@ -244,14 +244,14 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
     except ValueError as error:
-        raise FmnistError(f"{path} is damaged ({error}): mend or delete the line") from error
+        raise FmnistError(f"{path} is damaged ({error}): fix or delete the line") from error
 
 
 def _of_a_step(line: str, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} is no JSON") from error
+        raise ValueError(f"line {number} is not valid JSON") from error
     if not isinstance(record, dict) or type(record.get("step")) is not int:
-        raise ValueError(f"line {number} is no object with a step")
+        raise ValueError(f"line {number} is not an object with a step")
     return record

@@ -63,7 +63,7 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
         recipe = recipe_record.name_of(make_recipe)
         summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own, recipe))
         if summary is not None:
-            output.say(f"{path} has a run that ended: nothing was trained; for another run name another directory")
+            output.say(f"{path} holds a finished run: nothing was trained; for a new run choose another directory")
         else:
             path, summary = _start(config, path, own, make_recipe)
         results.print_summary(path, summary)
@@ -93,7 +93,7 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
         output.warn(
             f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or "
-            "days; --preset fast and --preset standard are for a CPU; for a GPU of NVIDIA's: pip install 'jax[cuda13]'"
+            "days; --preset fast and --preset standard are for a CPU; for an NVIDIA GPU: pip install 'jax[cuda13]'"
         )
     named = config.run.dir is not None  # a directory of the default name is another run's, started just now
     goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
@@ -164,8 +164,8 @@ def _train_and_score(session: Session) -> dict[str, Any]:
         origin["transfer"] = session.beginning.record
     processes.first_alone(lambda: _begin(session, origin))
     with blaming_memory(
-        f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold fewer "
-        "images out with --data.validation-size, with another --run.dir; earlier checkpoints are whole"
+        f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold out "
+        "fewer images with --data.validation-size, with another --run.dir; earlier checkpoints are intact"
     ):
         with _writing(directory) as writer:
             state, program = prepare(session.beginning.recipe, config, layout, session.train_data, session.splits)

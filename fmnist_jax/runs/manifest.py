@@ -48,7 +48,7 @@ def check(manifest: Mapping[str, Any], step: int, metrics: Mapping[str, Any]) ->
     if manifest["format"] != _FORMAT:
         raise ValueError(f"its format is {manifest['format']}, expected {_FORMAT}")
     if manifest["step"] != step or metrics != {"val_accuracy": manifest["val_accuracy"]}:
-        raise ValueError("its step or metrics are not those of its manifest")
+        raise ValueError("its step or metrics do not match its manifest")
 
 
 def check_leaves(manifest: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> None:

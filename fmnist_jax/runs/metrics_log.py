@@ -112,7 +112,7 @@ class MetricsLog:
             raise DivergenceError(
                 f"the training loss is not finite at step {step}, where the learning rate is "
                 f"{self._learning_rates[step]:.3g}: lower --optim.peak-lr (with muon also --optim.rest-lr) or set "
-                "--optim.clip-norm, with another --run.dir; earlier checkpoints are whole"
+                "--optim.clip-norm, with another --run.dir; earlier checkpoints are intact"
             )
         members = metrics.summarize_members(metrics.Metrics(losses.sum(-1), rows.confusion.sum(-3)))
         # A chunk waits for the one before it; evaluation and saving, after which it begins, do not count in its rate.

@@ -19,7 +19,7 @@ from fmnist_jax.runs.program import make_parts
 from fmnist_jax.runs.trained import abstract_run_state
 from fmnist_jax.system import output
 
-_REPLACED = "name it as `fmnist_jax.make_recipe(config, {0}=...)`, or replace what is made of it, too"
+_REPLACED = "pass it as `fmnist_jax.make_recipe(config, {0}=...)`, or also replace what is made from it"
 
 
 def refuse_unfit(
@@ -41,10 +41,13 @@ def refuse_unfit(
     state = jax.eval_shape(recipe.init, jax.random.key(0))
     params, batch_stats = jax.eval_shape(recipe.model.init, jax.random.key(0))
     if _described((state.params, state.batch_stats)) != _described((params, batch_stats)):
-        raise ConfigError(f"{name}: its init makes other weights than its model: {_REPLACED.format('model')}")
+        raise ConfigError(f"{name}: its init creates different weights from its model's: {_REPLACED.format('model')}")
     if _described(state.opt_state) != _described(jax.eval_shape(recipe.optimizer.init, state.params)):
         replaced = _REPLACED.format("optimizer")
-        output.warn(f"note: {name}: its init begins another optimizer than its own, which is not looked at: {replaced}")
+        output.warn(
+            f"note: {name}: its init sets up the state of a different optimizer than its own, which is ignored: "
+            f"{replaced}"
+        )
     parts = make_parts(recipe, config, layout.mesh)
     states = abstract_run_state(recipe, config.population.seeds)
     rows = layout.filled_up(config.train.eval_batch_size)
@@ -60,8 +63,8 @@ def refuse_unfit(
         if not any(words in str(error) for words in ("out_specs", "manual axis types")):
             raise
         raise ConfigError(
-            f"{name}: its step leaves something else on each device, such as statistics of its own rows: normalise by "
-            f"fmnist_jax.batch_norm, average it over the axis {config.parallel.axis}, or choose --parallel.devices 1"
+            f"{name}: its step leaves different values on each device, such as statistics of its own rows: normalise "
+            f"with fmnist_jax.batch_norm, average over the axis {config.parallel.axis}, or choose --parallel.devices 1"
         ) from error
     if not isinstance(metrics, Metrics):
         raise ConfigError(
@@ -89,8 +92,8 @@ def refuse_unused_source(without: Recipe, recipe: Recipe, name: str) -> None:
     both = [jax.jit(each.init)(jax.random.key(0)) for each in (without, recipe)]
     if jax.tree.all(jax.tree.map(np.array_equal, *((state.params, state.batch_stats) for state in both))):
         raise ConfigError(
-            f"{name}: it begins alike with the weights of --init.from and without: hand source= on to "
-            f"fmnist_jax.make_recipe with the model, or make that by fmnist_jax.start_from(model, source)"
+            f"{name}: it starts from the same weights with and without --init.from: pass source= on to "
+            f"fmnist_jax.make_recipe with the model, or make that with fmnist_jax.start_from(model, source)"
         )
 
 

@@ -77,7 +77,7 @@ def _devices_of_each_process(parallel: ParallelConfig) -> int:
         return there
     if asked > there * processes:
         raise ConfigError(
-            f"--parallel.devices is {asked}, but there are {there * processes}: choose all, or at most so many"
+            f"--parallel.devices is {asked}, but there are {there * processes}: choose all, or at most that many"
         )
     if asked % processes:
         raise ConfigError(

@@ -34,7 +34,7 @@ _ARRIVAL = 10  # times the heartbeat, within which all processes must have start
 
 _NAMING = 2.0  # seconds
 _TELLING = 1.0  # seconds for the others to print why they end, before they notice that this one has gone
-_GO_ON = ": start all processes again with the same --run.dir to go on"
+_GO_ON = ": start all processes again with the same --run.dir to resume"
 # How the errors of failed collectives begin.
 _OF_PEERS = ("UNKNOWN: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ", "INTERNAL: ")
 
@@ -63,7 +63,9 @@ def join(parallel: ParallelConfig) -> None:
     # JAX's own preemption notifier would catch SIGTERM, which a run handles itself.
     jax.config.update("jax_enable_preemption_service", False)
     printed, patience = native_output.set_aside("fmnist_jax"), _ARRIVAL * parallel.heartbeat
-    missing = f"error: the processes of the run have not all come within {patience} s, says JAX ({printed}){_GO_ON}"
+    missing = (
+        f"error: the processes of the run did not all start within {patience} s, according to JAX ({printed}){_GO_ON}"
+    )
     native_output.on_abort(lambda: _end(missing, 2))
     try:
         jax.distributed.initialize(
@@ -76,9 +78,10 @@ def join(parallel: ParallelConfig) -> None:
     except (ValueError, RuntimeError) as error:
         raise FmnistError(
             f"the processes of the run cannot be joined ({in_one_line(error, 300)}): start all of them with "
-            f"the same --parallel.coordinator and --parallel.processes, each with a --parallel.process-id of its own"
+            f"the same --parallel.coordinator and --parallel.processes, each with its own --parallel.process-id"
         ) from error
-    native_output.on_abort(lambda: _end(f"error: another process of the run has gone, says JAX ({printed}){_GO_ON}", 2))
+    gone = f"error: another process of the run has gone, according to JAX ({printed}){_GO_ON}"
+    native_output.on_abort(lambda: _end(gone, 2))
 
 
 def is_first() -> bool:
@@ -122,8 +125,8 @@ def _watch_others(seconds: float) -> Heartbeat:
         meet()
     except OSError as error:
         output.warn(
-            f"warning: process {jax.process_index()} cannot watch the others ({error}): one that falls silent will be "
-            f"noticed by JAX, in {_PATIENCE * seconds:g} s"
+            f"warning: process {jax.process_index()} cannot watch the others ({error}): JAX will notice one that "
+            f"falls silent, after {_PATIENCE * seconds:g} s"
         )
     return heartbeat
 

@@ -29,7 +29,7 @@ def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int
         for steps in parts:
             own, _ = chunk(own, data, jnp.int32(steps))
         jax.block_until_ready(own)
-    output.say(f"traced training steps; look at them with: xprof --logdir {directory}")
+    output.say(f"traced training steps; view them with: xprof --logdir {directory}")
 
 
 def parts(total: int, most: int) -> Iterator[int]:

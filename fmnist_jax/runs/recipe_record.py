@@ -46,7 +46,9 @@ def refuse_other(directory: Path, name: str | None) -> None:
     began = _read(directory).get(_NAME)
     if (began is None) != (name is None):
         was, now = (f"by make_recipe={each}" if each else "by the package's own recipe" for each in (began, name))
-        raise CheckpointError(f"{directory} was begun {was}, and now is {now}: give the same, or another run directory")
+        raise CheckpointError(
+            f"{directory} was started {was} and is now resumed {now}: use the same, or another run directory"
+        )
 
 
 def has_unknown_network(directory: Path) -> bool:
@@ -62,7 +64,7 @@ def refuse_unknown_network(directory: Path) -> None:
     """
     if has_unknown_network(directory):
         raise CheckpointError(
-            f"{directory} has a network that its configuration does not tell, from "
+            f"{directory} has a network that its configuration does not describe, from "
             f"make_recipe={_read(directory)[_NAME]}: give that function to "
             "fmnist_jax.load_trained(RUN, make_recipe=...), which has its predictions"
         )
@@ -80,6 +82,6 @@ def refuse_other_network(directory: RunDirectory, name: str | None, own_network:
     elif name is not None and began != own_network:
         was, now = ("a network of its own" if each else "that of its configuration" for each in (began, own_network))
         raise CheckpointError(
-            f"{directory.path} was begun with {was}, and make_recipe={name} now gives it {now}: give the function "
-            "that it was begun with, or another run directory"
+            f"{directory.path} was started with {was}, and make_recipe={name} now gives it {now}: use the function "
+            "that it was started with, or another run directory"
         )

@@ -42,4 +42,4 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
 
 
 def _damaged(path: Path, problem: object) -> FmnistError:
-    return FmnistError(f"{path} is damaged ({problem}): restore it, or delete it to have it predicted anew")
+    return FmnistError(f"{path} is damaged ({problem}): restore it, or delete it to predict again")

@@ -207,7 +207,7 @@ def summarize(
       FmnistError: the metrics of the run are lost.
     """
     if not records:
-        raise FmnistError("metrics.jsonl of the run has no line, though all steps are taken: bring the file back")
+        raise FmnistError("metrics.jsonl of the run is empty although all steps have been taken: restore the file")
     assessment, recalls = scores.assessment, scores.assessment.classes.recall
     weakest = np.argsort(recalls)[:3]  # a class without test images has recall nan, which sorts last
     train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits

@@ -45,8 +45,8 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     changed = diff(with_absolute_source(started), with_absolute_source(now))
     if changed:
         raise CheckpointError(
-            f"{directory.path} holds a run of another configuration ({'; '.join(changed)}): "
-            f"give the old values, or another --run.dir"
+            f"{directory.path} holds a run with a different configuration ({'; '.join(changed)}): "
+            f"use the old values, or another --run.dir"
         )
 
 
@@ -67,8 +67,8 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
     lost = records and records[-1]["step"] > _second_save(directory, config)
     if lost and not checkpoint.steps(directory.checkpoints):
         raise CheckpointError(
-            f"{directory.checkpoints} is empty though the run has got to step {records[-1]['step']}: "
-            f"bring the checkpoints back, or start anew with another --run.dir"
+            f"{directory.checkpoints} is empty although the run has reached step {records[-1]['step']}: "
+            f"restore the checkpoints, or start anew with another --run.dir"
         )
 
 
@@ -99,7 +99,7 @@ def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int
     latest = processes.first_alone(lambda: checkpoint.steps(directory)[-1:])
     if not latest:
         return state
-    output.say(f"going on from step {latest[0]} of {total_steps}")
+    output.say(f"resuming from step {latest[0]} of {total_steps}")
     restored = processes.together(
         lambda: checkpoint.restore(directory, latest[0], like) if processes.is_first() else None
     )
@@ -108,7 +108,7 @@ def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int
 
 
 START_ANEW = "start anew with another --run.dir"
-NAME_IT = "say where it lies by --data.file, --data.raw-dir or --data.dir"
+NAME_IT = "say where it is with --data.file, --data.raw-dir or --data.dir"
 
 
 def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: str = NAME_IT) -> None:
@@ -135,6 +135,6 @@ def refuse_other_images(trained: object, before: str | None, now: str, remedy: s
     """
     if before != now:
         raise CheckpointError(
-            f"{trained} was trained on images with digest {before}, and those at hand have {now}: bring back the data "
-            f"set, or {remedy}"
+            f"{trained} was trained on images with digest {before}, and those given have {now}: restore the original "
+            f"data set, or {remedy}"
         )

@@ -140,7 +140,7 @@ def load_trained(
             return load_trained(run, make_recipe=make_recipe)  # a run in progress has replaced it by a newer one
         recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
-        raise CheckpointError(f"{error}; others at hand: {others or 'none'}") from error
+        raise CheckpointError(f"{error}; others found: {others or 'none'}") from error
     # Callables of a user's own class need not be hashable, as cache keys must be; `partial` objects are.
     model = Model(functools.partial(recipe.model.init), functools.partial(recipe.model.apply))
     return Trained(config, model, weights_to_score(state), step, *record)
@@ -149,7 +149,7 @@ def load_trained(
 def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
     """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
     if (config := read_config(run)) is None:
-        raise FmnistError(f"{run} has no config.json: name a run directory, as fmnist_jax.train has written one")
+        raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
     try:
         validate(config)
     except ConfigError as error:
@@ -188,7 +188,7 @@ def choose(directory: Path, which: str | int) -> int:
     """
     steps, which = checkpoint.steps(directory), str(which)
     if not steps:
-        raise CheckpointError(f"{directory} has no checkpoint: let fmnist_jax.train save one, or name another run")
+        raise CheckpointError(f"{directory} has no checkpoint: let fmnist_jax.train save one, or choose another run")
     if which == "latest":
         return steps[-1]
     if which == "best":

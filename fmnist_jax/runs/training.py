@@ -106,7 +106,7 @@ def train(
                 if writer is not None:
                     writer.wait()
                 processes.together(lambda: None)  # the others wait until it is on the disk
-                saved = f"{received.name} at step {step} of {config.total_steps}, which is saved; go on with: "
+                saved = f"{received.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
                 how = in_words_how_to_go_on(config, session.beginning.own_recipe)
                 raise interruption.InterruptionError(received, saved + how)
     return state

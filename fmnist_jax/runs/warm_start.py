@@ -50,11 +50,11 @@ def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
     if run is None or goes_on:
         return
     if os.path.realpath(run) == os.path.realpath(directory):
-        raise ConfigError(f"--init.from is {run}, the directory of this run itself: name another --run.dir")
+        raise ConfigError(f"--init.from is {run}, the directory of this run itself: choose another --run.dir")
     if (started := read_config(run)) is None:
-        raise ConfigError(f"--init.from is {run}, which has no config.json: name a run directory")
+        raise ConfigError(f"--init.from is {run}, which has no config.json: give a run directory")
     if started.population.seeds > 1:
-        raise ConfigError(f"--init.from is {run}, a population of {started.population.seeds}: name a run of one model")
+        raise ConfigError(f"--init.from is {run}, a population of {started.population.seeds}: give a run of one model")
     choose(run / "checkpoints", "latest")
 
 
@@ -92,8 +92,8 @@ def begin(
     _, _, report = transfer(params, batch_stats, *weights)
     if not report.taken:
         raise ConfigError(
-            f"--init.from is {config.init.source}, of which nothing fits the network of this run: "
-            f"give --model.family, --model.widths and --model.depths as that run has them"
+            f"--init.from is {config.init.source}, no module of which fits the network of this run: "
+            f"give that run's --model.family, --model.widths and --model.depths"
         )
     frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
     record = {**told, **report._asdict(), "frozen": frozen}
@@ -108,8 +108,8 @@ def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]
     began = (read_json(run / recipe_record.FILE) or {}).get("make_recipe")
     if recipe_record.name_of(make_recipe) is None and recipe_record.has_unknown_network(run):
         raise CheckpointError(
-            f"--init.from is {run}, whose network its configuration does not tell, from make_recipe={began}: give that "
-            "function to fmnist_jax.run(config, make_recipe=...)"
+            f"--init.from is {run}, whose network its configuration does not describe, from make_recipe={began}: give "
+            "that function to fmnist_jax.run(config, make_recipe=...)"
         )
     try:
         model = load_trained(run) if began is None else load_trained(run, make_recipe=make_recipe)
@@ -127,7 +127,7 @@ def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
     """
     if beginning.goes_on and not checkpoint.steps(directory / "checkpoints"):
         raise CheckpointError(
-            f"{directory} has no whole checkpoint left to go on from: start again with the same command, or another "
+            f"{directory} has no intact checkpoint left to resume from: start again with the same command, or another "
             f"--run.dir"
         )
 

@@ -37,8 +37,8 @@ def refuse_without_compilation() -> None:
 
     if cast(Any, jax.config).jax_disable_jit:  # an attribute that JAX creates on import
         raise FmnistError(
-            "JAX_DISABLE_JIT is set, and training is one compiled loop: unset it; to look into a step, call the "
-            "function of make_train_step without jax.jit"
+            "JAX_DISABLE_JIT is set, and training is one compiled loop: unset it; to debug a step, call the "
+            "function from make_train_step without jax.jit"
         )
 
 
@@ -52,11 +52,11 @@ def _reason(error: BaseException) -> str:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ValueError):  # a JAX setting that it cannot parse; the reason names it
-        return "mend or unset it"
+        return "fix or unset it"
     asked = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
     if not asked:
-        return "mend the driver, or set JAX_PLATFORMS=cpu to use the processor"
+        return "fix the driver, or set JAX_PLATFORMS=cpu to use the processor"
     return (
-        f"{asked[0]} is {os.environ[asked[0]]}; unset it, or set it to cpu, or bring that device: for a GPU its driver "
+        f"{asked[0]} is {os.environ[asked[0]]}; unset it, set it to cpu, or install that device: for a GPU its driver "
         "and jax[cuda13] (with a driver before 580 jax[cuda12]), for a TPU jax[tpu]"
     )

@@ -126,7 +126,7 @@ class Heartbeat:
                 # A process that was stopped itself (SIGSTOP) has to listen again before it may blame others.
                 if time.monotonic() - asked > 2 * self._seconds:
                     continue
-                return f"{name} has not been heard of for {self._seconds:g} s"
+                return f"{name} has not been heard from for {self._seconds:g} s"
             except OSError as error:
                 return f"{name} has gone ({error.strerror})"
             if not part:

@@ -73,7 +73,7 @@ def _go_on_without(directory: Path, error: portalocker.LockException) -> None:
     """Warns that nothing guards the directory; files are written atomically, so a single process is as safe as ever."""
     output.warn(
         f"warning: the file system of {directory} has no locks ({in_one_line(error.__cause__ or error)}): "
-        f"see to it that no other process works there"
+        f"make sure that no other process writes there"
     )
 
 

@@ -30,7 +30,7 @@ def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError
         existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
         if existing.is_symlink() and not existing.exists():
             raise error(
-                f"{existing} is a symbolic link to {existing.readlink()}, where nothing is: make that directory or "
+                f"{existing} is a symbolic link to {existing.readlink()}, which does not exist: create it or "
                 f"choose another {flag}"
             )
         found = existing.stat()
@@ -52,7 +52,7 @@ def check_file(path: Path, flag: str) -> None:
         return
     check_writable(Path(os.path.realpath(path)).parent, flag)
     if path.is_dir():
-        raise FmnistError(f"{path} is a directory: name a file for {flag}")
+        raise FmnistError(f"{path} is a directory: give a file for {flag}")
 
 
 def _is_special(path: Path) -> bool:
@@ -128,7 +128,7 @@ def refuse_taken(path: Path, flag: str) -> None:
         if any(path.iterdir()):
             raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
         if (kind := _irreplaceable(path)) is not None:
-            raise FmnistError(f"{path} is {kind}, which cannot be replaced: name a new directory in it for {flag}")
+            raise FmnistError(f"{path} is {kind}, which cannot be replaced: give a new directory in it for {flag}")
     check_writable(path.absolute().parent, flag)
     if os.path.lexists(unfinished := _beside(path.absolute())):
         raise _being_written(unfinished)
@@ -172,7 +172,7 @@ def _beside(path: Path) -> Path:
 
 def _being_written(unfinished: Path) -> FmnistError:
     return FmnistError(
-        f"{unfinished} is there, of a process that is writing it or was killed: wait for it, or delete it"
+        f"{unfinished} exists, left by a process that is still writing it or was killed: wait for it, or delete it"
     )
 
 
@@ -213,7 +213,7 @@ def remedy(error: OSError) -> str:
         return "mount it for writing"
     if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
         return "check the disk or the network drive"
-    return "mend that"
+    return "fix that"
 
 
 def _irreplaceable(path: Path) -> str | None:
@@ -222,12 +222,12 @@ def _irreplaceable(path: Path) -> str | None:
         return "a symbolic link"
     if path.resolve().is_mount():  # resolved, because `.` itself always is one
         return "a mount point"
-    return "where you are" if path.resolve() == Path.cwd() else None
+    return "the current directory" if path.resolve() == Path.cwd() else None
 
 
 def _owner(path: Path) -> str:
     """The owner of a directory, as part of a sentence; empty if it is one's own."""
     try:
-        return "" if path.stat().st_uid == os.geteuid() else f", it is {path.owner()}'s"
+        return "" if path.stat().st_uid == os.geteuid() else f", owned by {path.owner()}"
     except (OSError, KeyError, NotImplementedError, AttributeError):  # a system without owners, an owner without a name
         return ""

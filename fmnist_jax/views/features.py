@@ -83,7 +83,7 @@ def activation_maps(
             shown = axes.imshow(layer[..., channel], cmap=SEQUENTIAL, vmin=min(0, layer.min()), vmax=layer.max())
             axes.set_title(f"{channel}", fontsize=7, pad=2)
         figure.colorbar(shown, ax=row, shrink=0.85, aspect=8, pad=0.01).ax.tick_params(labelsize=7)
-    figure.suptitle(literal(f"{name}: the most active channels of each layer, by number; one scale a layer"))
+    figure.suptitle(literal(f"{name}: the most active channels of each layer, by number; one scale per layer"))
     return figure
 
 
@@ -170,5 +170,5 @@ def saliency_maps(
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
         without_ticks(below)
     figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")
-    figure.suptitle("How much the highest logit hangs on each pixel", fontsize=11)
+    figure.suptitle("How strongly the highest logit depends on each pixel", fontsize=11)
     return figure

@@ -115,5 +115,5 @@ def _agreement(axes: Axes, members: Members) -> None:
     axes.set_xlim(-0.6, largest + 0.6)
     axes.set_ylim(0, 109)  # percent, and room for a count over a full bar
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    described = f"members, of {largest}, that predict as the ensemble"
+    described = f"members, of {largest}, that agree with the ensemble"
     describe_axes(axes, "Errors of the ensemble by agreement", x=described, y="wrong (%)")

@@ -72,13 +72,13 @@ def _network(model: ModelConfig) -> str:
     """The network in a sentence."""
     stages = ", ".join(f"{depth} of {width}" for width, depth in zip(model.widths, model.depths, strict=True))
     if model.family == "plain":
-        pooled = "maxima in the first, then means" if model.pooling == "mean" else "maxima"
+        pooled = "max pooling in the first, then average pooling" if model.pooling == "mean" else "max pooling"
         return (
-            f"3x3 convolutions one after another, each with batch normalisation and ReLU, in stages ({stages} "
-            f"channels) that each halve the image by {pooled if len(model.widths) > 1 else 'maxima'}, and a dense head"
+            f"3x3 convolutions in sequence, each with batch normalisation and ReLU, in stages ({stages} channels) "
+            f"that each halve the image by {pooled if len(model.widths) > 1 else 'max pooling'}, and a dense head"
         )
-    stem = "maxima of the first convolution, " if model.stem == "pooled" else ""
-    return f"a pre-activation residual network: {stem}stages of blocks ({stages} channels), the mean of all pixels"
+    stem = "max pooling after the first convolution, " if model.stem == "pooled" else ""
+    return f"a pre-activation residual network: {stem}stages of blocks ({stages} channels), global average pooling"
 
 
 def _code(text: str) -> str:
@@ -90,7 +90,7 @@ def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
     """The training, one line for each part that is used."""
     optim, train = config.optim, config.train
     yield (
-        f"epochs: {train.epochs} over {config.data.train_size:,} images, {train.batch_size} at once, "
+        f"epochs: {train.epochs} over {config.data.train_size:,} images, in batches of {train.batch_size}, "
         f"{config.total_steps:,} steps, seed {train.seed}"
     )
     yield (
@@ -102,7 +102,7 @@ def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
     if config.init.source is not None:
         yield "started from the weights of another run"
     if config.init.freeze is not None:
-        yield f"parameters that match {_code(config.init.freeze)} kept as they started"
+        yield f"parameters that match {_code(config.init.freeze)} frozen"
     yield f"cross-entropy{f', label smoothing {train.label_smoothing:g}' if train.label_smoothing else ''}"
     yield f"augmentation: {', '.join(_augmentations(config.augment)) or 'none'}"
     if config.model.dropout:
@@ -110,7 +110,7 @@ def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
     if config.model.stochastic_depth:
         yield f"stochastic depth up to {config.model.stochastic_depth:g}"
     if train.average_decay:
-        yield f"the weights are an average over the steps, of which {train.average_decay:g} is kept at each"
+        yield f"the weights are an exponential moving average over the steps, with decay {train.average_decay:g}"
     if config.population.seeds > 1:
         yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"
     if mirrored:
@@ -129,7 +129,7 @@ def _augmentations(augment: AugmentConfig) -> Iterator[str]:
     if augment.cutout:
         yield f"cutout of {augment.cutout} pixels"
     if augment.photo_probability:
-        yield f"variations as of photos of {augment.photo_probability:.0%} of the images"
+        yield f"photo-like variations of {augment.photo_probability:.0%} of the images"
     for name, alpha in (("mixup", augment.mixup_alpha), ("CutMix", augment.cutmix_alpha)):
         if alpha:
             yield f"{name} (alpha {alpha:g}) of {augment.mix_probability:.0%} of the images"

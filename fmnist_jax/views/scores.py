@@ -159,7 +159,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     total, correct = confusion.sum(), np.trace(confusion)
-    axes.set_title(f"{correct:,} of {total:,} right ({correct / max(total, 1):.2%})")
+    axes.set_title(f"{correct:,} of {total:,} correct ({correct / max(total, 1):.2%})")
     bar: dict[str, Any] = {} if few else {"fraction": 0.04, "pad": 0.02}
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85, **bar)
     return figure
@@ -184,7 +184,7 @@ def _reliability(axes: Axes, bins: Reliability) -> None:
     filled, middles = bins.counts > 0, (bins.edges[:-1] + bins.edges[1:]) / 2
     widths = np.diff(bins.edges)[filled]
     axes.bar(middles[filled], bins.accuracy[filled], widths, color=BLUE, alpha=0.6, edgecolor="white")
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="as sure as right")
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")
     axes.plot(bins.confidence[filled], bins.accuracy[filled], color="black", marker="o", markersize=4, label="measured")
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -197,7 +197,7 @@ def _reliability(axes: Axes, bins: Reliability) -> None:
 def _confidences(axes: Axes, bins: Reliability) -> None:
     widths, middles = np.diff(bins.edges), (bins.edges[:-1] + bins.edges[1:]) / 2
     wrong = bins.counts - bins.right
-    axes.bar(middles, bins.right, widths, color=BLUE, edgecolor="white", label="right")
+    axes.bar(middles, bins.right, widths, color=BLUE, edgecolor="white", label="correct")
     axes.bar(middles, wrong, widths, bins.right, color=VERMILLION, edgecolor="white", hatch="///", label="wrong")
     # A handful of uncertain images beside thousands of confident ones shows only on a logarithmic axis.
     axes.set_yscale("symlog", linthresh=10)

@@ -14,18 +14,18 @@ _MOST = 5  # rows of a ranked list, at most
 
 
 def score_tables(assessment: Assessment, class_names: Sequence[str], title: str) -> Iterator[str | Table]:
-    """Yields the scores in words, a table of the classes, the pairs most often confused, and the surest mistakes."""
+    """Yields the scores in words, tables of the classes, the most confused pairs, and the most confident mistakes."""
     low, high = assessment.interval
     yield (
-        f"[bold]{assessment.accuracy:.2%}[/bold] right of {len(assessment.labels):,} {title} "
+        f"[bold]{assessment.accuracy:.2%}[/bold] correct on {len(assessment.labels):,} {title} "
         f"(95% interval {low:.2%} to {high:.2%})\n"
-        f"loss {assessment.loss:.4f} nats, in the two most probable {assessment.top2:.2%}, "
+        f"loss {assessment.loss:.4f} nats, top-2 accuracy {assessment.top2:.2%}, "
         f"expected calibration error {assessment.calibration_error:.2%}"
     )
     yield _class_scores(assessment, class_names)
     if assessment.most_confused:
         yield _confused(assessment, class_names)
-        yield _surest_mistakes(assessment, class_names)
+        yield _most_confident_mistakes(assessment, class_names)
 
 
 def _class_scores(assessment: Assessment, class_names: Sequence[str]) -> Table:
@@ -42,8 +42,8 @@ def _confused(assessment: Assessment, class_names: Sequence[str]) -> Table:
     return table
 
 
-def _surest_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Table:
-    table = _table(["surest mistakes", "taken for"], ["probability", "image"])
+def _most_confident_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Table:
+    table = _table(["most confident mistakes", "taken for"], ["probability", "image"])
     for index in assessment.wrong[:_MOST]:
         predicted = assessment.predictions[index]
         probability = f"{assessment.probabilities[index, predicted]:.2%}"

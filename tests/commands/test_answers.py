@@ -45,7 +45,10 @@ def report(**changes: Any) -> Report:
         ],
         probabilities=probabilities,
         doubts=[(), ("a pair", "low probability"), ()],
-        skipped=[("gone.png", DataError("gone.png cannot be read")), ("text.png", DataError("text.png is no picture"))],
+        skipped=[
+            ("gone.png", DataError("gone.png cannot be read")),
+            ("text.png", DataError("text.png is not a picture")),
+        ],
     )
     return made._replace(**changes)
 
@@ -60,7 +63,7 @@ def test_json_holds_all_that_was_decided() -> None:
     assert (document["run"], document["checkpoint"], document["tta"]) == ("runs/fast", 70, "mirror")
     assert document["skipped"] == [
         {"file": "gone.png", "reason": "gone.png cannot be read"},
-        {"file": "text.png", "reason": "text.png is no picture"},
+        {"file": "text.png", "reason": "text.png is not a picture"},
     ]
     for each, picture, row in zip(document["predictions"], given.pictures, given.probabilities, strict=True):
         assert each["file"] == picture.name
@@ -88,7 +91,7 @@ def test_csv_has_a_row_for_each_picture_in_the_order_of_their_names() -> None:
     assert [(row["unsure"], row["reason"]) for row in rows] == [
         *(("", ""), ("no", ""), ("yes", "a pair, low probability"), ("no", ""), ("", ""))
     ]
-    assert [row["error"] for row in rows] == ["gone.png cannot be read", "", "", "", "text.png is no picture"]
+    assert [row["error"] for row in rows] == ["gone.png cannot be read", "", "", "", "text.png is not a picture"]
     assert {row["class"] for row in rows[::4]} == {""}
     assert None not in rows[0]
 
@@ -136,7 +139,7 @@ def test_of_many_pictures_counts_are_told(capsys: pytest.CaptureFixture[str], mo
     assert rows.keys() == set(CLASS_NAMES)
     assert sum(int(pictures) for pictures, _ in rows.values()) == 3
     assert sum(int(unsure) for _, unsure in rows.values()) == 1
-    assert lines[-1] == "3 pictures; --csv and --json tell of each, --show of what was seen"
+    assert lines[-1] == "3 pictures; use --csv or --json to list them, --show for what the network saw"
 
 
 def test_names_are_whole_where_they_are_piped(

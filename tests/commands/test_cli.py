@@ -175,8 +175,8 @@ def test_a_full_device_is_one_line_and_any_other_error_a_traceback(
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["a", "--oven", ""], "--oven is empty: give a value, or leave it away"),
-        (["", "--minutes="], "an argument is empty: give a value, or leave it away; --minutes is empty: give"),
+        (["a", "--oven", ""], "--oven is empty: give a value, or omit it"),
+        (["", "--minutes="], "an argument is empty: give a value, or omit it; --minutes is empty: give"),
     ],
 )
 def test_a_variable_that_is_not_set_names_no_folder(argv: list[str], problem: str) -> None:

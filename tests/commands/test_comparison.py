@@ -35,7 +35,7 @@ def test_the_page_lies_in_the_folder_that_holds_the_runs_or_where_it_is_asked_fo
     out = tmp_path / "new" / "page.html"
     assert comparison.run(two[::-1], out=out) == out
     assert out.read_text().index("other") < out.read_text().index("one</th>")
-    with pytest.raises(FmnistError, match="new is a directory: name a file for --out"):
+    with pytest.raises(FmnistError, match="new is a directory: give a file for --out"):
         comparison.run(two, out=out.parent)
 
 
@@ -77,6 +77,6 @@ def test_runs_of_other_data_or_classes_are_refused_and_both_are_named() -> None:
         "synthetic, 14x28x1 and 10 ": one._replace(test=Dataset(one.test.images[:, :14], one.test.labels)),
     }
     for words, other in others.items():
-        with pytest.raises(FmnistError, match=f"^a is of synthetic, 28x28x1 .*, and b of {words}.*compare runs of one"):
+        with pytest.raises(FmnistError, match=f"^a uses synthetic, 28x28x1 .*, and b {words}.*compare runs on the"):
             comparison.refuse_other_classes(Path("a"), one, Path("b"), other)
     comparison.refuse_other_classes(Path("a"), one, Path("b"), one)

@@ -115,7 +115,7 @@ def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> N
     config = json.loads((run / "config.json").read_text())
     config["data"] |= {"validation_size": 0}
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="bring back the data set"):
+    with pytest.raises(CheckpointError, match="restore the original data set"):
         evaluation.run(run, "latest", "validation", "none")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "refuse_other_data", lambda *_: None)

@@ -102,7 +102,9 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(
     assert [Path(name).name for name in report.found] == expected
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in lines] == [True] * 3
-    for line, words in zip(lines, ("blank.png is blank", "broken.png is no picture", "missing.png"), strict=True):
+    for line, words in zip(
+        lines, ("blank.png is blank", "broken.png is not a readable picture", "missing.png"), strict=True
+    ):
         assert words in line
 
 
@@ -214,6 +216,6 @@ def test_no_answer_takes_the_place_of_a_picture_or_of_another_answer(tmp_path: P
     for name in ("a.png", "link.png"):
         with pytest.raises(FmnistError, match=r"--show is .*, one of the pictures: choose another --show"):
             prediction.refuse_pictures({"--show": tmp_path / name, "--csv": None}, [str(picture)])
-    with pytest.raises(FmnistError, match=r"--csv is .*b\.png, as --show is: choose another --csv"):
+    with pytest.raises(FmnistError, match=r"--csv is .*b\.png, the same as --show: choose another --csv"):
         prediction.refuse_pictures({"--show": other, "--csv": other}, [str(picture)])
     prediction.refuse_pictures({"--show": other, "--csv": tmp_path / "c"}, [str(picture), "-"])

@@ -40,7 +40,7 @@ def test_a_run_that_has_ended_is_reported_as_it_was_scored(run: Path) -> None:
     page = reporting.run(run).read_text()
     assert "<strong>100.00%</strong>" in page
     assert "1,234" in page
-    assert "There is none: every image was recognised." in page
+    assert "None: every image was recognised." in page
 
 
 def test_what_was_recorded_at_the_end_is_not_told_of_a_checkpoint_of_before(run: Path) -> None:
@@ -55,7 +55,7 @@ def test_what_was_recorded_at_the_end_is_not_told_of_a_checkpoint_of_before(run:
 
 def test_predictions_of_other_images_or_damaged_ones_are_refused(run: Path) -> None:
     _end(run, np.zeros(70, np.int32), np.zeros((70, 10), np.float32))
-    with pytest.raises(FmnistError, match=r"predictions\.npz is of other images .*: delete it"):
+    with pytest.raises(FmnistError, match=r"predictions\.npz belongs to different images .*: delete it"):
         reporting.run(run)
     whole = (run / "predictions.npz").read_bytes()
     for damaged in (b"", b"PK", whole[:100], whole[:-30]):

@@ -23,9 +23,15 @@ def test_the_default_and_whole_descriptions_of_processes_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"processes": 2}, "--parallel.processes 2 is of one of several processes: add --parallel.distributed"),
-        ({"process_id": 0}, "--parallel.process-id 0 is of one of several processes"),
-        ({"distributed": True, "processes": 2}, "only --parallel.processes 2 is given: give --parallel.coordinator, "),
+        (
+            {"processes": 2},
+            "--parallel.processes 2 applies only to one of several processes: add --parallel.distributed",
+        ),
+        ({"process_id": 0}, "--parallel.process-id 0 applies only to one of several processes"),
+        (
+            {"distributed": True, "processes": 2},
+            "only --parallel.processes 2 is given for several processes: give --parallel.coordinator, ",
+        ),
         (
             {"distributed": True, "processes": 2, "process_id": 2, "coordinator": "a:1"},
             r"--parallel.process-id is 2, but there are 2 processes: choose a value in [0, 1]",

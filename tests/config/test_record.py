@@ -76,10 +76,10 @@ def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_not
     values = to_dict(Config(run=RunConfig(log_every=3)))
     del values["run"]["tensorboard"]
     assert from_dict(values) == Config(run=RunConfig(log_every=3))
-    with pytest.raises(ConfigError, match="other fields than this version: follow"):
+    with pytest.raises(ConfigError, match="different fields from this version: follow"):
         from_dict({**values, "run": {**values["run"], "follow": True}})
     del values["train"]["seed"]
-    with pytest.raises(ConfigError, match="other fields than this version: seed"):
+    with pytest.raises(ConfigError, match="different fields from this version: seed"):
         from_dict(values)
 
 

@@ -144,7 +144,7 @@ def test_validation_must_leave_a_training_image(data: DataConfig, total: int) ->
     assert problems(config) == []
     (problem,) = problems(replace(config, data=replace(data, validation_size=total)))
     assert problem == (
-        f"--data.validation-size is {total}, which leaves no training image of {total}: choose less than {total}"
+        f"--data.validation-size is {total}, which leaves none of {total} images for training: choose less than {total}"
     )
 
 
@@ -237,7 +237,7 @@ def test_a_switch_is_true_or_false() -> None:
         (DataConfig(name="npz"), "--data.name is npz, but --data.file is not given"),
         (DataConfig(name="idx", raw_dir=Path("a"), file=Path("b")), "--data.file is b, but --data.name is idx"),
         (DataConfig(file=Path("b")), "--data.file is b, but --data.name is fashion_mnist: choose npz for it"),
-        (DataConfig(name="npz", file=Path("a"), total=9, validation_size=9), "leaves no training image of 9"),
+        (DataConfig(name="npz", file=Path("a"), total=9, validation_size=9), "leaves none of 9 images for training"),
     ],
 )
 def test_a_source_without_its_files_is_refused_before_anything_is_read(data: DataConfig, words: str) -> None:

@@ -69,7 +69,7 @@ def test_stacked_batches_are_the_padded_ones(size: int, batch_size: int) -> None
 
 
 def test_no_batch_can_be_made_of_nothing() -> None:
-    with pytest.raises(ValueError, match="holds no example: expected one at least"):
+    with pytest.raises(ValueError, match="is empty: expected at least one example"):
         batching.stacked_batches(draw(0), 4)
 
 

@@ -39,7 +39,7 @@ IMAGES, LABELS = np.zeros((3, 28, 28, 1), np.uint8), np.array([0, 9, 5], np.int3
     [
         (IMAGES[0, ..., 0], LABELS, ["uint8[28, 28]", "expected uint8[3, H, W]"]),
         (IMAGES[:2], LABELS, ["uint8[2, 28, 28, 1]", "expected uint8[3, H, W]"]),
-        (IMAGES[:, :7], LABELS, ["uint8[3, 7, 28, 1]", "H and W from 8 on"]),
+        (IMAGES[:, :7], LABELS, ["uint8[3, 7, 28, 1]", "H and W at least 8"]),
         (np.repeat(IMAGES, 2, -1), LABELS, ["uint8[3, 28, 28, 2]", "C 1 or 3"]),
         (IMAGES.astype(np.float32), LABELS, ["float32[3, 28, 28, 1]", "expected uint8"]),
         (IMAGES, LABELS.astype(np.float32), ["float32[3]", "expected whole numbers [3]"]),
@@ -86,7 +86,7 @@ def test_grey_images_are_given_an_axis_of_channels_without_a_copy() -> None:
 
 
 def test_a_name_that_cannot_be_written_is_refused() -> None:
-    with pytest.raises(DataError, match=r"the class name 'caf\\udce9' is no Unicode"):
+    with pytest.raises(DataError, match=r"the class name 'caf\\udce9' is not valid Unicode"):
         Dataset(IMAGES, np.zeros(len(IMAGES), np.int32), ("caf\udce9", "b"))
 
 
@@ -96,7 +96,7 @@ def test_examples_are_chosen_evenly(count: int, most: int, expected: list[int]) 
 
 
 def test_names_that_repeat_are_refused() -> None:
-    with pytest.raises(DataError, match=r"class names repeat 'a': give each class a name of its own"):
+    with pytest.raises(DataError, match=r"class names repeat 'a': give each class a different name"):
         Dataset(IMAGES[:0], LABELS[:0], ("a", "b", "a"))
 
 
@@ -117,7 +117,7 @@ def test_own_files_are_split_and_counted(tmp_path: Path, capsys: pytest.CaptureF
     assert splits.validation.labels.tolist().count(3) == 2
     assert splits.train.class_names == ("a", "b", "c", "d")
     assert capsys.readouterr().err.startswith("warning: 3 of the 3 test images of")
-    with pytest.raises(ConfigError, match=r"validation-size is 20, which leaves no training image of 20"):
+    with pytest.raises(ConfigError, match=r"validation-size is 20, which leaves none of 20 images for training"):
         dataset.load(replace(config, validation_size=20))
     np.savez(tmp_path / "a.npz", **{**arrays, "test_labels": labels[:2]})
     with pytest.raises(DataError, match=r"a\.npz: test images are uint8\[3, 8, 9, 3\]: expected uint8\[2, H, W\]"):
@@ -197,7 +197,7 @@ def test_a_data_set_takes_jaxs_arrays_and_lists_and_keeps_a_file_in_memory_one(t
     np.testing.assert_array_equal(taken.images, images)
     np.testing.assert_array_equal(taken.labels, np.array([2, 0, 1], np.int32), strict=True)
     assert len(Dataset(images[:0], [])) == 0  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="images or labels are no array"):
+    with pytest.raises(DataError, match="images or labels do not form an array"):
         Dataset([images[0], images[1, :4]], [0, 1])  # type: ignore[arg-type]
     np.save(tmp_path / "images.npy", images)
     assert isinstance(Dataset(np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(3)).images, np.memmap)
@@ -205,5 +205,5 @@ def test_a_data_set_takes_jaxs_arrays_and_lists_and_keeps_a_file_in_memory_one(t
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x1b[31m"])
 def test_a_name_that_shows_nothing_or_more_than_a_line_is_refused(name: str) -> None:
-    with pytest.raises(DataError, match="cannot be shown: give it letters, in one line"):
+    with pytest.raises(DataError, match="cannot be displayed: use printable characters on one line"):
         Dataset(np.zeros((1, 8, 8), np.uint8), np.zeros(1, np.int32), ("coat", name))

@@ -184,7 +184,9 @@ def test_files_of_another_data_set_do_not_pass_for_those_that_are_prepared(tmp_p
     refuse_other_files(None, tmp_path)
     refuse_other_files(tmp_path / "gone", tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"digits")
-    with pytest.raises(DataError, match=r"has not the files of Fashion-MNIST, which is prepared in .*--data\.name idx"):
+    with pytest.raises(
+        DataError, match=r"does not hold the files of Fashion-MNIST, which is already prepared in .*--data\.name idx"
+    ):
         refuse_other_files(tmp_path, tmp_path)
 
 

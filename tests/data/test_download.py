@@ -77,7 +77,7 @@ def test_a_proxy_that_nobody_listens_at_is_named(variable: str, through: pytest.
     message = refused()
     assert f"through the proxy http://127.0.0.1:{port} " in message
     assert "refused" in message
-    assert "mend or unset the proxy" in message
+    assert "fix or unset the proxy" in message
     assert "secret" not in message
 
 

@@ -40,12 +40,12 @@ def test_names_that_are_no_row_of_text_are_refused(names: np.ndarray, tmp_path: 
 
 
 def test_labels_that_number_no_classes_are_refused_before_each_gets_a_name(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"labels reach 2000000000: number the classes from 0 on"):
+    with pytest.raises(DataError, match=r"labels reach 2000000000: number the classes from 0, below"):
         read(_npz(tmp_path, train_labels=[0, 2_000_000_000]))
 
 
 def test_more_classes_than_a_training_can_count_are_refused(tmp_path: Path) -> None:
     names = np.array([f"class {label}" for label in range(1001)])
-    with pytest.raises(DataError, match=r"class_names are 1,001: expected at most 1,000"):
+    with pytest.raises(DataError, match=r"there are 1,001 class_names: expected at most 1,000"):
         read(_npz(tmp_path, class_names=names))
     assert len(read(_npz(tmp_path, class_names=names[:1000])).class_names) == 1000

@@ -39,7 +39,9 @@ def test_arrays_are_read_as_they_were_written(save: Any, more: dict[str, np.ndar
 @pytest.mark.parametrize("name", ARRAYS)
 def test_an_array_that_is_missing_is_named_with_how_to_add_it(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{other: array for other, array in _ARRAYS.items() if other != name})  # type: ignore[arg-type]
-    assert _refused(tmp_path / "a.npz") == f"{tmp_path}/a.npz has no {name}: add by numpy.savez(file, {name}=..., ...)"
+    assert (
+        _refused(tmp_path / "a.npz") == f"{tmp_path}/a.npz has no {name}: add with numpy.savez(file, {name}=..., ...)"
+    )
 
 
 def test_objects_are_refused_because_they_would_be_unpickled(tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_a_file_that_somebody_has_added_is_no_array(tmp_path: Path) -> None:
     np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("class_names", "cat\ndog\n")
-    assert "(class_names is no array of NumPy): write it by numpy.savez" in _refused(path)
+    assert "(class_names is not a NumPy array): write it with numpy.savez" in _refused(path)
 
 
 def test_a_file_with_a_password_is_said(tmp_path: Path) -> None:
@@ -69,13 +71,13 @@ def test_a_file_with_a_password_is_said(tmp_path: Path) -> None:
 
 def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    assert _refused(path) == f"--data.file is {path}, where no file is: name the .npz file"
+    assert _refused(path) == f"--data.file is {path}, which does not exist: give the path of the .npz file"
     assert "Is a directory" in _refused(tmp_path)
     path.write_text("text")
-    assert "is no .npz file: write one by numpy.savez(file, train_images=..., " in _refused(path)
+    assert "is not an .npz file: write one with numpy.savez(file, train_images=..., " in _refused(path)
     with path.open("wb") as file:
         np.save(file, _ARRAYS["train_images"])
-    assert "is no .npz file" in _refused(path)
+    assert "is not an .npz file" in _refused(path)
     np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
     whole = bytearray(path.read_bytes())
     whole[200] ^= 1

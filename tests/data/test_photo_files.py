@@ -203,18 +203,18 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         (
             "text.png",
             b"This is no picture.",
-            "is no picture that can be read: expected PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
+            "is not a readable picture: expected PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC",
         ),
         ("cut.png", whole[: len(whole) // 2], "is damaged"),
-        ("vector.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is no picture"),
-        ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture"),
+        ("vector.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not a readable picture"),
+        ("x.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a readable picture"),
     ):
         (tmp_path / name).write_bytes(content)
         message = refused(tmp_path / name)
         assert message.startswith(f"{tmp_path / name} ")
         assert words in message
     os.mkfifo(tmp_path / "pipe.png")
-    assert "it is no file" in refused(tmp_path / "pipe.png")
+    assert "it is not a regular file" in refused(tmp_path / "pipe.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp", "tiff"])

@@ -27,7 +27,7 @@ def test_own_splits_say_their_number_and_what_of_them_is_held_out() -> None:
 
 def test_a_number_that_is_not_known_is_asked_for_in_vain() -> None:
     config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
-    with pytest.raises(ConfigError, match=r"data\.total is 0, and how many images npz has is not known"):
+    with pytest.raises(ConfigError, match=r"data\.total is 0, so the number of npz images is unknown"):
         _ = config.total_steps
 
 
@@ -62,8 +62,8 @@ def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
 @pytest.mark.parametrize(
     ("splits", "words"),
     [
-        (_SPLITS._replace(train=_dataset(0)), "there is no train image"),
-        (_SPLITS._replace(test=_dataset(0)), "there is no test image"),
+        (_SPLITS._replace(train=_dataset(0)), "there are no train images"),
+        (_SPLITS._replace(test=_dataset(0)), "there are no test images"),
         (_SPLITS._replace(test=_dataset(4, edge=9)), "test images are 9x9x1 of 2 classes, and training images 8x8x1"),
         (_SPLITS._replace(validation=_dataset(2, ("a", "c"))), "validation images are 8x8x1 of 2 classes"),
     ],
@@ -74,5 +74,7 @@ def test_splits_that_do_not_belong_together_are_refused(splits: Splits, words: s
 
 
 def test_data_that_were_given_in_python_cannot_be_loaded() -> None:
-    with pytest.raises(DataError, match=r"is own: its images are given in Python .* fmnist_jax\.run\(config, splits\)"):
+    with pytest.raises(
+        DataError, match=r"is own: its images were passed in Python .* fmnist_jax\.run\(config, splits\)"
+    ):
         load(DataConfig(name="own", total=36, validation_size=6))

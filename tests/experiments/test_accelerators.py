@@ -216,10 +216,10 @@ def test_the_plan_for_size_is_what_its_formulas_make() -> None:
 def test_a_missing_compiler_or_an_unknown_chip_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FmnistError, match="expected a shape of v5e"):
         compilers.open_target("v9:1x1")
-    with pytest.raises(FmnistError, match="expected a number of H100"):
+    with pytest.raises(FmnistError, match="expected a number of H100s"):
         compilers.open_target("h100:many")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(FmnistError, match=r"libtpu is not installed.*pip install '\.\[tpu\]'"):
+    with pytest.raises(FmnistError, match=r"libtpu, which compiles for .*, is not installed: pip install '\.\[tpu\]'"):
         compilers.open_target("v5e:1x1")
 
 

@@ -265,5 +265,5 @@ def test_a_real_run_that_ends_before_it_is_stopped_is_no_measurement(
     monkeypatch.setattr(sys, "executable", "true")
     argv = ["--run.dir", str(tmp_path)]
     assert real_runs.run(argv, tmp_path).seconds_per_step == 1.5
-    with pytest.raises(RuntimeError, match="the run ended with 0 after 0 log lines"):
+    with pytest.raises(RuntimeError, match="the run exited with 0 after 0 log lines"):
         real_runs.run(argv, tmp_path, stop_after=4)

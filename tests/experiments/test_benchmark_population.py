@@ -16,8 +16,9 @@ def test_a_population_is_timed_against_one_model_in_each_round() -> None:
 
 
 def test_the_times_of_a_population_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny = replace(PRESETS["demo"], model=ModelConfig(family="plain", widths=(2,), depths=(1,)))
-    monkeypatch.setattr(population, "PRESETS", {"demo": tiny})
+    tiny = ModelConfig(family="plain", widths=(2,), depths=(1,))
+    few = replace(PRESETS["demo"].data, synthetic_train_size=200, synthetic_test_size=10, validation_size=0)
+    monkeypatch.setattr(population, "PRESETS", {"demo": replace(PRESETS["demo"], data=few, model=tiny)})
     timed = population.measure("demo", population.Arguments(members=2, steps=1, rounds=2))
     assert len(timed.one) == len(timed.members) == 2
     assert min(timed.one + timed.members) > 0

@@ -89,7 +89,7 @@ def test_runs_of_no_preset_are_scored_and_not_recorded(tmp_path: Path) -> None:
     custom = replace(PRESETS["fast"], preset="custom")
     both = tuple(leave(tmp_path / str(i), i, custom, logits=logits(0, 1, 2, 3)) for i in range(2))
     assert ensemble.main(ensemble.Arguments(both))["test_accuracy"] == 1.0
-    with pytest.raises(FmnistError, match="custom is no preset"):
+    with pytest.raises(FmnistError, match="custom is not a preset"):
         ensemble.main(ensemble.Arguments(both, record="mine", results=tmp_path / "results"))
     assert not (tmp_path / "results").exists()
 
@@ -102,9 +102,9 @@ def test_what_makes_no_ensemble_is_refused(runs: tuple[Path, ...], tmp_path: Pat
 
     other = leave(tmp_path / "other", 3, PRESETS["demo"], logits=logits(0, 1, 2, 3))
     assert "in more than its seed" in message(runs[0], other)
-    assert "not all of another seed" in message(runs[0], runs[0])
-    assert "not all of another seed" in message(runs[0])
+    assert "all with different seeds" in message(runs[0], runs[0])
+    assert "all with different seeds" in message(runs[0])
     members = leave(tmp_path / "members", 5, PRESETS["fast"], logits=logits(0, 1, 2, 3))
     (members / "summary.json").write_text(json.dumps({**_SUMMARY, "population": {"seeds": [5, 6]}}))
     assert "is a population" in message(runs[0], members)
-    assert "expected its summary.json" in message(runs[0], tmp_path)
+    assert "its summary.json is missing" in message(runs[0], tmp_path)

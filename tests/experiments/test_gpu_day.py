@@ -66,7 +66,7 @@ def test_only_the_stages_that_are_named_are_carried_out_in_their_order(
     chosen = tyro.cli(Arguments, args=["--out", str(tmp_path), "--stages", "standard", "parity"])
     stages = {"parity": stage(_NOTHING), "speedrun": stage(_FAILURE), "standard": stage(_NOTHING)}
     assert list(gpu_day.main(chosen, stages).items()) == [("standard", "done"), ("parity", "done")]
-    assert "without --stages for all that is left" in capsys.readouterr().out
+    assert "without --stages for everything that is left" in capsys.readouterr().out
 
 
 def test_every_stage_can_be_named_and_nothing_else() -> None:
@@ -77,8 +77,8 @@ def test_every_stage_can_be_named_and_nothing_else() -> None:
 def test_a_failed_stage_is_said_and_the_next_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stages = {"first": stage(_FAILURE, _NOTHING), "second": stage(_NOTHING)}
     found = gpu_day.main(Arguments(out=tmp_path), stages)
-    assert found == {"first": "failed: no_such_module  ended with 1", "second": "done"}
-    assert "start it again to go on" in capsys.readouterr().out
+    assert found == {"first": "failed: no_such_module  exited with 1", "second": "done"}
+    assert "start it again to continue" in capsys.readouterr().out
     # What is done is not done again, or it would fail.
     again = {"first": stage(_NOTHING), "second": stage(_FAILURE)}
     assert gpu_day.main(Arguments(out=tmp_path), again) == dict.fromkeys(stages, "done")
@@ -89,7 +89,7 @@ def test_a_stage_is_stopped_when_its_time_is_up_and_says_what_is_left(tmp_path: 
     stages = {"slow": stage(_SLEEP, minutes=0.03), "late": stage(_NOTHING, _NOTHING, minutes=0)}
     found = gpu_day.main(Arguments(out=tmp_path), stages)
     assert time.monotonic() - start < 30
-    assert found["slow"] == "stopped, out of time, in timeit -n 1: it goes on there"
+    assert found["slow"] == "stopped, out of time, in timeit -n 1: it resumes there"
     assert found["late"] == "stopped, out of time: 2 of 2 commands are left"
 
 

@@ -48,7 +48,7 @@ def test_a_class_that_is_none_is_refused(folder: Path) -> None:
     [
         ("file,accepted\na.png,Dress\n", r"labels\.csv has no column kind"),
         ("", r"labels\.csv has no column accepted, file, kind"),
-        ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is no file there"),
+        ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is missing"),
     ],
 )
 def test_a_table_of_another_form_or_other_photos_is_refused(folder: Path, table: str, says: str) -> None:
@@ -59,10 +59,10 @@ def test_a_table_of_another_form_or_other_photos_is_refused(folder: Path, table:
 
 def test_a_folder_without_labels_or_without_photos_in_a_part_is_refused(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *_ROWS[:2])))
-    with pytest.raises(FmnistError, match="no photo in the part 'held-back' of its 2"):
+    with pytest.raises(FmnistError, match="has 2 photos, none in the part 'held-back'"):
         photos.labelled(folder, "held-back")
     (folder / "labels.csv").unlink()
-    with pytest.raises(FmnistError, match=r"labels\.csv is no file"):
+    with pytest.raises(FmnistError, match=r"labels\.csv is missing"):
         photos.labelled(folder)
 
 
@@ -100,7 +100,7 @@ def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) ->
 
 
 def test_photos_alone_are_refused(folder: Path) -> None:
-    with pytest.raises(FmnistError, match="no run is named: add the directories"):
+    with pytest.raises(FmnistError, match="no run is given: add the run directories"):
         photos.main(photos.Arguments(folder, ()))
 
 

@@ -67,5 +67,5 @@ def test_muon_takes_the_kernels_of_convolutions_and_adam_the_rest() -> None:
 def test_another_optimiser_is_refused() -> None:
     from experiments.benchmark.pytorch_optim import make_optimizer
 
-    with pytest.raises(FmnistError, match="no optimiser adamw: expected sgd or muon"):
+    with pytest.raises(FmnistError, match="does not support the optimiser adamw: expected sgd or muon"):
         make_optimizer(network(), {**_MUON, "name": "adamw"})

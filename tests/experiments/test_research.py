@@ -123,7 +123,7 @@ def test_what_an_answer_says_in_percent_is_in_its_file(name: str) -> None:
 
 
 def test_what_is_tried_out_does_not_become_a_result() -> None:
-    with pytest.raises(FmnistError, match="no result: give it another --out"):
+    with pytest.raises(FmnistError, match="does not produce results: choose another --out"):
         seeds.main(seeds.Arguments(quick=True, out=study.RESULTS))
 
 
@@ -147,7 +147,7 @@ def test_runs_of_one_name_are_refused_and_any_number_is_drawn(tmp_path: Path) ->
 
 
 def test_images_that_would_not_be_seen_once_are_refused() -> None:
-    with pytest.raises(FmnistError, match="100 images would not be seen once"):
+    with pytest.raises(FmnistError, match="100 images would not all be seen once"):
         sizes.measure(sizes.Arguments(quick=True, sizes=(100,), seen=40))
 
 
@@ -228,7 +228,7 @@ def test_a_linear_probe_moves_the_head_alone() -> None:
     arguments = transfer.Arguments(quick=True, widths=(4, 6))
     config = study.recipe_config(arguments, 100, 2)
     model = make_model(config.model)
-    begun = Weights(*model.init(jax.random.key(3)))
+    begun = Weights(*jax.jit(model.init)(jax.random.key(3)))
     data = study.on_device(study.images(arguments).train.take(np.arange(100)))
     for way, moved in (("linear probe", {"Dense_0"}), ("fine-tuned", set(begun.params))):
         after = jax.jit(transfer.make_way(way, config))(jnp.float32(1), jax.random.key(0), begun, data)

@@ -27,7 +27,7 @@ def test_the_tables_of_the_pages_are_those_of_the_committed_files() -> None:
 
 def test_the_exported_run_gets_right_what_was_recorded() -> None:
     page = (_ROOT / "docs" / "export.md").read_text()
-    (said,) = re.findall(r"run of `fast` with seed 0 gets the ([\d.]+) %", page)
+    (said,) = re.findall(r"run of `fast` with seed 0 classifies ([\d.]+) %", page)
     recorded = json.loads((_ROOT / "experiments" / "results" / "fast-seed0.json").read_text())
     assert said == f"{100 * recorded['test_accuracy_mirrored']:.2f}"
 
@@ -155,7 +155,7 @@ def test_a_file_of_another_configuration_is_refused(arguments: Any) -> None:
     stale = json.loads(path.read_text())
     stale["config"]["optim"]["peak_lr"] = 9.0
     path.write_text(json.dumps(stale))
-    with pytest.raises(FmnistError, match=r"fast-seed1\.json is of another configuration: delete it"):
+    with pytest.raises(FmnistError, match=r"fast-seed1\.json has a different configuration: delete it"):
         record.record(arguments, Trainer())
 
 
@@ -182,7 +182,7 @@ def test_a_run_on_all_images_but_those_of_a_validation_split_is_no_full_one(argu
 
 
 def test_a_preset_that_is_none_is_refused(arguments: Any) -> None:
-    with pytest.raises(FmnistError, match="nope is no preset: choose of standard, fast"):
+    with pytest.raises(FmnistError, match="nope is not a preset: choose from standard, fast"):
         record.record(replace(arguments, presets=("nope",)), Trainer())
 
 

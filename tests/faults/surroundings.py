@@ -77,7 +77,7 @@ def _folders() -> list[Case]:
     cases = [
         Case("--preset demo --run.dir {here}/seed[12]", "cannot be read back"),
         Case("--preset demo --run.dir {here}/[a-z]/b", "cannot be read back"),
-        Case("--preset demo --run.dir {here}/a\udcff", "no UTF-8"),
+        Case("--preset demo --run.dir {here}/a\udcff", "not valid UTF-8"),
         Case(at_run, "cannot be read (Is a directory)", _run("config.json")),
         Case(at_run, "cannot be read (Is a directory)", _run("summary.json")),
         Case(at_run, "summary.json is damaged (it holds list", _run(summary__json="[]")),
@@ -97,7 +97,7 @@ def _devices() -> list[Case]:
         Case("--preset demo", "JAX_PLATFORMS is abacus", environment={"JAX_PLATFORMS": "abacus"}),
         Case("--preset demo", "JAX_PLATFORM_NAME is gpu", environment={"JAX_PLATFORM_NAME": "gpu"}),
         Case("--preset demo", "JAX_DISABLE_JIT is set", environment={"JAX_DISABLE_JIT": "True"}),
-        Case("--preset demo", "mend or unset it", environment={"JAX_ENABLE_X64": "perhaps"}),
+        Case("--preset demo", "fix or unset it", environment={"JAX_ENABLE_X64": "perhaps"}),
         Case("--preset demo", "jax_default_matmul_precision", environment={"JAX_DEFAULT_MATMUL_PRECISION": "most"}),
         Case("{here}/run", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "evaluate"),
         Case("{here}/run {here}/a.png", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "predict"),
@@ -114,7 +114,7 @@ def _networks() -> list[Case]:
         Case(to_data, "http://127.0.0.1:1 ", environment={"HTTP_PROXY": "http://127.0.0.1:1"}),
         Case(to_data, "http://127.0.0.1:1 ", environment=_NO_PROXY | {"all_proxy": "http://me:word@127.0.0.1:1"}),
         Case(to_data, "proxy socks5h://127.0.0.1:1", environment=_NO_PROXY | {"http_proxy": "socks5h://127.0.0.1:1"}),
-        Case(to_data, "mend or unset the proxy", environment=_NO_PROXY | {"http_proxy": "http://[::1"}),
+        Case(to_data, "fix or unset the proxy", environment=_NO_PROXY | {"http_proxy": "http://[::1"}),
         Case("--data.dir {here}/data", "proxy 127.0.0.1:1 ", _nothing, {"http_proxy": "127.0.0.1:1"}, "explore"),
     ]
     return [replace(case, kind=kind) for case in cases]
@@ -163,17 +163,17 @@ def _own_data() -> list[Case]:
         Case("--data.name idx", "--data.raw-dir is not given"),
         Case("--data.file {here}/a.npz", "choose npz for it"),
         Case("--data.name npz --data.file s3://bucket/a.npz", "address (s3)"),
-        Case(named, "where no file is: name the .npz file"),
-        Case(named, "is no .npz file", _text),
+        Case(named, "which does not exist: give the path of the .npz file"),
+        Case(named, "is not an .npz file", _text),
         Case(named, "has no test_labels", _npz(test_labels=None)),
         Case(named, "Object arrays cannot be loaded", _npz(class_names=np.array(["a", None]))),
         Case(f"{named} {read}", "test images are float32[4, 8, 8]: expected uint8", _npz(test_images=floats)),
         Case(f"{named} {read}", "expected uint8[3, H, W]", _npz(test_labels=np.zeros(3, int))),
         Case(f"{named} {read}", "labels hold -1: expected 0..1", _npz(test_labels=np.array([0, 1, 0, -1]))),
-        Case(named, "leaves no training image of 40", _npz()),
+        Case(named, "leaves none of 40 images for training", _npz()),
         Case("--data.name idx --data.raw-dir {here}/raw", "t10k-labels-idx1-ubyte is missing", _no_test_labels),
-        Case("--data.name own", "is own: its images are given in Python"),
-        Case("--run.dir {here}/run", "is own: its images are given in Python", _own_run),
+        Case("--data.name own", "is own: its images were passed in Python"),
+        Case("--run.dir {here}/run", "is own: its images were passed in Python", _own_run),
     ]
     return [replace(case, kind=kind) for case in cases]
 

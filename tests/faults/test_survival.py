@@ -54,8 +54,8 @@ def test_a_signal_saves_and_says_how_to_go_on(lab: Lab) -> None:
     step = records(run)[-1]["step"]
     assert 10 <= step < STEPS
     assert errors.splitlines() == [
-        f"stopped: {number.name} at step {step} of {STEPS}, which is saved; "
-        f"go on with: {python()} -m fmnist_jax.train --run.dir {run}"
+        f"stopped: {number.name} at step {step} of {STEPS}; its state is saved; "
+        f"resume with: {python()} -m fmnist_jax.train --run.dir {run}"
     ]
     assert _newest(run).name == str(step)
 

@@ -26,6 +26,9 @@ from fmnist_jax import (
 )
 from fmnist_jax.functional.augment import chain, identity, inside_boxes
 
+# Images of the tests that count them: alike, so that an operation is compiled once for all.
+COUNT = 3000
+
 
 def distinct_pixels(count: int, height: int = 5, width: int = 6, channels: int = 2) -> np.ndarray:
     """Copies of one image whose pixels are all different and none of them 0."""
@@ -63,7 +66,7 @@ def assert_uniform(chosen: np.ndarray, cells: int) -> None:
 
 
 def test_random_flip_mirrors_each_image_for_itself_half_of_the_time(key: Array) -> None:
-    images = distinct_pixels(2000)
+    images = distinct_pixels(COUNT)
     flipped = random_flip(key, jnp.asarray(images))
     assert flipped.dtype == jnp.uint8
     mirrored = which(flipped, np.stack([images[0], images[0][:, ::-1]]))
@@ -73,7 +76,7 @@ def test_random_flip_mirrors_each_image_for_itself_half_of_the_time(key: Array) 
 
 @pytest.mark.parametrize("padding", [1, 2])
 def test_random_crop_shifts_each_image_uniformly_and_fills_with_zero(key: Array, padding: int) -> None:
-    images = distinct_pixels(2500)
+    images = distinct_pixels(COUNT)
     cropped = make_random_crop(padding)(key, jnp.asarray(images))
     assert cropped.shape == images.shape
     assert cropped.dtype == jnp.uint8
@@ -82,15 +85,15 @@ def test_random_crop_shifts_each_image_uniformly_and_fills_with_zero(key: Array,
 
 
 def test_random_crop_reaches_the_widest_shift_that_the_configuration_allows(key: Array) -> None:
-    images = jnp.ones((3000, 28, 28, 1), jnp.uint8)
-    left = np.asarray(make_random_crop(14)(key, images)).astype(np.int64).sum((1, 2, 3))
+    images = jnp.ones((COUNT, 28, 28, 1), jnp.uint8)
+    left = np.asarray(jax.jit(make_random_crop(14))(key, images)).astype(np.int64).sum((1, 2, 3))
     assert np.min(left) == 14 * 14
     assert np.max(left) > 27 * 27
 
 
 @pytest.mark.parametrize(("flip", "padding"), [(False, 0), (True, 0), (False, 1), (True, 1)])
 def test_make_augment_composes_what_is_named_independently(key: Array, flip: bool, padding: int) -> None:
-    images = distinct_pixels(1800)
+    images = distinct_pixels(COUNT)
     faces = [images[0], images[0][:, ::-1]] if flip else [images[0]]
     versions = np.concatenate([shifts(face, padding) for face in faces])
     config = AugmentConfig(flip="random" if flip else "none", crop_padding=padding, erase_probability=0.0)
@@ -116,7 +119,7 @@ NOTHING = AugmentConfig(flip="none", crop_padding=0, erase_probability=0.0)
 def test_make_augment_has_each_augmentation_that_is_named(key: Array, one: dict[str, Any]) -> None:
     images = jax.random.randint(key, (8, 28, 28, 1), 1, 256).astype(jnp.uint8)
     np.testing.assert_array_equal(make_augment(NOTHING)(key, images), images)
-    augmented = np.asarray(make_augment(replace(NOTHING, **one))(key, images))
+    augmented = np.asarray(jax.jit(make_augment(replace(NOTHING, **one)))(key, images))
     assert (augmented != np.asarray(images)).any((1, 2, 3)).all()
 
 
@@ -218,9 +221,8 @@ def test_the_alternating_mirror_shows_each_image_once_each_way_in_two_epochs(key
 
 
 def test_the_alternating_mirror_throws_a_fair_coin_for_each_image_and_key(key: Array) -> None:
-    indices = np.arange(2000)
-    first = mirrored(key, indices, np.zeros(2000, np.int64))
-    other = mirrored(jax.random.key(1), indices, np.zeros(2000, np.int64))
+    indices, epochs = np.arange(COUNT), np.zeros(COUNT, np.int64)
+    first, other = (mirrored(each, indices, epochs) for each in (key, jax.random.key(1)))
     assert_uniform(2 * first[:-1] + first[1:], 4)
     assert_uniform(2 * first + other, 4)
 
@@ -288,7 +290,7 @@ def test_random_erasing_never_or_always(key: Array, probability: float) -> None:
 @pytest.mark.parametrize("size", [1, 4, 5, 28])
 def test_cutout_blackens_a_square_around_each_pixel_alike(key: Array, size: int) -> None:
     height, width = 5, 6
-    images = distinct_pixels(3000, height, width)
+    images = distinct_pixels(COUNT, height, width)
     outputs = np.asarray(make_cutout(size)(key, jnp.asarray(images)))
     versions = []
     for centre_row in range(height):
@@ -299,7 +301,7 @@ def test_cutout_blackens_a_square_around_each_pixel_alike(key: Array, size: int)
             versions.append(version)
     distinct, first = np.unique(np.stack(versions), axis=0, return_inverse=True)
     counts = np.bincount(which(jnp.asarray(outputs), distinct), minlength=len(distinct))
-    expected = np.bincount(first, minlength=len(distinct)) * 3000 / len(versions)
+    expected = np.bincount(first, minlength=len(distinct)) * COUNT / len(versions)
     assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
 
 
@@ -349,7 +351,7 @@ def test_a_traced_padding_crops_as_a_plain_one(key: Array) -> None:
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (20, 9, 7, 2), np.uint8))
     found = jax.jit(jax.vmap(lambda padding: make_random_crop(padding)(key, images)))(jnp.array([0, 3, 9]))
     for i, padding in enumerate([0, 3, 9]):
-        np.testing.assert_array_equal(found[i], make_random_crop(padding)(key, images))
+        np.testing.assert_array_equal(found[i], jax.jit(make_random_crop(padding))(key, images))
 
 
 @pytest.mark.parametrize("make", [make_random_rotation, make_random_erasing], ids=["rotation", "erasing"])
@@ -358,8 +360,9 @@ def test_images_of_floats_are_varied_as_their_bytes_are(
     make: Callable[[float], Augment], dtype: Any, key: Array
 ) -> None:
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (30, 28, 28, 1), np.uint8))
-    expected = np.asarray(make(1.0)(key, images)).astype(np.float64) / 255
-    found = make(1.0)(key, normalize(images).astype(dtype))
+    vary = jax.jit(make(1.0))
+    expected = np.asarray(vary(key, images)).astype(np.float64) / 255
+    found = vary(key, normalize(images).astype(dtype))
     assert found.dtype == dtype
     # A byte is rounded to half of one 255th, a bfloat16 to 8 bits.
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.51 / 255 + (dtype != jnp.float32) / 128)
@@ -383,4 +386,4 @@ def test_images_of_other_numbers_are_refused(dtype: type, key: Array) -> None:
     images = jnp.zeros((2, 9, 9, 1), dtype)
     for vary in (normalize, partial(make_random_rotation(10.0), key), partial(make_random_erasing(1.0), key)):
         with pytest.raises(ValueError, match=f"images are {np.dtype(dtype).name}: expected uint8"):
-            vary(images)
+            jax.eval_shape(vary, images)

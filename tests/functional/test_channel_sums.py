@@ -44,10 +44,10 @@ def test_each_is_the_transpose_of_the_other(shape: tuple[int, ...]) -> None:
     x, factor, coefficients = draw(*shape), draw(*shape, seed=1), draw(2, 1, 1, 1, shape[3], seed=2)
     lines = channel_lines(coefficients, factor)
     np.testing.assert_allclose(lines, coefficients[0] + coefficients[1] * factor, rtol=1e-6)
-    (of_sums,) = jax.linear_transpose(lambda x: channel_sums(x, factor), x)(coefficients)
+    (of_sums,) = jax.jit(jax.linear_transpose(lambda x: channel_sums(x, factor), x))(coefficients)
     np.testing.assert_array_equal(of_sums, lines)
-    (of_lines,) = jax.linear_transpose(lambda coefficients: channel_lines(coefficients, factor), coefficients)(x)
-    np.testing.assert_array_equal(of_lines, channel_sums(x, factor))
+    (of_lines,) = jax.jit(jax.linear_transpose(lambda c: channel_lines(c, factor), coefficients))(x)
+    np.testing.assert_array_equal(of_lines, jax.jit(channel_sums)(x, factor))
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[0]], ids=str)
@@ -88,13 +88,16 @@ def of_both(x: Array, factor: Array) -> Array:
     return jnp.sum(jnp.sin(channel_lines(jnp.tanh(channel_sums(x, factor) / 10), x * factor)))
 
 
+gradients_of_both = jax.jit(jax.grad(of_both, (0, 1)))
+
+
 @pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0)])
 def test_gradients_over_models_are_those_of_each_model(in_axes: tuple[int | None, int | None]) -> None:
     operands = [draw(3, 2, 4, 3, 5, seed=seed)[slice(None) if axis == 0 else 0] for seed, axis in enumerate(in_axes)]
-    of_models = jax.vmap(jax.grad(of_both, (0, 1)), in_axes)(*operands)
-    of_sum = jax.grad(lambda *both: jax.vmap(of_both, in_axes)(*both).sum(), (0, 1))(*operands)
+    of_models = jax.jit(jax.vmap(jax.grad(of_both, (0, 1)), in_axes))(*operands)
+    of_sum = jax.jit(jax.grad(lambda *both: jax.vmap(of_both, in_axes)(*both).sum(), (0, 1)))(*operands)
     each = [
-        jax.grad(of_both, (0, 1))(*(x[model] if axis == 0 else x for x, axis in zip(operands, in_axes, strict=True)))
+        gradients_of_both(*(x[model] if axis == 0 else x for x, axis in zip(operands, in_axes, strict=True)))
         for model in range(3)
     ]
     for place, axis in enumerate(in_axes):
@@ -105,9 +108,9 @@ def test_gradients_over_models_are_those_of_each_model(in_axes: tuple[int | None
 
 def test_gradients_over_models_of_models() -> None:
     x, factor = draw(2, 3, 1, 4, 3, 2), draw(3, 1, 4, 3, 2, seed=1)
-    gradients = jax.vmap(jax.vmap(jax.grad(of_both, (0, 1))), (0, None))(x, factor)
+    gradients = jax.jit(jax.vmap(jax.vmap(jax.grad(of_both, (0, 1))), (0, None)))(x, factor)
     for index in np.ndindex(2, 3):
-        each = jax.grad(of_both, (0, 1))(x[index], factor[index[1]])
+        each = gradients_of_both(x[index], factor[index[1]])
         for got, expected in zip(gradients, each, strict=True):
             np.testing.assert_allclose(got[index], expected, rtol=1e-4, atol=1e-5)
 

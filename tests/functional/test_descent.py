@@ -47,7 +47,10 @@ TAKES: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "reduce_on_plateau": (lambda: optax.chain(optax.sgd(0.05), contrib.reduce_on_plateau(patience=1)), ("value",)),
     "sophia": (lambda: contrib.sophia(0.01, update_interval=2), ("obj_fn",)),
     "sam": (sam, ("grad_fn",)),
-    "finite lbfgs": (lambda: optax.apply_if_finite(optax.lbfgs(), 2), ("value", "grad", "value_fn")),
+    "finite backtracking": (
+        lambda: optax.apply_if_finite(optax.chain(optax.sgd(1.0), backtracking()), 2),
+        ("value", "grad", "value_fn"),
+    ),
     "accumulated sam": (lambda: optax.MultiSteps(sam(), 2), ("grad_fn",)),
     "accumulated momo": (lambda: optax.MultiSteps(contrib.momo(0.1), 2), ("value",)),
     "injected": (lambda: optax.inject_hyperparams(optax.polyak_sgd)(max_learning_rate=0.1), ("value",)),
@@ -92,7 +95,7 @@ def test_a_step_equals_the_documented_loop(name: str, batch: Batch, key: Array) 
     ("raised", "told"),
     [
         ("a mistake of the optimiser's own", "a mistake of the optimiser's own"),
-        ("unexpected keyword arguments: all of them", "choose them by extra_args"),
+        ("unexpected keyword arguments: all of them", "choose them with extra_args"),
     ],
     ids=["an error", "a refusal"],
 )
@@ -197,4 +200,4 @@ def test_a_mistake_within_an_update_keeps_its_place(batch: Batch, key: Array) ->
     optimizer = optax.GradientTransformation(lambda _: (), update)
     with pytest.raises(TypeError, match="as an abstract array") as caught:
         make_train_step(LINEAR, optimizer)(init_state(LINEAR, optimizer, key), batch)
-    assert "choose them by extra_args" not in str(caught.value)
+    assert "choose them with extra_args" not in str(caught.value)

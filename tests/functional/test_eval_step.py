@@ -171,11 +171,12 @@ def test_one_loop_over_batches_adds_up_what_they_do_one_by_one(
 
 def test_one_loop_evaluates_many_models(model: Model, dataset: Dataset) -> None:
     eval_step = make_eval_step(make_predict(model))
-    both = jax.vmap(model.init)(jax.random.split(jax.random.key(3), 2))
+    both = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
     found = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*both, stacked_batches(dataset, 8))
+    evaluate_one = jax.jit(eval_step)
     for number in range(2):
         params, batch_stats = jax.tree.map(lambda leaf, number=number: leaf[number], both)
-        expected = evaluate_batches(jax.jit(eval_step), params, batch_stats, padded_batches(dataset, 8))
+        expected = evaluate_batches(evaluate_one, params, batch_stats, padded_batches(dataset, 8))
         np.testing.assert_array_equal(found.confusion[number], expected.confusion)
         np.testing.assert_allclose(found.loss_sum[number], expected.loss_sum, rtol=1e-4)
     assert (found.confusion[0] != found.confusion[1]).any()
@@ -185,7 +186,7 @@ def test_one_loop_runs_on_the_shards_of_a_mesh(model: Model, dataset: Dataset) -
     eval_step, batches = make_eval_step(make_predict(model)), stacked_batches(dataset, 8)
     own, shared, rows = (PartitionSpec(*axes) for axes in (("data",), (), (None, "data")))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-    both = jax.vmap(model.init)(jax.random.split(jax.random.key(3), 2))
+    both = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
     of_members = make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None)))
     expected = jax.jit(of_members)(*both, batches)
     found = jax.jit(jax.shard_map(of_members, mesh=mesh, in_specs=(own, own, shared), out_specs=own))(*both, batches)

@@ -188,7 +188,7 @@ Z = jnp.zeros((10, 10))
     ],
 )
 def test_labels_that_another_loss_would_be_of_are_refused_while_tracing(labels: Array, named: str) -> None:
-    message = re.escape(f"labels are {named}: expected integers [10] or floating weights [10, 10]; one-hot rows become")
+    message = re.escape(f"labels are {named}: expected integers [10] or floating weights [10, 10]; convert one-hot")
     for refuse in (cross_entropy, make_cross_entropy(0.1), lambda z, labels: batch_metrics(z, labels, z[:, 0])):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(refuse, Z, labels)
@@ -196,7 +196,7 @@ def test_labels_that_another_loss_would_be_of_are_refused_while_tracing(labels: 
 
 def test_labels_that_are_no_array_say_what_takes_them() -> None:
     for refuse in (cross_entropy, lambda z, labels: batch_metrics(z, labels, z[:, 0])):
-        with pytest.raises(ValueError, match=r"labels are a dict: expected an array; others take a loss_fn"):
+        with pytest.raises(ValueError, match=r"labels are a dict: expected an array; for other labels, pass your"):
             refuse(Z, {"hard": jnp.arange(10)})  # type: ignore[arg-type]
 
 
@@ -225,15 +225,15 @@ def test_a_label_out_of_range_is_no_padding_where_its_value_cannot_be_seen(label
 
 @pytest.mark.parametrize("shape", [(10, 1), (1,), (10, 10)])
 def test_losses_that_are_not_one_an_example_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"losses are {list(shape)}: expected [10], one for each example")):
+    with pytest.raises(ValueError, match=re.escape(f"losses have shape {list(shape)}: expected [10], one per example")):
         batch_metrics(Z, jnp.arange(10), jnp.zeros(shape))
 
 
 def test_metrics_with_other_axes_say_what_takes_them() -> None:
     steps = Metrics(np.zeros(3, np.float32), np.zeros((3, 4, 4), np.int32))
-    with pytest.raises(ValueError, match=r"is \[3, 4, 4\]: expected two axes; sum the first, or summarize_members"):
+    with pytest.raises(ValueError, match=r"has shape \[3, 4, 4\]: expected two axes; sum over the first, or use"):
         summarize(steps)
     assert len(summarize_members(steps)) == 3
     members = Metrics(np.zeros((2, 3), np.float32), np.zeros((2, 3, 4, 4), np.int32))
-    with pytest.raises(ValueError, match=r"are \[2, 3, 4, 4\]: expected two or three axes; sum the others"):
+    with pytest.raises(ValueError, match=r"have shape \[2, 3, 4, 4\]: expected two or three axes; sum over the"):
         summarize_members(members)

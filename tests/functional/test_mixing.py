@@ -1,5 +1,6 @@
 """Mixtures and their labels: each label's weights are read off the pixels that came of each image."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,6 +24,11 @@ def labels_of_places(count: int = COUNT) -> Array:
     return jnp.arange(count) % 10
 
 
+@partial(jax.jit, static_argnums=0)
+def mixed_by(make: Any, alpha: float, probability: float, *batch: Array) -> tuple[Array, Array]:
+    return make(alpha, probability)(*batch)
+
+
 def pairs_of(mixed: np.ndarray) -> list[tuple[int, float, int]]:
     """Place, share of the own pixels, and place of the other image, of each image that CutMix changed."""
     found = []
@@ -35,7 +41,7 @@ def pairs_of(mixed: np.ndarray) -> list[tuple[int, float, int]]:
 
 
 def test_cutmix_weighs_the_labels_by_the_pixels_of_each_image(key: Array) -> None:
-    images, weights = jax.jit(make_cutmix(1.0))(key, numbered(), labels_of_places())
+    images, weights = mixed_by(make_cutmix, 1.0, 1.0, key, numbered(), labels_of_places())
     pairs = pairs_of(np.asarray(images))
     assert len(pairs) > 0.9 * COUNT
     for place, share, other in pairs:
@@ -44,8 +50,8 @@ def test_cutmix_weighs_the_labels_by_the_pixels_of_each_image(key: Array) -> Non
 
 
 def test_cutmix_pastes_boxes_of_the_image_s_aspect_at_the_same_place(key: Array) -> None:
-    images = np.random.default_rng(0).uniform(size=(100, 28, 28, 1)).astype(np.float32)
-    mixed = np.asarray(make_cutmix(1.0)(key, jnp.asarray(images), labels_of_places(100))[0])
+    images = np.random.default_rng(0).uniform(size=(COUNT, 28, 28, 1)).astype(np.float32)
+    mixed = np.asarray(mixed_by(make_cutmix, 1.0, 1.0, key, jnp.asarray(images), labels_of_places())[0])
     whole = 0
     for place, image in enumerate(mixed):
         foreign = (image != images[place])[..., 0]
@@ -62,13 +68,14 @@ def test_cutmix_pastes_boxes_of_the_image_s_aspect_at_the_same_place(key: Array)
 
 def test_cutmix_draws_the_shares_of_its_paper() -> None:
     """Side sqrt(1 - Beta(1, 1)) of the image's, around a uniform pixel, cut off at the border."""
-    _, weights = jax.jit(make_cutmix(1.0))(jax.random.key(3), numbered(), jnp.zeros(COUNT, jnp.int32).at[::2].set(1))
+    labels = jnp.arange(COUNT) % 2
+    _, weights = mixed_by(make_cutmix, 1.0, 1.0, jax.random.key(3), numbered(), labels)
     rng = np.random.default_rng(0)
     sides = (28 * np.sqrt(1 - rng.uniform(size=20_000))).astype(int)
     starts = rng.integers(0, 28, (2, 20_000)) - sides // 2
     height, width = np.minimum(starts + sides, 28) - np.maximum(starts, 0)
     kept = 1 - height * width / 784
-    own = np.asarray(weights)[np.arange(COUNT), (np.arange(COUNT) + 1) % 2]
+    own = np.asarray(weights)[np.arange(COUNT), labels]
     different = own < 1
     assert own[different].mean() == pytest.approx(kept[kept < 1].mean(), abs=0.05)
 
@@ -98,7 +105,7 @@ def test_mixup_averages_pixels_and_labels_in_the_same_share(key: Array) -> None:
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_mixup_draws_shares_of_the_beta_distribution(alpha: float) -> None:
     labels = jnp.arange(4000) // 400  # so that nine partners in ten are of another class
-    _, weights = make_mixup(alpha)(jax.random.key(1), jnp.zeros((4000, 1, 1, 1)), labels)
+    _, weights = mixed_by(make_mixup, alpha, 1.0, jax.random.key(1), numbered(4000, 4), labels)
     own = np.asarray(weights)[np.arange(4000), np.asarray(labels)]
     different = np.asarray(weights).max(-1) < 1 - 1e-6
     expected = np.random.default_rng(0).beta(alpha, alpha, 100_000)
@@ -109,9 +116,9 @@ def test_mixup_draws_shares_of_the_beta_distribution(alpha: float) -> None:
 
 @pytest.mark.parametrize("make", [make_mixup, make_cutmix])
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_the_stated_share_of_the_images_is_mixed(make: type, probability: float, key: Array) -> None:
-    images = numbered(2000, 4)
-    mixed, _ = make(1.0, probability)(key, images, labels_of_places(2000))
+def test_the_stated_share_of_the_images_is_mixed(make: Any, probability: float, key: Array) -> None:
+    images = numbered(4000, 4)
+    mixed, _ = mixed_by(make, 1.0, probability, key, images, labels_of_places(4000))
     changed = np.asarray((mixed != images).any((1, 2, 3))).mean()
     # At 4 x 4 pixels a box of less than a sixteenth is none.
     share = 1 - 1 / 16 if make is make_cutmix else 1.0
@@ -162,15 +169,15 @@ def test_two_mixtures_are_refused(mixup: Any) -> None:
 def test_bytes_and_labels_of_other_shapes_are_refused(mix: Mix, key: Array) -> None:
     images = jnp.zeros((4, 6, 6, 1))
     with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]"):
-        mix(key, images.astype(jnp.uint8), labels_of_places(4))
+        jax.eval_shape(mix, key, images.astype(jnp.uint8), labels_of_places(4))
     for labels in (jnp.eye(10, dtype=jnp.int32)[:4], jnp.zeros((4, 1), jnp.int32), jnp.zeros(3, jnp.int32)):
         with pytest.raises(ValueError, match=r"expected integers \[4\] or floating weights \[4, 'C'\]"):
-            mix(key, images, labels)
+            jax.eval_shape(mix, key, images, labels)
 
 
 @pytest.mark.parametrize("mix", MIXTURES[:2], ids=["mixup", "cutmix"])
 def test_mixed_images_keep_their_dtype(mix: Mix, key: Array) -> None:
-    mixed, weights = mix(key, jnp.zeros((4, 6, 6, 1), jnp.bfloat16), labels_of_places(4))
+    mixed, weights = jax.eval_shape(mix, key, jnp.zeros((4, 6, 6, 1), jnp.bfloat16), labels_of_places(4))
     assert mixed.dtype == jnp.bfloat16
     assert weights.dtype == jnp.float32
 

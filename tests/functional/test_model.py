@@ -186,7 +186,7 @@ def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
     def logits(config: ModelConfig, key: Array) -> Array:
         return make_model(config).apply(params, batch_stats, images, train=True, key=key)[0]
 
-    whole = np.asarray(logits(replace(config, dropout=0.0), jax.random.key(0)))
+    whole = np.asarray(jax.jit(partial(logits, replace(config, dropout=0.0)))(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(1), samples)
     dropped = np.asarray(jax.jit(jax.vmap(partial(logits, config)))(keys))
     error = dropped.std(0) / np.sqrt(samples)
@@ -333,12 +333,13 @@ def test_what_a_family_has_not_got_is_refused(config: ModelConfig, problem: str)
 @pytest.mark.parametrize("family", ["plain", "resnet"])
 def test_no_image_makes_no_row(family: Literal["plain", "resnet"], key: Array) -> None:
     model = make_model(ModelConfig(family=family, widths=(4, 6), depths=(1, 1)))
-    assert make_predict(model)(*model.init(key), np.zeros((0, 28, 28, 1), np.uint8)).shape == (0, 10)
+    variables = jax.jit(model.init)(key)
+    assert jax.jit(make_predict(model))(*variables, np.zeros((0, 28, 28, 1), np.uint8)).shape == (0, 10)
 
 
 @pytest.mark.parametrize("train", [True, False])
 def test_bytes_are_refused_by_the_network(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch, train: bool
 ) -> None:
-    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; normalize them"):
+    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
         model.apply(*variables, jnp.asarray(batch.images), train=train, key=jax.random.key(0))

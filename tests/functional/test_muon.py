@@ -8,6 +8,8 @@ from hypothesis import given, strategies as st
 
 from fmnist_jax import orthogonalize, orthogonalize_kernels
 
+compiled = jax.jit(orthogonalize, static_argnums=1)
+
 
 def by_singular_values(matrix: np.ndarray, steps: int) -> np.ndarray:
     """The same map in float64, of the singular values themselves."""
@@ -37,7 +39,7 @@ def test_singular_values_go_through_the_polynomial_and_singular_vectors_stay(
     matrix = with_singular_values(*shape, least, seed)
     # Against a norm of 1e-20 what is added to it counts: the direction stays, and its length goes.
     expected = by_singular_values(matrix, steps) if size > 1e-7 else np.zeros_like(matrix)
-    found = orthogonalize(jnp.asarray(matrix * np.float32(size)), steps)
+    found = compiled(jnp.asarray(matrix * np.float32(size)), steps)
     np.testing.assert_allclose(found, expected, atol=2e-3 if size > 1e-7 else 1e-6)
 
 
@@ -45,12 +47,12 @@ def test_singular_values_go_through_the_polynomial_and_singular_vectors_stay(
 def test_it_equals_the_iteration_of_optax_on_the_matrix_itself(shape: tuple[int, int]) -> None:
     matrix = jax.random.normal(jax.random.key(0), shape)
     state = optax.contrib.scale_by_muon(nesterov=False, beta=0.0).init(matrix)
-    expected, _ = optax.contrib.scale_by_muon(nesterov=False, beta=0.0).update(matrix, state)
-    np.testing.assert_allclose(orthogonalize(matrix), expected, atol=1e-4)
+    expected, _ = jax.jit(optax.contrib.scale_by_muon(nesterov=False, beta=0.0).update)(matrix, state)
+    np.testing.assert_allclose(compiled(matrix), expected, atol=1e-4)
 
 
 def test_five_steps_bring_what_is_a_hundredth_of_the_norm_near_one() -> None:
-    values = np.linalg.svd(orthogonalize(jnp.asarray(with_singular_values(32, 64, 0.02, 0))), compute_uv=False)
+    values = np.linalg.svd(compiled(jnp.asarray(with_singular_values(32, 64, 0.02, 0))), compute_uv=False)
     assert 0.6 < np.min(values) < np.max(values) < 1.25
 
 
@@ -68,18 +70,18 @@ def test_a_gradient_of_zeros_stays_one() -> None:
 
 def test_its_derivative_is_that_of_small_differences_and_finite_at_zeros() -> None:
     matrix, direction = jax.random.normal(jax.random.key(0), (2, 4, 6))
-    _, found = jax.jvp(orthogonalize, (matrix,), (direction,))
-    expected = (orthogonalize(matrix + 1e-2 * direction) - orthogonalize(matrix - 1e-2 * direction)) / 2e-2
-    np.testing.assert_allclose(found, expected, atol=2e-2)
-    _, at_zeros = jax.jvp(orthogonalize, (jnp.zeros((4, 6)),), (jnp.zeros((4, 6)),))
+    along = jax.jit(lambda matrix, direction: jax.jvp(orthogonalize, (matrix,), (direction,))[1])
+    expected = (compiled(matrix + 1e-2 * direction) - compiled(matrix - 1e-2 * direction)) / 2e-2
+    np.testing.assert_allclose(along(matrix, direction), expected, atol=2e-2)
+    at_zeros = along(jnp.zeros((4, 6)), jnp.zeros((4, 6)))
     np.testing.assert_array_equal(at_zeros, np.zeros((4, 6)))
 
 
 def test_many_matrices_are_mapped_as_each_alone() -> None:
     matrices = jax.random.normal(jax.random.key(0), (3, 6, 4))
-    found = jax.vmap(orthogonalize)(matrices)
+    found = jax.jit(jax.vmap(orthogonalize))(matrices)
     for matrix, each in zip(matrices, found, strict=True):
-        np.testing.assert_allclose(each, orthogonalize(matrix), atol=1e-5)
+        np.testing.assert_allclose(each, compiled(matrix), atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "scale"), [((3, 3, 2, 8), 1.0), ((1, 1, 4, 16), 2.0), ((3, 3, 1, 36), 2.0)])
@@ -88,6 +90,6 @@ def test_kernels_are_matrices_of_outputs_scaled_by_how_many_more_outputs_there_a
 ) -> None:
     kernel = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     transformation = orthogonalize_kernels(steps=4)
-    updates, _ = transformation.update({"kernel": kernel}, transformation.init({"kernel": kernel}))
+    updates, _ = jax.jit(transformation.update)({"kernel": kernel}, transformation.init({"kernel": kernel}))
     expected = by_singular_values(kernel.reshape(-1, shape[-1]), 4).reshape(shape)
     np.testing.assert_allclose(updates["kernel"], scale * expected, atol=1e-4)

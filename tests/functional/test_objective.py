@@ -97,7 +97,7 @@ def test_an_augmentation_that_makes_floats_of_bytes_is_refused_and_one_of_floats
     def darken(key: Array, images: Array) -> Array:
         return images * jnp.float32(0.5)
 
-    with pytest.raises(ValueError, match=r"augment made float32 of uint8.*fmnist_jax\.on_floats"):
+    with pytest.raises(ValueError, match=r"augment turned uint8 into float32.*fmnist_jax\.on_floats"):
         make_objective(LINEAR, augment=darken)(state.params, state, batch)
     floats = Batch(jnp.asarray(batch.images, jnp.float32) / 255, batch.labels)
     half = Batch(floats.images * 0.5, batch.labels)

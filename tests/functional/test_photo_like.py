@@ -24,8 +24,11 @@ def one(**changes: Any) -> Variation:
     return Variation(**{name: jnp.asarray(given[name])[None] for name in Variation._fields})
 
 
+vary_compiled = jax.jit(vary)
+
+
 def varied(image: np.ndarray, **changes: Any) -> np.ndarray:
-    return np.asarray(vary(jnp.asarray(image)[None], one(**changes)))[0]
+    return np.asarray(vary_compiled(jnp.asarray(image)[None], one(**changes)))[0]
 
 
 def by_numpy(image: np.ndarray, change: dict[str, Any]) -> np.ndarray:
@@ -114,15 +117,15 @@ def test_no_colour_has_an_edge_of_its_own_within_the_object() -> None:
 def test_bytes_are_varied_as_floats_are(key: Array) -> None:
     images = jnp.asarray(GARMENTS)
     change = draw_variation(key, len(images))
-    found = vary(images, change)
+    found = vary_compiled(images, change)
     assert found.dtype == jnp.uint8
-    np.testing.assert_allclose(found, 255 * np.asarray(vary(normalize(images), change)), atol=0.51)
+    np.testing.assert_allclose(found, 255 * np.asarray(vary_compiled(normalize(images), change)), atol=0.51)
     with pytest.raises(ValueError, match="expected uint8"):
-        vary(images.astype(jnp.int32), change)
+        vary_compiled(images.astype(jnp.int32), change)
 
 
 def test_what_is_drawn_is_within_its_bounds_and_uses_them(key: Array) -> None:
-    drawn = jax.tree.map(np.asarray, draw_variation(key, 4000))
+    drawn = jax.tree.map(np.asarray, jax.jit(draw_variation, static_argnums=1)(key, 4000))
     for values, low, high in (
         *((drawn.degrees, -15, 15), (drawn.scale, 0.8, 1.05), (drawn.shift, -2, 2), (drawn.light, -0.4, 0.4)),
         *((np.log(drawn.gamma), -0.5, 0.5), (drawn.contrast, 0.6, 1), (drawn.softness, 0, 1)),
@@ -137,10 +140,15 @@ def test_what_is_drawn_is_within_its_bounds_and_uses_them(key: Array) -> None:
     assert np.abs(np.corrcoef(every.T) - np.eye(every.shape[1])).max() < 0.08
 
 
+@jax.jit
+def like_photos(probability: float, key: Array, images: Array) -> Array:
+    return make_photo_like(probability)(key, images)
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
 def test_as_many_images_are_varied_as_are_asked_for_and_the_others_stay(key: Array, probability: float) -> None:
     images = np.tile(GARMENTS[:1], (600, 1, 1, 1))
-    found = np.asarray(jax.jit(make_photo_like(probability))(key, jnp.asarray(images)))
+    found = np.asarray(like_photos(probability, key, jnp.asarray(images)))
     changed = (found != images).any((1, 2, 3))
     assert changed.mean() == pytest.approx(probability, abs=4 * np.sqrt(probability * (1 - probability) / 600))
     assert not found[:, 0, 0].any()
@@ -167,5 +175,5 @@ def test_shape_and_dtype_stay_under_strict_promotion(key: Array, dtype: Any) -> 
 
 def test_derivatives_are_finite_where_the_image_is_black(key: Array) -> None:
     change = draw_variation(key, 4)
-    slope = jax.grad(lambda images: vary(images, change).sum())(jnp.asarray(normalize(GARMENTS[:4])))
+    slope = jax.jit(jax.grad(lambda images: vary(images, change).sum()))(jnp.asarray(normalize(GARMENTS[:4])))
     assert np.isfinite(slope).all()

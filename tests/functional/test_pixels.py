@@ -16,7 +16,7 @@ def test_floats_are_not_bytes(dtype: type) -> None:
 
 def test_bytes_are_not_floats() -> None:
     assert are_bytes(jnp.zeros((1, 2, 2, 1), jnp.uint8))
-    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; normalize them"):
+    with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
         check_floats(jnp.zeros((1, 2, 2, 1), jnp.uint8))
 
 

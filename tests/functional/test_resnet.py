@@ -102,9 +102,9 @@ def test_evaluation_with_norms_folded_into_the_kernels_before_them_equals_the_un
         block[first]["kernel"] *= factor
         norm["bias"] -= seen["mean"] * factor
         norm["scale"][:], seen["mean"][:], seen["var"][:] = 1, 0, 1 - 1e-5  # and so nothing but the bias
-    apply, images = make_model(config).apply, jnp.asarray(draw_images())
-    logits, _ = apply(folded, statistics, images, train=False)
-    expected = np.asarray(apply(params, batch_stats, images, train=False)[0])
+    apply, images = jax.jit(partial(make_model(config).apply, train=False)), jnp.asarray(draw_images())
+    logits, _ = apply(folded, statistics, images)
+    expected = np.asarray(apply(params, batch_stats, images)[0])
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 

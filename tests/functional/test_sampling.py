@@ -1,5 +1,7 @@
 """The order of the examples: permutations by property, randomness by statistics with fixed seeds."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +17,16 @@ STEPS = 48
 N, SAMPLES = 23, 4600
 
 
+compiled = jax.jit(batch_indices, static_argnums=(2, 3))
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def mapped(key: Array, batch_size: int, n: int, steps: int) -> Array:
+    return jax.vmap(lambda step: batch_indices(key, step, batch_size, n))(jnp.arange(steps))
+
+
 def batches(key: Array, batch_size: int, n: int, steps: int = STEPS) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda step: batch_indices(key, step, batch_size, n))(jnp.arange(steps)))
+    return np.asarray(mapped(key, batch_size, n, steps))
 
 
 @pytest.fixture(scope="module", params=["keys", "epochs"])
@@ -24,7 +34,7 @@ def orders(key: Array, request: pytest.FixtureRequest) -> np.ndarray:
     """Permutations of N examples: the first of many keys, or many of one key; i32[SAMPLES, N]."""
     if request.param == "epochs":
         return batches(key, N, N, SAMPLES)
-    return np.asarray(jax.vmap(lambda key: batch_indices(key, 0, N, N))(jax.random.split(key, SAMPLES)))
+    return np.asarray(jax.jit(jax.vmap(lambda key: batch_indices(key, 0, N, N)))(jax.random.split(key, SAMPLES)))
 
 
 def chi_square_z(counts: np.ndarray, degrees: int) -> np.ndarray:
@@ -53,7 +63,7 @@ def test_epochs_of_few_examples_are_permutations(key: Array, n: int) -> None:
 
 
 def test_an_epoch_of_the_real_size_is_a_permutation(key: Array) -> None:
-    np.testing.assert_array_equal(np.sort(batch_indices(key, 3, 55_000, 55_000)), np.arange(55_000))
+    np.testing.assert_array_equal(np.sort(compiled(key, 3, 55_000, 55_000)), np.arange(55_000))
 
 
 def test_the_order_does_not_depend_on_the_batch_size(key: Array) -> None:
@@ -63,15 +73,15 @@ def test_the_order_does_not_depend_on_the_batch_size(key: Array) -> None:
 
 def test_the_last_step_that_fits_an_int32_continues_the_same_order(key: Array) -> None:
     n, step = 60_000, (2**31 - 1) // 32 - 1
-    indices = np.asarray(batch_indices(key, step, 32, n))
+    indices = np.asarray(compiled(key, step, 32, n))
     assert 0 <= indices.min() <= indices.max() < n
     following = step * 32 // 5 + 1
     overlap = slice(following * 5 - step * 32, following * 5 - step * 32 + 5)
-    np.testing.assert_array_equal(batch_indices(key, following, 5, n), indices[overlap])
+    np.testing.assert_array_equal(compiled(key, following, 5, n), indices[overlap])
 
 
 def test_any_step_can_be_asked_for_first_eager_or_compiled_or_mapped(key: Array) -> None:
-    walked, compiled = batches(key, 5, 37), jax.jit(batch_indices, static_argnums=(2, 3))
+    walked = batches(key, 5, 37)
     for step in (STEPS - 1, 0, 7, 8):
         np.testing.assert_array_equal(batch_indices(key, step, 5, 37), walked[step])
         np.testing.assert_array_equal(compiled(key, jnp.int32(step), 5, 37), walked[step])
@@ -129,5 +139,5 @@ def test_epochs_are_those_in_which_each_example_comes_once() -> None:
 
 
 def test_a_number_of_examples_that_is_traced_is_refused_by_name(key: Array) -> None:
-    with pytest.raises(ValueError, match=r"n is traced: expected a number that stays; .* jax\.random\.randint"):
+    with pytest.raises(ValueError, match=r"n is traced: expected a fixed number; .* jax\.random\.randint"):
         jax.jit(lambda n: batch_indices(key, 0, 4, n))(12)

@@ -1,6 +1,7 @@
 """What one network takes of another, and that what is frozen keeps its bits."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -139,7 +140,7 @@ def test_a_pattern_is_of_a_path_or_of_a_module_on_it(pattern: str, path: str, ma
 def test_a_pattern_of_nothing_and_of_all_is_refused() -> None:
     params, _ = _weights()
     assert frozen_parameters("Dense_0", params) == ("Dense_0/bias", "Dense_0/kernel")
-    with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one for BatchNorm_0/bias, "):
+    with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one that matches some of Batch"):
         frozen_parameters("Konv", params)
     with pytest.raises(ConfigError, match=r"'\*', which leaves no parameter to train"):
         frozen_parameters("*", params)
@@ -172,27 +173,27 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_is_trained(optim: OptimConfi
         for name in was.batch_stats:
             assert _same(was.batch_stats[name], now.batch_stats[name]) == name.startswith("ResidualBlock")
     moved = sum(leaf.size for leaf in jax.tree.leaves(after.opt_state))
-    whole = make_recipe(replace(config, init=InitConfig())).init(jax.random.key(0))
+    whole = jax.eval_shape(make_recipe(replace(config, init=InitConfig())).init, jax.random.key(0))
     assert moved < sum(leaf.size for leaf in jax.tree.leaves(whole.opt_state)) / 2
 
 
 def test_the_parts_freeze_a_network_in_ones_own_loop(batch: Batch, key: Array) -> None:
     model = make_model(_CONFIG, frozen=frozen_norms("[!D]*"))
     optimizer = freeze(optax.adam(0.1), "[!D]*")
-    before = init_state(model, optimizer, key)
+    before = jax.jit(partial(init_state, model, optimizer))(key)
     after, _ = jax.jit(make_train_step(model, optimizer))(before, batch)
     assert [name for name in before.params if not _same(before.params[name], after.params[name])] == ["Dense_0"]
     assert _same(before.batch_stats, after.batch_stats)
 
 
-def test_a_pattern_that_freezes_nothing_is_refused_in_ones_own_loop(key: Array) -> None:
-    params, _ = make_model(_CONFIG).init(key)
-    with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one for BatchNorm_0/bias, "):
+def test_a_pattern_that_freezes_nothing_is_refused_in_ones_own_loop() -> None:
+    params, _ = _weights()
+    with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one that matches some of Batch"):
         freeze(optax.adam(0.1), "Konv").init(params)
 
 
-def test_the_state_of_a_frozen_optimiser_can_be_mapped_over_by_optax(key: Array) -> None:
-    params, _ = make_model(_CONFIG).init(key)
+def test_the_state_of_a_frozen_optimiser_can_be_mapped_over_by_optax() -> None:
+    params, _ = _weights()
     optimizer = freeze(optax.adam(0.1), "[!D]*")
     mapped = optax.tree_map_params(optimizer, lambda moment: moment + 1, optimizer.init(params))
     assert {float(leaf.max()) for leaf in jax.tree.leaves(mapped) if leaf.ndim} == {1.0}

@@ -1,5 +1,8 @@
 """`winograd_conv` against a direct convolution, its gradients against autodiff's, its identity against the algebra."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,14 +27,19 @@ def draw(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray,
     return x, kernel, rng.normal(size=(batch, height, width, outputs))
 
 
+@partial(jax.jit, static_argnums=0)
+def value_and_gradients(function: Callable[..., Array], x: Array, kernel: Array, g: Array) -> tuple[Array, ...]:
+    y, pull = jax.vjp(function, x, kernel)
+    return y, *pull(g)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_result_and_both_gradients_equal_the_direct_convolution_in_float64(shape: tuple[int, ...]) -> None:
     with jax.enable_x64(True):
-        x, kernel, g = map(jnp.asarray, draw(shape))
-        ours, pull = jax.vjp(winograd_conv, x, kernel)
-        expected, plain_pull = jax.vjp(direct, x, kernel)
-        assert ours.dtype == jnp.float64
-        for got, wanted in zip((ours, *pull(g)), (expected, *plain_pull(g)), strict=True):
+        operands = [jnp.asarray(array) for array in draw(shape)]
+        ours, expected = (value_and_gradients(function, *operands) for function in (winograd_conv, direct))
+        assert ours[0].dtype == jnp.float64
+        for got, wanted in zip(ours, expected, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
 
 
@@ -48,14 +56,14 @@ def test_float32_error_stays_near_that_of_rounding() -> None:
     x, kernel, _ = draw((4, 7, 7, 128, 64))
     with jax.enable_x64(True):
         exact = np.asarray(direct(jnp.asarray(x), jnp.asarray(kernel)))
-    y = winograd_conv(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    y = jax.jit(winograd_conv)(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     assert y.dtype == jnp.float32
     assert np.abs(y - exact).max() < 2e-5 * np.abs(exact).max()
 
 
 def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
     x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
-    y = winograd_conv(x, kernel)
+    y = jax.jit(winograd_conv)(x, kernel)
     wide = direct(x.astype(jnp.float32), kernel.astype(jnp.float32))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), wide, rtol=2**-8, atol=1e-3)
@@ -72,11 +80,13 @@ def test_transforms_satisfy_the_toom_cook_identity_with_zeros_beyond_the_edges(s
 def test_forward_mode_and_vmap_equal_those_of_the_direct_convolution() -> None:
     x, kernel, _ = draw((2, 7, 7, 3, 2))
     members = np.stack([kernel, 2 * kernel[::-1]])
+
+    def derived(function: Callable[..., Array], x: Array, kernel: Array, members: Array) -> tuple[Array, ...]:
+        along = jax.jvp(function, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
+        return *along, jax.vmap(function, in_axes=(None, 0))(x, members)
+
     with jax.enable_x64(True):
-        for function in (winograd_conv, direct):
-            primal, tangent = jax.jvp(function, (jnp.asarray(x), jnp.asarray(kernel)), (jnp.cos(x), jnp.sin(kernel)))
-            mapped = jax.vmap(function, in_axes=(None, 0))(jnp.asarray(x), jnp.asarray(members))
-            if function is winograd_conv:
-                ours = (primal, tangent, mapped)
-        for got, wanted in zip(ours, (primal, tangent, mapped), strict=True):
+        operands = [jnp.asarray(array) for array in (x, kernel, members)]
+        ours, expected = (jax.jit(partial(derived, function))(*operands) for function in (winograd_conv, direct))
+        for got, wanted in zip(ours, expected, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)

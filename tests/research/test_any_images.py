@@ -52,7 +52,7 @@ def test_a_configuration_makes_the_recipe_for_them(images: fj.Dataset) -> None:
     config = fj.with_splits(fj.Config(model=network, augment=fj.AugmentConfig(mixup_alpha=1.0)), splits)
     recipe = fj.make_recipe(config, image_shape=images.image_shape, num_classes=images.num_classes)
     step = jax.jit(fj.make_train_chunk(recipe.step, 20, 5, sample=recipe.sample))
-    state, metrics = step(recipe.init(jax.random.key(0)), fj.Batch(train.images, train.labels), jnp.int32(5))
+    state, metrics = step(jax.jit(recipe.init)(jax.random.key(0)), fj.Batch(train.images, train.labels), jnp.int32(5))
     assert (config.total_steps, int(state.step), int(metrics.confusion.sum())) == (24, 5, 100)
 
 

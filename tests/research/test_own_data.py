@@ -66,22 +66,22 @@ def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], caps
     before = (path / "summary.json").read_text()
     assert fj.run(config, _SPLITS) == json.loads(before)
     others = _SPLITS._replace(test=_colours(24, 3))
-    with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: bring back the data set"):
+    with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: restore the original data"):
         fj.run(config, others)
     (path / "summary.json").unlink()
     try:
-        with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: bring back the data set"):
+        with pytest.raises(fj.CheckpointError, match=r"was trained on images with digest .*: restore the original"):
             fj.run(config, others)
         with pytest.raises(fj.CheckpointError, match=r"data\.total: 102 -> 96"):
             fj.run(config, _SPLITS._replace(validation=_SPLITS.train.take(np.array([], int))))
-        with pytest.raises(fj.DataError, match=r"given in Python and are not at hand here: .* fmnist_jax\.run\(config"):
+        with pytest.raises(fj.DataError, match=r"are not available here: .* fmnist_jax\.run\(config"):
             fj.run(replace(config, data=fj.load_trained(path).config.data))
         renamed = fj.Splits(*(replace(part, class_names=("a", "b", "c")) for part in _SPLITS))
-        with pytest.raises(fj.CheckpointError, match=r"\(red, green, blue\), and those at hand are of .*\(a, b, c\)"):
+        with pytest.raises(fj.CheckpointError, match=r"\(red, green, blue\), and those given are of .*\(a, b, c\)"):
             fj.run(config, renamed)
         capsys.readouterr()
         assert fj.run(config, _SPLITS)["state_digest"] == json.loads(before)["state_digest"]
-        assert "going on from step 24 of 24" in capsys.readouterr().out
+        assert "resuming from step 24 of 24" in capsys.readouterr().out
     finally:
         (path / "summary.json").write_text(before)
 

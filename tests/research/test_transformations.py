@@ -1,6 +1,7 @@
 """Derivatives, meshes and maps, as research code asks for them."""
 
 import re
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,9 @@ CONFIGS = {
     "winograd": fj.ModelConfig(family="plain", widths=(4, 64, 64), depths=(1, 1, 2)),
     "resnet": fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1)),
 }
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+
+initialized = jax.jit(fj.init_state, static_argnums=(0, 1))
 
 
 @pytest.fixture(params=["winograd", "resnet"])
@@ -89,8 +93,7 @@ def batch() -> fj.Batch:
 
 
 def setup(model: fj.Model) -> tuple[Any, fj.TrainState]:
-    optimizer = optax.sgd(0.1, momentum=0.9)
-    return fj.make_train_step(model, optimizer), fj.init_state(model, optimizer, jax.random.key(0))
+    return fj.make_train_step(model, OPTIMIZER), initialized(model, OPTIMIZER, jax.random.key(0))
 
 
 def assert_like_one_device(got: Any, expected: Any) -> None:
@@ -125,8 +128,8 @@ def test_a_step_under_shard_map(model: fj.Model, batch: fj.Batch) -> None:
 @pytest.mark.parametrize("family", ["plain", "resnet"])
 def test_half_precision_sums_its_gradients_over_the_shards_in_float32(family: Any, batch: fj.Batch) -> None:
     model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 6), depths=(1, 1), dtype="bfloat16"))
-    step, _ = setup(model)
-    state = jax.eval_shape(lambda: setup(model)[1])
+    step = fj.make_train_step(model, OPTIMIZER)
+    state = jax.eval_shape(partial(fj.init_state, model, OPTIMIZER), jax.random.key(0))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
     text = jax.jit(sharded).trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
@@ -185,9 +188,9 @@ def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> N
 
 def test_a_step_mapped_over_models_is_that_of_each(batch: fj.Batch) -> None:
     model = fj.make_model(CONFIGS["resnet"])
-    step, _ = setup(model)
+    step = fj.make_train_step(model, OPTIMIZER)
     keys = jax.random.split(jax.random.key(1), 3)
-    states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optax.sgd(0.1, momentum=0.9), key)))(keys)
+    states = jax.jit(jax.vmap(partial(fj.init_state, model, OPTIMIZER)))(keys)
     together, metrics = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
     for i in range(3):
         alone, of_one = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
@@ -205,7 +208,7 @@ def test_every_random_draw_is_that_of_one_device(manual: bool, mixture: dict[str
     model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1), dropout=0.3))
     optimizer = optax.sgd(0.1)
     step = fj.make_train_step(model, optimizer, augment=fj.make_augment(chosen), mix=fj.make_mix(chosen))
-    state = fj.init_state(model, optimizer, jax.random.key(0))
+    state = initialized(model, optimizer, jax.random.key(0))
     mesh = jax.make_mesh((2,), ("data",))
     with jax.set_mesh(mesh):
         spread = jax.device_put(batch, NamedSharding(mesh, P("data")))

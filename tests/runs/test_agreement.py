@@ -40,7 +40,7 @@ def test_a_process_without_the_flags_of_the_first_takes_all_of_them(
     beside_first: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert agreed(beside_first, FIRST, Config()) == FIRST
-    assert capfd.readouterr().err.startswith("note: process 1 has other values of train.seed than the first process")
+    assert capfd.readouterr().err.startswith("note: process 1 has different values of train.seed from the first")
     assert agreed(beside_first, FIRST, replace(FIRST, run=RunConfig())) == FIRST
     assert capfd.readouterr().err == ""
 

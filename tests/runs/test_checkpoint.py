@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,10 +28,12 @@ from tests.faults.values import returns_alike, states
 _MODEL = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3))
 _OPTIMIZER = make_optimizer(OptimConfig(), make_schedule(OptimConfig(), 100))
 
+_initialized = jax.jit(partial(init_state, _MODEL, _OPTIMIZER))
+
 
 @pytest.fixture
 def state() -> TrainState:
-    return init_state(_MODEL, _OPTIMIZER, jax.random.key(3))
+    return _initialized(jax.random.key(3))
 
 
 def _save(directory: Path, state: TrainState, scores: dict[int, float]) -> None:
@@ -80,7 +83,7 @@ def test_as_many_of_the_latest_are_kept_as_is_asked_for(tmp_path: Path) -> None:
     for step in range(4):
         checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=step, latest=3)
     assert checkpoint.steps(tmp_path / "c") == [1, 2, 3]
-    with pytest.raises(CheckpointError, match="latest is 1: keep 2 or more, as the last one may turn out damaged"):
+    with pytest.raises(CheckpointError, match="latest is 1: keep 2 or more, as the last may turn out to be damaged"):
         checkpoint.save(tmp_path / "c", {"w": jnp.ones(3)}, step=4, latest=1)
 
 
@@ -110,7 +113,7 @@ def test_a_changed_value_is_found_by_its_digest_though_orbax_reads_it(tmp_path: 
 def test_a_manifest_that_cannot_be_read_is_named_with_its_step(tmp_path: Path, state: TrainState, text: str) -> None:
     _save(tmp_path / "c", state, {1: 0.1})
     (tmp_path / "c" / "1" / "manifest" / "metadata").write_text(text)
-    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* has no manifest that can be read"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 1 in .* has no readable manifest"):
         checkpoint.read_manifest(tmp_path / "c", 1)
 
 
@@ -132,7 +135,7 @@ def test_believable_checkpoints_are_left_alone(tmp_path: Path, state: TrainState
 def test_a_checkpoint_of_another_model_is_refused_and_not_called_damaged(tmp_path: Path, state: TrainState) -> None:
     _save(tmp_path / "c", state, {1: 0.1})
     other = make_model(ModelConfig(family="plain", widths=(5,), depths=(1,), dropout=0.3))
-    with pytest.raises(CheckpointError, match="another model or optimiser"):
+    with pytest.raises(CheckpointError, match="a different model or optimiser"):
         checkpoint.restore(tmp_path / "c", 1, like=abstract_state(other, _OPTIMIZER))
 
 
@@ -160,13 +163,13 @@ def test_any_pytree_comes_back_bit_for_bit(name: str) -> None:
 
 
 def test_an_ensemble_of_states_is_saved_under_the_step_that_all_have_reached(tmp_path: Path) -> None:
-    ensemble = jax.vmap(lambda key: init_state(_MODEL, _OPTIMIZER, key))(jax.random.split(jax.random.key(0), 3))
+    ensemble = jax.vmap(_initialized)(jax.random.split(jax.random.key(0), 3))
     checkpoint.save(tmp_path / "c", ensemble)
     restored = checkpoint.restore(tmp_path / "c", 0, like=ensemble)
     assert state_digest(restored) == state_digest(ensemble)
     apart = _Ensemble(jnp.arange(3), jnp.ones((3, 2)))
     for without in (apart, {"first": apart}):
-        with pytest.raises(CheckpointError, match=r"no one step .* step="):
+        with pytest.raises(CheckpointError, match=r"no single step .* step="):
             checkpoint.save(tmp_path / "d", without)
     checkpoint.save(tmp_path / "d", {"first": apart, "second": apart}, step=8)
     assert checkpoint.steps(tmp_path / "d") == [8]
@@ -205,7 +208,7 @@ def test_a_state_is_restored_to_where_its_like_lies(tmp_path: Path) -> None:
 
 def test_a_step_is_not_saved_twice(tmp_path: Path, state: TrainState) -> None:
     checkpoint.save(tmp_path / "c", state)
-    with pytest.raises(CheckpointError, match="has a checkpoint 0 already"):
+    with pytest.raises(CheckpointError, match="already has a checkpoint 0"):
         checkpoint.save(tmp_path / "c", state)
     assert damage.set_aside(tmp_path / "c") == []
 

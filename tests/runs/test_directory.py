@@ -49,7 +49,7 @@ def test_a_damaged_json_file_is_named(directory: RunDirectory, text: str) -> Non
 
 def test_a_configuration_of_another_program_is_named_with_its_path(directory: RunDirectory) -> None:
     (directory.path / "config.json").write_text('{"architectures": ["Bert"]}')
-    with pytest.raises(ConfigError, match=r"/run/config\.json: the configuration has other .*: name another run"):
+    with pytest.raises(ConfigError, match=r"/run/config\.json: the configuration has different .*: choose another run"):
         directory.read_config()
 
 
@@ -84,7 +84,7 @@ def test_a_session_whose_line_was_cut_short_is_gone_once_another_is_appended(dir
 @pytest.mark.parametrize("name", ["metrics.jsonl", "sessions.jsonl"])
 def test_a_damaged_line_is_not_passed_over(directory: RunDirectory, name: str, line: str) -> None:
     (directory.path / name).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
-    with pytest.raises(FmnistError, match=rf"{name} is damaged .*: mend or delete the line"):
+    with pytest.raises(FmnistError, match=rf"{name} is damaged .*: fix or delete the line"):
         directory.records() if name == "metrics.jsonl" else directory.sessions()
 
 
@@ -144,7 +144,7 @@ def test_a_file_system_that_takes_few_files_more_is_refused(tmp_path: Path, monk
     found = os.statvfs(tmp_path)
     fields = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**fields, "f_files": 1000, "f_favail": 30}))
-    with pytest.raises(FmnistError, match=r"room for 30 files more and the run needs 200: .*df -i"):
+    with pytest.raises(FmnistError, match=r"room for 30 more files and the run needs 200: .*df -i"):
         RunDirectory(tmp_path / "run").refuse_full_disk(1)
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**fields, "f_files": 0, "f_favail": 0}))  # no limit
     RunDirectory(tmp_path / "run").refuse_full_disk(1)
@@ -165,5 +165,5 @@ def test_a_file_that_may_not_be_read_is_one_line(
 
 def test_a_damaged_line_is_told_by_its_number(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\ngarbage\n{"step": 4}\n')
-    with pytest.raises(FmnistError, match=r"metrics\.jsonl is damaged \(line 3 is no JSON\): mend or delete the line"):
+    with pytest.raises(FmnistError, match=r"metrics\.jsonl is damaged \(line 3 is not valid JSON\): fix or delete"):
         read_records(tmp_path)

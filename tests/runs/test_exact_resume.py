@@ -36,7 +36,7 @@ _RECIPE = make_recipe(
 
 @pytest.fixture(scope="module")
 def start() -> TrainState:
-    return _RECIPE.init(jax.random.key(5))
+    return jax.jit(_RECIPE.init)(jax.random.key(5))
 
 
 @pytest.fixture(scope="module")

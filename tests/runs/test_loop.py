@@ -115,24 +115,16 @@ def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Confi
     assert state_digest(state) == summary["state_digest"]
 
 
-def test_a_profiled_run_ends_as_one_that_was_not(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config, _, summary = finished
-    profiled = loop.run(replace(config, run=replace(config.run, dir=tmp_path / "run", profile=4)))
-    assert profiled["state_digest"] == summary["state_digest"]
-    assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
-    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
-
-
 @pytest.mark.usefixtures("drawn")
-def test_a_run_that_tensorboard_follows_ends_as_one_that_it_does_not(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
+def test_a_run_that_is_profiled_and_followed_by_tensorboard_ends_as_one_that_is_not(
+    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, path, summary = finished
     run = tmp_path / "run"
-    followed = loop.run(replace(config, run=replace(config.run, dir=run, tensorboard=True)))
-    assert followed["state_digest"] == summary["state_digest"]
+    watched = loop.run(replace(config, run=replace(config.run, dir=run, profile=4, tensorboard=True)))
+    assert watched["state_digest"] == summary["state_digest"]
+    assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
+    assert list((run / "profile").rglob("*.xplane.pb"))
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -181,17 +173,6 @@ def test_a_network_that_takes_a_cpu_days_is_told_of_before_anything_is_loaded(
     assert capsys.readouterr().err.count(note) == told
 
 
-def test_a_run_without_validation_images_ends_with_its_latest_checkpoints_and_leaves_no_handlers(
-    tmp_path: Path,
-) -> None:
-    config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=tmp_path / "run"))
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
-    summary = loop.run(config)
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
-    assert summary["val_accuracy"] is None
-    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == config.total_steps
-
-
 def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
     finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +189,7 @@ def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
     monkeypatch.setattr(loop, "_train_and_score", never)
     assert loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished[2]
     other = replace(_TINY, train=replace(_TINY.train, seed=7), run=replace(_TINY.run, dir=tmp_path / "other"))
-    with pytest.raises(CheckpointError, match=r"another configuration \(train\.seed: 0 -> 7\)"):
+    with pytest.raises(CheckpointError, match=r"a different configuration \(train\.seed: 0 -> 7\)"):
         loop.run(other)
 
 
@@ -230,7 +211,7 @@ def test_other_images_under_the_same_name_are_refused(
     config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
     monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
-    with pytest.raises(CheckpointError, match=f"those at hand have {'0' * 64}"):
+    with pytest.raises(CheckpointError, match=f"those given have {'0' * 64}"):
         loop.run(config)
 
 
@@ -240,7 +221,7 @@ def test_a_run_does_not_go_on_with_another_kind_of_recipe(
     """Neither before nor after its end."""
     shutil.copytree(finished[1], tmp_path / "run")
     config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
-    refused = r"was begun by the package's own recipe, and now is by make_recipe="
+    refused = r"was started by the package's own recipe and is now resumed by make_recipe="
     with pytest.raises(CheckpointError, match=refused):
         loop.run(config, make_recipe=partial(make_recipe))
     (tmp_path / "run" / "summary.json").unlink()
@@ -267,7 +248,7 @@ def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     recipe = make_recipe(config)
     like = jax.eval_shape(recipe.init, jax.random.key(0))
     state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=like)
-    predict = make_predict(recipe.model)
+    predict = jax.jit(make_predict(recipe.model))
     logits = np.asarray(predict(state.params, state.batch_stats, images.reshape(-1, 28, 28, 1)))
     # Rounding differs between batch sizes, so an image on the edge between two classes may fall on either side.
     assert np.mean(logits.argmax(1) == labels) == pytest.approx(summary["test_accuracy"], abs=3e-4)
@@ -282,7 +263,7 @@ def test_a_finished_run_started_again_changes_nothing_and_prints_its_summary_wit
     assert loop.run(config) == summary
     assert {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")} == before
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{path} has a run that ended: nothing was trained; for another run name another directory"
+    assert lines[0] == f"{path} holds a finished run: nothing was trained; for a new run choose another directory"
     assert lines[1].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
     assert lines[2].count("%") == 3
     assert str(path) in lines[3]
@@ -305,17 +286,21 @@ def test_a_device_without_room_for_the_images_is_one_line_before_anything_is_mad
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_directory_a_run_takes_the_next_name_that_is_free(
+def test_a_run_without_directory_and_validation_images_takes_the_next_name_that_is_free_and_leaves_no_handlers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
     (tmp_path / "runs" / "demo-20200102-030405").mkdir(parents=True)
-    config = replace(_TINY, train=replace(_TINY.train, epochs=1), run=replace(_TINY.run, dir=None))
-    loop.run(config)
+    config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=None))
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    summary = loop.run(config)
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert summary["val_accuracy"] is None
     made = tmp_path / "runs" / "demo-20200102-030405-2"
     assert json.loads((made / "config.json").read_text())["run"]["dir"] == "runs/demo-20200102-030405-2"
-    assert (made / "summary.json").exists()
+    assert json.loads((made / "summary.json").read_text()) == summary
+    assert checkpoint.steps(made / "checkpoints")[-1] == config.total_steps
 
 
 def test_without_a_directory_a_run_is_none_that_has_the_same_name(
@@ -326,5 +311,5 @@ def test_without_a_directory_a_run_is_none_that_has_the_same_name(
     monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
     (tmp_path / "runs" / "demo-20200102-030405" / "checkpoints" / "40").mkdir(parents=True)
     config = replace(_TINY, init=InitConfig(source=tmp_path), run=replace(_TINY.run, dir=None))
-    with pytest.raises(ConfigError, match=r"which has no config\.json: name a run directory"):
+    with pytest.raises(ConfigError, match=r"which has no config\.json: give a run directory"):
         loop.run(config)

@@ -88,7 +88,7 @@ def _two_steps(recipe: Recipe) -> Recipe:
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        (_with(model=LINEAR), r"init makes other weights than its model: name it as .*model=\.\.\."),
+        (_with(model=LINEAR), r"init creates different weights from its model's: pass it as .*model=\.\.\."),
         (partial(make_recipe, model=linear_of(20)), r"logits are float32\[20, 20\]: expected float32\[20, 10\]"),
         (partial(make_recipe, model=linear_of(10, jnp.bfloat16)), r"logits are bfloat16\[20, 10\]: expected float32"),
         (
@@ -142,7 +142,7 @@ def test_a_recipe_that_makes_no_use_of_the_weights_it_was_given_is_refused() -> 
     own_recipe.refuse_unused_source(without, make_recipe(CONFIG, source=source, model=LINEAR), "mine")
     halved = start_from(LINEAR, jax.tree.map(lambda leaf: leaf / 2, source))
     own_recipe.refuse_unused_source(without, make_recipe(CONFIG, model=halved), "mine")
-    with pytest.raises(ConfigError, match=r"mine: it begins alike with the weights of --init\.from and without"):
+    with pytest.raises(ConfigError, match=r"mine: it starts from the same weights with and without --init\.from"):
         own_recipe.refuse_unused_source(without, without, "mine")
 
 
@@ -204,7 +204,7 @@ def test_what_a_run_can_train_is_not_refused(change: Callable[[Recipe], Recipe],
 
 def test_an_optimizer_that_its_init_does_not_begin_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
     check(_with(optimizer=optax.adam(0.1)))
-    assert "mine: its init begins another optimizer than its own, which is not looked at" in capsys.readouterr().err
+    assert "its init sets up the state of a different optimizer than its own, which" in capsys.readouterr().err
     check(make_recipe)
     assert not capsys.readouterr().err
 
@@ -220,7 +220,7 @@ def test_statistics_of_one_devices_rows_are_told_before_the_run_begins() -> None
     own = partial(make_recipe, model=Model(init, apply))
     check(own)
     with pytest.raises(
-        ConfigError, match=r"something else on each device.*fmnist_jax\.batch_norm.*--parallel\.devices 1"
+        ConfigError, match=r"different values on each device.*fmnist_jax\.batch_norm.*--parallel\.devices 1"
     ):
         check(own, devices=2)
 
@@ -252,12 +252,12 @@ def test_a_run_of_ones_own_network_is_known_to_its_function_alone(
     np.testing.assert_allclose(model.predict(images), expected, atol=1e-4)
     with pytest.raises(CheckpointError, match=r"has a network .* from make_recipe=partial\(make_recipe, model\)"):
         load_trained(tmp_path / "own")
-    with pytest.raises(CheckpointError, match=r"now gives it that of its configuration: give the function"):
+    with pytest.raises(CheckpointError, match=r"now gives it that of its configuration: use the function"):
         recipe_record.refuse_other_network(RunDirectory(tmp_path / "own"), "other", False)
     assert reporting.run(tmp_path / "own").exists()  # of what the run itself has predicted
     capsys.readouterr()
     assert loop.run(config, make_recipe=of_linear) == summary
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'own'} has a run that ended: nothing was trained")
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'own'} holds a finished run: nothing was trained")
     # From there on: the weights are those of the source, and another network does not pass for it.
     further = replace(
         config,

@@ -159,11 +159,11 @@ def test_a_stopped_run_goes_on_with_two_processes_and_with_one_to_where_it_would
         pair.both[signalled].send_signal(signal.SIGTERM)
         (code, said, error), (other_code, _, other_error) = pair.ended(0), pair.ended(1)
         assert code == other_code == 143, error
-        assert other_error.startswith("note: process 1 has other values of train.epochs, train.seed than the first ")
-        stopped = f"stopped: SIGTERM at step {checkpoint.steps(run / 'checkpoints')[-1]} of 30, which is saved; "
+        assert other_error.startswith("note: process 1 has different values of train.epochs, train.seed from the ")
+        stopped = f"stopped: SIGTERM at step {checkpoint.steps(run / 'checkpoints')[-1]} of 30; its state is saved; "
         assert error.startswith(stopped)
         assert other_error.splitlines()[-1].startswith(stopped)
-    assert "going on from step" in said
+    assert "resuming from step" in said
     summary = loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=run)))
     assert summary["steps"] == alone["steps"]
     assert summary["test_loss"] == pytest.approx(alone["test_loss"], rel=1e-3)
@@ -202,7 +202,7 @@ def test_a_collective_that_fails_says_that_another_process_has_gone(
     assert code == 2
     assert said == (
         "error: another process has gone (UNKNOWN: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer "
-        "[127.0.0.1]:41159): start all processes again with the same --run.dir to go on\n"
+        "[127.0.0.1]:41159): start all processes again with the same --run.dir to resume\n"
     )
 
 
@@ -249,7 +249,8 @@ def test_a_process_whose_peers_do_not_come_ends_with_one_line(tmp_path: Path) ->
     for number, process in enumerate(waiting):
         _, error = process.communicate(timeout=60)
         assert process.returncode == 2
-        assert error.startswith(f"error: the processes of the run have not all come within {HEARTBEAT} s, says JAX (")
+        within = f"within {HEARTBEAT} s, according to JAX ("
+        assert error.startswith(f"error: the processes of the run did not all start {within}")
         assert error.count("\n") == 1
         assert not (tmp_path / str(number)).exists()
 

@@ -22,7 +22,7 @@ from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
-from fmnist_jax.functional.recipe import make_recipe
+from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.parallel import choose, place
 from fmnist_jax.runs.program import prepare
@@ -36,12 +36,17 @@ _TINY = Config(
 )
 
 
+def _without_steps(config: Config) -> Recipe:
+    """With a step that changes nothing, where none is taken: to compile the real one takes most of the time."""
+    return make_recipe(config)._replace(step=lambda state, _: (state, ()), sample=lambda data, *_: data)
+
+
 def test_the_learning_rates_are_those_of_the_schedule_at_each_step() -> None:
     config = replace(_TINY, optim=replace(_TINY.optim, schedule="cosine"))
     total = config.total_steps
     splits = load(config.data)
     data = Batch(splits.train.images, splits.train.labels)
-    _, program = prepare(make_recipe(config), config, choose(config), data, splits)
+    _, program = prepare(_without_steps(config), config, choose(config), data, splits)
     schedule = make_schedule(config.optim, total)
     assert program.learning_rates.shape == (total,) == (12,)
     np.testing.assert_allclose(program.learning_rates, [float(schedule(step)) for step in range(total)], rtol=1e-6)
@@ -82,7 +87,7 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
         parallel=ParallelConfig(devices=devices, axis=axis),
         population=PopulationConfig(seeds=seeds),
     )
-    recipe, splits, layout = make_recipe(config), load(config.data), choose(config)
+    recipe, splits, layout = _without_steps(config), load(config.data), choose(config)
     # Of the same training images, so that only the validation is compiled anew.
     splits = splits._replace(validation=splits.validation.take(np.arange(held_out)))
     data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
@@ -101,7 +106,7 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
 def test_a_run_is_the_same_whatever_kind_of_key_jax_makes_by_default() -> None:
     splits, layout = load(_TINY.data), choose(_TINY)
     data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
-    expected, _ = prepare(make_recipe(_TINY), _TINY, layout, data, splits)
+    expected, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)
     with jax.default_prng_impl("rbg"):
-        found, _ = prepare(make_recipe(_TINY), _TINY, layout, data, splits)
+        found, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)
     assert state_digest(found) == state_digest(expected)

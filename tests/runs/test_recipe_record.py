@@ -24,7 +24,7 @@ def test_only_a_function_of_ones_own_has_a_name() -> None:
 def test_a_run_does_not_go_on_with_another_kind_of_recipe(tmp_path: Path, began: str | None, now: str | None) -> None:
     recipe_record.write(RunDirectory(tmp_path), began, False)
     recipe_record.refuse_other(tmp_path, began)
-    with pytest.raises(CheckpointError, match=r"make_recipe=own.*: give the same, or another run directory"):
+    with pytest.raises(CheckpointError, match=r"make_recipe=own.*: use the same, or another run directory"):
         recipe_record.refuse_other(tmp_path, now)
 
 

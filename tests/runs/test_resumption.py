@@ -79,13 +79,13 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
     )
     state = resumption.resumed(directory.checkpoints, fresh, layout, 10)
     assert int(state.step) == 5
-    assert capsys.readouterr().out == "going on from step 5 of 10\n"
+    assert capsys.readouterr().out == "resuming from step 5 of 10\n"
     assert resumption.resumed(directory.path / "none", fresh, layout, 10) is fresh
     known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
     resumption.refuse_other_data(directory.checkpoints, 5, known)
-    with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* by --data.file"):
+    with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* with --data.file"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000")
-    with pytest.raises(CheckpointError, match=r"bring back the data set, or start anew with another --run\.dir$"):
+    with pytest.raises(CheckpointError, match=r"restore the original data set, or start anew with another --run\.dir$"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_ANEW)
 
 
@@ -108,7 +108,7 @@ def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: Ru
     # The line at step 5 is written before the checkpoint of step 5.
     resumption.warn_of_damage(directory, _config(directory))
     directory.append({"step": 11})
-    with pytest.raises(CheckpointError, match="is empty though the run has got to step 11"):
+    with pytest.raises(CheckpointError, match="is empty although the run has reached step 11"):
         resumption.warn_of_damage(directory, _config(directory))
 
 
@@ -116,7 +116,7 @@ def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: R
     shutil.rmtree(directory.checkpoints)
     config = _config(directory)
     often = replace(config, run=replace(config.run, log_every=1, checkpoint_every=2))
-    with pytest.raises(CheckpointError, match="is empty though the run has got to step 5"):
+    with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
         resumption.warn_of_damage(directory, often)
     directory.append_session({"step": 0, "run": {"log_every": 5, "checkpoint_every": 200}})
     resumption.warn_of_damage(directory, often)
@@ -128,7 +128,7 @@ def test_it_has_lost_some_though_it_is_now_told_to_save_seldom(directory: RunDir
     seldom = replace(config, run=replace(config.run, checkpoint_every=200))
     resumption.warn_of_damage(directory, seldom)
     directory.append_session({"step": 0, "run": {"log_every": 1, "checkpoint_every": 2}})
-    with pytest.raises(CheckpointError, match="is empty though the run has got to step 5"):
+    with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
         resumption.warn_of_damage(directory, seldom)
     # Nor does a start that was not kept on record in full end in a traceback.
     (directory.path / "sessions.jsonl").write_text('{"step": 0}\n')

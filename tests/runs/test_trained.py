@@ -24,10 +24,12 @@ _CONFIG = Config(
     train=TrainConfig(epochs=1, batch_size=10, eval_batch_size=4, average_decay=0.5),
 )
 
+_initialized = jax.jit(make_recipe(_CONFIG).init)
+
 
 def _state(step: int) -> TrainState:
     """A state whose weights tell its step, and its averages from its latest weights."""
-    state = make_recipe(_CONFIG).init(jax.random.key(step))
+    state = _initialized(jax.random.key(step))
     assert state.averages is not None
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, -1), state.params)
     return replace(state, step=jnp.int32(step), params=params)
@@ -79,7 +81,7 @@ def test_none_is_best_where_none_was_scored(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_a_run_or_a_checkpoint_says_so(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(FmnistError, match=r"has no config\.json: name a run directory"):
+    with pytest.raises(FmnistError, match=r"has no config\.json: give a run directory"):
         trained.load_trained(tmp_path / "nowhere")
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -102,7 +104,7 @@ def test_a_damaged_checkpoint_is_named_beside_those_at_hand(run: Path, tmp_path:
     shutil.copytree(run, copy)
     for path in (path for path in (copy / "checkpoints" / "12" / item).rglob("*") if path.is_file()):
         path.write_bytes(path.read_bytes()[::2])
-    with pytest.raises(CheckpointError, match=r"checkpoint 12 in .* is damaged .*; others at hand: 9, 15$"):
+    with pytest.raises(CheckpointError, match=r"checkpoint 12 in .* is damaged .*; others found: 9, 15$"):
         trained.load_trained(copy, "12")
     assert trained.load_trained(copy, "latest").step == 15
 
@@ -165,7 +167,7 @@ def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Pa
 def test_a_run_whose_key_is_of_another_kind_is_read_all_the_same(tmp_path: Path) -> None:
     """As of before runs began with threefry whatever JAX's default was."""
     run = _write(tmp_path / "run", {})
-    state = make_recipe(_CONFIG).init(jax.random.key(3, impl="rbg"))
+    state = _initialized(jax.random.key(3, impl="rbg"))
     with checkpoint.writing(run / "checkpoints") as writer:
         writer.save(replace(state, step=jnp.int32(3)), 0.5)
     loaded = trained.load_trained(run)

@@ -96,7 +96,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_bits_without_the_other_one(
     again = loop.run(_config(run, Path("gone")))
     assert again["state_digest"] == summary["state_digest"]
     told = capfd.readouterr()
-    assert "going on from step" in told.out + told.err
+    assert "resuming from step" in told.out + told.err
     assert "modules start from" not in told.out + told.err
 
 
@@ -122,7 +122,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_other_weigh
     assert beginning.goes_on
     warm_start.refuse_lost_start(beginning, run)
     (run / "checkpoints" / "3").rmdir()
-    with pytest.raises(CheckpointError, match="no whole checkpoint left to go on from"):
+    with pytest.raises(CheckpointError, match="no intact checkpoint left to resume from"):
         warm_start.refuse_lost_start(beginning, run)
     warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET, goes_on=False), run)
 
@@ -158,7 +158,7 @@ def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
 
     with pytest.raises(ConfigError, match="none, which has no config"):
         loop.run(_config(tmp_path / "new", tmp_path / "none"))
-    with pytest.raises(ConfigError, match="a population of 2: name a run of one model"):
+    with pytest.raises(ConfigError, match="a population of 2: give a run of one model"):
         loop.run(_config(tmp_path / "new", many))
     with pytest.raises(CheckpointError, match="has no checkpoint"):
         loop.run(_config(tmp_path / "new", tmp_path / "empty"))
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -
         return str(caught.value)
 
     other = ModelConfig(family="plain", widths=(3,), depths=(1,))
-    assert "nothing fits the network" in refused(model=other, init=InitConfig(source=saved_run))
+    assert "no module of which fits the network" in refused(model=other, init=InitConfig(source=saved_run))
     assert "matches no parameter" in refused(init=InitConfig(saved_run, "Konv"))
     assert "--init.from: " in refused(init=InitConfig(tmp_path))
     assert list(tmp_path.iterdir()) == []

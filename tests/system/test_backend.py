@@ -41,8 +41,8 @@ def test_jax_starts_on_a_processor() -> None:
         ("JAX_PLATFORMS", "gpu9", ["gpu9", "JAX_PLATFORMS is gpu9", "unset it", "cpu"]),
         ("JAX_PLATFORMS", "metal", ["JAX_PLATFORMS is metal", "unset it"]),
         ("JAX_PLATFORM_NAME", "abacus", ["JAX_PLATFORM_NAME is abacus", "unset it"]),
-        ("JAX_ENABLE_X64", "perhaps", ["'perhaps'", "'JAX_ENABLE_X64'", "mend or unset it"]),
-        ("JAX_DEFAULT_MATMUL_PRECISION", "wow", ["wow", "jax_default_matmul_precision", "mend or unset it"]),
+        ("JAX_ENABLE_X64", "perhaps", ["'perhaps'", "'JAX_ENABLE_X64'", "fix or unset it"]),
+        ("JAX_DEFAULT_MATMUL_PRECISION", "wow", ["wow", "jax_default_matmul_precision", "fix or unset it"]),
         ("JAX_DISABLE_JIT", "true", ["JAX_DISABLE_JIT is set", "unset it"]),
     ],
 )

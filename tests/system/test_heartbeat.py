@@ -77,7 +77,7 @@ def test_who_falls_silent_is_missed_after_the_silence_and_not_before() -> None:
     first, told, peer = peer_without_a_heart(1.0)
     assert not told.event.wait(0.7)
     assert told.event.wait(1.0)
-    assert told.ends == ["process 1 has not been heard of for 1 s"]
+    assert told.ends == ["process 1 has not been heard from for 1 s"]
     first.say_goodbye()
     peer.close()
 

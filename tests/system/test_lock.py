@@ -77,7 +77,7 @@ def test_a_file_system_without_locks_is_warned_of_and_used(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"warning: the file system of {tmp_path} has no locks (")
         assert os.strerror(number) in line
-        assert line.endswith("see to it that no other process works there")
+        assert line.endswith("make sure that no other process writes there")
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,10 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
         refuse_taken(tmp_path, "OUT")
     with pytest.raises(FmnistError, match="is a file"):
         refuse_taken(tmp_path / "file", "OUT")
-    with whole_directory(tmp_path / "new"), pytest.raises(FmnistError, match=r"new\.unfinished is there, of a process"):
+    with (
+        whole_directory(tmp_path / "new"),
+        pytest.raises(FmnistError, match=r"new\.unfinished exists, left by a process"),
+    ):
         refuse_taken(tmp_path / "new", "OUT")
 
 
@@ -102,11 +105,11 @@ def test_an_empty_directory_that_cannot_be_replaced_is_refused(tmp_path: Path, m
     empty, link = tmp_path / "empty", tmp_path / "link"
     empty.mkdir()
     link.symlink_to(empty)
-    with pytest.raises(FmnistError, match="link is a symbolic link, which cannot be replaced: name a new directory in"):
+    with pytest.raises(FmnistError, match="link is a symbolic link, which cannot be replaced: give a new directory in"):
         refuse_taken(link, "OUT")
     refuse_taken(empty, "OUT")
     monkeypatch.chdir(empty)
-    with pytest.raises(FmnistError, match="is where you are"):
+    with pytest.raises(FmnistError, match="is the current directory"):
         refuse_taken(Path(), "OUT")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "is_mount", lambda path: path == empty)
@@ -146,7 +149,7 @@ def test_a_directory_of_which_a_file_fails_does_not_appear(tmp_path: Path) -> No
 
 def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out.unfinished").mkdir()
-    with pytest.raises(FmnistError, match=r"out\.unfinished is there"), whole_directory(tmp_path / "out"):
+    with pytest.raises(FmnistError, match=r"out\.unfinished exists"), whole_directory(tmp_path / "out"):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]
 

@@ -55,12 +55,12 @@ def text(html: str) -> str:
 
 def test_each_run_has_its_score_its_interval_and_its_difference_to_the_first(text: str) -> None:
     labels = contents().test.labels
-    assert "first 66.67% 54.06% to 77.27% compared with" in text
+    assert "first 66.67% 54.06% to 77.27% reference" in text
     first, longer = (each.logits.argmax(-1) == labels for each in several()[:2])
     paired = paired_difference(longer, first)
     low, high = (f"{100 * end:+.2f}" for end in paired.interval)
     assert f"a/longer 91.67% 81.93% to 96.39% +25.00 {low} to {high} <0.001" in text
-    assert re.search(r"stopped not finished: step 7 of 313 .*% other test images", text)
+    assert re.search(r"stopped not finished: step 7 of 313 .*% different test images", text)
 
 
 def test_only_what_differs_in_the_training_is_listed(text: str) -> None:
@@ -69,21 +69,21 @@ def test_only_what_differs_in_the_training_is_listed(text: str) -> None:
     assert "run.log_every" not in text
     assert "optim." not in text
     same = comparison_page.render("twins", [run("one", 1), run("other", 2)])
-    assert "Nothing: they are of one configuration, seed included." in Page(same).text
+    assert "Not at all: they have the same configuration, seed included." in Page(same).text
 
 
 def test_classes_are_sorted_by_how_far_apart_they_are() -> None:
     labels = contents().test.labels
     logits = 4 * np.eye(10, dtype=np.float32)[np.where(labels == 7, 5, labels)]
     page = Page(comparison_page.render("two", [run("one", 0), run("other", 0, logits=logits)]))
-    classes = page.text[page.text.index("those first that tell") :]
+    classes = page.text[page.text.index("largest differences first") :]
     assert re.search(r"Sneaker\s+100\.0%\s+0\.0%\s+-100\.0\s+6", classes)
     assert classes.index("Sneaker") < classes.index("T-shirt/top")
 
 
 def test_shares_of_other_test_images_are_told_with_their_number_and_without_a_difference(text: str) -> None:
-    classes = text[text.index("those first that tell") :]
-    assert re.search(r"Sneaker [\d.]+% [\d.]+% [+-][\d.]+ [\d.]+% of 6 others 6", classes)
+    classes = text[text.index("largest differences first") :]
+    assert re.search(r"Sneaker [\d.]+% [\d.]+% [+-][\d.]+ [\d.]+% of 6 different images 6", classes)
 
 
 def test_a_class_without_images_is_a_dash() -> None:

@@ -83,7 +83,7 @@ def test_errors_are_drawn_by_how_many_members_predict_as_the_ensemble_with_their
     assert [round((bar.x0 + bar.x1) / 2) for bar in bars] == filled.tolist()
     np.testing.assert_allclose([bar.height for bar in bars], 100 * found.agreement.error[filled])
     assert [text.get_text() for text in axes.texts] == [str(count) for count in found.agreement.counts[filled]]
-    assert axes.get_xlabel() == "members, of 3, that predict as the ensemble"
+    assert axes.get_xlabel() == "members, of 3, that agree with the ensemble"
 
 
 @pytest.mark.parametrize("count", [1, 2, 16, 17, 40])

@@ -105,7 +105,7 @@ def test_where_a_run_started_and_what_bounded_its_steps_is_told_without_places()
             replace(demo, init=InitConfig(Path("somewhere"), "Conv_*"), optim=replace(demo.optim, clip_norm=1.5)),
         )
     )
-    words = ("weights of another run", "match `Conv_*` kept as they started", "clipped to a norm of 1.5")
+    words = ("weights of another run", "match `Conv_*` frozen", "clipped to a norm of 1.5")
     assert [word for word in words if word not in told] == []
     assert "somewhere" not in told
 
@@ -127,6 +127,6 @@ def test_every_part_of_a_recipe_that_is_on_is_told() -> None:
     )
     words = ("shifts by up to 2", "rotation by up to 5", "cutout of 4", "CutMix (alpha 1)", "ensemble of 3", "0.99")
     assert [word for word in words if word not in told] == []
-    assert "An axis of members" in told
+    assert "A member axis" in told
     assert "somewhere" not in told
     assert "mirror images alone" not in told

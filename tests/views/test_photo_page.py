@@ -26,7 +26,7 @@ def contents(count: int = 6, **changes: Any) -> photo_page.Contents:
         )
         for number in range(count)
     ]
-    skipped = [("text.png", "text.png is no picture")]
+    skipped = [("text.png", "text.png is not a picture")]
     made = photo_page.Contents("a <run>", 7036, CLASS_NAMES, cards, count, -(-count // 3), skipped)
     return made._replace(**changes)
 
@@ -44,7 +44,7 @@ def test_each_picture_is_shown_with_what_was_seen_and_its_likeliest_classes() ->
     assert "6 pictures, of which 2 are unsure; 1 left out" in text
     assert "photos/1.png Trouser 51.0% Pullover 29.0% Dress 20.0% photos/2.png" in text
     assert text.count("unsure: a pair, low probability") == 2
-    assert "text.png text.png is no picture" in text
+    assert "text.png text.png is not a picture" in text
     cards = [each for each in page.all("li") if each.get("class") == "card"]
     assert [each["data-class"] for each in cards] == [CLASS_NAMES[label] for label in (0, 1, 2, 3, 0, 1)]
     assert ["data-unsure" in each for each in cards] == [True, False, False] * 2

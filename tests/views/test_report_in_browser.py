@@ -56,7 +56,7 @@ def test_a_click_shows_the_images_of_its_cell_and_keeps_them(page: Page) -> None
     cell = page.locator('[data-cell="3-4"]')
     cell.click()
     assert page.locator("#gallery h3").inner_text() == "Dress taken for Coat"
-    assert page.locator("#gallery p").inner_text() == "2 images, surest first"
+    assert page.locator("#gallery p").inner_text() == "2 images, most confident first"
     assert all(alternative.startswith("Dress taken for Coat, image ") for alternative in _alternatives(page))
     assert len(_alternatives(page)) == 2
     assert cell.get_attribute("aria-pressed") == "true"

@@ -104,7 +104,7 @@ def page(html: str) -> Page:
 
 def test_the_scores_of_the_run_are_on_the_page(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    for expected in ("a run", "66.67%", "of 60 test images right", "75,450", "90.00%", "3,457", "jax 1.0", "'a b'"):
+    for expected in ("a run", "66.67%", "of 60 test images correct", "75,450", "90.00%", "3,457", "jax 1.0", "'a b'"):
         assert expected in text, expected
     assert "Not finished" not in text
     for name in CLASS_NAMES:
@@ -317,7 +317,7 @@ def test_a_population_has_its_members_beside_the_ensemble(summary: dict[str, Any
     accuracies = [float(np.mean(logits.argmax(-1) == given.test.labels)) for logits in given.member_logits]
     mean, deviation = statistics.mean(accuracies), statistics.stdev(accuracies)
     together = np.mean(given.logits.argmax(-1) == given.test.labels)
-    assert f"{together:.2%} of 60 test images right" in text
+    assert f"{together:.2%} of 60 test images correct" in text
     assert f"ensemble of 3 members; one member {mean:.2%} ± {100 * deviation:.2f}" in text
     for member, (accuracy, logits) in enumerate(zip(accuracies, given.member_logits, strict=True)):
         scores = assess(logits, given.test.labels)

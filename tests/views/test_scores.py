@@ -202,7 +202,7 @@ def test_counts_can_be_read_on_their_shade() -> None:
 
 
 def test_title_counts_what_is_right_out_of_how_many() -> None:
-    assert scores.confusion_matrix(CONFUSION, NAMES).axes[0].get_title() == "1,675 of 2,000 right (83.75%)"
+    assert scores.confusion_matrix(CONFUSION, NAMES).axes[0].get_title() == "1,675 of 2,000 correct (83.75%)"
 
 
 def test_confusion_matrix_of_ten_perfect_classes_names_them_all(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_confusion_matrix_of_ten_perfect_classes_names_them_all(tmp_path: Path) 
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASS_NAMES)
     assert [text.get_text() for text in axes.texts] == ["1000\n100.0%"] * 10
-    assert axes.get_title() == "10,000 of 10,000 right (100.00%)"
+    assert axes.get_title() == "10,000 of 10,000 correct (100.00%)"
     save(figure, tmp_path)
 
 

@@ -14,7 +14,7 @@ def test_the_tables_hold_the_scores_the_classes_and_the_mistakes(capsys: pytest.
     assessment = assess(logits, np.array([0, 0, 1, 3], np.int32))
     cli.show(score_tables(assessment, CLASS_NAMES, "test images, checkpoint 7"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "75.00% right of 4 test images, checkpoint 7 (95% interval 30.06% to 95.44%)"
+    assert lines[0] == "75.00% correct on 4 test images, checkpoint 7 (95% interval 30.06% to 95.44%)"
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert ["T-shirt/top", "100.0%", "100.0%", "100.0%", "2"] in rows
     assert ["Bag", "0.0%", "-", "0.0%", "0"] in rows
@@ -40,6 +40,6 @@ def test_names_of_classes_and_pictures_are_no_markup(capsys: pytest.CaptureFixtu
 def test_without_mistakes_there_is_no_table_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     cli.show(score_tables(assess(9 * np.eye(10, dtype=np.float32), np.arange(10)), CLASS_NAMES, "test images"))
     printed = capsys.readouterr().out
-    assert "100.00% right of 10" in printed
+    assert "100.00% correct on 10" in printed
     assert "confused" not in printed
-    assert "surest" not in printed
+    assert "most confident" not in printed
