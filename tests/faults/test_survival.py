@@ -158,9 +158,11 @@ def test_a_full_disk_is_said_with_path_and_bytes_and_earlier_checkpoints_restore
 
 def test_running_out_of_device_memory_is_said_in_one_line(lab: Lab) -> None:
     # 20,000 images of 28 x 28 x 4096 float32 channels are 257 GB, and the step holds several such arrays.
-    run = lab.folder / "huge"
-    sizes = ("--model.widths", "4096", "4", "--train.batch-size", "20000", "--data.synthetic-train-size", "20100")
-    done = lab.finish(run, *sizes, "--train.epochs", "1")
+    run, file = lab.folder / "huge", lab.folder / "huge.npz"
+    blank, labels = np.zeros((20_100, 28, 28), np.uint8), np.arange(20_100) % 10
+    np.savez(file, train_images=blank, train_labels=labels, test_images=blank[:50], test_labels=labels[:50])
+    sizes = ("--model.widths", "4096", "4", "--train.batch-size", "20000")
+    done = lab.finish(run, *sizes, "--data.name", "npz", "--data.file", str(file), "--train.epochs", "1")
     assert done.returncode == 2, done.stderr
     assert "error: the device is out of memory: choose less than --train.batch-size 20000" in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,7 +10,9 @@ import pytest
 
 import fmnist_jax as fj
 from fmnist_jax.commands import answers, evaluation, prediction, reporting
+from fmnist_jax.runs import results
 from tests.data.test_idx import write
+from tests.undrawn import IN_RESULTS
 
 _NAMES = ("red", "green", "blue")
 _CONFIG = fj.Config(
@@ -43,6 +45,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[fj.Config, Path]:
     return config, path
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, stand_in in IN_RESULTS.items():
+        monkeypatch.setattr(results, name, stand_in)
+
+
 def test_a_run_on_ones_own_splits_is_whole(run: tuple[fj.Config, Path]) -> None:
     _, path = run
     trained = fj.load_trained(str(path), "best")
@@ -61,6 +69,7 @@ def test_shifts_that_leave_nothing_of_the_images_are_refused(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], capsys: pytest.CaptureFixture[str]) -> None:
     config, path = run
     before = (path / "summary.json").read_text()
@@ -110,6 +119,7 @@ def test_pictures_are_told_by_their_classes(run: tuple[fj.Config, Path], tmp_pat
     assert {Path(each["file"]).stem: each["top"][0]["name"] for each in told} == {name: name for name in _NAMES}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_of_ones_own_is_trained_on_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     train, test = _colours(60, 0), _colours(9, 1)

@@ -15,7 +15,7 @@ import fmnist_jax as fj
 
 CONFIGS = {
     "plain": fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1)),
-    "winograd": fj.ModelConfig(family="plain", widths=(4, 64, 64), depths=(1, 1, 2)),
+    "winograd": fj.ModelConfig(family="plain", widths=(4, 64), depths=(1, 2)),
     "resnet": fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1)),
 }
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
@@ -89,7 +89,7 @@ def test_the_jacobian_of_the_logits(batch: fj.Batch) -> None:
 @pytest.fixture(scope="module")
 def batch() -> fj.Batch:
     rng = np.random.default_rng(0)
-    return fj.Batch(rng.integers(0, 256, (32, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 32).astype(np.int32))
+    return fj.Batch(rng.integers(0, 256, (16, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 16).astype(np.int32))
 
 
 def setup(model: fj.Model) -> tuple[Any, fj.TrainState]:
@@ -164,7 +164,7 @@ def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> N
     step = fj.make_train_step(model, optimizer, augment=augment, mix=mix)
     keys = jax.random.split(jax.random.key(1), 4)
     states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optimizer, key)))(keys)
-    batches = jax.tree.map(lambda leaf: leaf.reshape(4, 8, *leaf.shape[1:]), batch)
+    batches = jax.tree.map(lambda leaf: leaf.reshape(4, 4, *leaf.shape[1:]), batch)
 
     def drawn_and_stepped(state: fj.TrainState, batch: fj.Batch) -> Any:
         images = fj.normalize(augment(state.key, jnp.asarray(batch.images)))

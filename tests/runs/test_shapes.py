@@ -164,8 +164,9 @@ def test_a_population_goes_on_and_its_directory_is_of_no_single_run(
 
 
 def test_the_ensemble_is_what_evaluation_and_the_report_look_at(
-    population: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+    population: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
     path, summary = population
     found = evaluation.run(path)
     assert found.assessment.accuracy == summary["test_accuracy"]

@@ -19,14 +19,27 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def of_members(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("population") / "report.html"
+    path.write_text(render(population()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("several") / "comparison.html"
+    many = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in several()]
+    path.write_text(comparison_page.render("a dozen runs", many))
+    return path
+
+
 @pytest.mark.parametrize("width", [375, 1200])
 def test_a_populations_members_are_shown_and_nothing_hangs_over_the_side(
-    browser: Browser, tmp_path: Path, width: int
+    browser: Browser, of_members: Path, width: int
 ) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(render(population()))
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(path.as_uri())
+    page.goto(of_members.as_uri())
     page.locator('nav a[href="#members"]').click()
     assert page.locator("#members table").is_visible()
     assert page.locator("#members .chart svg").count() == 2
@@ -122,12 +135,9 @@ def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
 def test_the_page_of_several_runs_opens_alone_and_wide_tables_scroll_in_their_places(
-    visit: Visit, tmp_path: Path, scheme: str, width: int
+    visit: Visit, of_many: Path, scheme: str, width: int
 ) -> None:
-    path = tmp_path / "comparison.html"
-    many = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in several()]
-    path.write_text(comparison_page.render("a dozen runs", many))
-    with visit(path, width, scheme) as page:
+    with visit(of_many, width, scheme) as page:
         for section in ("scores", "curves", "configuration", "classes"):
             page.locator(f'nav a[href="#{section}"]').click()
             assert page.locator(f"#{section} h2").is_visible()

@@ -20,7 +20,7 @@ from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.views import report_page
+from fmnist_jax.views import pages, report_page
 
 EVIL = "</script><script>alert('x')</script><b title=\"&\">"
 
@@ -92,6 +92,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the drawings, for a test that looks at tables or images alone."""
+    monkeypatch.setattr(pages, "svg", lambda _: "")
+
+
 @pytest.fixture(scope="module")
 def html() -> str:
     return report_page.render(contents())
@@ -145,6 +151,7 @@ def test_the_portrait_of_a_class_is_recognised_if_any_image_of_it_is() -> None:
     assert report_page._portrait(wrong, 0) == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_images_of_a_cell_are_cut_to_a_dozen_and_mistakes_to_a_gallery() -> None:
     labels = np.zeros(400, np.int32)
     logits = np.zeros((400, 10), np.float32)
@@ -191,14 +198,15 @@ def test_text_out_of_files_stays_text() -> None:
         assert EVIL in page.text or any(EVIL in str(each.get("aria-label")) for _, each in page.tags)
 
 
-def test_changes_of_the_preset_are_listed_but_not_where_the_run_lies() -> None:
+@pytest.mark.usefixtures("undrawn")
+def test_changes_of_the_preset_are_listed_but_not_where_the_run_lies(page: Page) -> None:
     demo = PRESETS["demo"]
     data = replace(demo.data, dir=Path("/home/somebody"))
     changed = replace(demo, data=data, train=replace(demo.train, epochs=9), run=replace(demo.run, log_every=3))
     text = Page(report_page.render(contents(config=changed))).text
     assert re.search(r"train\.epochs\s+4\s+9", text)
     assert not re.search(r"(run\.log_every|data\.dir)\s+(25|None)", text)
-    assert "Preset demo, unchanged." in Page(report_page.render(contents())).text
+    assert "Preset demo, unchanged." in page.text
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -237,6 +245,7 @@ def test_drawings_take_the_colours_of_the_page(html: str) -> None:
         assert not re.match(r"<svg[^>]* (?:width|height)=", drawing)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_colour_images_of_many_classes_are_embedded_in_colour_and_in_bounds() -> None:
     labels, classes = np.arange(3_000) % 50, 50
     rng = np.random.default_rng(0)
@@ -263,6 +272,7 @@ def of_classes(classes: int, count: int, edge: int) -> report_page.Contents:
     return contents(test=Dataset(images, np.arange(count) % classes, names), logits=logits)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("level", "shown"), [(0, "negated"), (150, "positive")])
 def test_what_lies_on_black_is_shown_dark_on_a_light_page_and_photographs_as_they_are(level: int, shown: str) -> None:
     given = contents()
@@ -271,6 +281,7 @@ def test_what_lies_on_black_is_shown_dark_on_a_light_page_and_photographs_as_the
     assert f'<body class="{shown}" style=' in html
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_large_images_are_shrunk() -> None:
     html = report_page.render(of_classes(3, 40, 200))
     first = re.search(r'<img src="data:image/jpeg;base64,([^"]+)" width="400" height="200"', html)
@@ -278,6 +289,7 @@ def test_large_images_are_shrunk() -> None:
     assert Image.open(io.BytesIO(base64.b64decode(first[1]))).size == (96, 48)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_more_cells_than_a_page_holds_images_for_the_fullest_have_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_page, "_EMBEDDED", 20)
     given = of_classes(30, 400, 8)
@@ -288,6 +300,7 @@ def test_of_more_cells_than_a_page_holds_images_for_the_fullest_have_some(monkey
     assert min(shown) >= np.sort(counts.ravel())[-20]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_very_many_classes_the_table_is_left_out() -> None:
     html = report_page.render(of_classes(201, 402, 8))
     assert "A table of 201 classes would be too large" in html
@@ -333,6 +346,7 @@ def test_a_population_has_its_members_beside_the_ensemble(summary: dict[str, Any
     assert len(labels) == 7
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_seeds_count_on_from_the_runs_and_no_validation_is_no_number() -> None:
     config = replace(PRESETS["demo"], train=replace(PRESETS["demo"].train, seed=41))
     text = re.sub(r"\s+", " ", Page(report_page.render(population(config=config, records=[]))).text)
