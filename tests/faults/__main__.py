@@ -82,9 +82,9 @@ def _refusals(lab: Lab) -> Iterator[Row]:
 
 def _values() -> Iterator[Row]:
     for tree in states().values():
-        yield "a state of odd leaves, saved and restored", returns_alike(tree)
+        yield "a state with unusual leaves, saved and restored", returns_alike(tree)
     for given in GIVEN:
-        yield "a value of another type, given from Python: taken, or named", is_taken_or_named(*given)
+        yield "a value of another type, passed from Python: accepted, or refused by name", is_taken_or_named(*given)
 
 
 def _same_in_the_end(lab: Lab, run: Path) -> bool:

@@ -26,7 +26,7 @@ class Case:
     prepare: Callable[[Path], None] = lambda _: None
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = "train"
-    kind: str = "an argument that no run can have"
+    kind: str = "an invalid argument"
     """Its row in the table of `make faults`."""
 
 

@@ -244,7 +244,7 @@ _RAISING = (
 
 TRIALS: Sequence[Trial] = [
     *_trials(
-        "output that fails while a run trains",
+        "output that fails during training",
         the_reader_of_a_pipe_leaves=_reader_leaves,
         standard_output_on_a_full_disk=partial(_full, ["stdout"]),
         both_streams_on_a_full_disk=partial(_full, ["stdout", "stderr"]),
@@ -252,7 +252,7 @@ TRIALS: Sequence[Trial] = [
         no_standard_streams_at_all=_closed_streams,
         a_terminal_that_is_gone=_terminal_goes,
     ),
-    *_trials("a terminal that is closed (SIGHUP)", the_run_saves_and_goes_on_later=_hung_up, under_nohup=_nohup),
+    *_trials("a closed terminal (SIGHUP)", the_run_saves_and_goes_on_later=_hung_up, under_nohup=_nohup),
     *_trials(
         "a script that saves and ends",
         save=partial(_script, "fj.save(here, {'a': np.arange(4.0)}, step=3)"),
@@ -271,7 +271,7 @@ TRIALS: Sequence[Trial] = [
     *_trials("data that another tool has prepared", they_are_left_alone=_prepared_by_another),
     *_trials("data that have moved since the training", evaluate_and_report_find_them=_moved),
     *_trials(
-        "colour forced upon a log file",
+        "colour forced on a log file",
         force_color=partial(_coloured, "FORCE_COLOR"),
         tty_compatible=partial(_coloured, "TTY_COMPATIBLE"),
     ),

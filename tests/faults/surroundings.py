@@ -47,7 +47,7 @@ def _run(*folders: str, **files: str) -> Callable[[Path], None]:
 
 
 def _paths() -> list[Case]:
-    kind = "a path that is none on this machine"
+    kind = "an unusable path"
     cases = [
         Case("--run.dir s3://bucket/runs/a", "address (s3)"),
         Case("--run.dir=file:///data/a", "address (file)"),
@@ -72,7 +72,7 @@ def _paths() -> list[Case]:
 
 
 def _folders() -> list[Case]:
-    kind = "a folder in which a run cannot be written or read"
+    kind = "a folder where a run cannot be written or read"
     at_run = "--preset demo --run.dir {here}/run"
     cases = [
         Case("--preset demo --run.dir {here}/seed[12]", "cannot be read back"),
@@ -91,7 +91,7 @@ def _folders() -> list[Case]:
 
 
 def _devices() -> list[Case]:
-    kind = "a device, or a setting of JAX, that is not there"
+    kind = "a device or JAX setting that does not exist"
     cases = [
         Case("--preset demo", "JAX_PLATFORMS is rocm", environment={"JAX_PLATFORMS": "rocm"}),
         Case("--preset demo", "JAX_PLATFORMS is abacus", environment={"JAX_PLATFORMS": "abacus"}),
@@ -107,7 +107,7 @@ def _devices() -> list[Case]:
 
 
 def _networks() -> list[Case]:
-    kind = "a network or proxy that gives nothing"
+    kind = "a network or proxy that does not deliver"
     to_data = "--preset fast --data.dir {here}/data"
     cases = [
         Case(to_data, "--data.raw-dir", environment=_NO_PROXY),
@@ -155,7 +155,7 @@ def _own_run(here: Path) -> None:
 
 
 def _own_data() -> list[Case]:
-    kind = "data of one's own that are none"
+    kind = "invalid data of your own"
     named, read = "--data.name npz --data.file {here}/a.npz", "--data.validation-size 0"
     floats = np.zeros((4, 8, 8), np.float32)
     cases = [
