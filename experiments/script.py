@@ -28,8 +28,8 @@ def start_jax(platforms: str) -> None:
         missing, reason = True, str(error).partition("\n")[0]
     if missing:
         raise FmnistError(
-            f"JAX has no device on {platforms} ({reason or 'it is not installed'}): use --device cpu, or install "
-            "JAX for that device"
+            f"JAX has no device on {platforms} ({reason or 'it is not installed'}): use --device cpu, or add "
+            "that device and install JAX for it"
         )
 
 

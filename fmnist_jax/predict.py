@@ -22,7 +22,7 @@ class Arguments:
     """Classifies photos or drawings of garments with a trained model.
 
     Each picture should show one garment on a background of other colours. A network trained on anything but grey
-    garments of 28x28 pixels sees the middle of each picture, shrunk, with its colours unchanged.
+    garments of 28x28 pixels sees the middle of each picture, shrunk, neither cut out nor inverted.
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]

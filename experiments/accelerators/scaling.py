@@ -130,7 +130,7 @@ def speed_up(batch: float, network: Network, exchanged: Exchange, known: Points)
 
 
 def least_batch(network: Network, exchanged: Exchange, known: Points, latency: float) -> int | None:
-    """The least power of two images with which N chips are at least N / 2 times as fast as one; None beyond 2**20."""
+    """The smallest power-of-two batch with which N chips are at least N / 2 times as fast as one; None beyond 2**20."""
     for power in range(int(math.log2(network.chips)), 21):
         batch = 2**power
         one = alone(batch, known) / network.relative_speed

@@ -114,7 +114,7 @@ def operation(piece: Piece) -> Callable[..., Array]:
 
 
 def floating_point_operations(piece: Piece) -> int:
-    """Operations of its products; a convolution is counted as direct, without padding, before any pooling."""
+    """Operations of its products; a convolution is counted as direct, without those with padding, before pooling."""
     batch, height, width, channels = piece.shape
     places = {"conv": (3 * height - 2) * (3 * width - 2), "dense": 1}.get(piece.kind.split(",")[0], 0)
     passes = len(piece.gradient_of) + (not piece.gradient_of or piece.with_gradient)

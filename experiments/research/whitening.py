@@ -8,8 +8,8 @@ as in `fast`. Scored on 5,000 validation images, with mirror images averaged in.
 
 Measured with eight seeds (41 minutes on a busy machine): random kernels reach 91.96 % after one epoch and 93.07 % after
 two. Whitening kernels that are trained reach 92.01 % and 93.16 %, a difference within the spread of the seeds. Kept
-fixed, they reach 92.26 % and 93.33 %, cosines 92.38 % and 93.38 %: paired by seed, 0.42 ± 0.25 and 0.32 ± 0.18 points
-more than random ones (95 % intervals).
+fixed, they reach 92.26 % and 93.33 %. Cosines reach 92.38 % and 93.38 %: paired by seed, 0.42 ± 0.25 and 0.32 ± 0.18
+points more than random ones (95 % intervals).
 """
 
 from collections.abc import Callable, Mapping

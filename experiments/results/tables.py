@@ -124,7 +124,7 @@ def _spread(group: Sequence[Record], name: str) -> str:
 
 
 def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
-    """The mean of some runs, and its difference in points from another's, with half of the 95 % interval (Welch)."""
+    """The mean of some runs, and its difference in points from that of `whole`, with half its 95 % interval (Welch)."""
     values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
     if not values or not others or runs is whole:
         return _spread(runs, name), ""

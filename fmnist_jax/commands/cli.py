@@ -54,7 +54,7 @@ def parse_arguments(
     problems: list[str] = []
     accepted = list(argv)
     while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
-        # An argument missing after a refused flag was removed with all that followed it was most likely removed too.
+        # An argument that is missing once a refused flag is gone, with all that followed it, most likely went with it.
         if not (problems and outcome.startswith("Missing")):
             problems.append(outcome)
         # tyro reports one problem at a time, so what it refuses is removed until it has reported them all.

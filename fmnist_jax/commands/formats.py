@@ -29,7 +29,7 @@ class Choice(NamedTuple):
 
     formats: tuple[Format, ...]
     left_out: tuple[str, ...]
-    """A line for each other file that says which package it needs."""
+    """A line for each other file, saying which package it needs."""
 
 
 def choose(asked: Sequence[Format]) -> Choice:

@@ -78,7 +78,7 @@ def _recorded(directory: Path, test: Dataset) -> Predictions | None:
         return None
     if not np.array_equal(saved["labels"], test.labels):
         raise FmnistError(
-            f"{directory / FILE} belongs to different images than the ones found: delete it to predict them again"
+            f"{directory / FILE} belongs to different images from those found: delete it to predict them again"
         )
     return Predictions(saved["logits"], saved.get("member_logits"))
 

@@ -24,11 +24,11 @@ def _process_problems(parallel: ParallelConfig) -> Iterator[str]:
         if value != unset
     ]
     if given and not parallel.distributed:
-        yield f"{' and '.join(given)} applies only to one of several processes: add --parallel.distributed, or omit it"
+        yield f"{' and '.join(given)} cannot be used by a single process: add --parallel.distributed, or omit that"
         return
     if given and len(given) < 3:
         yield (
-            f"only {' and '.join(given)} is given for several processes: give --parallel.coordinator, "
+            f"several processes need more than {' and '.join(given)}: give --parallel.coordinator, "
             f"--parallel.processes and --parallel.process-id, or none of them where the cluster provides them"
         )
     elif given and parallel.process_id >= parallel.processes:

@@ -40,7 +40,7 @@ PRESETS: Mapping[str, Config] = {
         train=replace(_BASE.train, epochs=9),
     ),
     # 0.27M parameters, 100 epochs: the ResNet-20 of Zhong et al. 2017 (arXiv:1708.04896) with its random erasing, but
-    # pre-activation, and trained with Muon for a third of the epochs; minutes on a GPU, too slow for a CPU. Batches of
+    # pre-activation, and trained with Muon in a third of their epochs; minutes on a GPU, too slow for a CPU. Batches of
     # 256, because with so few channels smaller ones hardly shorten a step.
     "small": replace(
         _BASE,

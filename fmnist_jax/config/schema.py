@@ -86,7 +86,7 @@ class ModelConfig(Section):
     batch_norm_momentum: Annotated[float, Range(0, 1, open_high=True)] = 0.9
     """Fraction of the running statistics kept at each step. In [0, 1)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Data type of the computation; parameters and batch statistics stay float32."""
+    """Data type of the computation; parameters and running statistics stay float32."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class InitConfig(Section):
     """How the weights are initialised, and which of them stay frozen."""
 
     source: Path | None = None
-    """Run directory to take weights and batch statistics from, as far as they fit; --init.from is the same."""
+    """Run directory to take weights and running statistics from, as far as they fit; --init.from is the same."""
     freeze: str | None = None
     """Parameters to freeze, with the running statistics of batch norms among them: a glob pattern of their paths, such
     as 'Conv_*' or, for all but the dense head, '[!D]*'."""

@@ -40,7 +40,8 @@ class Dataset:
             images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
         except ValueError as error:
             raise DataError(
-                f"images or labels do not form an array ({error}): expected the same number of values in each"
+                f"images or labels do not form an array ({error}): expected images of one shape, and one integer per "
+                "label"
             ) from error
         if not hasattr(self.labels, "dtype") and not labels.size:
             labels = labels.astype(np.int32)  # an empty list, which NumPy makes float
@@ -199,7 +200,7 @@ def _kind(dataset: Dataset) -> str:
 def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, Dataset]:
     """Holds out a class-balanced validation set, chosen by the seed.
 
-    Each class that has images gives an equal share of `validation_size`; the first give one more if it has a remainder.
+    Each class that has images gives an equal share of `validation_size`; if that is not whole, the first give one more.
 
     Returns:
       The remaining training images, in their order, and the validation images.

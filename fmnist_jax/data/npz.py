@@ -30,7 +30,8 @@ def load(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             if missing := [name for name in ARRAYS if name not in arrays]:
                 raise DataError(
-                    f"{path} has no {', '.join(missing)}: add with numpy.savez(file, {_arguments(missing)}, ...)"
+                    f"{path} has no {', '.join(missing)}: write all arrays with numpy.savez(file, "
+                    f"{_arguments(missing)}, ...)"
                 )
             found = {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
             if others := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:

@@ -64,7 +64,7 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
 
 
 def make_random_crop(padding: int | Array) -> Augment:
-    """Shifts each image along both axes by a uniformly random whole number of pixels in [-padding, padding].
+    """Shifts each image along each axis by a uniformly random whole number of pixels in [-padding, padding].
 
     A crop of the padded image, as in He et al. 2015 (arXiv:1512.03385), section 4.2. Pixels moved in from outside
     are 0, the background of Fashion-MNIST.
@@ -191,7 +191,7 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
 def make_cutout(size: int) -> Augment:
     """Blacks out a square around a random pixel of each image (DeVries & Taylor 2017, arXiv:1708.04552).
 
-    The square is clipped to the image, as in the paper, so many images lose less than a full square.
+    The square is clipped to the image, as in the paper, so that many images lose less than a full square.
 
     Args:
       size: side of the square, in pixels.
@@ -222,7 +222,7 @@ def make_augment(config: AugmentConfig) -> Augment:
     """Composes those augmentations of a configuration that need only the images.
 
     Each has a fixed place in the chain, and so a fixed key, whichever others are on: a member of a population for which
-    one of them is a traced 0 draws the same as a run without it. Alternating mirroring is done by `make_sample`.
+    one of them is a traced 0 draws the same as a run without it. Alternating mirroring is left to `make_sample`.
 
     Raises:
       ConfigError: `flip` is not one of its choices.

@@ -129,7 +129,7 @@ def _mean_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> 
 
 
 def _overlaid(taps: Array, axis: int, side: int) -> Array:
-    """Sums the gradients of overlapping patches into the pixels along an axis; each tap is the mean of two pixels.
+    """Sums the gradients of overlapping patches into the pixels along an axis; a tap, the mean of two, adds to both.
 
     Args:
       taps: [B, ..., K, ...], each of the K taps at axis 3.

@@ -12,7 +12,7 @@ IMPLEMENTATION = "threefry2x32"
 
 
 def root_key(seed: int) -> Array:
-    """The root key of a run with this seed, whatever `jax_default_prng_impl` is set to."""
+    """The key that a run with this seed starts from, whatever `jax_default_prng_impl` is set to."""
     return jax.random.key(seed, impl=IMPLEMENTATION)
 
 

@@ -15,7 +15,7 @@ from jax import Array, lax
 from fmnist_jax.functional import convolution
 from fmnist_jax.functional.sharding import automatic
 
-_PATCH_VALUES = 64  # the largest patch to gather for a pooled maximum, which saves no multiplications, only steps
+_PATCH_VALUES = 64  # the most values in a patch to gather for a pooled maximum: that saves steps, no multiplications
 
 
 def _check_square(kernel: Array) -> None:

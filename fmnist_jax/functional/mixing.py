@@ -57,7 +57,7 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
     pixels, counted after the box is clipped to the image.
 
     Args:
-      alpha: the share that an image keeps is drawn from Beta(alpha, alpha), separately per image; 0 pastes none.
+      alpha: the share that an image is to keep is drawn from Beta(alpha, alpha), separately per image; 0 pastes none.
       probability: that an image is mixed at all.
       num_classes: K, for turning labels i32[B] into weights f32[B, K].
     """

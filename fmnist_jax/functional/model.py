@@ -220,7 +220,7 @@ def make_model(
 
     Raises:
       ConfigError: the family, stem or pooling is not one that `ModelConfig` lists, the family lacks what the other
-        fields select, widths and depths differ in number, or the stages halve such images to nothing.
+        fields select, widths and depths differ in number, there is no stage, or stages halve such images to nothing.
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes, frozen=frozen)
 

@@ -50,7 +50,7 @@ def sample_own_rows(sample: Sample, axis: str) -> Sample:
 
     Args:
       sample: gathers the examples from number `step * batch_size` on, as `sample_batch` does.
-      axis: an axis of the `jax.shard_map` that it is called in; its batch size is that of all shards together.
+      axis: an axis of the `jax.shard_map` that it is called in; the batch size is that of all shards together.
     """
 
     def sample_rows(data: Batch, key: Array, step: Array, batch_size: int) -> Batch:

@@ -1,4 +1,4 @@
-"""Training images varied the way photos of garments differ from them: in view, in lighting, and badly cut out.
+"""Training images varied the way photos of garments differ from them: in view, in lighting and in a bad cut-out.
 
 `draw_variation` draws a variation and `vary` applies it; `make_photo_like` does both, as an augmentation for the
 training step. The ranges reflect what cutting garments out of photos does to them; they were not tuned by measuring.
@@ -104,7 +104,7 @@ def _varied(image: Array, variation: Variation) -> Array:
 
 
 def _seen_otherwise(image: Array, y: Array, x: Array, variation: Variation) -> Array:
-    """Mirrors, scales, turns and shifts an image by looking up where each pixel came from."""
+    """Mirrors, scales, rotates and shifts an image by looking up where each pixel came from."""
     angle = jnp.deg2rad(variation.degrees)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     y, x = y - variation.shift[0], x - variation.shift[1]
@@ -123,7 +123,7 @@ def _blurred(image: Array) -> Array:
 def make_photo_like(probability: float | Array) -> Callable[[Array, Array], Array]:
     """Varies some images the way photos of garments differ from those of the data set.
 
-    They are mirrored, rotated, scaled and shifted a little, lit from one side, changed in contrast and gamma, blurred
+    They are mirrored, rotated, scaled and shifted a little, lit from one side, changed in contrast and gamma, softened
     at the edges, and lose a part: what is left of a garment once it has been cut out of a photo.
 
     Args:

@@ -1,4 +1,4 @@
-"""The two value ranges of images, told apart by dtype while a function is traced, and statistics of bytes."""
+"""The two value ranges of images, told apart by dtype while a function is traced; statistics and digests of bytes."""
 
 import hashlib
 from collections.abc import Callable

@@ -92,8 +92,8 @@ def make_recipe(
       metrics_fn: as for `make_objective`, for labels that only your own loss takes; a run needs it to return `Metrics`.
 
     Raises:
-      ConfigError: the configuration describes no network for such images or names a part that does not exist, the
-        number of training images is not known yet, or `init.freeze` matches no parameter or all.
+      ConfigError: the configuration describes no network for such images, names a part that does not exist or selects
+        two mixes, the number of training images is not known yet, or `init.freeze` matches no parameter or all.
     """
     frozen = None if config.init.freeze is None else frozen_norms(config.init.freeze)
     if model is None:

@@ -27,7 +27,7 @@ Sample = Callable[[Batch, Array, Array, int], Batch]
 """`(data, key [], step i32[], batch_size) -> batch`: the batch of a step out of a whole data set.
 
 On several devices each gathers its part as if it were the batch of another step and size (`sample_own_rows`): base what
-is to change during training on the number of examples so far, `step * batch_size`, whatever the number of devices.
+is to change during training on the number of examples so far, `step * batch_size`, the same on any number of devices.
 """
 
 

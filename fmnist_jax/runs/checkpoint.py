@@ -216,7 +216,7 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
         return rebuild(saved, like)
     except ValueError as error:
         raise CheckpointError(
-            f"checkpoint {step} in {directory} is of a different model or optimiser than the configuration describes "
+            f"checkpoint {step} in {directory} is of a different model or optimiser from the configuration's "
             f"({error}): restore it with the code and configuration that wrote it, or start anew with another --run.dir"
         ) from error
 

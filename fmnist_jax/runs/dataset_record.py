@@ -60,7 +60,7 @@ def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
     recorded = read(directory, config)
     if recorded != found:
         raise CheckpointError(
-            f"the run in {directory} has images of {in_words(recorded)}, and those given are of {in_words(found)}: "
+            f"the run in {directory} has images of {in_words(recorded)}, and those found are of {in_words(found)}: "
             f"restore the original data set, or start anew with another --run.dir"
         )
 

@@ -67,7 +67,7 @@ class RunDirectory:
         """Checks, without making anything, that the disk has room.
 
         Raises:
-          FmnistError: it has fewer bytes free, or too little room for the number of files that a run writes.
+          FmnistError: it has fewer than `bytes_needed` bytes free, or no room for as many files as a run writes.
         """
         existing = next(path for path in (self.path, *self.path.parents) if path.exists())
         free = shutil.disk_usage(existing).free

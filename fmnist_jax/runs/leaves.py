@@ -35,7 +35,7 @@ def snapshot(tree: Any) -> Snapshot:
             raise CheckpointError(f"{name} is {type(leaf).__name__}: expected numbers or a key; leave it out")
     keys = {name: str(jax.random.key_impl(leaf)) for name, leaf in leaves.items() if _is_key(leaf)}
     data = {name: jax.random.key_data(leaf) if name in keys else leaf for name, leaf in leaves.items()}
-    # A real copy: on the CPU an array may share the buffer, which is donated to the next step and overwritten.
+    # A real copy: on the CPU a NumPy array may share JAX's buffer, which is donated to the next step and overwritten.
     return Snapshot({name: np.array(leaf) for name, leaf in jax.device_get(data).items()}, keys)
 
 

@@ -45,7 +45,7 @@ def refuse_unfit(
     if _described(state.opt_state) != _described(jax.eval_shape(recipe.optimizer.init, state.params)):
         replaced = _REPLACED.format("optimizer")
         output.warn(
-            f"note: {name}: its init sets up the state of a different optimizer than its own, which is ignored: "
+            f"note: {name}: its init sets up the state of a different optimiser from its own, which is ignored: "
             f"{replaced}"
         )
     parts = make_parts(recipe, config, layout.mesh)

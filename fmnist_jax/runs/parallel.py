@@ -88,7 +88,7 @@ def _devices_of_each_process(parallel: ParallelConfig) -> int:
 
 
 def place(tree: Tree, sharding: NamedSharding) -> Tree:
-    """Puts arrays on the host, the same in every process, onto devices.
+    """Puts host arrays, the same in every process, onto devices.
 
     Args:
       tree: a pytree of NumPy arrays, numbers, or this process's arrays and keys.

@@ -38,16 +38,16 @@ def _read(directory: Path) -> dict[str, Any]:
 
 
 def refuse_other(directory: Path, name: str | None) -> None:
-    """Checks that a run is resumed with a user-supplied recipe, of any name, if and only if it began with one.
+    """Checks that a run is opened with a user-supplied recipe, of any name, if and only if it began with one.
 
     Raises:
       CheckpointError: it is not.
     """
     began = _read(directory).get(_NAME)
     if (began is None) != (name is None):
-        was, now = (f"by make_recipe={each}" if each else "by the package's own recipe" for each in (began, name))
+        was, now = (f"with make_recipe={each}" if each else "with the package's own recipe" for each in (began, name))
         raise CheckpointError(
-            f"{directory} was started {was} and is now resumed {now}: use the same, or another run directory"
+            f"{directory} was started {was} and is now opened {now}: use the same, or another run directory"
         )
 
 

@@ -135,6 +135,6 @@ def refuse_other_images(trained: object, before: str | None, now: str, remedy: s
     """
     if before != now:
         raise CheckpointError(
-            f"{trained} was trained on images with digest {before}, and those given have {now}: restore the original "
+            f"{trained} was trained on images with digest {before}, and those found have {now}: restore the original "
             f"data set, or {remedy}"
         )

@@ -32,7 +32,7 @@ class Beginning(NamedTuple):
     own_recipe: str | None = None
     """The name of the function that composed it in place of `make_recipe`."""
     own_network: bool = False
-    """Whether that function gave it a network other than the configuration describes."""
+    """Whether that function gave it a network other than the one that the configuration describes."""
 
 
 def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:

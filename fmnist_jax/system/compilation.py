@@ -32,7 +32,7 @@ def blaming_memory(remedy: str) -> Iterator[None]:
         raise DeviceMemoryError(f"the device is out of memory: {remedy}") from error
 
 
-# YNNPACK, XLA:CPU's default library, is given nothing to compute: Eigen and XLA's own loops compute it. Images/s of
+# YNNPACK, XLA:CPU's default library, is given nothing to compute: Eigen and XLA's own loops do it all. Images/s of
 # `fast`, the notebook's network and `standard` at commit dacbe4e, each row in one process, two cores of an AMD EPYC:
 #                     training              evaluation
 #   jax 0.10.2        2,649   909  1,118    7,544  4,014  3,660    nothing

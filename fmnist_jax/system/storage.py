@@ -121,7 +121,7 @@ def refuse_taken(path: Path, flag: str) -> None:
     """Checks, without writing anything, that a path can become a new directory, or is an empty one to replace.
 
     Raises:
-      FmnistError: it is neither, or another process is writing it; the message names `flag`, to choose another.
+      FmnistError: it is neither, and the message names `flag`, to choose another; or another process is writing it.
     """
     check_writable(path, flag)
     if path.exists():
@@ -172,7 +172,7 @@ def _beside(path: Path) -> Path:
 
 def _being_written(unfinished: Path) -> FmnistError:
     return FmnistError(
-        f"{unfinished} exists, left by a process that is still writing it or was killed: wait for it, or delete it"
+        f"{unfinished} exists, made by a process that is still writing it or was killed: wait for it, or delete it"
     )
 
 

@@ -25,12 +25,12 @@ def test_the_default_and_whole_descriptions_of_processes_are_accepted() -> None:
     [
         (
             {"processes": 2},
-            "--parallel.processes 2 applies only to one of several processes: add --parallel.distributed",
+            "--parallel.processes 2 cannot be used by a single process: add --parallel.distributed",
         ),
-        ({"process_id": 0}, "--parallel.process-id 0 applies only to one of several processes"),
+        ({"process_id": 0}, "--parallel.process-id 0 cannot be used by a single process"),
         (
             {"distributed": True, "processes": 2},
-            "only --parallel.processes 2 is given for several processes: give --parallel.coordinator, ",
+            "several processes need more than --parallel.processes 2: give --parallel.coordinator, ",
         ),
         (
             {"distributed": True, "processes": 2, "process_id": 2, "coordinator": "a:1"},

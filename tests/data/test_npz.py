@@ -39,9 +39,8 @@ def test_arrays_are_read_as_they_were_written(save: Any, more: dict[str, np.ndar
 @pytest.mark.parametrize("name", ARRAYS)
 def test_an_array_that_is_missing_is_named_with_how_to_add_it(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{other: array for other, array in _ARRAYS.items() if other != name})  # type: ignore[arg-type]
-    assert (
-        _refused(tmp_path / "a.npz") == f"{tmp_path}/a.npz has no {name}: add with numpy.savez(file, {name}=..., ...)"
-    )
+    says = f"{tmp_path}/a.npz has no {name}: write all arrays with numpy.savez(file, {name}=..., ...)"
+    assert _refused(tmp_path / "a.npz") == says
 
 
 def test_objects_are_refused_because_they_would_be_unpickled(tmp_path: Path) -> None:

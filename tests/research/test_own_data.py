@@ -86,7 +86,7 @@ def test_it_goes_on_with_the_same_splits_alone(run: tuple[fj.Config, Path], caps
         with pytest.raises(fj.DataError, match=r"are not available here: .* fmnist_jax\.run\(config"):
             fj.run(replace(config, data=fj.load_trained(path).config.data))
         renamed = fj.Splits(*(replace(part, class_names=("a", "b", "c")) for part in _SPLITS))
-        with pytest.raises(fj.CheckpointError, match=r"\(red, green, blue\), and those given are of .*\(a, b, c\)"):
+        with pytest.raises(fj.CheckpointError, match=r"\(red, green, blue\), and those found are of .*\(a, b, c\)"):
             fj.run(config, renamed)
         capsys.readouterr()
         assert fj.run(config, _SPLITS)["state_digest"] == json.loads(before)["state_digest"]

@@ -51,6 +51,6 @@ def test_images_of_another_shape_or_classes_of_other_names_are_refused(tmp_path:
     dataset_record.refuse_other(tmp_path, _OWN, record)
     for other in (record._replace(image_shape=(8, 8, 1)), record._replace(class_names=record.class_names[:2])):
         with pytest.raises(
-            CheckpointError, match=r"of 8x8x3 and 12 classes \(0, 1, 2, 3, 4, \.\.\.\), and those given"
+            CheckpointError, match=r"of 8x8x3 and 12 classes \(0, 1, 2, 3, 4, \.\.\.\), and those found"
         ):
             dataset_record.refuse_other(tmp_path, _OWN, other)

@@ -211,7 +211,7 @@ def test_other_images_under_the_same_name_are_refused(
     config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
     monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
-    with pytest.raises(CheckpointError, match=f"those given have {'0' * 64}"):
+    with pytest.raises(CheckpointError, match=f"those found have {'0' * 64}"):
         loop.run(config)
 
 
@@ -221,7 +221,7 @@ def test_a_run_does_not_go_on_with_another_kind_of_recipe(
     """Neither before nor after its end."""
     shutil.copytree(finished[1], tmp_path / "run")
     config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
-    refused = r"was started by the package's own recipe and is now resumed by make_recipe="
+    refused = r"was started with the package's own recipe and is now opened with make_recipe="
     with pytest.raises(CheckpointError, match=refused):
         loop.run(config, make_recipe=partial(make_recipe))
     (tmp_path / "run" / "summary.json").unlink()

@@ -204,7 +204,7 @@ def test_what_a_run_can_train_is_not_refused(change: Callable[[Recipe], Recipe],
 
 def test_an_optimizer_that_its_init_does_not_begin_is_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:
     check(_with(optimizer=optax.adam(0.1)))
-    assert "its init sets up the state of a different optimizer than its own, which" in capsys.readouterr().err
+    assert "its init sets up the state of a different optimiser from its own, which" in capsys.readouterr().err
     check(make_recipe)
     assert not capsys.readouterr().err
 

@@ -96,7 +96,7 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
         refuse_taken(tmp_path / "file", "OUT")
     with (
         whole_directory(tmp_path / "new"),
-        pytest.raises(FmnistError, match=r"new\.unfinished exists, left by a process"),
+        pytest.raises(FmnistError, match=r"new\.unfinished exists, made by a process"),
     ):
         refuse_taken(tmp_path / "new", "OUT")
 

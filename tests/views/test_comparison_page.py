@@ -83,7 +83,7 @@ def test_classes_are_sorted_by_how_far_apart_they_are() -> None:
 
 def test_shares_of_other_test_images_are_told_with_their_number_and_without_a_difference(text: str) -> None:
     classes = text[text.index("largest differences first") :]
-    assert re.search(r"Sneaker [\d.]+% [\d.]+% [+-][\d.]+ [\d.]+% of 6 different images 6", classes)
+    assert re.search(r"Sneaker [\d.]+% [\d.]+% [+-][\d.]+ [\d.]+% of 6 other images 6", classes)
 
 
 def test_a_class_without_images_is_a_dash() -> None:

@@ -25,7 +25,7 @@
     const words = row === column ? names[row] : `${names[row]} taken for ${names[column]}`;
     title.textContent = row === column ? `${names[row]}, recognised` : words;
     const count = Number(button.textContent);
-    note.textContent = found.length === 0 ? `${count} of the test images, none of which are on this page` : found.length < count ? `${found.length} of ${count.toLocaleString("en")} images, most confident first` : `${count === 1 ? "1 image" : `${count} images`}, most confident first`;
+    note.textContent = found.length === 0 ? `${count} of the test images, not on this page` : found.length < count ? `${found.length} of ${count.toLocaleString("en")} images, most confident first` : `${count === 1 ? "1 image" : `${count} images`}, most confident first`;
     grid.replaceChildren(...found.map((index) => picture(index, words)));
     matrix.querySelectorAll("th").forEach((heading) => heading.classList.remove("lit"));
     matrix.tBodies[0].rows[row].cells[0].classList.add("lit");
