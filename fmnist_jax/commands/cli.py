@@ -19,7 +19,7 @@ from fmnist_jax.commands.executables import keep_executables
 from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
-from fmnist_jax.system.signals import let_signals_end_the_process
+from fmnist_jax.system.signals import end_on_signals
 from fmnist_jax.system.storage import reason, remedy
 
 T = TypeVar("T")
@@ -190,7 +190,7 @@ def _printing() -> Iterator[None]:
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
     """Runs a command with the process's arguments and exits; an error that the user can fix becomes one line."""
     output.open_standard_streams()
-    let_signals_end_the_process()
+    end_on_signals()
     # Orbax logs the tracebacks of errors that it also raises, and asyncio those of further writes that fail; here, one
     # line reports them.
     for logger in ("absl", "asyncio"):

@@ -11,7 +11,7 @@ from fmnist_jax.runs import processes
 from fmnist_jax.system import output
 
 
-def as_the_first_has_it(config: Config) -> Config:
+def of_first_process(config: Config) -> Config:
     """The configuration of the first process, so that all train the same, but with this machine's own paths.
 
     Other processes may have been given different flags, or be resuming a run that is only on the first one's disk.
@@ -33,7 +33,7 @@ def as_the_first_has_it(config: Config) -> Config:
     return replace(first, data=data, init=replace(first.init, source=source))
 
 
-def refuse_others_elsewhere(what: str, own: str | None, source: str) -> None:
+def refuse_disagreement(what: str, own: str | None, source: str) -> None:
     """Checks that all processes have the same `what`, by its digest."""
     digests = processes.exchange(own)
     if len(set(digests)) > 1:

@@ -57,11 +57,11 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
         config = with_splits(config, own)
         validate(config)
     with processes.bound(config.parallel):
-        config = agreement.as_the_first_has_it(config)
+        config = agreement.of_first_process(config)
         default = f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
         path = Path(processes.first_alone(lambda: str(config.run.dir or Path("runs") / default)))
         recipe = recipe_record.name_of(make_recipe)
-        summary = processes.first_alone(lambda: _ended_before(RunDirectory(path), config, own, recipe))
+        summary = processes.first_alone(lambda: _finished_summary(RunDirectory(path), config, own, recipe))
         if summary is not None:
             output.say(f"{path} holds a finished run: nothing was trained; for a new run choose another directory")
         else:
@@ -70,7 +70,7 @@ def run(config: Config, own: Splits | None = None, make_recipe: MakeRecipe = mak
         return summary
 
 
-def _ended_before(
+def _finished_summary(
     directory: RunDirectory, config: Config, own: Splits | None, recipe: str | None
 ) -> dict[str, Any] | None:
     """The summary of the run in a directory if it has ended, else None."""
@@ -96,22 +96,22 @@ def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeReci
             "days; --preset fast and --preset standard are for a CPU; for an NVIDIA GPU: pip install 'jax[cuda13]'"
         )
     named = config.run.dir is not None  # a directory of the default name is another run's, started just now
-    goes_on = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
+    resumes = named and processes.first_alone(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
     processes.first_alone(lambda: _refuse_unusable(RunDirectory(path)))
-    processes.first_alone(lambda: warm_start.refuse_unusable(config, path, goes_on=goes_on))
+    processes.first_alone(lambda: warm_start.refuse_unusable(config, path, resumes=resumes))
     splits = processes.together(lambda: load(config.data) if own is None else own)
     dataset_digest = digest(splits)
-    agreement.refuse_others_elsewhere("images", dataset_digest, "data set")
+    agreement.refuse_disagreement("images", dataset_digest, "data set")
     config = resolved(config, splits)
     validate(config)
     record = dataset_record.describe(splits.train)
-    if not goes_on:
+    if not resumes:
         check_pixels(config.augment, record.image_shape)
     beginning = processes.together(
-        lambda: warm_start.begin(config, path, record, goes_on=goes_on, make_recipe=make_recipe)
+        lambda: warm_start.begin(config, path, record, resumes=resumes, make_recipe=make_recipe)
     )
-    if beginning.record is not None and not goes_on:
-        agreement.refuse_others_elsewhere("weights to start from", beginning.record["digest"], "--init.from")
+    if beginning.record is not None and not resumes:
+        agreement.refuse_disagreement("weights to start from", beginning.record["digest"], "--init.from")
     recipe = beginning.recipe
     processes.first_alone(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
     with blaming_memory("free it of other processes, or set JAX_PLATFORMS to another"):
@@ -193,7 +193,7 @@ def _begin(session: Session, origin: Mapping[str, Any]) -> None:
     """Records what a new run is, and refuses what a run cannot be resumed with, before anything is compiled."""
     config, directory, beginning = session.config, session.directory, session.beginning
     record = dataset_record.describe(session.splits.train)
-    if beginning.record is not None and not beginning.goes_on:
+    if beginning.record is not None and not beginning.resumes:
         directory.write_json(warm_start.FILE, beginning.record)
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])

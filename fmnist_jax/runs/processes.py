@@ -34,7 +34,7 @@ _ARRIVAL = 10  # times the heartbeat, within which all processes must have start
 
 _NAMING = 2.0  # seconds
 _TELLING = 1.0  # seconds for the others to print why they end, before they notice that this one has gone
-_GO_ON = ": start all processes again with the same --run.dir to resume"
+_RESUME = ": start all processes again with the same --run.dir to resume"
 # How the errors of failed collectives begin.
 _OF_PEERS = ("UNKNOWN: ", "UNAVAILABLE: ", "ABORTED: ", "CANCELLED: ", "DEADLINE_EXCEEDED: ", "INTERNAL: ")
 
@@ -64,7 +64,7 @@ def join(parallel: ParallelConfig) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     printed, patience = native_output.set_aside("fmnist_jax"), _ARRIVAL * parallel.heartbeat
     missing = (
-        f"error: the processes of the run did not all start within {patience} s, according to JAX ({printed}){_GO_ON}"
+        f"error: the processes of the run did not all start within {patience} s, according to JAX ({printed}){_RESUME}"
     )
     native_output.on_abort(lambda: _end(missing, 2))
     try:
@@ -80,7 +80,7 @@ def join(parallel: ParallelConfig) -> None:
             f"the processes of the run cannot be joined ({in_one_line(error, 300)}): start all of them with "
             f"the same --parallel.coordinator and --parallel.processes, each with its own --parallel.process-id"
         ) from error
-    gone = f"error: another process of the run has gone, according to JAX ({printed}){_GO_ON}"
+    gone = f"error: another process of the run has gone, according to JAX ({printed}){_RESUME}"
     native_output.on_abort(lambda: _end(gone, 2))
 
 
@@ -112,7 +112,7 @@ def bound(parallel: ParallelConfig) -> Iterator[None]:
 
 
 def _watch_others(seconds: float) -> Heartbeat:
-    heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}{_GO_ON}", 2, heartbeat))
+    heartbeat = Heartbeat(seconds, lambda what: _end(f"error: {what}{_RESUME}", 2, heartbeat))
     names, port, password = exchange(heartbeat.listen() if is_first() else None)[0]
 
     def meet() -> None:
@@ -138,7 +138,7 @@ def _leave(error: BaseException, heartbeat: Heartbeat) -> None:
         line, code = f"{error.label}: {error}", error.exit_code
     elif isinstance(error, RAISED_BY_XLA) and said.startswith(_OF_PEERS):
         time.sleep(_NAMING)  # meanwhile the heartbeat may end this process, naming the other one
-        line, code = f"error: another process has gone ({said}){_GO_ON}", 2
+        line, code = f"error: another process has gone ({said}){_RESUME}", 2
     else:
         line, code = "error: " + ": ".join(dict.fromkeys((type(error).__name__, said))), 1
         unforeseen = error
@@ -152,7 +152,7 @@ def _end(line: str, code: int, heartbeat: Heartbeat | None = None, unforeseen: B
         traceback.print_exception(unforeseen)
     output.warn(line)
     if heartbeat is not None:
-        heartbeat.say_goodbye(line.partition(": ")[2].removesuffix(_GO_ON))
+        heartbeat.say_goodbye(line.partition(": ")[2].removesuffix(_RESUME))
         time.sleep(_TELLING)
     os._exit(code)
 

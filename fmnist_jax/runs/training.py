@@ -107,12 +107,12 @@ def train(
                     writer.wait()
                 processes.together(lambda: None)  # the others wait until it is on the disk
                 saved = f"{received.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
-                how = in_words_how_to_go_on(config, session.beginning.own_recipe)
+                how = how_to_resume(config, session.beginning.own_recipe)
                 raise interruption.InterruptionError(received, saved + how)
     return state
 
 
-def in_words_how_to_go_on(config: Config, own_recipe: str | None = None) -> str:
+def how_to_resume(config: Config, own_recipe: str | None = None) -> str:
     """Says how to resume a stopped run; `own_recipe` names the function that composed it, if not the package's."""
     splits = ["splits"] if config.data.name == "own" else []
     recipe = [] if own_recipe is None else [f"make_recipe={own_recipe}"]

@@ -27,7 +27,7 @@ class Beginning(NamedTuple):
     recipe: Recipe
     record: Mapping[str, Any] | None
     """JSON values that say where the weights come from and what became of each module; None without another run."""
-    goes_on: bool = False
+    resumes: bool = False
     """Whether the recipe leaves out those weights, because the run has a checkpoint to resume from."""
     own_recipe: str | None = None
     """The name of the function that composed it in place of `make_recipe`."""
@@ -35,19 +35,19 @@ class Beginning(NamedTuple):
     """Whether that function gave it a network other than the one that the configuration describes."""
 
 
-def refuse_unusable(config: Config, directory: Path, *, goes_on: bool) -> None:
+def refuse_unusable(config: Config, directory: Path, *, resumes: bool) -> None:
     """Checks, before any data are loaded, that a run can start from the one that its configuration names.
 
     Args:
       config: the configuration of the run.
       directory: the run directory, made or not.
-      goes_on: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
+      resumes: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
 
     Raises:
       FmnistError: the other run does not exist, is this one, is a population, or has no checkpoint.
     """
     run = config.init.source
-    if run is None or goes_on:
+    if run is None or resumes:
         return
     if os.path.realpath(run) == os.path.realpath(directory):
         raise ConfigError(f"--init.from is {run}, the directory of this run itself: choose another --run.dir")
@@ -63,7 +63,7 @@ def begin(
     directory: Path,
     dataset: DatasetRecord,
     *,
-    goes_on: bool,
+    resumes: bool,
     make_recipe: MakeRecipe = make_recipe,
 ) -> Beginning:
     """Composes the parts of a run with the weights that it starts from.
@@ -72,7 +72,7 @@ def begin(
       config: the configuration of the run.
       directory: the run directory, made or not.
       dataset: describes what it is trained on.
-      goes_on: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
+      resumes: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
       make_recipe: composes the parts.
 
     Raises:
@@ -85,8 +85,8 @@ def begin(
     beginning = Beginning(recipe, None, own_recipe=own, own_network=own_network)
     if config.init.source is None:
         return beginning
-    if goes_on:
-        return beginning._replace(record=read_json(directory / FILE), goes_on=True)
+    if resumes:
+        return beginning._replace(record=read_json(directory / FILE), resumes=True)
     weights, told = _source(config.init.source, make_recipe)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
     _, _, report = transfer(params, batch_stats, *weights)
@@ -125,7 +125,7 @@ def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
     Raises:
       CheckpointError: it has none, and would start from other weights than it did before.
     """
-    if beginning.goes_on and not checkpoint.steps(directory / "checkpoints"):
+    if beginning.resumes and not checkpoint.steps(directory / "checkpoints"):
         raise CheckpointError(
             f"{directory} has no intact checkpoint left to resume from: start again with the same command, or another "
             f"--run.dir"

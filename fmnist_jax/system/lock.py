@@ -33,7 +33,7 @@ def exclusive(directory: Path) -> Iterator[None]:
                 f"{directory} is in use by {_holder(file)}: wait for it, stop it, or choose another --run.dir"
             ) from error
         except portalocker.LockException as error:
-            _go_on_without(directory, error)
+            _warn_unlocked(directory, error)
         if file.writable():
             _sign(file)
         yield
@@ -50,7 +50,7 @@ def in_turn(directory: Path) -> Iterator[None]:
         try:
             portalocker.lock(file, LockFlags.EXCLUSIVE)
         except portalocker.LockException as error:
-            _go_on_without(directory, error)
+            _warn_unlocked(directory, error)
         yield
 
 
@@ -69,7 +69,7 @@ def _opened(path: Path, flag: str) -> IO[str]:
     ) from problem
 
 
-def _go_on_without(directory: Path, error: portalocker.LockException) -> None:
+def _warn_unlocked(directory: Path, error: portalocker.LockException) -> None:
     """Warns that nothing guards the directory; files are written atomically, so a single process is as safe as ever."""
     output.warn(
         f"warning: the file system of {directory} has no locks ({in_one_line(error.__cause__ or error)}): "

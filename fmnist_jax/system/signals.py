@@ -20,7 +20,7 @@ class _Ending(KeyboardInterrupt):
     """Unwinds what a signal has interrupted; no `except Exception` catches it."""
 
 
-def let_signals_end_the_process() -> None:
+def end_on_signals() -> None:
     """Makes Ctrl-C end the process as it ends most programs, without a traceback, unless it is ignored (`nohup`, `&`).
 
     The first process of a container only receives signals that it has a handler for.

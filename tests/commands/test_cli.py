@@ -144,7 +144,7 @@ def test_the_answer_of_a_command_is_its_exit_code(
 
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
     # What a command sets for its whole process must not outlive this test.
-    monkeypatch.setattr(cli, "let_signals_end_the_process", lambda: None)
+    monkeypatch.setattr(cli, "end_on_signals", lambda: None)
     for logger in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)

@@ -29,11 +29,11 @@ def beside_first(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def agreed(beside_first: Any, first: Config, own: Config) -> Config:
     beside_first(to_dict(first))
-    return agreement.as_the_first_has_it(own)
+    return agreement.of_first_process(own)
 
 
 def test_one_process_alone_trains_what_it_is_told() -> None:
-    assert agreement.as_the_first_has_it(FIRST) is FIRST
+    assert agreement.of_first_process(FIRST) is FIRST
 
 
 def test_a_process_without_the_flags_of_the_first_takes_all_of_them(
@@ -69,9 +69,9 @@ def test_weights_to_start_from_lie_where_each_machine_has_them_if_the_first_star
 
 def test_what_has_another_digest_elsewhere_is_refused_by_all(beside_first: Any) -> None:
     beside_first("a" * 64)
-    agreement.refuse_others_elsewhere("images", "a" * 64, "data set")
+    agreement.refuse_disagreement("images", "a" * 64, "data set")
     with pytest.raises(
         FmnistError, match=r"different images \(process 0 a{12}…, process 1 b{12}…\): give .* data set"
     ) as caught:
-        agreement.refuse_others_elsewhere("images", "b" * 64, "data set")
+        agreement.refuse_disagreement("images", "b" * 64, "data set")
     assert caught.value.agreed

@@ -15,7 +15,7 @@ from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.loop import run
 from fmnist_jax.runs.parallel import choose
 from fmnist_jax.runs.program import prepare
-from fmnist_jax.runs.training import in_words_how_to_go_on, planned_stops, steps_taken
+from fmnist_jax.runs.training import how_to_resume, planned_stops, steps_taken
 from fmnist_jax.system.environment import python
 
 CONFIG = Config(
@@ -52,10 +52,10 @@ def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
 
 def test_how_to_go_on_can_be_pasted_and_names_python_where_the_images_came_from_there() -> None:
     config = Config(run=RunConfig(dir=Path("my runs/1")))
-    assert in_words_how_to_go_on(config) == f"{python()} -m fmnist_jax.train --run.dir 'my runs/1'"
+    assert how_to_resume(config) == f"{python()} -m fmnist_jax.train --run.dir 'my runs/1'"
     own = replace(config, data=DataConfig(name="own", total=9))
-    assert in_words_how_to_go_on(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
-    assert in_words_how_to_go_on(config, "mine") == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
+    assert how_to_resume(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
+    assert how_to_resume(config, "mine") == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
 
 
 def test_a_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,18 +118,18 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_other_weigh
 ) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "3").mkdir(parents=True)
-    beginning = warm_start.begin(_config(run, saved_run), run, _DATASET, goes_on=True)
-    assert beginning.goes_on
+    beginning = warm_start.begin(_config(run, saved_run), run, _DATASET, resumes=True)
+    assert beginning.resumes
     warm_start.refuse_lost_start(beginning, run)
     (run / "checkpoints" / "3").rmdir()
     with pytest.raises(CheckpointError, match="no intact checkpoint left to resume from"):
         warm_start.refuse_lost_start(beginning, run)
-    warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET, goes_on=False), run)
+    warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET, resumes=False), run)
 
 
 def test_other_classes_get_a_head_of_their_own(saved_run: Path, tmp_path: Path) -> None:
     dataset = DatasetRecord((28, 28, 1), ("a", "b", "c"))
-    beginning = warm_start.begin(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset, goes_on=False)
+    beginning = warm_start.begin(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset, resumes=False)
     assert beginning.record is not None
     assert beginning.record["fresh"] == beginning.record["unused"] == ("Dense_0",)
     assert "11 of 12 modules" in warm_start.in_words(beginning.record)
@@ -163,15 +163,15 @@ def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
     with pytest.raises(CheckpointError, match="has no checkpoint"):
         loop.run(_config(tmp_path / "new", tmp_path / "empty"))
     with pytest.raises(ConfigError, match="the directory of this run itself"):
-        warm_start.refuse_unusable(_config(tmp_path / "empty", tmp_path / "empty"), tmp_path / "empty", goes_on=False)
-    warm_start.refuse_unusable(_config(tmp_path / "new", saved_run), tmp_path / "new", goes_on=False)
+        warm_start.refuse_unusable(_config(tmp_path / "empty", tmp_path / "empty"), tmp_path / "empty", resumes=False)
+    warm_start.refuse_unusable(_config(tmp_path / "new", saved_run), tmp_path / "new", resumes=False)
     assert not (tmp_path / "new").exists()
 
 
 def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -> None:
     def refused(**changes: Any) -> str:
         with pytest.raises(FmnistError) as caught:
-            warm_start.begin(_config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET, goes_on=False)
+            warm_start.begin(_config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET, resumes=False)
         return str(caught.value)
 
     other = ModelConfig(family="plain", widths=(3,), depths=(1,))
@@ -183,4 +183,4 @@ def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -
 
 def test_a_run_of_its_own_reads_nothing(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", tmp_path, init=InitConfig())
-    assert warm_start.begin(config, tmp_path / "run", _DATASET, goes_on=False).record is None
+    assert warm_start.begin(config, tmp_path / "run", _DATASET, resumes=False).record is None

@@ -19,7 +19,7 @@ import os, signal, time
 from pathlib import Path
 from fmnist_jax.system import signals, storage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground, which these tests may not be in
-signals.let_signals_end_the_process()
+signals.end_on_signals()
 """
 
 
@@ -79,7 +79,7 @@ with signals.unwinding():
 def test_the_first_process_of_a_container_takes_back_and_ends_as_well(tmp_path: Path) -> None:
     script = """
 os.getpid, pid = lambda: 1, os.getpid()
-signals.let_signals_end_the_process()
+signals.end_on_signals()
 try:
     with signals.unwinding():
         try:
@@ -125,5 +125,5 @@ def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.Mo
     for before, after in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
         set_to.clear()
         monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
-        signals.let_signals_end_the_process()
+        signals.end_on_signals()
         assert set_to == after
