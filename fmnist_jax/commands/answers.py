@@ -16,7 +16,7 @@ from fmnist_jax.commands.prediction import Picture, Report
 from fmnist_jax.data import photo_files
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
-from fmnist_jax.system.storage import make_directory, write_figure, write_text
+from fmnist_jax.system.storage import directory_for_files, write_figure, write_text
 from fmnist_jax.views import photo_page
 from fmnist_jax.views.photos import photo_sheet
 from fmnist_jax.views.tables import prediction_summary, prediction_table
@@ -93,8 +93,8 @@ def write_csv(path: Path, report: Report) -> None:
     Raises:
       FmnistError: it cannot be written.
     """
-    make_directory(path.parent)
-    write_text(path, to_csv(report))
+    with directory_for_files(path.parent):
+        write_text(path, to_csv(report))
 
 
 def write_shown(path: Path, report: Report) -> None:
@@ -110,11 +110,11 @@ def write_shown(path: Path, report: Report) -> None:
     shown = _looked_at(report)
     if not shown:
         return
-    make_directory(path.parent)
-    if _is_page(path):
-        write_text(path, photo_page.render(_contents(report, shown)))
-    else:
-        write_figure(path, _sheet(report, shown))
+    with directory_for_files(path.parent):
+        if _is_page(path):
+            write_text(path, photo_page.render(_contents(report, shown)))
+        else:
+            write_figure(path, _sheet(report, shown))
     if len(shown) < len(report.pictures):
         output.warn(f"note: {path} shows the first {len(shown)} of {len(report.pictures)} pictures")
 

@@ -25,7 +25,7 @@ from fmnist_jax.functional.augment import normalize
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
-from fmnist_jax.system.storage import check_writable, make_directory, write_figure, write_text
+from fmnist_jax.system.storage import check_writable, directory_for_files, write_figure, write_text
 from fmnist_jax.views.features import activation_maps, embedding_map, filters, saliency_maps
 from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_grid
 from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
@@ -91,7 +91,6 @@ def run(
 
 
 def _write(evaluation: Evaluation, target: Path) -> None:
-    make_directory(target)
     names = evaluation.dataset.class_names
     described = {
         "checkpoint": evaluation.model.step,
@@ -99,10 +98,11 @@ def _write(evaluation: Evaluation, target: Path) -> None:
         "tta": evaluation.tta,
         **to_dict(evaluation.assessment, names),
     }
-    write_text(target / "metrics.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
-    write_text(target / "predictions.csv", _csv(evaluation.assessment, names))
-    for name, figure in _figures(evaluation):
-        write_figure(target / f"{name}.png", figure)
+    with directory_for_files(target):
+        write_text(target / "metrics.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+        write_text(target / "predictions.csv", _csv(evaluation.assessment, names))
+        for name, figure in _figures(evaluation):
+            write_figure(target / f"{name}.png", figure)
 
 
 def _csv(assessment: Assessment, class_names: tuple[str, ...]) -> str:

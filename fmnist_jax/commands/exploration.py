@@ -13,7 +13,7 @@ from fmnist_jax.analysis.census import Copies, Summary, class_averages, find_cop
 from fmnist_jax.commands import cli
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Dataset, digest, load, spread_over
-from fmnist_jax.system.storage import make_directory, write_figure, write_text
+from fmnist_jax.system.storage import directory_for_files, write_figure, write_text
 from fmnist_jax.views.augmentations import augmentation_rows
 from fmnist_jax.views.images import average_images, labelled_rows, sample_grid
 from fmnist_jax.views.tables import dataset_tables
@@ -28,11 +28,11 @@ def run(config: DataConfig, out: Path) -> None:
     found = {name: summarize(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
     summaries = {name: summary for name, summary in found.items() if summary is not None}
     copies = find_copies({name: (split.images, split.labels) for name, split in splits._asdict().items() if len(split)})
-    make_directory(out)
     described = describe(config, summaries, copies, names, digest(splits))
-    write_text(out / "exploration.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
-    for name, figure in _figures(splits.train):
-        write_figure(out / f"{name}.png", figure)
+    with directory_for_files(out):
+        write_text(out / "exploration.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+        for name, figure in _figures(splits.train):
+            write_figure(out / f"{name}.png", figure)
     cli.show(dataset_tables(summaries, copies, names))
     cli.tell(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
 

@@ -76,6 +76,25 @@ def make_directory(path: Path) -> None:
         raise unwritten(path, error) from error
 
 
+@contextlib.contextmanager
+def directory_for_files(path: Path) -> Iterator[None]:
+    """Creates a directory if it is missing, for a block that writes files into it; a failure leaves no empty one.
+
+    Raises:
+      FmnistError: it cannot be created.
+    """
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    with unwinding():
+        try:
+            make_directory(path)
+            yield
+        except BaseException:
+            for created in missing:
+                with contextlib.suppress(OSError):  # it is not there, or holds a file that was written
+                    created.rmdir()
+            raise
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Replaces a file atomically, so that a reader never sees half of it, and a failure leaves the old one.
 

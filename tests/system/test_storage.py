@@ -12,6 +12,7 @@ from fmnist_jax.errors import DataError, FmnistError
 from fmnist_jax.system import storage
 from fmnist_jax.system.storage import (
     check_writable,
+    directory_for_files,
     refuse_taken,
     remove_unfinished,
     whole_directory,
@@ -145,6 +146,36 @@ def test_a_directory_of_which_a_file_fails_does_not_appear(tmp_path: Path) -> No
         with pytest.raises(FmnistError, match=r"b|cannot write .*out \(No space left"):
             write(problem)
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("written", [[], ["a/whole"], ["a/b/whole"]])
+@pytest.mark.parametrize("error", [FmnistError("the disk is full"), KeyboardInterrupt()])
+def test_a_directory_made_for_files_that_fail_is_removed_with_its_parents_unless_it_holds_one(
+    written: list[str], error: BaseException, tmp_path: Path
+) -> None:
+    def fill() -> None:
+        with directory_for_files(tmp_path / "there" / "a" / "b"):
+            for name in written:
+                (tmp_path / "there" / name).touch()
+            raise error
+
+    (tmp_path / "there").mkdir()
+    with pytest.raises(type(error)):
+        fill()
+    left = {path.relative_to(tmp_path / "there").as_posix() for path in tmp_path.rglob("there/**/*")}
+    assert left == {parent.as_posix() for name in written for parent in (Path(name), *Path(name).parents)} - {"."}
+
+
+def test_a_directory_for_files_that_is_there_or_succeeds_stays(tmp_path: Path) -> None:
+    for _ in range(2):
+        with directory_for_files(tmp_path / "a" / "b"):
+            pass
+    with pytest.raises(FmnistError, match="full"), directory_for_files(tmp_path / "a" / "b"):
+        raise FmnistError("the disk is full")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FmnistError, match=r"cannot write .*file/b"), directory_for_files(tmp_path / "file" / "b"):
+        pytest.fail("its block ran")
 
 
 def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
