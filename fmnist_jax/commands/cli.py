@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from fmnist_jax.commands.executables import keep_executables
+from fmnist_jax.commands.optional_values import RULES
 from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
@@ -93,8 +94,8 @@ def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -
     try:
         with contextlib.redirect_stderr(messages), _printing():
             if default is None:
-                return tyro.cli(kind, prog=prog, args=list(argv))
-            return tyro.cli(kind, prog=prog, args=list(argv), default=default)
+                return tyro.cli(kind, prog=prog, args=list(argv), registry=RULES)
+            return tyro.cli(kind, prog=prog, args=list(argv), default=default, registry=RULES)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
