@@ -23,7 +23,7 @@ class Arguments:
     """Run directory written by fmnist_jax.train."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Directory to create."""
-    formats: Annotated[tuple[Format, ...], tyro.conf.arg(help_behavior_hint="(default: unset)")] = ()
+    formats: tuple[Format, ...] = ()
     """jaxexport: a program for JAX on CPU, GPU and TPU. safetensors: the weights by name. onnx: a graph for ONNX
     Runtime and others. Default: all whose packages are installed."""
     checkpoint: str = "latest"

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from fmnist_jax.commands.executables import keep_executables
-from fmnist_jax.commands.optional_values import RULES
+from fmnist_jax.commands.flags import RULES
 from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory

@@ -1,6 +1,7 @@
 """Values that may be left unset, on the command line and in its help."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,24 @@ from fmnist_jax.commands import cli
 
 
 @dataclass(frozen=True)
+class Data:
+    """Where the data are."""
+
+    place: Path | None = None
+    """What the data lie in."""
+
+
+@dataclass(frozen=True)
 class _Arguments:
     out: Path | None = None
-    """Where to write."""
+    """Where to write, a place that no run has taken, which this says in more words than there is room for in a
+    line of the source. Default: here."""
     pattern: str | None = "Conv_*"
     """What to keep."""
     size: int | None = None
     """How much."""
+    names: tuple[str, ...] = ()
+    data: Data = field(default_factory=Data)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +47,15 @@ def test_a_value_is_taken_and_none_is_no_value(argv: list[str], expected: _Argum
 def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "250")
     with pytest.raises(SystemExit):
         cli.parse_arguments(_Arguments, ["--help"], "prog")
     text = capsys.readouterr().out
-    assert "--out PATH " in text
-    assert "Where to write. (default: unset)" in text
-    assert "--pattern STR " in text
-    assert "What to keep. (default: 'Conv_*')" in text
+    words = " ".join(re.sub(r"[│─╭╮╰╯|+]|-{3,}", " ", text).split())
+    assert "in more words than there is room for in a line of the source. Default: here. --pattern" in words
+    assert "--pattern STR What to keep. (default: 'Conv_*')" in words
+    assert "How much. (default: None)" in words
+    assert "(default: unset) data options Where the data are." in words
+    assert "--data.place PATH What the data lie in. (default: unset)" in words
+    assert "Where to write, a place that no run has taken, which this says in more words than there is room for" in text
+    assert "room for in a line of the source. Default: here." in text

@@ -1,0 +1,71 @@
+"""How the fields of a dataclass become flags and their help: rules beside those that tyro has."""
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import docstring_parser
+import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+_OPTIONAL = {Path | None: (Path, "PATH"), str | None: (str, "STR")}
+
+
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Shows paths and strings that may be None by their kind alone; tyro by itself shows `{None}|PATH`."""
+    if info.type not in _OPTIONAL:
+        return None
+    kind, metavar = _OPTIONAL[info.type]
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda values: None if values == ["None"] else kind(values[0]),
+        is_instance=lambda value: value is None or isinstance(value, kind),
+        str_from_instance=lambda value: ["unset" if value is None else str(value)],
+    )
+
+
+def _section(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Wraps the docstrings of fields anew; tyro 1.0 breaks them where their source does, because that is indented."""
+    if not is_dataclass(info.type):
+        return None
+    hints = get_type_hints(info.type, include_extras=True)
+
+    def default(field: Any) -> Any:
+        if isinstance(info.default, info.type):
+            return getattr(info.default, field.name)
+        made = field.default if field.default_factory is MISSING else field.default_factory()
+        return tyro.MISSING if made is MISSING else made
+
+    described = []
+    for field in fields(info.type):
+        flag, text = hints[field.name], partial(_text, info.type, field.name)
+        if (value := default(field)) in (None, ()):
+            flag = Annotated[flag, tyro.conf.arg(help_behavior_hint=partial(_unless_described, text))]
+        described.append(StructFieldSpec(field.name, flag, value, text))
+    return StructConstructorSpec(info.type, tuple(described))
+
+
+def _text(kind: type, name: str) -> str | None:
+    texts = {each.arg_name: each.description for each in docstring_parser.parse_from_object(kind).params}
+    return " ".join((texts.get(name) or "").split()) or None
+
+
+def _unless_described(text: Callable[[], str | None], label: str) -> str:
+    """The hint at a value that is unset by default, if the help does not say itself what is used then."""
+    return "" if "Default:" in (text() or "") else f"(default: {label or 'unset'})"
+
+
+RULES = ConstructorRegistry()
+"""For `tyro.cli(..., registry=RULES)`."""
+RULES.primitive_rule(_optional)
+RULES.struct_rule(_section)
