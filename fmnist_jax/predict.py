@@ -16,9 +16,6 @@ from fmnist_jax.system.storage import check_file
 
 _STANDARD_OUTPUT = Path("-")
 
-# To tyro, no argument at all is a value, too, and its help would show an empty default.
-_IMAGES = tyro.conf.arg(metavar="IMAGE...", help_behavior_hint="(required)")
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -30,7 +27,7 @@ class Arguments:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     """Run directory written by fmnist_jax.train."""
-    images: Annotated[tyro.conf.Positional[tuple[str, ...]], _IMAGES]
+    images: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="IMAGE...")]
     """PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF, HEIC files; directories of them; quoted patterns; - for standard input."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""

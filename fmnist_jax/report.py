@@ -14,9 +14,6 @@ from fmnist_jax.data.places import Places
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.system import backend, output
 
-# To tyro, no argument at all is a value, too, and its help would show an empty default.
-_RUNS = tyro.conf.arg(metavar="RUN...", help_behavior_hint="(required)")
-
 
 @dataclass(frozen=True)
 class Arguments:
@@ -25,7 +22,7 @@ class Arguments:
     For several runs, writes one page that compares them.
     """
 
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Run directories written by fmnist_jax.train, or folders of them. The other runs are compared with the first."""
     out: Path | None = None
     """For several runs: the file to write. Default: comparison.html in the folder that contains them all."""

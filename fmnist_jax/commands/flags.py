@@ -48,8 +48,10 @@ def _section(info: StructTypeInfo) -> StructConstructorSpec | None:
 
     described = []
     for field in fields(info.type):
-        flag, text = hints[field.name], partial(_text, info.type, field.name)
-        if (value := default(field)) in (None, ()):
+        flag, value, text = hints[field.name], default(field), partial(_text, info.type, field.name)
+        if value is tyro.MISSING:  # tyro itself calls no argument at all the default of a positional tuple
+            flag = Annotated[flag, tyro.conf.arg(help_behavior_hint="(required)")]
+        elif value in (None, ()):
             flag = Annotated[flag, tyro.conf.arg(help_behavior_hint=partial(_unless_described, text))]
         described.append(StructFieldSpec(field.name, flag, value, text))
     return StructConstructorSpec(info.type, tuple(described))

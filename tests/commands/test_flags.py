@@ -3,14 +3,16 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import tyro
 
 from fmnist_jax.commands import cli
 
 
 @dataclass(frozen=True)
-class Data:
+class _Data:
     """Where the data are."""
 
     place: Path | None = None
@@ -19,6 +21,8 @@ class Data:
 
 @dataclass(frozen=True)
 class _Arguments:
+    places: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PLACE...")]
+    """Where to look."""
     out: Path | None = None
     """Where to write, a place that no run has taken, which this says in more words than there is room for in a
     line of the source. Default: here."""
@@ -27,21 +31,24 @@ class _Arguments:
     size: int | None = None
     """How much."""
     names: tuple[str, ...] = ()
-    data: Data = field(default_factory=Data)
+    data: _Data = field(default_factory=_Data)
 
 
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        ([], _Arguments()),
-        (["--out", "a b/c", "--pattern", "*"], _Arguments(Path("a b/c"), "*")),
-        (["--out=unset", "--pattern=unset", "--size", "3"], _Arguments(Path("unset"), "unset", 3)),
-        (["--out", "None", "--pattern", "None", "--size", "None"], _Arguments(None, None, None)),
+        ([], _Arguments(())),
+        (["x", "--out", "a b/c", "--pattern", "*"], _Arguments(("x",), Path("a b/c"), "*")),
+        (
+            ["x", "y", "--out=unset", "--pattern=unset", "--size", "3"],
+            _Arguments(("x", "y"), Path("unset"), "unset", 3),
+        ),
+        (["--out", "None", "--pattern", "None", "--size", "None"], _Arguments((), None, None, None)),
     ],
 )
 def test_a_value_is_taken_and_none_is_no_value(argv: list[str], expected: _Arguments) -> None:
     assert cli.parse_arguments(_Arguments, argv, "prog") == expected
-    assert cli.parse_arguments(_Arguments, argv, "prog", _Arguments()) == expected
+    assert cli.parse_arguments(_Arguments, argv, "prog", _Arguments(())) == expected
 
 
 def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
@@ -52,7 +59,8 @@ def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
         cli.parse_arguments(_Arguments, ["--help"], "prog")
     text = capsys.readouterr().out
     words = " ".join(re.sub(r"[│─╭╮╰╯|+]|-{3,}", " ", text).split())
-    assert "in more words than there is room for in a line of the source. Default: here. --pattern" in words
+    assert "in a line of the source. Default: here. --pattern" in words
+    assert "PLACE... Where to look. (required)" in words
     assert "--pattern STR What to keep. (default: 'Conv_*')" in words
     assert "How much. (default: None)" in words
     assert "(default: unset) data options Where the data are." in words
