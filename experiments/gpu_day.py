@@ -17,11 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import tyro
-
 from experiments.benchmark.run import RESULTS as BENCHMARKS
 from experiments.records import write
 from experiments.results.record import RESULTS
+from experiments.script import start
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
 
@@ -181,4 +180,4 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running command is stopped, too
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

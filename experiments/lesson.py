@@ -5,6 +5,7 @@ The notebook beside this module is the source, stored without what it prints.
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
@@ -43,6 +44,14 @@ table { border-collapse: collapse; font-size: 0.92rem; display: block; overflow-
 td code { overflow-wrap: anywhere; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.35em 0.7em; text-align: left; vertical-align: top; }
 """
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Runs the lesson and renders it as one page that opens alone."""
+
+    out: tyro.conf.Positional[Path]
+    """The HTML file to write."""
 
 
 def read() -> nbformat.NotebookNode:
@@ -87,4 +96,4 @@ def page(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    start(lambda out: out.write_text(page(executed(read()))), tyro.conf.Positional[Path])
+    start(lambda arguments: arguments.out.write_text(page(executed(read()))), Arguments)

@@ -39,17 +39,13 @@ Ready = tuple[np.ndarray, Sequence[str]]
 _HOLD_BACK = 3  # every third photo by name is never used to make choices
 
 
-# To tyro, no argument at all is a value, too, and its help would show an empty default.
-_RUNS = tyro.conf.arg(metavar="RUN...", help_behavior_hint="(required)")
-
-
 @dataclass(frozen=True)
 class Arguments:
     """Scores runs on photos of garments."""
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Photos, and labels.csv."""
-    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], _RUNS]
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN...")]
     """Directories of runs."""
     part: Literal["all", "development", "held-back"] = "all"
     """Which photos: all, those that choices may be based on, or every third by name, which is held back from them."""

@@ -5,9 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import tyro
-
-from fmnist_jax import FmnistError
+from fmnist_jax import FmnistError, parse_arguments
 
 
 def start_jax(platforms: str) -> None:
@@ -41,7 +39,7 @@ def start(main: Callable[[Any], object], arguments: type) -> None:
       arguments: the dataclass that it takes.
     """
     try:
-        main(tyro.cli(arguments))
+        main(parse_arguments(arguments, sys.argv[1:]))
     except FmnistError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from error

@@ -18,6 +18,7 @@ from .analysis.inspection import (
     principal_plane as principal_plane,
 )
 from .analysis.onnx_graph import onnx_model as onnx_model
+from .commands.cli import parse_arguments as parse_arguments, run_command as run_command
 from .config.presets import PRESETS as PRESETS
 from .config.record import from_dict as from_dict, to_dict as to_dict
 from .config.schema import (
@@ -202,7 +203,7 @@ from .runs.trained import Trained as Trained, load_trained as load_trained
 from .system.allocator import keep_freed_memory as keep_freed_memory
 from .system.compilation import FOR_ONE_CALL as FOR_ONE_CALL, compiler_options as compiler_options
 from .system.environment import describe_environment as describe_environment
-from .train import run as run
+from .train import parse_config as parse_config, run as run
 from .views.augmentations import augmentation_rows as augmentation_rows
 from .views.features import (
     activation_maps as activation_maps,

@@ -72,7 +72,25 @@ def _join_processes(parallel: ParallelConfig) -> None:
         processes.join(parallel)
 
 
-def parse(argv: Sequence[str], prog: str) -> Arguments:
+def parse_config(argv: Sequence[str], prog: str | None = None) -> Config:
+    """Parses the arguments of `python -m fmnist_jax.train` into a configuration, in a script with parts of its own.
+
+    Args:
+      argv: the arguments, such as `["--preset", "fast", "--optim.peak-lr", "0.1"]`.
+      prog: how the command is called, for the help; by default, as this process was.
+
+    Raises:
+      ConfigError: an argument is unknown or malformed, or the configuration is invalid.
+      SystemExit: with code 0, after printing what `--help` or `--print-config` asks for.
+    """
+    arguments = parse(argv, prog)
+    if arguments.print_config:
+        cli.tell(json.dumps(to_dict(arguments.config), indent=2))
+        raise SystemExit(0)
+    return arguments.config
+
+
+def parse(argv: Sequence[str], prog: str | None = None) -> Arguments:
     """Parses arguments as changes to the preset or run that they name, and validates the result.
 
     Raises:
@@ -110,11 +128,7 @@ def _value(argv: Sequence[str], flag: str) -> str | None:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.train") -> None:
     """Runs the command."""
-    arguments = parse(argv, prog)
-    if arguments.print_config:
-        cli.tell(json.dumps(to_dict(arguments.config), indent=2))
-        return
-    run(arguments.config)
+    run(parse_config(argv, prog))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,10 @@ def _of_models(names: dict[str, Any]) -> None:
     assert np.isfinite(names["measured"]["gradient"])
     assert names["trained"].step == names["summary"]["steps"] == 5
     assert names["guesses"].shape == (len(names["test"]), 10)
+    small = ("--preset=demo", "--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--train.epochs=1")
+    names["main"]([*small, "--data.validation-size=0", "--run.dir=runs/mine"])
+    typed = names["fj"].load_trained("runs/mine", make_recipe=names["of_linear"])
+    assert (typed.config.preset, typed.params["kernel"].shape) == ("demo", (784, 10))
     assert {len(leaf) for leaf in jax.tree.leaves(names["gradients"])} == {64}
     assert names["state"].step == 60
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["40", "60"]

@@ -209,17 +209,42 @@ def test_a_refused_command_line_does_not_wait_for_jax() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_print_config_prints_the_preset_and_trains_nothing(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    train.main(["--preset", preset, "--print-config"])
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--preset", preset, "--print-config"])
+    assert stop.value.code == 0
     assert from_dict(json.loads(capsys.readouterr().out)) == PRESETS[preset]
 
 
 def test_print_config_shows_what_the_arguments_change(capsys: pytest.CaptureFixture[str]) -> None:
-    train.main(["--optim.peak-lr", "0.5", "--model.widths", "8", "16", "32", "64", "--print-config"])
+    with pytest.raises(SystemExit):
+        train.main(["--optim.peak-lr", "0.5", "--model.widths", "8", "16", "32", "64", "--print-config"])
     printed = json.loads(capsys.readouterr().out)
     expected = to_dict(PRESETS["standard"])
     expected["optim"]["peak_lr"] = 0.5
     expected["model"]["widths"] = [8, 16, 32, 64]
     assert printed == expected
+
+
+def test_a_script_with_its_own_parts_has_the_flags_and_messages_of_the_command(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from functools import partial\n"
+        "import fmnist_jax as fj\n"
+        "mine = partial(fj.make_recipe, loss_fn=fj.make_cross_entropy(0.2))\n"
+        "fj.run_command(lambda argv: print(fj.run(fj.parse_config(argv), make_recipe=mine)['steps']))\n"
+    )
+
+    def typed(*argv: str) -> subprocess.CompletedProcess[str]:
+        return run(*argv, runner=(str(script),))
+
+    assert typed("--help").stdout.startswith(f"usage: python {script} [-h]")
+    refused = typed("--preset", "demo", "--train.epochs", "0")
+    assert (refused.returncode, refused.stderr) == (2, "error: --train.epochs is 0: choose a value in [1, 100000]\n")
+    assert typed("--preset", "fast", "--print-config").stdout == f"{json.dumps(to_dict(PRESETS['fast']), indent=2)}\n"
+    small = ("--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--data.validation-size=0")
+    trained = typed("--preset", "demo", *small, "--train.epochs", "1", "--run.dir", str(tmp_path / "run"))
+    assert (trained.returncode, trained.stdout.splitlines()[-1]) == (0, "2")
+    assert "holds a finished run" in typed("--run.dir", str(tmp_path / "run")).stdout
 
 
 def test_run_refuses_an_impossible_configuration_in_research_code_too() -> None:

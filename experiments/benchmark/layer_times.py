@@ -6,6 +6,7 @@ that the docstrings of `layers` quote. The last line times whole training steps 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jax import Array
 
 from experiments.benchmark.networks import PLAIN
 from experiments.benchmark.pieces import looped, median_seconds
+from experiments.script import start
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -32,6 +34,11 @@ from fmnist_jax import (
 _ITERATIONS = 3
 _REPEATS = 3  # few, because a plain implementation may take seconds
 _STEPS = 20
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times operations of `layers` against plain implementations."""
 
 
 class Case(NamedTuple):
@@ -91,7 +98,7 @@ def step_milliseconds(options: dict[str, Any]) -> float:
     return 1e3 * steps / _STEPS
 
 
-def main() -> None:
+def main(_: Arguments) -> None:
     """Prints the table."""
     keep_freed_memory()
     print(f"{'milliseconds':<30} {'here':>8} {'plain':>8}   ({jax.default_backend()}, jax {jax.__version__})")
@@ -103,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, Arguments)

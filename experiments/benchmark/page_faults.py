@@ -7,15 +7,22 @@ Prints milliseconds and page faults for a step of `fast` called by itself and in
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from experiments.script import start
 from fmnist_jax import PRESETS, Batch, compiler_options, keep_freed_memory, make_recipe, make_train_chunk
 
 _STEPS = 25  # as many as the command compiles into one dispatch
 _REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Times a step with freshly mapped and with kept memory."""
 
 
 def measure(take_steps: Callable[[], Any]) -> tuple[float, float]:
@@ -30,7 +37,7 @@ def measure(take_steps: Callable[[], Any]) -> tuple[float, float]:
     return sorted(found)[_REPEATS // 2]
 
 
-def main() -> None:
+def main(_: Arguments) -> None:
     """Prints the table."""
     config = PRESETS["fast"]
     recipe, size = make_recipe(config), config.train.batch_size
@@ -59,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, Arguments)

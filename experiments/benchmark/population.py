@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import tyro
 
 from experiments import markdown
 from experiments.benchmark.tables import spread
+from experiments.script import start
 from fmnist_jax import (
     PRESETS,
     Batch,
+    FmnistError,
     compiler_options,
     keep_freed_memory,
     load,
@@ -84,9 +85,16 @@ def row(preset: str, timed: Timed, arguments: Arguments) -> tuple[str, ...]:
     return (preset, *milliseconds, spread(timed.ratios, "{:.2f}"))
 
 
-if __name__ == "__main__":
+def main(arguments: Arguments) -> None:
+    """Measures and prints."""
+    unknown = [name for name in arguments.presets if name not in PRESETS]
+    if unknown:
+        raise FmnistError(f"--presets has {', '.join(unknown)}: choose from {', '.join(PRESETS)}")
     keep_freed_memory()
-    asked = tyro.cli(Arguments)
-    of_all = f"{asked.members} members"
-    headings = ("preset", "one model, ms a step", f"{of_all}, ms a step", f"{of_all} cost of one, median (range)")
-    print(markdown.table(headings, [row(name, measure(name, asked), asked) for name in asked.presets]))
+    members = f"{arguments.members} members"
+    headings = ("preset", "one model, ms a step", f"{members}, ms a step", f"{members} cost of one, median (range)")
+    print(markdown.table(headings, [row(name, measure(name, arguments), arguments) for name in arguments.presets]))
+
+
+if __name__ == "__main__":
+    start(main, Arguments)

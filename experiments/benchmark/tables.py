@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ from rich.console import Console
 from experiments import markdown
 from experiments.script import start
 from fmnist_jax import FmnistError
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Prints the tables of a benchmark."""
+
+    found: tyro.conf.Positional[Path]
+    """What experiments.benchmark.run has written."""
 
 
 def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
@@ -61,4 +70,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    start(main, tyro.conf.Positional[Path])
+    start(lambda arguments: main(arguments.found), Arguments)

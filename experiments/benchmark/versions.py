@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -20,7 +20,8 @@ from rich.console import Console
 from experiments.benchmark import jax_side, tables
 from experiments.benchmark.run import alternate
 from experiments.records import write
-from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory
+from experiments.script import start
+from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory
 
 _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
     "fast": ("fast", "preset"),
@@ -34,7 +35,7 @@ _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
 class Arguments:
     """Times this project under several Pythons alternately."""
 
-    pythons: tyro.conf.Positional[tuple[str, ...]]
+    pythons: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="PYTHON...")]
     """Interpreters, each with this project installed; rates are compared with those of the first."""
     rounds: int = 4
     """How often each rate is measured."""
@@ -117,6 +118,8 @@ def _cells(number: int, values: Sequence[float], first: Sequence[float]) -> list
 
 def main(arguments: Arguments) -> None:
     """Measures and prints."""
+    if not arguments.pythons:
+        raise FmnistError("no interpreter is named: give several, each with this project installed")
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]
         origins = {name_of(found["versions"]): found for found in (worker("origin") for worker in workers)}
@@ -138,4 +141,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

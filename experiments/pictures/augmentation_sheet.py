@@ -1,5 +1,6 @@
 """Draws the README's picture of the augmentations: `python -m experiments.pictures.augmentation_sheet OUT.png`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -12,6 +13,14 @@ from fmnist_jax import DataConfig, augmentation_rows, labelled_rows, load
 COLUMNS = 9
 
 
+@dataclass(frozen=True)
+class Arguments:
+    """Draws the README's picture of the augmentations."""
+
+    out: tyro.conf.Positional[Path]
+    """The PNG to write."""
+
+
 def augmentation_sheet() -> Figure:
     """Draws the same garments under each augmentation technique, one row per technique."""
     train = load(DataConfig(name="synthetic", synthetic_train_size=200, validation_size=0)).train
@@ -19,4 +28,4 @@ def augmentation_sheet() -> Figure:
 
 
 if __name__ == "__main__":
-    start(lambda out: augmentation_sheet().savefig(out, dpi=100, bbox_inches="tight"), tyro.conf.Positional[Path])
+    start(lambda arguments: augmentation_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments)

@@ -1,5 +1,6 @@
 """Draws four garments on plain backgrounds, as a user might: `python -m experiments.pictures.drawings DIR`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ T_SHIRT += [(1 - x, y) for x, y in reversed(T_SHIRT)]
 TROUSER: Points = [(0.32, 0), (0.68, 0), (0.74, 1), (0.56, 1), (0.5, 0.35), (0.44, 1), (0.26, 1)]
 BOOT: Points = [(0.6, 0.1), (0.95, 0.1), (0.95, 0.9), (0.05, 0.9), (0.02, 0.72), (0.2, 0.6), (0.55, 0.48)]
 BAG: Points = [(0.1, 0.4), (0.9, 0.4), (1, 0.95), (0, 0.95)]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draws four garments on plain backgrounds, as a user might."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder to write the pictures to."""
 
 
 def draw(outline: Points, colour: str, background: np.ndarray, place: tuple[float, float, float]) -> Image.Image:
@@ -50,4 +59,4 @@ def save(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    start(save, tyro.conf.Positional[Path])
+    start(lambda arguments: save(arguments.folder), Arguments)

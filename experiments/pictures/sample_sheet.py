@@ -1,5 +1,6 @@
 """Draws the README's picture of the synthetic garments: `python -m experiments.pictures.sample_sheet OUT.png`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
@@ -7,6 +8,14 @@ from matplotlib.figure import Figure
 
 from experiments.script import start
 from fmnist_jax import CLASS_NAMES, DataConfig, labelled_rows, load
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draws the README's picture of the synthetic garments."""
+
+    out: tyro.conf.Positional[Path]
+    """The PNG to write."""
 
 
 def sample_sheet(columns: int = 14) -> Figure:
@@ -17,4 +26,4 @@ def sample_sheet(columns: int = 14) -> Figure:
 
 
 if __name__ == "__main__":
-    start(lambda out: sample_sheet().savefig(out, dpi=100, bbox_inches="tight"), tyro.conf.Positional[Path])
+    start(lambda arguments: sample_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments)

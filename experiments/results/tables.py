@@ -16,6 +16,7 @@ from scipy import stats
 
 from experiments import markdown
 from experiments.records import short
+from experiments.script import start
 from fmnist_jax import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -214,4 +215,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

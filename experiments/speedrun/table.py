@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import tyro
-
 from experiments import markdown
 from experiments.benchmark.tables import spread
 from experiments.records import short
 from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill
+from experiments.script import start
 from experiments.speedrun.entries import Side
 from experiments.speedrun.run import RESULTS
 from experiments.speedrun.score import LEAST_SEEDS, Summary, summarize
@@ -96,4 +95,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    start(main, Arguments)

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ _MANY = 10  # items, such as pictures; fewer are done too soon to need a bar
 def parse_arguments(
     kind: type[T],
     argv: Sequence[str],
-    prog: str,
+    prog: str | None = None,
     default: T | None = None,
     check: Callable[[T], None] = lambda _: None,
 ) -> T:
@@ -43,7 +44,7 @@ def parse_arguments(
     Args:
       kind: the dataclass.
       argv: the arguments.
-      prog: how the command was called, for the help.
+      prog: how the command is called, for the help; by default, as this process was.
       default: the values that the arguments override; by default, the class's own.
       check: raises ConfigError for values that parse but cannot be used.
 
@@ -52,6 +53,7 @@ def parse_arguments(
       SystemExit: with code 0, after printing the help that was asked for.
     """
     refuse_empty(argv)
+    prog = _program() if prog is None else prog
     problems: list[str] = []
     accepted = list(argv)
     while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
@@ -70,6 +72,11 @@ def parse_arguments(
     if problems:
         raise ConfigError(f"{'; '.join(problems)}; see --help")
     return outcome
+
+
+def _program() -> str:
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python {shlex.quote(sys.argv[0])}" if module is None else f"python -m {module.name}"
 
 
 def refuse_empty(argv: Sequence[str]) -> None:
@@ -189,7 +196,14 @@ def _printing() -> Iterator[None]:
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs a command with the process's arguments and exits; an error that the user can fix becomes one line."""
+    """Runs a command with the process's arguments and exits; an error that the user can fix becomes one line.
+
+    For scripts as well as for this package's commands: it also ends on signals with their usual exit codes, and keeps
+    compiled programs for the next process.
+
+    Args:
+      command: takes the arguments, and returns an exit code or None for 0.
+    """
     output.open_standard_streams()
     end_on_signals()
     # Orbax logs the tracebacks of errors that it also raises, and asyncio those of further writes that fail; here, one

@@ -1,12 +1,13 @@
 """Where JAX caches compiled programs."""
 
 import os
+import sys
 
 from fmnist_jax.config import paths
 
 
 def keep_executables() -> None:
-    """Makes JAX, not yet imported, cache compiled programs in the user's cache unless the environment says otherwise.
+    """Makes JAX cache compiled programs in the user's cache, unless the environment or JAX's settings say otherwise.
 
     An executable's cache key covers the program, the options, the versions and the device.
     """
@@ -17,3 +18,9 @@ def keep_executables() -> None:
     if cache.is_absolute() and there is not None and os.access(there, os.W_OK | os.X_OK):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(place))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        jax = sys.modules.get("jax")
+        # A script may have imported JAX, which reads the environment only then.
+        if jax is not None and jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+            seconds = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)

@@ -1,6 +1,8 @@
 """Where what JAX compiles is kept, and where not."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,19 @@ def test_a_place_that_the_user_chose_for_executables_stays(cache_home: Path) -> 
     keep_executables()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
     assert not cache_home.exists()
+
+
+@pytest.mark.parametrize("chosen", [None, "/elsewhere"])
+def test_executables_of_a_script_that_has_imported_jax_are_kept_too(cache_home: Path, chosen: str | None) -> None:
+    script = (
+        "import jax; from fmnist_jax.commands.executables import keep_executables\n"
+        f"if {chosen!r}: jax.config.update('jax_compilation_cache_dir', {chosen!r})\n"
+        "keep_executables()\n"
+        "print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
+    kept = f"{cache_home / 'fmnist_jax' / 'executables'} 0.2\n"
+    assert done.stdout == (kept if chosen is None else f"{chosen} 1.0\n")
 
 
 def test_without_a_cache_that_can_be_written_nothing_is_kept(cache_home: Path) -> None:
