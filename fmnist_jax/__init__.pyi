@@ -18,7 +18,8 @@ from .analysis.inspection import (
     principal_plane as principal_plane,
 )
 from .analysis.onnx_graph import onnx_model as onnx_model
-from .commands.cli import parse_arguments as parse_arguments, run_command as run_command
+from .commands.arguments import parse_arguments as parse_arguments
+from .commands.cli import run_command as run_command
 from .config.presets import PRESETS as PRESETS
 from .config.record import from_dict as from_dict, to_dict as to_dict
 from .config.schema import (

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import Places
 from fmnist_jax.system import backend
@@ -30,7 +31,7 @@ class Arguments:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog)
+    arguments = parse_arguments(Arguments, argv, prog)
     run = paths.local(arguments.run, "RUN")
     # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
@@ -23,7 +24,7 @@ class Arguments:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.explore") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog, check=lambda parsed: validate_data(parsed.data))
+    arguments = parse_arguments(Arguments, argv, prog, check=lambda parsed: validate_data(parsed.data))
     run(arguments.data, arguments.out or Path("exploration") / arguments.data.name)
 
 

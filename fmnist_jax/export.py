@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from fmnist_jax.commands import cli, formats
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.commands.formats import Format
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import Places
@@ -33,7 +34,7 @@ class Arguments:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog)
+    arguments = parse_arguments(Arguments, argv, prog)
     run, out = paths.local(arguments.run, "RUN"), paths.local(arguments.out, "OUT")
     choice = formats.choose(arguments.formats)
     refuse_taken(out, "OUT")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs.directory import read_config
@@ -58,7 +59,7 @@ def check(arguments: Arguments) -> None:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
     """Runs the command and returns its exit code: 2 if a picture was skipped, else 0."""
-    arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
+    arguments = parse_arguments(Arguments, argv, prog, check=check)
     run = paths.local(arguments.run, "RUN")
     shown = _file(arguments.show, "--show")
     table = None if arguments.csv == _STANDARD_OUTPUT else _file(arguments.csv, "--csv")

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import Places
 from fmnist_jax.errors import ConfigError
@@ -43,7 +44,7 @@ def check(arguments: Arguments) -> None:
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
     """Runs the command."""
-    arguments = cli.parse_arguments(Arguments, argv, prog, check=check)
+    arguments = parse_arguments(Arguments, argv, prog, check=check)
     runs = find_runs([paths.local(run, "RUN") for run in arguments.runs])
     out = None if arguments.out is None else paths.local(arguments.out, "--out")
     if len(runs) == 1 and out is not None:

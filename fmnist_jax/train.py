@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments, refuse_empty
 from fmnist_jax.config import paths
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
@@ -97,11 +98,11 @@ def parse(argv: Sequence[str], prog: str | None = None) -> Arguments:
       ConfigError: an argument is unknown or malformed, or the configuration is invalid.
       SystemExit: with code 0, after printing the help that was asked for.
     """
-    cli.refuse_empty(argv)
+    refuse_empty(argv)
     parts = [argument.partition("=") for argument in argv]
     argv = [f"{_SPELLINGS.get(flag, flag)}{equals}{value}" for flag, equals, value in parts]
     default = Arguments(_starting_point(argv))
-    return cli.parse_arguments(Arguments, argv, prog, default, check=lambda parsed: validate(parsed.config))
+    return parse_arguments(Arguments, argv, prog, default, check=lambda parsed: validate(parsed.config))
 
 
 def _starting_point(argv: Sequence[str]) -> Config:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fmnist_jax import ParallelConfig, __main__, train
-from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.runs import parallel, results
 from tests.undrawn import IN_RESULTS
@@ -175,7 +175,7 @@ def _type(command: str, arguments: list[str]) -> None:
         if command == "train":
             train.parse(arguments, "train")
         else:
-            cli.parse_arguments(importlib.import_module(f"fmnist_jax.{command}").Arguments, arguments, command)
+            parse_arguments(importlib.import_module(f"fmnist_jax.{command}").Arguments, arguments, command)
 
 
 def test_a_command_that_cannot_be_typed_is_found() -> None:

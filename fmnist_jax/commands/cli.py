@@ -1,139 +1,28 @@
-"""What the commands share: parsing arguments into a dataclass, and printing results, progress and one-line errors."""
+"""What the commands share: printing results, progress and one-line errors."""
 
 import contextlib
-import io
 import logging
 import os
-import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, TypeVar, cast
+from typing import TextIO, cast
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from fmnist_jax.commands.executables import keep_executables
-from fmnist_jax.commands.flags import RULES
-from fmnist_jax.errors import ConfigError, DeviceMemoryError, FmnistError
+from fmnist_jax.errors import DeviceMemoryError, FmnistError
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
 from fmnist_jax.system.signals import end_on_signals
 from fmnist_jax.system.storage import reason, remedy
 
-T = TypeVar("T")
-
 _READER_GONE = 128 + 13  # what a shell reports for a program ended by SIGPIPE, as `| head` ends most
 _NARROWEST = 72  # columns; in fewer, a table would leave out cell contents
 _UNBOUNDED = 10_000  # columns; wider than any table
 _MANY = 10  # items, such as pictures; fewer are done too soon to need a bar
-
-
-def parse_arguments(
-    kind: type[T],
-    argv: Sequence[str],
-    prog: str | None = None,
-    default: T | None = None,
-    check: Callable[[T], None] = lambda _: None,
-) -> T:
-    """Parses arguments into a dataclass, whose docstrings are the help text; `tyro.conf.Positional` marks positionals.
-
-    Args:
-      kind: the dataclass.
-      argv: the arguments.
-      prog: how the command is called, for the help; by default, as this process was.
-      default: the values that the arguments override; by default, the class's own.
-      check: raises ConfigError for values that parse but cannot be used.
-
-    Raises:
-      ConfigError: arguments are unknown, malformed, missing or unusable; one line names every problem.
-      SystemExit: with code 0, after printing the help that was asked for.
-    """
-    refuse_empty(argv)
-    prog = _program() if prog is None else prog
-    problems: list[str] = []
-    accepted = list(argv)
-    while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
-        # An argument that is missing once a refused flag is gone, with all that followed it, most likely went with it.
-        if not (problems and outcome.startswith("Missing")):
-            problems.append(outcome)
-        # tyro reports one problem at a time, so what it refuses is removed until it has reported them all.
-        before, accepted = accepted, _without_refused(accepted, outcome)
-        if accepted == before:
-            raise ConfigError(f"{'; '.join(problems)}; see --help")
-    try:
-        check(outcome)
-    except ConfigError as error:
-        problems.append(str(error))
-        raise ConfigError("; ".join(problems)) from None
-    if problems:
-        raise ConfigError(f"{'; '.join(problems)}; see --help")
-    return outcome
-
-
-def _program() -> str:
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python {shlex.quote(sys.argv[0])}" if module is None else f"python -m {module.name}"
-
-
-def refuse_empty(argv: Sequence[str]) -> None:
-    """Refuses an empty string, as from an unset shell variable: as a path, it would mean the working directory.
-
-    Raises:
-      ConfigError: an argument or the value of a flag is empty.
-    """
-    problems = []
-    for before, argument in zip(["", *argv], argv, strict=False):
-        if re.fullmatch(r"--[\w.-]+=", argument):
-            problems.append(argument.removesuffix("="))
-        elif not argument:
-            problems.append(before if re.fullmatch(r"--[\w.-]+", before) else "an argument")
-    if problems:
-        raise ConfigError("; ".join(f"{name} is empty: give a value, or omit it" for name in problems))
-
-
-def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
-    """Parses arguments, or returns one line that says why they cannot be parsed."""
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages), _printing():
-            if default is None:
-                return tyro.cli(kind, prog=prog, args=list(argv), registry=RULES)
-            return tyro.cli(kind, prog=prog, args=list(argv), default=default, registry=RULES)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        return _one_line(messages.getvalue())
-
-
-def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
-    """Removes the flags that a problem names, with their values, from the arguments."""
-    refused = set(re.findall(r"--[\w.-]*\w", problem.partition(" (did you mean")[0]))
-    kept, keep = [], True
-    for argument in argv:
-        if argument.startswith("--"):
-            keep = argument.partition("=")[0] not in refused
-        if keep:
-            kept.append(argument)
-    return kept
-
-
-def _one_line(box: str) -> str:
-    """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
-    framed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in box.splitlines()]
-    lines = [line.strip() for line in framed]
-    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
-    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
-    if body and body[0].startswith("Missing from"):
-        # In the frame, each name is indented by four spaces, and its help text by eight.
-        return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
-    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
-    hint = f" (did you mean {suggested[0]}?)" if suggested else ""
-    # For a value of several possible types, tyro appends the error of each type.
-    return f"{' '.join(body).partition('.  Got errors:')[0]}{hint}"
 
 
 class _Screen(Console):
@@ -149,7 +38,7 @@ def tell(text: str) -> None:
       FmnistError: it cannot be printed.
       BrokenPipeError: its reader has gone; `run_command` handles this.
     """
-    with _printing():
+    with printing():
         print(text, flush=True)
 
 
@@ -163,7 +52,7 @@ def show(parts: Iterable[str | Table]) -> None:
     console = _Screen(highlight=False, width=None if bounded else _UNBOUNDED)
     console.width = max(console.width, _NARROWEST)
     for part in parts:
-        with _printing():
+        with printing():
             console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -186,7 +75,8 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def _printing() -> Iterator[None]:
+def printing() -> Iterator[None]:
+    """Makes an error of writing to standard output one that the user can fix; a reader that has gone stays one."""
     try:
         yield
     except BrokenPipeError:

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 import tyro
 
-from fmnist_jax.commands import cli
+from fmnist_jax.commands.arguments import parse_arguments
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class _Arguments:
     ],
 )
 def test_a_value_is_taken_and_none_is_no_value(argv: list[str], expected: _Arguments) -> None:
-    assert cli.parse_arguments(_Arguments, argv, "prog") == expected
-    assert cli.parse_arguments(_Arguments, argv, "prog", _Arguments(())) == expected
+    assert parse_arguments(_Arguments, argv, "prog") == expected
+    assert parse_arguments(_Arguments, argv, "prog", _Arguments(())) == expected
 
 
 def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
@@ -56,7 +56,7 @@ def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     with pytest.raises(SystemExit):
-        cli.parse_arguments(_Arguments, ["--help"], "prog")
+        parse_arguments(_Arguments, ["--help"], "prog")
     text = capsys.readouterr().out
     words = " ".join(re.sub(r"[│─╭╮╰╯|+]|-{3,}", " ", text).split())
     assert "in a line of the source. Default: here. --pattern" in words
