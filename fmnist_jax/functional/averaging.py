@@ -19,7 +19,8 @@ def start_average(state: TrainState) -> TrainState:
     def begun(leaf: Array) -> Array:
         # Half precision could not represent what one step adds to the average. Other leaves are copied, because a
         # buffer that a state holds twice cannot be donated.
-        return jnp.array(leaf, at_least_float32(leaf.dtype)) if _has_mean(leaf) else jnp.copy(leaf)
+        real = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.array(leaf, at_least_float32(leaf.dtype)) if real else jnp.copy(leaf)
 
     params, batch_stats = jax.tree.map(begun, (state.params, state.batch_stats))
     return dataclasses.replace(state, averages=Weights(params, batch_stats))
@@ -44,7 +45,7 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
             raise ValueError("the state keeps no average of its weights: add one with start_average")
         after, metrics = step_fn(state, batch)
         steps = state.step.astype(jnp.float32)
-        forgotten = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))
+        forgotten = jnp.maximum(1 - decay, 9 / (10 + steps))  # which float32 holds more exactly than the shares kept
         latest = Weights(after.params, after.batch_stats)
 
         def moved(average: Array, new: Array) -> Array:
@@ -74,5 +75,5 @@ def weights_to_score(state: TrainState) -> Weights:
 
 
 def _has_mean(leaf: Array) -> bool:
-    """Whether a leaf is floating and can be averaged, unlike a count."""
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    """Whether a leaf is floating or complex and can be averaged, unlike a count."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)

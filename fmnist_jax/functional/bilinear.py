@@ -151,9 +151,9 @@ def _batch(
 
 def _merged(x: Array, axis: int) -> Array:
     """The array with an axis and the one after it merged."""
-    return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+    return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
 def _split(x: Array, axis: int, size: int) -> Array:
     """The array with an axis split into one of `size` and another after it."""
-    return x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :])
+    return x.reshape(*x.shape[:axis], size, x.shape[axis] // size, *x.shape[axis + 1 :])

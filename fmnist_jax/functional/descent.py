@@ -113,7 +113,8 @@ def make_descent(
 
     The step is pure and not compiled. Optimisers get the arguments they need: the loss (`optax.polyak_sgd`,
     `contrib.momo`, `contrib.reduce_on_plateau`), the loss as a function (`optax.lbfgs`, `contrib.sophia`) or its
-    gradient (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `multi_transform`).
+    gradient (`contrib.sam` in opaque mode), alone or wrapped (`MultiSteps`, `apply_if_finite`, `freeze`); those in the
+    parts of a `multi_transform`, which see some of the parameters only, can use the loss, but no function.
 
     Args:
       objective: what `make_objective` returns, or your own `(params, state, batch) -> (loss f32[], Aux)`, a mean over

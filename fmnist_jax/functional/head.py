@@ -1,5 +1,6 @@
 """A new dense head on trained features, for other classes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -30,9 +31,12 @@ def replace_head(params: Params, key: Array, num_classes: int) -> dict[str, Any]
       >>> fj.replace_head(params, jax.random.key(0), num_classes=5)["Dense_0"]["kernel"].shape
       (64, 5)
     """
-    if _HEAD not in params:
-        raise ValueError(f"params have {', '.join(params)} but no {_HEAD}: expected those of a make_model network")
-    shape = params[_HEAD]["kernel"].shape
+    head = params.get(_HEAD)
+    if not isinstance(head, Mapping) or "kernel" not in head:
+        raise ValueError(
+            f"params have {', '.join(params)} but no module {_HEAD}: expected those of a make_model network"
+        )
+    shape = head["kernel"].shape
     if len(shape) != 2:
         raise ValueError(
             f"the kernel of {_HEAD} has shape {list(shape)}: expected [features, classes], that of a single network"

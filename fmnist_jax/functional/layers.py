@@ -13,12 +13,18 @@ import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.functional import convolution
+from fmnist_jax.functional.pixels import check_floats
 from fmnist_jax.functional.sharding import automatic
 
 _PATCH_VALUES = 64  # the most values in a patch to gather for a pooled maximum: that saves steps, no multiplications
 
 
-def _check_square(kernel: Array) -> None:
+def _check(x: Array, kernel: Array) -> None:
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
+        raise ValueError(
+            f"images {list(x.shape)} and a kernel {list(kernel.shape)}: expected [B, H, W, C_in] and "
+            "[K, K, C_in, C_out]"
+        )
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
         raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square with an odd side")
 
@@ -38,9 +44,9 @@ def conv(x: Array, kernel: Array) -> Array:
       [B, H, W, C_out].
 
     Raises:
-      ValueError: the kernel is not square, or K is even.
+      ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check_square(kernel)
+    _check(x, kernel)
     return automatic(convolution.conv, rows=True)(x, kernel)
 
 
@@ -59,9 +65,9 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
       [B, H // 2, W // 2, C_out].
 
     Raises:
-      ValueError: the kernel is not square, or K is even.
+      ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check_square(kernel)
+    _check(x, kernel)
     if (kernel.shape[0] + 1) ** 2 * kernel.shape[2] > _PATCH_VALUES:
         return max_pool(conv(x, kernel))
 
@@ -89,9 +95,9 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
       [B, H // 2, W // 2, C_out].
 
     Raises:
-      ValueError: the kernel is not square, or K is even.
+      ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check_square(kernel)
+    _check(x, kernel)
     return automatic(convolution.conv_mean, rows=True)(x, kernel)
 
 
@@ -99,11 +105,15 @@ def avg_pool(x: Array) -> Array:
     """Takes the mean of each 2x2 window with stride 2, dropping an odd last row or column.
 
     Args:
-      x: [B, H, W, C].
+      x: floats [B, H, W, C].
 
     Returns:
       [B, H // 2, W // 2, C], in the dtype of `x`.
+
+    Raises:
+      ValueError: the images are bytes or other integers, whose sums would overflow.
     """
+    check_floats(x)
     windows = (1, 2, 2, 1)
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, windows, "VALID") / 4
 

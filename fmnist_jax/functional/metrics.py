@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
 from fmnist_jax.functional.labels import PADDING_LABEL, smoothed, soft_labels
@@ -79,7 +78,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     A label out of range in a JAX array, whose values are not checked because they may be traced, has a loss of NaN.
 
     Args:
-      logits: f32[B, C].
+      logits: f32[B, C]; -inf for a class that cannot be.
       labels: i32[B], in [0, C) or `PADDING_LABEL`; or the weights f32[B, C] of the classes, all zero for padding.
 
     Returns:
@@ -101,9 +100,11 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 
     def loss_fn(logits: Array, labels: Array) -> Array:
         check_labels(labels, logits.shape[:-1], logits.shape[-1])
-        weights = soft_labels(labels, logits.shape[-1]).astype(at_least_float32(logits.dtype))
-        targets = smoothed(weights, label_smoothing, logits.shape[-1])
-        losses = optax.softmax_cross_entropy(logits, targets)
+        wide = at_least_float32(logits.dtype)
+        targets = smoothed(soft_labels(labels, logits.shape[-1]).astype(wide), label_smoothing, logits.shape[-1])
+        log_probabilities = jax.nn.log_softmax(logits.astype(wide))
+        impossible = (targets == 0) & jnp.isneginf(log_probabilities)  # and as expected, though 0 times -inf is NaN
+        losses = -jnp.where(impossible, 0.0, targets * log_probabilities).sum(-1)
         return jnp.where(_counted(labels, logits.shape[-1]), losses, 0.0)
 
     return loss_fn

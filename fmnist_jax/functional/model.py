@@ -233,6 +233,8 @@ def make_model(
         params: Params, batch_stats: BatchStats, images: Array, *, train: bool, key: Array | None = None
     ) -> tuple[Array, BatchStats]:
         check_floats(images)
+        if images.ndim != 4 or images.shape[3] != image_shape[2]:
+            raise ValueError(f"images have shape {list(images.shape)}: expected [B, H, W, {image_shape[2]}]")
         variables = {"params": params, "batch_stats": batch_stats}
         rngs = {} if key is None else {"dropout": key}
         if not train:

@@ -87,7 +87,8 @@ def make_optimizer(
 
     Args:
       config: the configuration of the optimiser.
-      schedule: the learning rate of each step.
+      schedule: the learning rate of each step; with muon that of the kernels, and the other parameters' is the
+        schedule times `rest_lr / peak_lr`.
       decayed: which parameters weight decay (Loshchilov & Hutter, arXiv:1711.05101) acts on; by default kernels,
         because norms and biases are to keep their scale.
       orthogonal: which parameters Muon moves, each by `orthogonalize_kernels`; by default convolution kernels, because
@@ -160,11 +161,9 @@ def _linear(start: float, end: float, steps: int | Array) -> optax.Schedule:
 
 
 def _half_cosine(peak: float, final_share: float, steps: int | Array) -> optax.Schedule:
-    """`optax.cosine_decay_schedule`, but also for a traced number of steps."""
-    if isinstance(steps, int):
-        return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=final_share)
+    """`optax.cosine_decay_schedule`, but also for a traced number of steps and where promotion is strict."""
     return lambda count: peak * (final_share + (1 - final_share) * (1 + jnp.cos(jnp.pi * _share(count, steps))) / 2)
 
 
-def _share(count: Array | int, steps: Array) -> Array:
+def _share(count: Array | int, steps: int | Array) -> Array:
     return jnp.clip(count / jnp.maximum(steps, 1), 0.0, 1.0)

@@ -7,11 +7,11 @@ Random draws are the same bits on any number of devices; sums are the same to ro
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fmnist_jax.functional.descent import TrainStep
 from fmnist_jax.functional.eval_step import EvalStep, Predict
@@ -39,7 +39,20 @@ def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> 
     """
     if mesh.size == 1:
         return function
-    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    if AxisType.Explicit not in mesh.axis_types:
+        return mapped
+
+    def resharded(*args: Any) -> Any:
+        # Along explicit axes, `shard_map` takes only what is sharded as its specs say, which host arrays never are.
+        return mapped(*(jax.reshard(arg, NamedSharding(mesh, spec)) for arg, spec in zip(args, in_specs, strict=True)))
+
+    return cast(Function, resharded)
+
+
+def _check_axis(mesh: Mesh) -> None:
+    if mesh.axis_names != (DATA_AXIS,):
+        raise ValueError(f"the mesh has the axes {', '.join(map(str, mesh.axis_names))}: expected one, {DATA_AXIS!r}")
 
 
 def sample_own_rows(sample: Sample, axis: str) -> Sample:
@@ -77,8 +90,10 @@ def make_parallel_chunk(
       every device.
 
     Raises:
-      ValueError: the devices cannot share the batch evenly. The chunk raises what that of `make_train_chunk` does.
+      ValueError: the devices cannot share the batch evenly, or the mesh has other axes. The chunk raises what that of
+        `make_train_chunk` does.
     """
+    _check_axis(mesh)
     if batch_size % mesh.size:
         raise ValueError(f"batch_size is {batch_size}: expected a multiple of the {mesh.size} devices")
     own = sample if mesh.size == 1 else sample_own_rows(sample, DATA_AXIS)
@@ -102,7 +117,11 @@ def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:
     Args:
       eval_step: what `make_eval_step` returns.
       mesh: of one axis, `data`, whose size divides the number of rows of a batch.
+
+    Raises:
+      ValueError: the mesh has other axes.
     """
+    _check_axis(mesh)
 
     def own_rows(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
         return lax.psum(eval_step(params, batch_stats, batch), DATA_AXIS)
@@ -116,5 +135,9 @@ def make_parallel_predict(predict: Predict, mesh: Mesh) -> Predict:
     Args:
       predict: what `make_predict` returns.
       mesh: of one axis, `data`, whose size divides the number of images.
+
+    Raises:
+      ValueError: the mesh has other axes.
     """
+    _check_axis(mesh)
     return over_mesh(predict, mesh, (_EVERYWHERE, _EVERYWHERE, _ROWS), _ROWS)

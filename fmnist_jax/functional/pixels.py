@@ -54,7 +54,7 @@ def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Arra
 
     def of_any(key: Array, images: Array) -> Array:
         if not are_bytes(images):
-            return augment(key, images)
+            return augment(key, images).astype(images.dtype)
         levels = 255.0 * augment(key, images.astype(jnp.float32) / 255.0)
         return jnp.round(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
 

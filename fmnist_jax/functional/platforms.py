@@ -36,6 +36,7 @@ def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Ca
         return first.update(shape=result.shape, dtype=result.dtype, sharding=first.sharding.update(spec=spec))
 
     def computed(*operands: Array, **static: Any) -> Array:
+        jax.eval_shape(partial(elsewhere, **static), *operands)  # refuses what would be refused while tracing
         platforms = {device.platform for operand in operands for device in jnp.asarray(operand).devices()}
         return (on_cpu if platforms == {"cpu"} else elsewhere)(*operands, **static)
 

@@ -156,14 +156,20 @@ def make_population(
         mapped = over_members(function, (0 if values else None, *in_axes))
         return lambda *args: mapped(values, *args)
 
-    predict = make_predict(recipe({name: value[0] for name, value in values.items()}).model)
+    def eval_step(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+        return make_eval_step(make_predict(recipe(own).model))(params, batch_stats, batch)
+
+    def predict(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, images: Any) -> Array:
+        return make_predict(recipe(own).model)(params, batch_stats, images)
+
+    of_each = of_members(predict, (0, 0, None))
     return Population(
         init=of_members(lambda own, key: recipe(own).init(key), (0,)),
         step=of_members(lambda own, state, batch: recipe(own).step(state, batch), (0, None)),
         chunk=of_members(chunk, (0, None, None)),
-        eval_step=over_members(make_eval_step(predict), (0, 0, None)),
-        predict=over_members(predict, (0, 0, None)),
-        ensemble_predict=make_ensemble_predict(predict, over_members),
+        eval_step=of_members(eval_step, (0, 0, None)),
+        predict=of_each,
+        ensemble_predict=lambda *args: mean_log_probabilities(of_each(*args)),
     )
 
 

@@ -66,10 +66,19 @@ def transfer(
 
 
 def start_from(model: Model, source: Weights) -> Model:
-    """The same model, initialised with the modules that `transfer` takes from other weights."""
+    """The same model, initialised with the modules that `transfer` takes from other weights.
+
+    Raises (its `init`):
+      ConfigError: no module fits, such as with the weights of a population, which have an axis of members.
+    """
 
     def init(key: Array) -> tuple[Params, BatchStats]:
-        params, batch_stats, _ = transfer(*model.init(key), *source)
+        params, batch_stats, report = transfer(*model.init(key), *source)
+        if not report.taken:
+            raise ConfigError(
+                f"no module of the weights to start from fits the model: of theirs ({_some(list(report.unused))}), "
+                f"none has the path, shapes and dtypes of one of the model's ({_some(list(report.fresh))})"
+            )
         return params, batch_stats
 
     return Model(init, model.apply)
@@ -125,7 +134,32 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
             frozen_parameters(pattern, params)
         return parts.init(params)
 
-    return optax.GradientTransformationExtraArgs(init, parts.update)
+    def update(updates: Any, opt_state: optax.OptState, params: Any = None, **extra: Any) -> Any:
+        return parts.update(updates, opt_state, params, **_of_trained(extra, params, labels))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _of_trained(extra: Mapping[str, Any], params: Any, labels: Callable[[Any], Any]) -> dict[str, Any]:
+    """What line searches, SAM and Sophia are given besides the gradient, as functions of the trained parameters."""
+
+    def absent(leaf: Any) -> bool:
+        return isinstance(leaf, optax.MaskedNode)
+
+    def whole(trained: Any) -> Any:
+        return jax.tree.map(lambda leaf, own: own if absent(leaf) else leaf, trained, params, is_leaf=absent)
+
+    def part(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf, label: leaf if label == "trained" else optax.MaskedNode(), tree, labels(tree))
+
+    def adapted(name: str, value: Any) -> Any:
+        if name in ("value_fn", "obj_fn"):
+            return lambda trained: value(whole(trained))
+        if name == "grad_fn":
+            return lambda trained, *others: part(value(whole(trained), *others))
+        return part(value) if name == "grad" else value
+
+    return {name: adapted(name, value) for name, value in extra.items()}
 
 
 def frozen_norms(pattern: str) -> Callable[[str], bool]:

@@ -25,5 +25,5 @@ def sample_image(image: Array, y: Array, x: Array) -> Array:
       [H', W', C] in the dtype of `image`.
     """
     height, width = image.shape[:2]
-    source = [y + (height - 1) / 2, x + (width - 1) / 2]
+    source = [place.astype(image.dtype) for place in (y + (height - 1) / 2, x + (width - 1) / 2)]
     return jax.vmap(lambda channel: map_coordinates(channel, source, order=1), -1, -1)(image)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -16,11 +16,9 @@ from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
+from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, step_number
 from fmnist_jax.system.signals import unwinding
 from fmnist_jax.system.storage import check_writable, reason, remedy
-
-UNSCORED = -1.0
-"""Recorded as the validation accuracy of a checkpoint that was not evaluated: lower than any real one."""
 
 Tree = TypeVar("Tree")
 """Any pytree of arrays and keys."""
@@ -39,31 +37,30 @@ class Writer:
     def save(
         self,
         state: Any,
-        val_accuracy: float = UNSCORED,
+        val_accuracy: SupportsFloat = UNSCORED,
         *,
-        step: int | None = None,
+        step: SupportsIndex | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         """Starts saving a state; meanwhile the previous save is read back in a separate thread.
 
         Args:
           state: any pytree of arrays and keys; it may be donated once this returns.
-          val_accuracy: the score by which the best checkpoint is chosen.
-          step: the checkpoint's number; by default `state.step`.
+          val_accuracy: the score by which the best checkpoint is chosen, 0 or more; NaN counts as unscored.
+          step: the checkpoint's number, 0 or more; by default `state.step`.
           origin: JSON values that say where the state comes from, kept in the manifest.
 
         Raises:
-          CheckpointError: this checkpoint or an earlier one cannot be written or read back, the state has no values, or
-            the step is missing or already taken.
+          CheckpointError: this checkpoint or an earlier one cannot be written or read back, the state has no values,
+            the score is negative, or the step is missing, negative, already taken or below another checkpoint's.
         """
         saved = snapshot(state)
         if not any(leaf.size for leaf in saved.leaves.values()):
             raise CheckpointError("the state has no value to save: give a pytree with a non-empty array")
-        number = _step_of(state) if step is None else step
-        if number in self._manager.all_steps():
-            raise CheckpointError(f"{self._manager.directory} already has a checkpoint {number}: give another step")
+        number, score = step_number(state, step), recorded_score(val_accuracy)
+        refuse_taken(number, self._manager.all_steps(), self._manager.directory)
         self._collect()
-        described = manifest.make(saved.leaves, saved.keys, number, val_accuracy, origin or {})
+        described = manifest.make(saved.leaves, saved.keys, number, score, origin or {})
         try:
             store.start_saving(self._manager, number, saved, described)
         except Exception as error:  # what Orbax and TensorStore raise of a file system is of many types
@@ -127,13 +124,6 @@ class Writer:
         )
 
 
-def _step_of(state: Any) -> int:
-    steps = np.unique(np.asarray(getattr(state, "step", [])))
-    if steps.size != 1:
-        raise CheckpointError("the state has no single step for the checkpoint's number: give it as step=")
-    return int(steps[0])
-
-
 @contextmanager
 def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> Iterator[Writer]:
     """Opens a directory that keeps the latest checkpoints and the best, and closes it when the block ends.
@@ -163,9 +153,9 @@ def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> I
 def save(
     directory: str | os.PathLike[str],
     state: Any,
-    val_accuracy: float = UNSCORED,
+    val_accuracy: SupportsFloat = UNSCORED,
     *,
-    step: int | None = None,
+    step: SupportsIndex | None = None,
     origin: Mapping[str, Any] | None = None,
     latest: int = store.KEPT,
 ) -> None:
@@ -200,7 +190,7 @@ def refuse_unusable(directory: Path) -> None:
             shutil.rmtree(private, ignore_errors=True)
 
 
-def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
+def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree) -> Tree:
     """Restores and verifies the checkpoint of a step.
 
     Args:
@@ -209,9 +199,13 @@ def restore(directory: str | os.PathLike[str], step: int, like: Tree) -> Tree:
       like: a pytree, abstract or not, with the expected structure, shapes, dtypes and (if any) shardings.
 
     Raises:
-      CheckpointError: it is damaged or of another model or optimiser; the message names the first leaf that differs.
+      CheckpointError: there is none, or it is damaged or of another model or optimiser; the message names the first
+        leaf that differs.
     """
-    saved = store.read(paths.expanded(directory) / str(step))
+    folder, number = paths.expanded(directory), step_number(like, step)
+    if number not in (known := steps(folder)):
+        raise CheckpointError(f"{folder} has no checkpoint {number}: it has {', '.join(map(str, known)) or 'none'}")
+    saved = store.read(folder / str(number))
     try:
         return rebuild(saved, like)
     except ValueError as error:

@@ -128,7 +128,7 @@ def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Sc
     described = {
         "seeds": [seed + member for member in range(len(assessed))],
         "test_accuracy": accuracies,
-        "test_loss": [float(member.loss) for member in assessed],
+        "test_loss": [_finite(member.loss) for member in assessed],
         "calibration_error": [float(member.calibration_error) for member in assessed],
         "val_accuracy": next(validated, None),
         **scores.members_mirrored,
@@ -217,7 +217,7 @@ def summarize(
         "test_accuracy": assessment.accuracy,
         "test_accuracy_mirrored": None if mirrored is None else _accuracy(mirrored, scores.labels),
         "test_accuracy_of_mirror_images": scores.accuracy_of_mirror_images,
-        "test_loss": assessment.loss,
+        "test_loss": _finite(assessment.loss),
         "test_examples": len(assessment.labels),
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
         "val_accuracy_mirrored": scores.mirrored_val_accuracy,
@@ -232,10 +232,16 @@ def summarize(
     }
 
 
+def _finite(value: float) -> float | None:
+    """The value, or None for one that JSON cannot hold: a loss is infinite if a label's probability is 0."""
+    return float(value) if np.isfinite(value) else None
+
+
 def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Prints the results, where they are, and what to try next."""
     weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
     mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
+    loss = "not finite" if summary["test_loss"] is None else f"{summary['test_loss']:.4f}"
     if population is not None:
         output.say(
             f"test accuracy of one member {population['test_accuracy_mean']:.2%} ± "
@@ -244,7 +250,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         )
     output.say(
         f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
-        f"(loss {summary['test_loss']:.4f}) after epoch {summary['epochs']} in {summary['train_seconds']:.0f} s"
+        f"(loss {loss}) after epoch {summary['epochs']} in {summary['train_seconds']:.0f} s"
         f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
         f"weakest classes: {weakest}\nrun directory: {directory}\n"
         f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "

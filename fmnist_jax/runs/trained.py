@@ -22,7 +22,7 @@ from fmnist_jax.functional.keys import IMPLEMENTATION
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
-from fmnist_jax.runs import checkpoint, dataset_record, recipe_record
+from fmnist_jax.runs import checkpoint, dataset_record, numbering, recipe_record
 from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import compilation
 
@@ -203,7 +203,7 @@ def choose(directory: Path, which: str | int) -> int:
 def _best(directory: Path, steps: list[int]) -> int:
     accuracies = {step: checkpoint.read_manifest(directory, step)["val_accuracy"] for step in steps}
     best = max(steps, key=lambda step: (accuracies[step], step))
-    if accuracies[best] == checkpoint.UNSCORED:
+    if accuracies[best] == numbering.UNSCORED:
         raise CheckpointError(
             f"the checkpoint is 'best', but none in {directory} was scored on validation images: "
             f"choose latest, or a step: {', '.join(map(str, steps))}"

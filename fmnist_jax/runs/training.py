@@ -16,7 +16,7 @@ from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import checkpoint, display, interruption, parallel, processes, tensorboard_log
+from fmnist_jax.runs import checkpoint, display, interruption, numbering, parallel, processes, tensorboard_log
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program
@@ -93,7 +93,7 @@ def train(
             if not stop.save and not received:
                 continue
             log.flush()
-            accuracy = checkpoint.UNSCORED
+            accuracy = numbering.UNSCORED
             if stop.evaluate and program.validate is not None:
                 results = metrics.summarize_members(jax.device_get(program.validate(weights_to_score(state))))
                 log.evaluated(step, results)

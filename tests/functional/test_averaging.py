@@ -1,6 +1,7 @@
 """The average of the weights against a loop in NumPy."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,3 +144,25 @@ def test_the_average_holds_under_strict_dtype_promotion(batch: Batch, key: Array
     with jax.numpy_dtype_promotion("strict"):
         after, _ = jax.eval_shape(make_averaging_step(STEP, 0.9), state, batch)
     assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)
+
+
+def test_complex_parameters_are_averaged_too(batch: Batch) -> None:
+    ones = Model(lambda _: ({"w": jnp.full(3, 1 + 1j)}, {}), LINEAR.apply)
+    state = init_state(ones, OPTIMIZER, jax.random.key(0))
+
+    def doubled(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        return replace(state, step=state.step + 1, params={"w": state.params["w"] * 2}), batch
+
+    after, _ = make_averaging_step(doubled, 0.5)(start_average(state), batch)
+    # The first step keeps a tenth.
+    np.testing.assert_allclose(weights_to_score(after).params["w"], np.ones(3) * 1.9 * (1 + 1j), rtol=1e-6)
+
+
+def test_a_decay_close_to_one_keeps_its_digits(batch: Batch, key: Array) -> None:
+    def ones(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        return replace(state, params=jax.tree.map(jnp.ones_like, state.params)), batch
+
+    before = start(key)
+    zero = replace(before, step=jnp.int32(10**9), averages=jax.tree.map(jnp.zeros_like, before.averages))
+    after, _ = make_averaging_step(ones, 0.999999)(zero, batch)
+    np.testing.assert_allclose(weights_to_score(after).params["kernel"], 1e-6, rtol=1e-4)

@@ -48,5 +48,10 @@ def test_members_are_refused(variables: tuple[Params, BatchStats]) -> None:
 
 def test_parameters_without_such_a_head_are_refused(variables: tuple[Params, BatchStats]) -> None:
     params = {name: leaves for name, leaves in variables[0].items() if name != "Dense_0"}
-    with pytest.raises(ValueError, match=r"params have .*Conv_0.* but no Dense_0: expected those of a make_model"):
+    with pytest.raises(ValueError, match=r"params have .*Conv_0.* but no module Dense_0: expected those of"):
         replace_head(params, jax.random.key(0), 5)
+
+
+def test_a_dense_head_that_is_an_array_is_refused() -> None:
+    with pytest.raises(ValueError, match="but no module Dense_0: expected those of a make_model"):
+        replace_head({"Dense_0": np.zeros((4, 10))}, jax.random.key(0), 5)

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jax import Array, lax
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fmnist_jax import batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
+from fmnist_jax import avg_pool, batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
 from fmnist_jax.functional import convolution
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
@@ -312,3 +312,36 @@ def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int
     for operation in (conv, conv_max_pool, conv_avg_pool):
         with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
             operation(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))
+
+
+@pytest.mark.parametrize("layer", [conv, conv_max_pool, conv_avg_pool])
+@pytest.mark.parametrize("x", [(1, 4, 4, 3), (4, 4, 1), (2, 1, 4, 4, 1)])
+def test_a_kernel_for_other_images_is_refused_compiled_or_not(layer: Callable[..., Array], x: tuple[int, ...]) -> None:
+    for call in (layer, jax.jit(layer)):
+        with pytest.raises(ValueError, match=r"^images \[.*\] and a kernel \[3, 3, 1, 1\]: expected \[B, H, W, C_in\]"):
+            call(jnp.ones(x), jnp.full((3, 3, 1, 1), 1 / 9))
+
+
+@pytest.mark.parametrize("layer", [conv, conv_avg_pool])
+def test_a_kernel_of_another_dtype_is_refused_compiled_or_not(layer: Callable[..., Array]) -> None:
+    for call in (layer, jax.jit(layer)):
+        with pytest.raises(TypeError, match="bfloat16"):
+            call(jnp.ones((1, 4, 4, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
+def test_integers_whose_sums_would_overflow_have_no_mean(dtype: type) -> None:
+    with pytest.raises(ValueError, match="expected floats"):
+        avg_pool(jnp.full((1, 2, 2, 1), 200, dtype))
+
+
+@pytest.mark.parametrize("layer", [conv, conv_avg_pool])
+@pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
+def test_models_may_have_no_images_and_images_of_one_pixel(
+    layer: Callable[..., Array], axes: tuple[int | None, int | None]
+) -> None:
+    for shape in ((0, 4, 4, 3), (2, 1, 1, 3)):
+        x, kernel = jnp.ones((3, *shape)), jnp.ones((3, 3, 3, 3, 2))
+        own = [each if axis == 0 else each[0] for each, axis in zip((x, kernel), axes, strict=True)]
+        expected = (3, *jax.eval_shape(layer, x[0], kernel[0]).shape)
+        assert jax.vmap(layer, axes)(*own).shape == expected

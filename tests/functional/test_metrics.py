@@ -4,6 +4,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, strategies as st
 from jax import Array
@@ -237,3 +238,25 @@ def test_metrics_with_other_axes_say_what_takes_them() -> None:
     members = Metrics(np.zeros((2, 3), np.float32), np.zeros((2, 3, 4, 4), np.int32))
     with pytest.raises(ValueError, match=r"have shape \[2, 3, 4, 4\]: expected two or three axes; sum over the"):
         summarize_members(members)
+
+
+def test_a_class_that_cannot_be_costs_nothing_unless_it_is_the_label() -> None:
+    logits = jnp.array([[-jnp.inf, 0.0, 0.0], [-jnp.inf, 0.0, 0.0], [0.0, 1.0, 2.0]])
+    labels = jnp.array([1, 0, 2])
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    np.testing.assert_allclose(cross_entropy(logits, labels), expected, rtol=1e-6)
+    gradient = jax.grad(lambda logits: cross_entropy(logits, labels)[0])(logits)
+    np.testing.assert_allclose(gradient[0], [0.0, -0.5, 0.5], atol=1e-7)
+
+
+def test_soft_labels_have_the_gradient_of_the_cross_entropy_where_they_are_zero_too() -> None:
+    logits, weights = jnp.array([[0.0, 1.0, 2.0]]), jnp.array([[0.0, 0.0, 1.0]])
+    gradient = jax.grad(lambda weights: cross_entropy(logits, weights).sum())(weights)
+    np.testing.assert_allclose(gradient, -jax.nn.log_softmax(logits), rtol=1e-6)
+
+
+def test_the_loss_of_half_precision_logits_is_computed_in_single_precision() -> None:
+    logits = jax.random.normal(jax.random.key(0), (64, 10), jnp.bfloat16) * 4
+    labels = jnp.arange(64) % 10
+    expected = -log_softmax(np.asarray(logits, np.float64))[np.arange(64), labels]
+    np.testing.assert_allclose(cross_entropy(logits, labels), expected, rtol=1e-5, atol=1e-6)

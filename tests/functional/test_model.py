@@ -343,3 +343,12 @@ def test_bytes_are_refused_by_the_network(
 ) -> None:
     with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
         model.apply(*variables, jnp.asarray(batch.images), train=train, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize("shape", [(2, 28, 28), (28, 28, 1), (2, 28, 28, 3)])
+def test_images_of_another_rank_or_number_of_channels_are_refused_by_shape(shape: tuple[int, ...]) -> None:
+    model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,)))
+    params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
+    problem = rf"^images have shape {re.escape(str(list(shape)))}: expected \[B, H, W, 1\]"
+    with pytest.raises(ValueError, match=problem):
+        jax.eval_shape(make_predict(model), params, batch_stats, jax.ShapeDtypeStruct(shape, np.uint8))

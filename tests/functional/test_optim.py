@@ -320,3 +320,11 @@ def test_which_parameters_are_decayed_and_which_are_muons_may_be_said() -> None:
     direction = (4 / 3) ** 0.5 * orthogonalize(gradient["matrix"], config.ortho_steps)
     np.testing.assert_allclose(updates["matrix"], -0.5 * direction, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(updates["bias"], -0.25 * np.sign(gradient["bias"]), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "cosine", "constant", "step"])
+def test_schedules_of_plain_numbers_are_computed_under_strict_promotion(name: Any) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        schedule = make_schedule(OptimConfig(schedule=name, warmup=0.2), 10)
+        found = jax.jit(jax.vmap(schedule))(jnp.arange(11))
+    np.testing.assert_allclose(found, [float(schedule(step)) for step in range(11)], rtol=1e-6)

@@ -224,3 +224,29 @@ def test_init_is_the_same_wherever_it_is_computed(recipe: Recipe, start: TrainSt
     spread = jax.jit(recipe.init, out_shardings=NamedSharding(mesh, P()))(jax.random.key(1))
     for got, expected in zip(jax.tree.leaves(spread.params), jax.tree.leaves(start.params), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_evaluation_and_prediction_take_host_arrays_on_explicit_axes(recipe: Recipe, start: TrainState) -> None:
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    assert mesh.axis_types == (AxisType.Explicit,)
+    images, labels = draw(16, 3)
+    predict = make_predict(recipe.model)
+    alone = jax.jit(predict)(start.params, start.batch_stats, images)
+    for call in (make_parallel_predict(predict, mesh), jax.jit(make_parallel_predict(predict, mesh))):
+        np.testing.assert_allclose(call(start.params, start.batch_stats, images), alone, atol=1e-5)
+    evaluate = jax.jit(make_parallel_eval_step(make_eval_step(predict), mesh))
+    metrics = evaluate(start.params, start.batch_stats, Batch(images, labels))
+    expected = jax.jit(make_eval_step(predict))(start.params, start.batch_stats, Batch(images, labels))
+    np.testing.assert_array_equal(metrics.confusion, expected.confusion)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_mesh_of_other_axes_is_refused(recipe: Recipe, devices: int) -> None:
+    mesh, predict = mesh_of(devices, "rows"), make_predict(recipe.model)
+    for make in (
+        lambda: make_parallel_chunk(recipe.step, BATCH, STEPS, mesh),
+        lambda: make_parallel_eval_step(make_eval_step(predict), mesh),
+        lambda: make_parallel_predict(predict, mesh),
+    ):
+        with pytest.raises(ValueError, match="the mesh has the axes rows: expected one, 'data'"):
+            make()

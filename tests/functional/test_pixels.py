@@ -51,3 +51,10 @@ def test_an_augmentation_of_floats_becomes_one_of_bytes(factor: float, shift: fl
     expected = np.clip(np.arange(256) * factor + 255 * shift, 0, 255)
     assert found.dtype == jnp.uint8
     assert np.abs(np.asarray(found, np.float64).ravel() - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])
+def test_an_augmentation_of_floats_keeps_the_dtype(dtype: type) -> None:
+    images = jnp.ones((2, 3, 3, 1), dtype)
+    darkened = on_floats(lambda key, image: image * jax.random.uniform(key, minval=0.5))(jax.random.key(0), images)
+    assert darkened.dtype == dtype

@@ -16,6 +16,7 @@ from fmnist_jax import (
     Config,
     ConfigError,
     DataConfig,
+    Model,
     ModelConfig,
     OptimConfig,
     TrainConfig,
@@ -272,3 +273,27 @@ def test_an_ensemble_of_one_predicts_as_its_member() -> None:
 
 def test_the_configuration_of_these_tests_is_valid() -> None:
     validate(CONFIG)
+
+
+def test_members_are_evaluated_with_their_own_varied_numbers(data: Batch) -> None:
+    """A network that uses a number of the configuration in evaluation, too, as those of this package do not."""
+
+    def scaled(config: Config, **kind: Any) -> Any:
+        def init(key: Array) -> Any:
+            return {"kernel": jax.random.normal(key, (784, 10)) / 28}, {}
+
+        def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+            del train, key
+            return (1 - config.model.dropout) * images.reshape(len(images), -1) @ params["kernel"], batch_stats
+
+        return make_recipe(config, model=Model(init, apply), **kind)
+
+    population = make_population(CONFIG, {"model.dropout": jnp.array([0.0, 0.5])}, make_recipe=scaled)
+    states = population.init(jnp.stack([jax.random.key(0)] * 2))
+    first, second = population.predict(states.params, states.batch_stats, data.images)
+    np.testing.assert_allclose(second, first / 2, rtol=1e-5)
+    losses = population.eval_step(states.params, states.batch_stats, data).loss_sum
+    assert losses[0] != losses[1]
+    ensemble = population.ensemble_predict(states.params, states.batch_stats, data.images)
+    expected = (jax.nn.softmax(first) + jax.nn.softmax(first / 2)) / 2
+    np.testing.assert_allclose(jnp.exp(ensemble), expected, rtol=1e-5)

@@ -369,3 +369,9 @@ def test_data_of_numpy_are_taken_where_only_the_step_is_traced(sample: Sample) -
     after, rows = make_train_chunk(count, 4, 3, sample=sample)(nothing, data, jnp.int32(3))
     assert int(after.step) == 3
     assert sorted(np.ravel(rows).tolist()) == sorted(data.labels.tolist())
+
+
+def test_images_and_labels_of_different_numbers_are_refused_while_tracing(network: Network, data: Batch) -> None:
+    fewer = Batch(jnp.asarray(data.images), jnp.asarray(data.labels[:5]))
+    with pytest.raises(ValueError, match="images and labels have 5 and 20 rows: expected as many"):
+        jax.eval_shape(make_train_chunk(network.step, 8, MAX_STEPS), network.state, fewer, 2)

@@ -17,6 +17,7 @@ from fmnist_jax import (
     ConfigError,
     DataConfig,
     InitConfig,
+    Model,
     ModelConfig,
     OptimConfig,
     TrainConfig,
@@ -203,3 +204,49 @@ def test_a_norm_of_which_a_half_is_frozen_keeps_counting() -> None:
     assert frozen_norms("BatchNorm_0")("BatchNorm_0")
     assert frozen_norms("*/BatchNorm_*")("ResidualBlock_0/BatchNorm_1")
     assert not frozen_norms("*/scale")("BatchNorm_0")
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lbfgs(),
+        optax.contrib.sam(optax.sgd(0.05), optax.sgd(0.1), opaque_mode=True),
+        optax.contrib.sophia(0.01, update_interval=2),
+    ],
+    ids=["lbfgs", "sam", "sophia"],
+)
+def test_an_optimiser_with_the_loss_as_a_function_trains_the_rest_as_if_the_frozen_were_constants(
+    optimizer: optax.GradientTransformation, batch: Batch
+) -> None:
+    bias = jnp.arange(10.0) / 10
+
+    def of_kernel(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+        del train, key
+        return images.reshape(len(images), -1) @ params["kernel"] + bias[None], batch_stats
+
+    def of_both(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+        del train, key
+        return images.reshape(len(images), -1) @ params["kernel"] + params["bias"][None], batch_stats
+
+    def drawn(key: Array) -> dict[str, Array]:
+        return {"kernel": jax.random.normal(key, (784, 10)) / 28}
+
+    alone = Model(lambda key: (drawn(key), {}), of_kernel)
+    frozen = Model(lambda key: ({**drawn(key), "bias": bias}, {}), of_both)
+    kernels = []
+    for model, own in ((alone, optimizer), (frozen, freeze(optimizer, "bias"))):
+        step, state = jax.jit(make_train_step(model, own)), init_state(model, own, jax.random.key(0))
+        for _ in range(3):
+            state, _ = step(state, batch)
+        kernels.append(state.params["kernel"])
+    np.testing.assert_allclose(kernels[0], kernels[1], atol=1e-5)
+    assert np.abs(kernels[0] - drawn(jax.random.split(jax.random.key(0))[0])["kernel"]).max() > 1e-3
+    np.testing.assert_array_equal(state.params["bias"], bias)
+
+
+def test_weights_of_which_nothing_fits_are_refused() -> None:
+    weights = _weights()
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), weights)
+    for source, model in ((members, make_model(_CONFIG)), (weights, make_model(ModelConfig(widths=(5,), depths=(1,))))):
+        with pytest.raises(ConfigError, match=r"^no module of the weights to start from fits the model: of theirs \("):
+            start_from(model, source).init(jax.random.key(0))

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, strategies as st
@@ -22,3 +23,10 @@ def test_images_are_sampled_as_scipy_does(shape: tuple[int, int], down: float, r
     found = np.asarray(sample_image(jnp.asarray(image), y - down, x - right))
     moved = ndimage.shift(image.astype(np.float64), (down, right, 0), order=1, mode="grid-constant")
     np.testing.assert_allclose(found, moved, atol=1e-5)
+
+
+def test_images_of_any_precision_are_sampled_under_strict_promotion() -> None:
+    y, x = centred_grid(4, 4)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+            assert sample_image(jnp.ones((4, 4, 1), dtype), y, x).dtype == dtype

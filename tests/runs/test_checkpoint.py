@@ -21,7 +21,7 @@ from fmnist_jax.errors import CheckpointError, DivergenceError
 from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.optim import make_optimizer, make_schedule
 from fmnist_jax.functional.state import TrainState, abstract_state, init_state
-from fmnist_jax.runs import checkpoint, damage, store
+from fmnist_jax.runs import checkpoint, damage, numbering, store
 from fmnist_jax.runs.leaves import Snapshot, state_digest
 from tests.faults.values import returns_alike, states
 
@@ -67,8 +67,8 @@ def test_what_is_saved_is_a_copy_that_a_donated_state_cannot_change(tmp_path: Pa
         ({1: 0.1, 2: 0.2, 3: 0.3}, [2, 3]),
         ({1: 0.9, 2: 0.2, 3: 0.3, 4: 0.4}, [1, 3, 4]),
         ({1: 0.9, 2: 0.9, 3: 0.1, 4: 0.2}, [2, 3, 4]),
-        ({1: 0.9, 2: checkpoint.UNSCORED, 3: checkpoint.UNSCORED, 4: checkpoint.UNSCORED}, [1, 3, 4]),
-        (dict.fromkeys(range(1, 5), checkpoint.UNSCORED), [3, 4]),
+        ({1: 0.9, 2: numbering.UNSCORED, 3: numbering.UNSCORED, 4: numbering.UNSCORED}, [1, 3, 4]),
+        (dict.fromkeys(range(1, 5), numbering.UNSCORED), [3, 4]),
     ],
     ids=["rising", "early best", "tie", "unscored since", "never scored"],
 )
@@ -272,3 +272,31 @@ def test_a_directory_that_may_not_be_read_is_one_line(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "iterdir", deny)
     with pytest.raises(CheckpointError, match=r"c cannot be read \(Permission denied\): give yourself permission"):
         checkpoint.steps(tmp_path / "c")
+
+
+def test_numbers_of_any_kind_are_recorded_and_nan_is_no_score(tmp_path: Path) -> None:
+    values = {"w": jnp.arange(3.0)}
+    scores = [np.float32(0.5), jnp.float32(jnp.nan), 0.25, 0.25]
+    with checkpoint.writing(tmp_path / "c") as writer:
+        for step, score in enumerate(scores):
+            writer.save(values, score, step=jnp.int32(step))
+    assert checkpoint.steps(tmp_path / "c") == [0, 2, 3]
+    np.testing.assert_array_equal(checkpoint.restore(tmp_path / "c", np.int64(0), like=values)["w"], values["w"])
+
+
+def test_a_step_below_those_that_are_there_is_refused_before_anything_is_deleted(tmp_path: Path) -> None:
+    values = {"w": jnp.arange(3.0)}
+    for step in (10, 20):
+        checkpoint.save(tmp_path / "c", values, step=step)
+    with pytest.raises(CheckpointError, match="has a checkpoint 20, later than 5: go on from restore_latest"):
+        checkpoint.save(tmp_path / "c", values, step=5)
+    assert checkpoint.steps(tmp_path / "c") == [10, 20]
+
+
+def test_a_checkpoint_that_does_not_exist_is_not_called_damaged(tmp_path: Path) -> None:
+    values = {"w": jnp.arange(3.0)}
+    with pytest.raises(CheckpointError, match=r"has no checkpoint 999: it has none$"):
+        checkpoint.restore(tmp_path / "c", 999, like=values)
+    checkpoint.save(tmp_path / "c", values, step=1)
+    with pytest.raises(CheckpointError, match=r"has no checkpoint 999: it has 1$"):
+        checkpoint.restore(tmp_path / "c", 999, like=values)

@@ -115,3 +115,24 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     results.save_predictions(directory, scores)
     with np.load(tmp_path / "run" / "predictions.npz") as saved:
         np.testing.assert_array_equal(saved["member_logits"], scores.member_logits)
+
+
+def test_a_label_of_no_probability_makes_a_loss_that_json_can_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never_the_last(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        return _first_pixel_is_the_class(params, batch_stats, images).at[:, 9].set(-jnp.inf)
+
+    test = _dataset(range(10), range(10))
+    directory = RunDirectory(tmp_path / "run")
+    directory.make()
+    scores = results.score(
+        never_the_last, weights_to_score(_state()), Splits(test, test, test), batch_size=4, average_mirrors=False
+    )
+    records = [{"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0}]
+    summary = results.summarize(records, _state(), scores, Config(), test.class_names)
+    assert summary["test_accuracy"] == pytest.approx(0.9)
+    assert summary["test_loss"] is None
+    directory.write_json("summary.json", summary)
+    results.print_summary(directory.path, {**summary, "preset": "custom", "dataset": "own"})
+    assert "(loss not finite)" in capsys.readouterr().out

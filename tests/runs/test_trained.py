@@ -15,7 +15,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
-from fmnist_jax.runs import checkpoint, store, trained
+from fmnist_jax.runs import checkpoint, numbering, store, trained
 from fmnist_jax.runs.directory import RunDirectory
 
 _CONFIG = Config(
@@ -47,9 +47,7 @@ def _write(run: Path, scores: dict[int, float]) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(
-        tmp_path_factory.mktemp("runs") / "run", {3: 0.5, 6: 0.75, 9: 0.75, 12: 0.25, 15: checkpoint.UNSCORED}
-    )
+    return _write(tmp_path_factory.mktemp("runs") / "run", {3: 0.5, 6: 0.75, 9: 0.75, 12: 0.25, 15: numbering.UNSCORED})
 
 
 def test_a_run_may_be_named_from_where_one_stands(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +72,7 @@ def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(run: Pat
 
 
 def test_none_is_best_where_none_was_scored(tmp_path: Path) -> None:
-    run = _write(tmp_path / "run", dict.fromkeys((1, 2), checkpoint.UNSCORED))
+    run = _write(tmp_path / "run", dict.fromkeys((1, 2), numbering.UNSCORED))
     with pytest.raises(CheckpointError, match=r"scored on validation images: choose latest, or a step: 1, 2$"):
         trained.load_trained(run, "best")
     assert trained.load_trained(run).step == 2
