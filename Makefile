@@ -1,4 +1,4 @@
-# make demo | train [ARGS="..."] | test | faults | lesson | docs | bench | speedrun | versions | lowest | lock
+# make demo | train [ARGS="..."] | test | test-slow | faults | lesson | docs | bench | speedrun | versions | lowest | lock
 # Each installs what it needs on first use, for another Python with PYTHON=python3.13.
 PYTHON ?= python3
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -11,7 +11,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # For `make versions`, which sets one Python beside another.
 OTHER ?= python3.13
 
-.PHONY: demo train test faults lesson docs bench speedrun versions lowest lock
+.PHONY: demo train test test-slow faults lesson docs bench speedrun versions lowest lock
 demo: $(VENV)/.installed
 	$(BIN)/python -m fmnist_jax.train --preset demo $(ARGS)
 
@@ -23,7 +23,11 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/vulture
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+# What `make test` leaves out: the tests that start processes, kill runs, or train and rehearse whole ones.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 faults: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.faults

@@ -150,6 +150,7 @@ def test_the_pytorch_side_takes_the_same_steps() -> None:
     assert not np.allclose(kernel.detach().numpy(), start)
 
 
+@pytest.mark.slow
 def test_the_jax_side_trains_and_scores_a_small_network() -> None:
     from experiments.benchmark import jax_side
 

@@ -182,6 +182,7 @@ def test_every_cost_of_the_committed_file_stands_on_its_page() -> None:
     assert costs.sentence(found["peaks"]) in " ".join(stated_page.split())
 
 
+@pytest.mark.slow
 def test_a_rehearsal_goes_through_and_never_lands_among_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

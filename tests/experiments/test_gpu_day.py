@@ -42,6 +42,7 @@ def test_every_command_takes_the_arguments_that_it_is_given(name: str, rehearse:
             assert folders == [_READ_BY_TABLES[module]]
 
 
+@pytest.mark.slow
 def test_everything_runs_from_end_to_end_at_a_tiny_size(tmp_path: Path) -> None:
     # `wide`, `small` and `record` are the command of `standard` with another name.
     stages = {name: each for name, each in gpu_day.STAGES.items() if name not in ("wide", "small", "record")}

@@ -8,6 +8,8 @@ import pytest
 
 from experiments import lesson
 
+pytestmark = pytest.mark.slow
+
 _ROOT = Path(__file__).parents[2]
 _FEW = 'fj.DataConfig(name="synthetic", synthetic_train_size=3_000, synthetic_test_size=1_000, validation_size=1_000)'
 _NARROW = 'fj.ModelConfig(family="plain", widths=(8, 16, 32), depths=(1, 1, 1), dropout=0.1)'

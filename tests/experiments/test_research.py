@@ -40,6 +40,8 @@ from fmnist_jax import (
     make_recipe,
 )
 
+pytestmark = pytest.mark.slow
+
 _EXPERIMENTS: dict[str, Any] = {
     "seeds": seeds,
     "rates": rates,

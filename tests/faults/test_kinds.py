@@ -7,6 +7,8 @@ import pytest
 from tests.faults.harness import Lab
 from tests.faults.kinds import TRIALS, Trial, UnavailableError
 
+pytestmark = pytest.mark.slow
+
 _QUICK = {
     "the reader of a pipe leaves",
     "no standard streams at all",

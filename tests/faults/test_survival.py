@@ -25,6 +25,8 @@ from tests.faults.harness import (
     wait_for_step,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def _newest(run: Path) -> Path:
     return max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))

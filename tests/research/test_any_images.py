@@ -13,6 +13,8 @@ import pytest
 
 import fmnist_jax as fj
 
+pytestmark = pytest.mark.slow
+
 _CLASSES = 100
 
 

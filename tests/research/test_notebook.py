@@ -12,6 +12,8 @@ import pytest
 
 import fmnist_jax as fj
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_trained_run_in_three_lines(saved_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(saved_run.parent))

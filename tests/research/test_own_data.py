@@ -14,6 +14,8 @@ from fmnist_jax.runs import results
 from tests.data.test_idx import write
 from tests.undrawn import IN_RESULTS
 
+pytestmark = pytest.mark.slow
+
 _NAMES = ("red", "green", "blue")
 _CONFIG = fj.Config(
     model=fj.ModelConfig(family="plain", widths=(4,), depths=(1,)),

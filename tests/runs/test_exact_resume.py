@@ -47,6 +47,7 @@ def advance() -> Callable[[TrainState, int], TrainState]:
     return lambda state, steps: chunk(state, train, jnp.int32(steps))[0]
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(1, _STEPS - 1), max_size=4))
 @settings(max_examples=6)
 def test_any_cuts_end_in_the_same_bits(

@@ -229,6 +229,7 @@ def test_a_run_does_not_go_on_with_another_kind_of_recipe(
         loop.run(config, make_recipe=partial(make_recipe))
 
 
+@pytest.mark.slow
 def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     tmp_path: Path, raw_dir: Path, real_data_dir: Path
 ) -> None:

@@ -25,6 +25,8 @@ from fmnist_jax.system.compilation import RAISED_BY_XLA
 from fmnist_jax.system.heartbeat import Heartbeat
 from tests.undrawn import IN_RESULTS
 
+pytestmark = pytest.mark.slow
+
 HEARTBEAT = 5  # seconds
 CONFIG = Config(
     preset="demo",

@@ -23,6 +23,8 @@ from fmnist_jax.runs.parallel import choose
 from fmnist_jax.runs.trained import load_trained
 from tests.undrawn import IN_RESULTS
 
+pytestmark = pytest.mark.slow
+
 DATA = DataConfig(name="synthetic", synthetic_train_size=120, synthetic_test_size=50, validation_size=24)
 
 
