@@ -29,14 +29,14 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax") -> int | None:
     """
     name = argv[0] if argv else "--help"
     if name in ("-h", "--help"):
-        cli.tell(usage(prog))
+        cli.print_result(usage(prog))
         return 0
     if name == "--version":
-        cli.tell(f"fmnist_jax {_version()}")
+        cli.print_result(f"fmnist_jax {_version()}")
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}"
+        matches = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(COMMANDS)}"
         raise ConfigError(f"{name!r} is not a command of {prog}: {hint}")
     # Only the module of this command, so that a help text does not wait for what the others import.
     command = importlib.import_module(f"fmnist_jax.{name}")

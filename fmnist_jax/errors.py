@@ -6,7 +6,7 @@ class FmnistError(Exception):
 
     exit_code = 2
     label = "error"
-    agreed = False
+    collective = False
     """Whether every process of the run raises it at the same point, so that all can shut down cleanly."""
 
 
@@ -30,7 +30,7 @@ class DivergenceError(FmnistError):
     """Training that produced a non-finite loss or gradient."""
 
     exit_code = 1
-    agreed = True
+    collective = True
 
 
 class DeviceMemoryError(FmnistError):

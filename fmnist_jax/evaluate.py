@@ -10,7 +10,7 @@ import tyro
 from fmnist_jax.commands import cli
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.system import backend
 
 
@@ -26,13 +26,13 @@ class Arguments:
     """Which images to score."""
     tta: Literal["none", "mirror"] = "none"
     """mirror: average the logits of each image and its mirror image."""
-    data: Places = field(default_factory=Places)
+    data: DataPaths = field(default_factory=DataPaths)
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> None:
     """Runs the command."""
     arguments = parse_arguments(Arguments, argv, prog)
-    run = paths.local(arguments.run, "RUN")
+    run = paths.expand_checked(arguments.run, "RUN")
     # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import evaluation

@@ -38,7 +38,7 @@ def run(config: DataConfig, out: Path) -> None:
     Raises:
       FmnistError: the data are unavailable, or `out` cannot be written to.
     """
-    out = paths.local(out, "--out")
+    out = paths.expand_checked(out, "--out")
     check_writable(out.absolute(), "--out")
     # JAX and matplotlib take seconds to import, so unusable paths are refused first.
     backend.start()

@@ -11,7 +11,7 @@ from fmnist_jax.commands import cli, formats
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.commands.formats import Format
 from fmnist_jax.config import paths
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.system import backend
 from fmnist_jax.system.storage import refuse_taken
 
@@ -29,13 +29,13 @@ class Arguments:
     Runtime and others. Default: all whose packages are installed."""
     checkpoint: str = "latest"
     """latest, best (by validation accuracy), or the step of a checkpoint."""
-    data: Places = field(default_factory=Places)
+    data: DataPaths = field(default_factory=DataPaths)
 
 
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None:
     """Runs the command."""
     arguments = parse_arguments(Arguments, argv, prog)
-    run, out = paths.local(arguments.run, "RUN"), paths.local(arguments.out, "OUT")
+    run, out = paths.expand_checked(arguments.run, "RUN"), paths.expand_checked(arguments.out, "OUT")
     choice = formats.choose(arguments.formats)
     refuse_taken(out, "OUT")
     # JAX takes seconds to import, so invalid arguments are refused first.
@@ -43,7 +43,9 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None
     from fmnist_jax.commands import exporting
 
     written = exporting.run(run, out, choice.formats, arguments.checkpoint, arguments.data)
-    cli.tell("\n".join([f"written: {out}/{', '.join(written)}", *(f"left out: {line}" for line in choice.left_out)]))
+    cli.print_result(
+        "\n".join([f"written: {out}/{', '.join(written)}", *(f"left out: {line}" for line in choice.left_out)])
+    )
 
 
 if __name__ == "__main__":

@@ -60,33 +60,38 @@ def check(arguments: Arguments) -> None:
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int:
     """Runs the command and returns its exit code: 2 if a picture was skipped, else 0."""
     arguments = parse_arguments(Arguments, argv, prog, check=check)
-    run = paths.local(arguments.run, "RUN")
-    shown = _file(arguments.show, "--show")
-    table = None if arguments.csv == _STANDARD_OUTPUT else _file(arguments.csv, "--csv")
+    run = paths.expand_checked(arguments.run, "RUN")
+    show_path = _output_path(arguments.show, "--show")
+    csv_path = None if arguments.csv == _STANDARD_OUTPUT else _output_path(arguments.csv, "--csv")
     if read_config(run) is None:
         raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
     # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import answers, prediction
 
-    written = {"--show": shown, "--csv": table}
+    written = {"--show": show_path, "--csv": csv_path}
     report = prediction.run(
-        run, arguments.images, arguments.checkpoint, arguments.tta, looks=answers.looks(shown), written=written
+        run,
+        arguments.images,
+        arguments.checkpoint,
+        arguments.tta,
+        max_previews=answers.max_previews(show_path),
+        written=written,
     )
-    if shown is not None:
-        answers.write_shown(shown, report)
-    if table is not None:
-        answers.write_csv(table, report)
+    if show_path is not None:
+        answers.write_previews(show_path, report)
+    if csv_path is not None:
+        answers.write_csv(csv_path, report)
     if arguments.json:
-        cli.tell(answers.to_json(report))
+        cli.print_result(answers.to_json(report))
     elif arguments.csv == _STANDARD_OUTPUT:
-        cli.tell(answers.to_csv(report).removesuffix("\n"))
+        cli.print_result(answers.to_csv(report).removesuffix("\n"))
     else:
         answers.print_table(report)
     return 2 if report.skipped else 0
 
 
-def _file(path: Path | None, flag: str) -> Path | None:
+def _output_path(path: Path | None, flag: str) -> Path | None:
     """Expands the path of an output file, if one is named, and checks that it can be written.
 
     Raises:
@@ -94,7 +99,7 @@ def _file(path: Path | None, flag: str) -> Path | None:
     """
     if path is None:
         return None
-    path = paths.local(path, flag)
+    path = paths.expand_checked(path, flag)
     check_file(path, flag)
     return path
 

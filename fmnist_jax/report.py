@@ -11,7 +11,7 @@ import tyro
 from fmnist_jax.commands import cli
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.system import backend, output
 
@@ -27,7 +27,7 @@ class Arguments:
     """Run directories written by fmnist_jax.train, or folders of them. The other runs are compared with the first."""
     out: Path | None = None
     """For several runs: the file to write. Default: comparison.html in the folder that contains them all."""
-    data: Places = field(default_factory=Places)
+    data: DataPaths = field(default_factory=DataPaths)
 
 
 def check(arguments: Arguments) -> None:
@@ -45,8 +45,8 @@ def check(arguments: Arguments) -> None:
 def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None:
     """Runs the command."""
     arguments = parse_arguments(Arguments, argv, prog, check=check)
-    runs = find_runs([paths.local(run, "RUN") for run in arguments.runs])
-    out = None if arguments.out is None else paths.local(arguments.out, "--out")
+    runs = find_runs([paths.expand_checked(run, "RUN") for run in arguments.runs])
+    out = None if arguments.out is None else paths.expand_checked(arguments.out, "--out")
     if len(runs) == 1 and out is not None:
         raise ConfigError(
             f"--out is {out}, but the report of a single run is written to its directory, {runs[0]}: omit --out"
@@ -56,9 +56,9 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.report") -> None
     from fmnist_jax.commands import comparison, reporting
 
     if len(runs) == 1:
-        cli.tell(f"written: {reporting.run(runs[0], arguments.data)}")
+        cli.print_result(f"written: {reporting.run(runs[0], arguments.data)}")
     else:
-        cli.tell(f"written: {comparison.run(runs, arguments.data, out)}")
+        cli.print_result(f"written: {comparison.run(runs, arguments.data, out)}")
 
 
 def find_runs(named: Sequence[Path]) -> list[Path]:
@@ -67,21 +67,21 @@ def find_runs(named: Sequence[Path]) -> list[Path]:
     In a folder, runs without a checkpoint, such as one stopped while compiling, are left out, with a note, unless none
     has a checkpoint.
     """
-    found: dict[str, Path] = {}
-    passed_over: list[Path] = []
+    runs: dict[str, Path] = {}
+    skipped: list[Path] = []
     for path in named:
-        inside = _inside(path)
-        begun = [run for run in inside if any(_names(run / "checkpoints"))]
-        passed_over.extend(run for run in inside if begun and run not in begun)
-        for run in begun or inside or [path]:
-            found.setdefault(os.path.realpath(run), run)
-    for run in passed_over:
-        if os.path.realpath(run) not in found:
+        inside = _runs_in(path)
+        with_checkpoint = [run for run in inside if any(_checkpoint_names(run / "checkpoints"))]
+        skipped.extend(run for run in inside if with_checkpoint and run not in with_checkpoint)
+        for run in with_checkpoint or inside or [path]:
+            runs.setdefault(os.path.realpath(run), run)
+    for run in skipped:
+        if os.path.realpath(run) not in runs:
             output.warn(f"note: {run} has no checkpoint yet and is left out")
-    return list(found.values())
+    return list(runs.values())
 
 
-def _inside(folder: Path) -> list[Path]:
+def _runs_in(folder: Path) -> list[Path]:
     if os.access(folder / "config.json", os.F_OK):
         return []
     try:
@@ -90,7 +90,7 @@ def _inside(folder: Path) -> list[Path]:
         return []
 
 
-def _names(folder: Path) -> list[str]:
+def _checkpoint_names(folder: Path) -> list[str]:
     """The names of the checkpoints in a folder, if it exists."""
     try:
         return [path.name for path in folder.iterdir() if path.name.isdecimal()]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fmnist_jax.functional.recipe import MakeRecipe
 
 
-_SPELLINGS: Mapping[str, str] = {"--init.from": "--init.source"}
+_FLAG_ALIASES: Mapping[str, str] = {"--init.from": "--init.source"}
 """Flags whose names cannot be Python field names, with the flags that stand in for them."""
 
 
@@ -86,7 +86,7 @@ def parse_config(argv: Sequence[str], prog: str | None = None) -> Config:
     """
     arguments = parse(argv, prog)
     if arguments.print_config:
-        cli.tell(json.dumps(to_dict(arguments.config), indent=2))
+        cli.print_result(json.dumps(to_dict(arguments.config), indent=2))
         raise SystemExit(0)
     return arguments.config
 
@@ -100,25 +100,25 @@ def parse(argv: Sequence[str], prog: str | None = None) -> Arguments:
     """
     refuse_empty(argv)
     parts = [argument.partition("=") for argument in argv]
-    argv = [f"{_SPELLINGS.get(flag, flag)}{equals}{value}" for flag, equals, value in parts]
-    default = Arguments(_starting_point(argv))
+    argv = [f"{_FLAG_ALIASES.get(flag, flag)}{equals}{value}" for flag, equals, value in parts]
+    default = Arguments(_base_config(argv))
     return parse_arguments(Arguments, argv, prog, default, check=lambda parsed: validate(parsed.config))
 
 
-def _starting_point(argv: Sequence[str]) -> Config:
+def _base_config(argv: Sequence[str]) -> Config:
     """The configuration that the arguments change: that of a preset, or of the run to resume."""
-    preset, directory = _value(argv, "--preset"), _value(argv, "--run.dir")
-    started = None if preset or directory is None else read_config(paths.local(Path(directory), "--run.dir"))
+    preset, directory = _last_flag_value(argv, "--preset"), _last_flag_value(argv, "--run.dir")
+    started = None if preset or directory is None else read_config(paths.expand_checked(Path(directory), "--run.dir"))
     if started is not None:
         # The devices and processes may be others this time, and a profile is wanted only once.
         run = replace(started.run, profile=0)
-        return replace(started, data=places.located(started.data), parallel=ParallelConfig(), run=run)
+        return replace(started, data=places.with_local_paths(started.data), parallel=ParallelConfig(), run=run)
     if preset is not None and preset not in PRESETS:
         raise ConfigError(f"--preset is {preset!r}: choose one of {', '.join(PRESETS)}")
     return PRESETS[preset or "standard"]
 
 
-def _value(argv: Sequence[str], flag: str) -> str | None:
+def _last_flag_value(argv: Sequence[str], flag: str) -> str | None:
     """Finds the last value of a flag, given as `--flag value` or `--flag=value`."""
     for index, argument in reversed(list(enumerate(argv))):
         name, equals, value = argument.partition("=")

@@ -117,7 +117,7 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train=TrainConfig(epochs=2, batch_size=32, eval_batch_size=32),
     )
     directory = RunDirectory(tmp_path_factory.mktemp("runs") / "saved")
-    directory.make()
+    directory.create()
     directory.write_json("config.json", to_dict(config))
     directory.write_json("environment.json", {"python": "3.11", "packages": {"jax": "1.0"}, "command": ["a", "b c"]})
     training = {"train_loss": 2.0, "train_accuracy": 0.25, "learning_rate": 0.1, "images_per_second": 100.0}

@@ -9,7 +9,7 @@ import pytest
 
 from fmnist_jax import evaluate
 from fmnist_jax.commands import evaluation
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.errors import ConfigError
 
 
@@ -34,18 +34,18 @@ def test_what_the_arguments_say_is_done(monkeypatch: pytest.MonkeyPatch) -> None
     evaluate.main(["a/run", "--checkpoint", "best", "--split", "validation", "--tta", "mirror"])
     evaluate.main(["~/run", "--data.dir", "here", "--data.raw-dir", "there"])
     assert calls == [
-        (Path("a/run"), "latest", "test", "none", Places()),
-        (Path("a/run"), "best", "validation", "mirror", Places()),
-        (Path.home() / "run", "latest", "test", "none", Places(Path("here"), Path("there"))),
+        (Path("a/run"), "latest", "test", "none", DataPaths()),
+        (Path("a/run"), "best", "validation", "mirror", DataPaths()),
+        (Path.home() / "run", "latest", "test", "none", DataPaths(Path("here"), Path("there"))),
     ]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
 def test_a_refusal_is_one_line_without_waiting_for_jax(command: str, tmp_path: Path) -> None:
     code = (
-        f"import sys\nfrom fmnist_jax import {command}\nfrom fmnist_jax.commands import cli\n"
+        f"import sys\nfrom fmnist_jax import {command}\nfrom fmnist_jax.errors import ConfigError\n"
         f"try:\n    {command}.main(['x', '--no-such-flag'])\n"
-        "except cli.ConfigError as error:\n    print(error)\n"
+        "except ConfigError as error:\n    print(error)\n"
         "print([name for name in ('jax', 'matplotlib') if name in sys.modules])"
     )
     root = str(Path(evaluate.__file__).parents[1])

@@ -6,7 +6,7 @@ import pytest
 
 from fmnist_jax import export
 from fmnist_jax.commands import exporting
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.errors import ConfigError, FmnistError
 
 
@@ -52,8 +52,8 @@ def test_what_the_arguments_say_is_done(
     export.main(["a/run", "out"])
     export.main(["a/run", "out", "--formats", "jaxexport", "--checkpoint", "best", "--data.dir", "here"])
     assert calls == [
-        (Path("a/run"), Path("out"), ("jaxexport", "safetensors"), "latest", Places()),
-        (Path("a/run"), Path("out"), ("jaxexport",), "best", Places(Path("here"))),
+        (Path("a/run"), Path("out"), ("jaxexport", "safetensors"), "latest", DataPaths()),
+        (Path("a/run"), Path("out"), ("jaxexport",), "best", DataPaths(Path("here"))),
     ]
     assert capsys.readouterr().out.splitlines() == [
         "written: out/model.jaxexport, README.md",

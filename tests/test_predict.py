@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose weights are those that training starts from."""
     path = tmp_path_factory.mktemp("runs") / "run"
     directory = RunDirectory(path)
-    directory.make()
+    directory.create()
     directory.write_json("config.json", to_dict(_CONFIG))
     with checkpoint.writing(path / "checkpoints") as writer:
         writer.save(jax.jit(make_recipe(_CONFIG).init)(jax.random.key(0)), 0.5)

@@ -44,8 +44,8 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder that code may write to; its runs have one device, as most readers have, and draw nothing."""
     monkeypatch.chdir(tmp_path)
-    choose, on_one = parallel.choose, ParallelConfig(devices=1)
-    monkeypatch.setattr(parallel, "choose", lambda config: choose(replace(config, parallel=on_one)))
+    choose, on_one = parallel.choose_layout, ParallelConfig(devices=1)
+    monkeypatch.setattr(parallel, "choose_layout", lambda config: choose(replace(config, parallel=on_one)))
     for name, undrawn in IN_RESULTS.items():
         monkeypatch.setattr(results, name, undrawn)
 

@@ -6,15 +6,15 @@ import pytest
 
 from fmnist_jax import report
 from fmnist_jax.commands import comparison, reporting
-from fmnist_jax.data.places import Places
+from fmnist_jax.data.places import DataPaths
 from fmnist_jax.errors import ConfigError
 
 
 def test_it_writes_the_report_of_the_run_and_says_where(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(directory: Path, data: Places) -> Path:
-        assert data == Places(dir=Path("here"))
+    def run(directory: Path, data: DataPaths) -> Path:
+        assert data == DataPaths(dir=Path("here"))
         return directory / "report.html"
 
     monkeypatch.setattr(reporting, "run", run)
@@ -37,8 +37,8 @@ def test_several_runs_are_compared_on_one_page(
 ) -> None:
     asked: list[tuple[list[Path], Path | None]] = []
 
-    def run(directories: list[Path], data: Places, out: Path | None) -> Path:
-        assert data == Places()
+    def run(directories: list[Path], data: DataPaths, out: Path | None) -> Path:
+        assert data == DataPaths()
         asked.append((directories, out))
         return out or Path("comparison.html")
 

@@ -12,5 +12,5 @@ def _no_report(directory: Path, *_: Any, **__: Any) -> Path:
     return directory / "report.html"
 
 
-IN_RESULTS: dict[str, Any] = {"draw": _no_figures, "write_report": _no_report}
+IN_RESULTS: dict[str, Any] = {"make_figures": _no_figures, "write_report": _no_report}
 """By the names of the functions of `runs.results` that draw, which takes a third of a small run's time."""

@@ -21,7 +21,7 @@ from fmnist_jax.analysis.classification import (
     wilson_interval,
 )
 
-_MOST = 10  # confused pairs
+_MAX_CONFUSIONS = 10  # confused pairs
 
 
 class Assessment(NamedTuple):
@@ -70,7 +70,7 @@ def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
         classes=class_scores(confusion),
         reliability=bins,
         calibration_error=bins.calibration_error,
-        most_confused=most_confused(confusion, _MOST),
+        most_confused=most_confused(confusion, _MAX_CONFUSIONS),
         wrong=most_confidently_wrong(probabilities, labels, examples),
     )
 
@@ -80,16 +80,16 @@ def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any
     scores, bins = assessment.classes, assessment.reliability
     return {
         "examples": len(assessment.labels),
-        "accuracy": _plain(assessment.accuracy),
-        "accuracy_interval_95": [_plain(end) for end in assessment.interval],
-        "loss": _plain(assessment.loss),
-        "top2_accuracy": _plain(assessment.top2),
-        "expected_calibration_error": _plain(assessment.calibration_error),
+        "accuracy": _nan_to_none(assessment.accuracy),
+        "accuracy_interval_95": [_nan_to_none(end) for end in assessment.interval],
+        "loss": _nan_to_none(assessment.loss),
+        "top2_accuracy": _nan_to_none(assessment.top2),
+        "expected_calibration_error": _nan_to_none(assessment.calibration_error),
         "classes": {
             name: {
-                "precision": _plain(scores.precision[i]),
-                "recall": _plain(scores.recall[i]),
-                "f1": _plain(scores.f1[i]),
+                "precision": _nan_to_none(scores.precision[i]),
+                "recall": _nan_to_none(scores.recall[i]),
+                "f1": _nan_to_none(scores.f1[i]),
                 "support": int(scores.support[i]),
             }
             for i, name in enumerate(class_names)
@@ -99,17 +99,19 @@ def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any
             {"true": class_names[pair.true], "predicted": class_names[pair.predicted], "count": pair.examples}
             for pair in assessment.most_confused
         ],
-        "most_confidently_wrong": [_wrong(assessment, int(index), class_names) for index in assessment.wrong[:25]],
+        "most_confidently_wrong": [
+            _mistake_to_dict(assessment, int(index), class_names) for index in assessment.wrong[:25]
+        ],
         "reliability": {
             "edges": bins.edges.tolist(),
             "counts": bins.counts.tolist(),
-            "accuracy": [_plain(value) for value in bins.accuracy],
-            "confidence": [_plain(value) for value in bins.confidence],
+            "accuracy": [_nan_to_none(value) for value in bins.accuracy],
+            "confidence": [_nan_to_none(value) for value in bins.confidence],
         },
     }
 
 
-def _wrong(assessment: Assessment, index: int, class_names: Sequence[str]) -> dict[str, Any]:
+def _mistake_to_dict(assessment: Assessment, index: int, class_names: Sequence[str]) -> dict[str, Any]:
     predicted = assessment.predictions[index]
     return {
         "index": index,
@@ -119,5 +121,5 @@ def _wrong(assessment: Assessment, index: int, class_names: Sequence[str]) -> di
     }
 
 
-def _plain(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

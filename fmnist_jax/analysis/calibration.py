@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 
 from fmnist_jax.analysis.classification import losses
 
-_HOTTEST = 100.0  # leaves hardly any confidence; its inverse turns every lead into certainty
+_MAX_TEMPERATURE = 100.0  # leaves hardly any confidence; its inverse turns every lead into certainty
 
 
 class Reliability(NamedTuple):
@@ -48,10 +48,10 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
     confidence = np.asarray(probabilities, np.float64).max(-1)
-    place = np.searchsorted(edges[1:-1], confidence)
-    counts = np.bincount(place, minlength=bins)
-    right = np.bincount(place[probabilities.argmax(-1) == labels], minlength=bins)
-    total = np.bincount(place, confidence, minlength=bins)
+    bin_indices = np.searchsorted(edges[1:-1], confidence)
+    counts = np.bincount(bin_indices, minlength=bins)
+    right = np.bincount(bin_indices[probabilities.argmax(-1) == labels], minlength=bins)
+    total = np.bincount(bin_indices, confidence, minlength=bins)
     mean = np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
     return Reliability(edges, counts, right, mean)
 
@@ -87,7 +87,7 @@ def best_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     if not len(labels):
         return float("nan")
-    end = np.log(_HOTTEST)
+    end = np.log(_MAX_TEMPERATURE)
     tolerance = {"xatol": 1e-3}  # of the logarithm
     found = minimize_scalar(
         lambda log: losses(logits / np.exp(log), labels).mean(), bounds=(-end, end), options=tolerance

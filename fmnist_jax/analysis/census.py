@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fmnist_jax.functional.pixels import fingerprint, level_counts, moments
+from fmnist_jax.functional.pixels import fingerprint, histogram_mean_std, pixel_histogram
 
 
-class Summary(NamedTuple):
+class SplitSummary(NamedTuple):
     """One split in numbers."""
 
     size: int
@@ -36,7 +36,7 @@ class Copies(NamedTuple):
     """How many of the distinct images have labels that disagree."""
 
 
-def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summary | None:
+def summarize_split(images: np.ndarray, labels: np.ndarray, num_classes: int) -> SplitSummary | None:
     """Describes a split; returns None for an empty one, which has no range.
 
     Args:
@@ -46,10 +46,10 @@ def summarize(images: np.ndarray, labels: np.ndarray, num_classes: int) -> Summa
     """
     if not len(images):
         return None
-    histogram = level_counts(images)  # 256 counts, so that no sum of millions of pixels is rounded
+    histogram = pixel_histogram(images)  # 256 counts, so that no sum of millions of pixels is rounded
     present = np.flatnonzero(histogram)
-    mean, std = moments(histogram)
-    return Summary(
+    mean, std = histogram_mean_std(histogram)
+    return SplitSummary(
         size=len(images),
         shape=images.shape[1:],
         dtype=str(images.dtype),
@@ -69,7 +69,7 @@ def class_averages(images: np.ndarray, labels: np.ndarray, num_classes: int) -> 
     return averages
 
 
-def picture_ids(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
+def content_ids(splits: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Numbers images by content: two have the same number if their `fingerprint`s are equal.
 
     Args:
@@ -89,7 +89,7 @@ def copies_within(ids: np.ndarray, labels: np.ndarray) -> Copies:
     """Counts the images that occur more than once in a split.
 
     Args:
-      ids: i64[N], from `picture_ids`.
+      ids: i64[N], from `content_ids`.
       labels: i[N].
     """
     pictures, counts = np.unique(ids, return_counts=True)
@@ -101,7 +101,7 @@ def copies_across(ids: np.ndarray, labels: np.ndarray, other_ids: np.ndarray, ot
     """Counts the images of one split that also occur in another; labels may disagree within a split or across them.
 
     Args:
-      ids: i64[N], from `picture_ids`.
+      ids: i64[N], from `content_ids`.
       labels: i[N].
       other_ids: i64[M], from the same call.
       other_labels: i[M].
@@ -126,8 +126,8 @@ def find_copies(splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str
     Returns:
       Counts, keyed by `name` or `name in other`.
     """
-    labels = {name: of for name, (_, of) in splits.items()}
-    ids = dict(zip(splits, picture_ids([images for images, _ in splits.values()]), strict=True))
+    labels = {name: split_labels for name, (_, split_labels) in splits.items()}
+    ids = dict(zip(splits, content_ids([images for images, _ in splits.values()]), strict=True))
     within = {name: copies_within(ids[name], labels[name]) for name in splits}
     across = {
         f"{first} in {second}": copies_across(ids[first], labels[first], ids[second], labels[second])

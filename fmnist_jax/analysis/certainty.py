@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-PROBABLE = 0.65
+MIN_PROBABILITY = 0.65
 """A prediction less probable than this is doubtful.
 
 Of the 79 phone photos on which it was chosen, `fast` (at commit b98d531) classified 63 % correctly, and 85 % of the 33
@@ -14,14 +14,14 @@ that raised no doubt.
 CATCH_ALL = "Bag"
 """The class that networks predict for most shapes that they have not seen: cups, balls and charts."""
 
-PROBABLE_CATCH_ALL = 0.9
+MIN_CATCH_ALL_PROBABILITY = 0.9
 """The same threshold for `CATCH_ALL`."""
 
 NOT_PLAIN = "background not plain"
 
 PAIR = "a pair"
 
-SHARES_OF_PAIRS: Mapping[str, float] = {"Sandal": 0.2, "Sneaker": 0.6, "Ankle boot": 0.2}
+PAIR_PRIORS: Mapping[str, float] = {"Sandal": 0.2, "Sneaker": 0.6, "Ankle boot": 0.2}
 """The classes of Fashion-MNIST that come in pairs, and the prior probability of each for a picture of a pair.
 
 Chosen, not counted: of 15 photos of shoes, 10 may be called sneakers, 6 sandals and 5 boots. Sneakers get more than
@@ -34,7 +34,7 @@ def given_a_pair(probabilities: np.ndarray, found: Sequence[str], class_names: S
 
     Networks have only seen single shoes from the side, and predict Bag or Trouser for most pairs from above. Classes
     are also equally frequent in Fashion-MNIST, but not among photos. So the probabilities are weighted by
-    `SHARES_OF_PAIRS`, by Bayes' rule for other class priors than in training (Saerens et al. 2002,
+    `PAIR_PRIORS`, by Bayes' rule for other class priors than in training (Saerens et al. 2002,
     10.1162/089976602753284446).
 
     Args:
@@ -47,7 +47,7 @@ def given_a_pair(probabilities: np.ndarray, found: Sequence[str], class_names: S
     """
     if PAIR not in found:
         return probabilities
-    weighted = probabilities * np.array([SHARES_OF_PAIRS.get(name, 0.0) for name in class_names])
+    weighted = probabilities * np.array([PAIR_PRIORS.get(name, 0.0) for name in class_names])
     total = weighted.sum()
     return weighted / total if total > 0 else probabilities
 
@@ -67,9 +67,9 @@ def reasons_for_doubt(probabilities: np.ndarray, found: Sequence[str], class_nam
     best = int(np.argmax(probabilities))
     share = float(probabilities[best])
     reasons = [reason for reason in found if reason != NOT_PLAIN]
-    if share < PROBABLE:
+    if share < MIN_PROBABILITY:
         reasons.append("low probability")
-    elif class_names[best] == CATCH_ALL and share < PROBABLE_CATCH_ALL:
+    elif class_names[best] == CATCH_ALL and share < MIN_CATCH_ALL_PROBABILITY:
         reasons.append("any object may look like this")
     if reasons and NOT_PLAIN in found:
         reasons.append(NOT_PLAIN)

@@ -74,9 +74,9 @@ def top_k_accuracy(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     """
     if not len(labels):
         return float("nan")
-    own = np.take_along_axis(np.asarray(logits), np.asarray(labels)[:, None], axis=1)
+    true_logits = np.take_along_axis(np.asarray(logits), np.asarray(labels)[:, None], axis=1)
     earlier = np.arange(np.shape(logits)[1]) < np.asarray(labels)[:, None]
-    rank = ((logits > own) | ((logits == own) & earlier)).sum(1)
+    rank = ((logits > true_logits) | ((logits == true_logits) & earlier)).sum(1)
     return float(np.mean((rank < k) & ~np.isnan(logits).any(1)))
 
 
@@ -106,24 +106,24 @@ def wilson_interval(right: int, examples: int, z: float = Z_95) -> Interval:
     if not examples:
         return Interval(float("nan"), float("nan"))
     share, weight = right / examples, z * z / examples
-    middle = (share + weight / 2) / (1 + weight)
-    reach = z / (1 + weight) * np.sqrt(share * (1 - share) / examples + weight / (4 * examples))
+    centre = (share + weight / 2) / (1 + weight)
+    half_width = z / (1 + weight) * np.sqrt(share * (1 - share) / examples + weight / (4 * examples))
     # At 0 % and 100 % a bound equals the share but for rounding, which must not move it past the share.
-    return Interval(float(max(0.0, min(middle - reach, share))), float(min(1.0, max(middle + reach, share))))
+    return Interval(float(max(0.0, min(centre - half_width, share))), float(min(1.0, max(centre + half_width, share))))
 
 
 def class_scores(confusion: np.ndarray) -> ClassScores:
     """Computes precision, recall, F1 and support of each class from a confusion matrix i[C, C]."""
     right, support, predicted = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
     return ClassScores(
-        precision=_share(right, predicted),
-        recall=_share(right, support),
-        f1=_share(2 * right, support + predicted),
+        precision=_ratio(right, predicted),
+        recall=_ratio(right, support),
+        f1=_ratio(2 * right, support + predicted),
         support=support,
     )
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 

@@ -48,7 +48,7 @@ def first_filters(params: Params) -> np.ndarray:
     return kernels[..., 0] if kernels.shape[-1] == 1 else kernels
 
 
-_COLUMNS = 1 << 12  # features at a time, so that no second array of all of them is made
+_CHUNK_FEATURES = 1 << 12  # features at a time, so that no second array of all of them is made
 
 
 def principal_plane(features: np.ndarray) -> Projection:
@@ -59,14 +59,14 @@ def principal_plane(features: np.ndarray) -> Projection:
     rows, columns = features.shape
     # Two columns and rows of zeros change no direction, and give even one point or feature a plane.
     if columns <= rows:
-        places, lengths, _ = np.linalg.svd(np.pad(_centred(features), ((0, 2), (0, 2))), full_matrices=False)
-        variances = np.square(lengths)
+        vectors, singular_values, _ = np.linalg.svd(np.pad(_centred(features), ((0, 2), (0, 2))), full_matrices=False)
+        variances = np.square(singular_values)
     else:
-        pieces = (_centred(features[:, at : at + _COLUMNS]) for at in range(0, columns, _COLUMNS))
-        products = sum((piece @ piece.T for piece in pieces), np.zeros((rows, rows)))
-        variances, places = np.linalg.eigh(np.pad(products, (0, 2)))
-        variances, places = np.maximum(variances[::-1], 0), places[:, ::-1]
-    points = places[:rows, :2] * np.sqrt(variances[:2])
+        chunks = (_centred(features[:, at : at + _CHUNK_FEATURES]) for at in range(0, columns, _CHUNK_FEATURES))
+        gram = sum((piece @ piece.T for piece in chunks), np.zeros((rows, rows)))
+        variances, vectors = np.linalg.eigh(np.pad(gram, (0, 2)))
+        variances, vectors = np.maximum(variances[::-1], 0), vectors[:, ::-1]
+    points = vectors[:rows, :2] * np.sqrt(variances[:2])
     farthest = points[np.abs(points).argmax(0), [0, 1]]
     total = variances.sum()
     shares = variances[:2] / total if total > 0 else np.full(2, np.nan)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Spread(NamedTuple):
+class MeanStd(NamedTuple):
     """How a number is distributed over the members."""
 
     mean: float
@@ -34,9 +34,9 @@ class Agreement(NamedTuple):
         return float(self.counts[-1] / examples) if examples else float("nan")
 
 
-def spread(values: Sequence[float]) -> Spread:
+def mean_std(values: Sequence[float]) -> MeanStd:
     """Computes mean and standard deviation of M >= 1 numbers."""
-    return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
+    return MeanStd(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan"))
 
 
 def agreement(members: np.ndarray, ensemble: np.ndarray, labels: np.ndarray) -> Agreement:

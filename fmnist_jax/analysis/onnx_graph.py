@@ -17,7 +17,7 @@ from fmnist_jax.functional.state import Weights
 
 # From 2021: every runtime that is still maintained reads it, and it has every operation needed here.
 _OPSET, _IR_VERSION = 15, 8
-_HALVING: Mapping[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+_POOL_2X2: Mapping[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 _CHANNELS_FIRST, _CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 IMAGES, PROBABILITIES = "images", "probabilities"
@@ -52,11 +52,11 @@ def onnx_model(
     graph = _Graph()
     scaled = graph("Div", graph("Cast", IMAGES, to=TensorProto.FLOAT), graph.constant("white", np.float32(255)))
     pixels = graph("Transpose", scaled, perm=_CHANNELS_FIRST)
-    ways = [pixels, _mirrored(graph, pixels)] if mirror else [pixels]
+    orientations = [pixels, _mirror(graph, pixels)] if mirror else [pixels]
     probabilities = []
     for number, (params, batch_stats) in enumerate(members):
         layers = _Layers(graph, params, batch_stats, f"member_{number}." if len(members) > 1 else "")
-        logits = graph("Mean", *(_FAMILIES[config.family](layers, config, way) for way in ways))
+        logits = graph("Mean", *(_FAMILIES[config.family](layers, config, way) for way in orientations))
         probabilities.append(graph("Softmax", logits, axis=1))
     graph("Mean", *probabilities, result=PROBABILITIES)
 
@@ -108,20 +108,20 @@ class _Layers(NamedTuple):
     graph: _Graph
     params: Params
     batch_stats: BatchStats
-    path: str
+    prefix: str
     """Prefix of the names of its constants."""
 
-    def within(self, module: str) -> "_Layers":
+    def submodule(self, module: str) -> "_Layers":
         """The layers of a module."""
         return self._replace(
-            params=self.params[module], batch_stats=self.batch_stats[module], path=f"{self.path}{module}."
+            params=self.params[module], batch_stats=self.batch_stats[module], prefix=f"{self.prefix}{module}."
         )
 
     def conv(self, x: str, number: int) -> str:
         """Convolves with stride 1 and zero padding that keeps the spatial size."""
         kernel = np.asarray(self.params[f"Conv_{number}"]["kernel"]).transpose(3, 2, 0, 1)
         size = kernel.shape[2]
-        name = self.graph.constant(f"{self.path}Conv_{number}.kernel", kernel)
+        name = self.graph.constant(f"{self.prefix}Conv_{number}.kernel", kernel)
         return self.graph("Conv", x, name, kernel_shape=[size, size], pads=[size // 2] * 4)
 
     def norm_relu(self, x: str, number: int) -> str:
@@ -129,24 +129,24 @@ class _Layers(NamedTuple):
         name = f"BatchNorm_{number}"
         values = {**self.params[name], **self.batch_stats[name]}
         order = ("scale", "bias", "mean", "var")
-        constants = [self.graph.constant(f"{self.path}{name}.{each}", values[each]) for each in order]
+        constants = [self.graph.constant(f"{self.prefix}{name}.{each}", values[each]) for each in order]
         return self.graph("Relu", self.graph("BatchNormalization", x, *constants, epsilon=EPSILON))
 
     def dense(self, x: str) -> str:
         """The dense head, on [batch, features]."""
         own = self.params["Dense_0"]
-        constants = [self.graph.constant(f"{self.path}Dense_0.{each}", own[each]) for each in ("kernel", "bias")]
+        constants = [self.graph.constant(f"{self.prefix}Dense_0.{each}", own[each]) for each in ("kernel", "bias")]
         return self.graph("Gemm", x, *constants)
 
 
-def _mirrored(graph: _Graph, x: str) -> str:
+def _mirror(graph: _Graph, x: str) -> str:
     """Images [batch, C, H, W], mirrored left to right."""
-    last, beyond_the_first = np.array([-1]), np.array([np.iinfo(np.int64).min])
-    ends = [graph.constant("last", last), graph.constant("beyond_the_first", beyond_the_first)]
+    last, before_start = np.array([-1]), np.array([np.iinfo(np.int64).min])
+    ends = [graph.constant("last", last), graph.constant("beyond_the_first", before_start)]
     return graph("Slice", x, *ends, graph.constant("width", np.array([3])), graph.constant("backwards", last))
 
 
-def _plain(layers: _Layers, config: ModelConfig, x: str) -> str:
+def _plain_logits(layers: _Layers, config: ModelConfig, x: str) -> str:
     """The logits of `model.ConvNet`."""
     number = 0
     for stage, depth in enumerate(config.depths):
@@ -154,31 +154,31 @@ def _plain(layers: _Layers, config: ModelConfig, x: str) -> str:
             x = layers.conv(x, number)
             if layer == 0:
                 pooling = "AveragePool" if stage > 0 and config.pooling == "mean" else "MaxPool"
-                x = layers.graph(pooling, x, **_HALVING)
+                x = layers.graph(pooling, x, **_POOL_2X2)
             x = layers.norm_relu(x, number)
             number += 1
     # The head was trained on features that were flattened with channels last.
     return layers.dense(layers.graph("Flatten", layers.graph("Transpose", x, perm=_CHANNELS_LAST)))
 
 
-def _residual(layers: _Layers, config: ModelConfig, x: str) -> str:
+def _resnet_logits(layers: _Layers, config: ModelConfig, x: str) -> str:
     """The logits of `model.ResNet`."""
     x = layers.conv(x, 0)
     if config.stem == "pooled":
-        x = layers.graph("MaxPool", x, **_HALVING)
+        x = layers.graph("MaxPool", x, **_POOL_2X2)
     number = 0
     for stage, depth in enumerate(config.depths):
         for layer in range(depth):
-            x = _block(layers.within(f"ResidualBlock_{number}"), x, halve=stage > 0 and layer == 0)
+            x = _residual_block(layers.submodule(f"ResidualBlock_{number}"), x, halve=stage > 0 and layer == 0)
             number += 1
     return layers.dense(layers.graph("Flatten", layers.graph("GlobalAveragePool", layers.norm_relu(x, 0))))
 
 
-def _block(layers: _Layers, x: str, *, halve: bool) -> str:
+def _residual_block(layers: _Layers, x: str, *, halve: bool) -> str:
     """What `model.ResidualBlock` computes; if it has three convolutions, the first is that of the shortcut."""
 
     def pool(x: str) -> str:
-        return layers.graph("AveragePool", x, **_HALVING) if halve else x
+        return layers.graph("AveragePool", x, **_POOL_2X2) if halve else x
 
     projected = "Conv_2" in layers.params
     normal = layers.norm_relu(x, 0)
@@ -188,4 +188,4 @@ def _block(layers: _Layers, x: str, *, halve: bool) -> str:
     return layers.graph("Add", shortcut, y)
 
 
-_FAMILIES: Mapping[str, Callable[[_Layers, ModelConfig, str], str]] = {"plain": _plain, "resnet": _residual}
+_FAMILIES: Mapping[str, Callable[[_Layers, ModelConfig, str], str]] = {"plain": _plain_logits, "resnet": _resnet_logits}

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from fmnist_jax.analysis.classification import Z_95, Interval
 
 
-class Paired(NamedTuple):
+class PairedComparison(NamedTuple):
     """How a model compares with a reference model on N examples."""
 
     difference: float
@@ -24,23 +24,23 @@ class Paired(NamedTuple):
     """Probability of at least so uneven a split between the two if neither model is better."""
 
 
-def paired_difference(right: np.ndarray, reference: np.ndarray) -> Paired:
+def paired_difference(correct: np.ndarray, reference: np.ndarray) -> PairedComparison:
     """Compares two models example by example, which says more than their separate intervals do.
 
     The p-value is that of the exact McNemar test (1947), the interval that of Agresti & Min 2005
     (10.1002/sim.1781), which adds half an example to each of the four cells; NaN without examples.
 
     Args:
-      right: bool[N], the examples that the model gets right.
+      correct: bool[N], the examples that the model gets right.
       reference: bool[N], those that the reference gets right.
     """
-    examples = len(right)
+    examples = len(correct)
     if not examples:
-        return Paired(math.nan, Interval(math.nan, math.nan), 0, 0, math.nan)
-    won, lost = int(np.sum(right & ~reference)), int(np.sum(~right & reference))
+        return PairedComparison(math.nan, Interval(math.nan, math.nan), 0, 0, math.nan)
+    won, lost = int(np.sum(correct & ~reference)), int(np.sum(~correct & reference))
     p_value = binomtest(won, won + lost, 0.5).pvalue if won + lost else 1.0
     total, gain, loss = examples + 2, won + 0.5, lost + 0.5
     middle = (gain - loss) / total
-    reach = Z_95 * math.sqrt(gain + loss - (gain - loss) ** 2 / total) / total
-    interval = Interval(max(-1.0, middle - reach), min(1.0, middle + reach))
-    return Paired((won - lost) / examples, interval, won, lost, float(p_value))
+    half_width = Z_95 * math.sqrt(gain + loss - (gain - loss) ** 2 / total) / total
+    interval = Interval(max(-1.0, middle - half_width), min(1.0, middle + half_width))
+    return PairedComparison((won - lost) / examples, interval, won, lost, float(p_value))

@@ -21,21 +21,21 @@ from fmnist_jax.views import photo_page
 from fmnist_jax.views.photos import photo_sheet
 from fmnist_jax.views.tables import prediction_summary, prediction_table
 
-_TOP = 3
-_IN_TABLE = 30  # pictures; a longer table fills more screens than anybody reads
-_ON_SHEET = 60  # pictures; more make a file that few viewers open
-_ON_PAGE = 500  # pictures, of about 10 KB each
+_TOP_K = 3
+_MAX_TABLE_PICTURES = 30  # pictures; a longer table fills more screens than anybody reads
+_MAX_SHEET_PICTURES = 60  # pictures; more make a file that few viewers open
+_MAX_PAGE_PICTURES = 500  # pictures, of about 10 KB each
 _COLUMNS = (
     *("path", "class", "probability", "second", "second_probability", "third", "third_probability"),
     *("unsure", "reason", "error"),
 )
 
 
-def looks(path: Path | None) -> int:
+def max_previews(path: Path | None) -> int:
     """The maximum number of pictures in a sheet (`.png`) or a page (`.html`); 0 without a file."""
     if path is None:
         return 0
-    return _ON_PAGE if _is_page(path) else _ON_SHEET
+    return _MAX_PAGE_PICTURES if _is_page(path) else _MAX_SHEET_PICTURES
 
 
 def _is_page(path: Path) -> bool:
@@ -46,25 +46,25 @@ def print_table(report: Report) -> None:
     """Prints the three most probable classes of each picture, its background and doubts; for many, only counts."""
     if not report.pictures:
         return
-    if len(report.pictures) > _IN_TABLE:
+    if len(report.pictures) > _MAX_TABLE_PICTURES:
         counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
-        cli.show(
+        cli.print_rich(
             [
                 counts,
                 f"{len(report.pictures):,} pictures; use --csv or --json to list them, --show for what the network saw",
             ]
         )
         return
-    names = [photo_files.shown(picture.name) for picture in report.pictures]
-    described = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in report.pictures]
-    cli.show([prediction_table(names, described, report.probabilities, report.class_names, report.doubts)])
+    names = [photo_files.printable(picture.name) for picture in report.pictures]
+    backgrounds = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in report.pictures]
+    cli.print_rich([prediction_table(names, backgrounds, report.probabilities, report.class_names, report.doubts)])
 
 
 def to_json(report: Report) -> str:
     """The report as one JSON document."""
     predictions = [
-        _described(picture, probabilities, report.class_names) | {"unsure": list(doubts)}
-        for picture, probabilities, doubts in _answers(report)
+        _picture_to_dict(picture, probabilities, report.class_names) | {"unsure": list(doubts)}
+        for picture, probabilities, doubts in _rows(report)
     ]
     document = {
         "run": str(report.run),
@@ -81,10 +81,10 @@ def to_csv(report: Report) -> str:
 
     The row of a skipped picture has only its path and the error.
     """
-    rows: dict[str, Sequence[str]] = {name: _failed(name, error) for name, error in report.skipped}
-    for picture, probabilities, doubts in _answers(report):
-        rows[picture.name] = _predicted(picture.name, probabilities, report.class_names, doubts)
-    return _comma_separated([_COLUMNS, *(rows[name] for name in report.found)])
+    rows: dict[str, Sequence[str]] = {name: _error_row(name, error) for name, error in report.skipped}
+    for picture, probabilities, doubts in _rows(report):
+        rows[picture.name] = _prediction_row(picture.name, probabilities, report.class_names, doubts)
+    return _csv_text([_COLUMNS, *(rows[name] for name in report.names)])
 
 
 def write_csv(path: Path, report: Report) -> None:
@@ -97,87 +97,87 @@ def write_csv(path: Path, report: Report) -> None:
         write_text(path, to_csv(report))
 
 
-def write_shown(path: Path, report: Report) -> None:
+def write_previews(path: Path, report: Report) -> None:
     """Writes a sheet or page of what the network saw of the first pictures; without pictures, nothing.
 
     Args:
       path: ends in `.png` or `.html`.
-      report: of `prediction.run` with as many looks as `looks` returns for the path.
+      report: of `prediction.run` with as many looks as `max_previews` returns for the path.
 
     Raises:
       FmnistError: it cannot be written.
     """
-    shown = _looked_at(report)
-    if not shown:
+    cards = _preview_cards(report)
+    if not cards:
         return
     with directory_for_files(path.parent):
         if _is_page(path):
-            write_text(path, photo_page.render(_contents(report, shown)))
+            write_text(path, photo_page.render(_contents(report, cards)))
         else:
-            write_figure(path, _sheet(report, shown))
-    if len(shown) < len(report.pictures):
-        output.warn(f"note: {path} shows the first {len(shown)} of {len(report.pictures)} pictures")
+            write_figure(path, _sheet(report, cards))
+    if len(cards) < len(report.pictures):
+        output.warn(f"note: {path} shows the first {len(cards)} of {len(report.pictures)} pictures")
 
 
-def _answers(report: Report) -> Iterator[tuple[Picture, np.ndarray, tuple[str, ...]]]:
+def _rows(report: Report) -> Iterator[tuple[Picture, np.ndarray, tuple[str, ...]]]:
     """Each picture with its probabilities and doubts."""
     return zip(report.pictures, report.probabilities, report.doubts, strict=True)
 
 
-def _looked_at(report: Report) -> list[photo_page.Card]:
+def _preview_cards(report: Report) -> list[photo_page.Card]:
     """The pictures that can be shown."""
     return [
-        photo_page.Card(photo_files.shown(picture.name), *picture.look, shares, doubts)
-        for picture, shares, doubts in _answers(report)
-        if picture.look is not None
+        photo_page.Card(photo_files.printable(picture.name), *picture.preview, shares, doubts)
+        for picture, shares, doubts in _rows(report)
+        if picture.preview is not None
     ]
 
 
-def _sheet(report: Report, shown: Sequence[photo_page.Card]) -> Figure:
+def _sheet(report: Report, cards: Sequence[photo_page.Card]) -> Figure:
     return photo_sheet(
-        [card.thumbnail for card in shown],
-        [card.box for card in shown],
-        np.stack([card.image for card in shown]),
-        np.stack([card.probabilities for card in shown]),
+        [card.thumbnail for card in cards],
+        [card.box for card in cards],
+        np.stack([card.image for card in cards]),
+        np.stack([card.probabilities for card in cards]),
         report.class_names,
-        doubts=[card.doubts for card in shown],
+        doubts=[card.doubts for card in cards],
     )
 
 
-def _contents(report: Report, shown: Sequence[photo_page.Card]) -> photo_page.Contents:
+def _contents(report: Report, cards: Sequence[photo_page.Card]) -> photo_page.Contents:
     return photo_page.Contents(
         run=report.run.absolute().name,
         step=report.step,
         class_names=report.class_names,
-        cards=shown,
+        cards=cards,
         pictures=len(report.pictures),
         unsure=sum(map(bool, report.doubts)),
-        skipped=[(photo_files.shown(name), str(error)) for name, error in report.skipped],
+        skipped=[(photo_files.printable(name), str(error)) for name, error in report.skipped],
     )
 
 
-def _failed(name: str, error: DataError) -> list[str]:
+def _error_row(name: str, error: DataError) -> list[str]:
     return [name, *[""] * (len(_COLUMNS) - 2), str(error)]
 
 
-def _predicted(name: str, probabilities: np.ndarray, names: Sequence[str], doubts: Sequence[str]) -> list[str]:
+def _prediction_row(name: str, probabilities: np.ndarray, names: Sequence[str], doubts: Sequence[str]) -> list[str]:
     top = [
-        cell for label in most_probable(probabilities, _TOP) for cell in (names[label], f"{probabilities[label]:.6f}")
+        cell for label in most_probable(probabilities, _TOP_K) for cell in (names[label], f"{probabilities[label]:.6f}")
     ]
-    missing = [""] * (2 * _TOP - len(top))  # for a network with two classes
+    missing = [""] * (2 * _TOP_K - len(top))  # for a network with two classes
     return [name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
 
 
-def _comma_separated(rows: Iterable[Sequence[str]]) -> str:
+def _csv_text(rows: Iterable[Sequence[str]]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue()
 
 
-def _described(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _picture_to_dict(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     top = [
         {"label": label, "name": names[label], "probability": float(probabilities[label])}
-        for label in most_probable(probabilities, _TOP)
+        for label in most_probable(probabilities, _TOP_K)
     ]
     return {
         "file": picture.name,

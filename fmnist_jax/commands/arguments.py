@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tyro
 
-from fmnist_jax.commands.cli import printing
+from fmnist_jax.commands.cli import convert_stdout_errors
 from fmnist_jax.commands.flags import RULES
 from fmnist_jax.errors import ConfigError
 
@@ -41,12 +41,12 @@ def parse_arguments(
     prog = _program() if prog is None else prog
     problems: list[str] = []
     accepted = list(argv)
-    while isinstance(outcome := _attempt(kind, accepted, prog, default), str):
+    while isinstance(outcome := _try_parse(kind, accepted, prog, default), str):
         # An argument that is missing once a refused flag is gone, with all that followed it, most likely went with it.
         if not (problems and outcome.startswith("Missing")):
             problems.append(outcome)
         # tyro reports one problem at a time, so what it refuses is removed until it has reported them all.
-        before, accepted = accepted, _without_refused(accepted, outcome)
+        before, accepted = accepted, _drop_refused_flags(accepted, outcome)
         if accepted == before:
             raise ConfigError(f"{'; '.join(problems)}; see --help")
     try:
@@ -80,11 +80,11 @@ def refuse_empty(argv: Sequence[str]) -> None:
         raise ConfigError("; ".join(f"{name} is empty: give a value, or omit it" for name in problems))
 
 
-def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
+def _try_parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
     """Parses arguments, or returns one line that says why they cannot be parsed."""
     messages = io.StringIO()
     try:
-        with contextlib.redirect_stderr(messages), printing():
+        with contextlib.redirect_stderr(messages), convert_stdout_errors():
             if default is None:
                 return tyro.cli(kind, prog=prog, args=list(argv), registry=RULES)
             return tyro.cli(kind, prog=prog, args=list(argv), default=default, registry=RULES)
@@ -94,27 +94,29 @@ def _attempt(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -
         return _one_line(messages.getvalue())
 
 
-def _without_refused(argv: Sequence[str], problem: str) -> list[str]:
+def _drop_refused_flags(argv: Sequence[str], problem: str) -> list[str]:
     """Removes the flags that a problem names, with their values, from the arguments."""
     refused = set(re.findall(r"--[\w.-]*\w", problem.partition(" (did you mean")[0]))
-    kept, keep = [], True
+    remaining, keep = [], True
     for argument in argv:
         if argument.startswith("--"):
             keep = argument.partition("=")[0] not in refused
         if keep:
-            kept.append(argument)
-    return kept
+            remaining.append(argument)
+    return remaining
 
 
-def _one_line(box: str) -> str:
+def _one_line(message: str) -> str:
     """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
-    framed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in box.splitlines()]
-    lines = [line.strip() for line in framed]
-    rules = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
-    body = [line for line in lines[: rules[0] if rules else None] if "─" not in line]
+    unframed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in message.splitlines()]
+    lines = [line.strip() for line in unframed]
+    separators = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
+    body = [line for line in lines[: separators[0] if separators else None] if "─" not in line]
     if body and body[0].startswith("Missing from"):
         # In the frame, each name is indented by four spaces, and its help text by eight.
-        return f"Missing: {', '.join(line.strip() for line in framed[: rules[0]] if re.match(r' {5}(?! )', line))}"
+        return (
+            f"Missing: {', '.join(line.strip() for line in unframed[: separators[0]] if re.match(r' {5}(?! )', line))}"
+        )
     suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
     # For a value of several possible types, tyro appends the error of each type.

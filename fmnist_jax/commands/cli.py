@@ -12,47 +12,47 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_jax.commands.executables import keep_executables
+from fmnist_jax.commands.executables import enable_compilation_cache
 from fmnist_jax.errors import DeviceMemoryError, FmnistError
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
-from fmnist_jax.system.signals import end_on_signals
-from fmnist_jax.system.storage import reason, remedy
+from fmnist_jax.system.signals import install_exit_handlers
+from fmnist_jax.system.storage import error_reason, error_remedy
 
-_READER_GONE = 128 + 13  # what a shell reports for a program ended by SIGPIPE, as `| head` ends most
-_NARROWEST = 72  # columns; in fewer, a table would leave out cell contents
-_UNBOUNDED = 10_000  # columns; wider than any table
-_MANY = 10  # items, such as pictures; fewer are done too soon to need a bar
+_SIGPIPE_EXIT_CODE = 128 + 13  # what a shell reports for a program ended by SIGPIPE, as `| head` ends most
+_MIN_WIDTH = 72  # columns; in fewer, a table would leave out cell contents
+_UNLIMITED_WIDTH = 10_000  # columns; wider than any table
+_MIN_BAR_ITEMS = 10  # items, such as pictures; fewer are done too soon to need a bar
 
 
-class _Screen(Console):
+class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Raises what `run_command` handles, where rich would end the process."""
         raise BrokenPipeError
 
 
-def tell(text: str) -> None:
+def print_result(text: str) -> None:
     """Prints a command's result.
 
     Raises:
       FmnistError: it cannot be printed.
       BrokenPipeError: its reader has gone; `run_command` handles this.
     """
-    with printing():
+    with convert_stdout_errors():
         print(text, flush=True)
 
 
-def show(parts: Iterable[str | Table]) -> None:
-    """Prints texts in rich's markup, without wrapping, and tables as wide as the terminal; raises as `tell` does.
+def print_rich(parts: Iterable[str | Table]) -> None:
+    """Prints texts in rich's markup, unwrapped, and tables as wide as the terminal; raises as `print_result` does.
 
     In a terminal too narrow for the contents of their columns, tables are wider than it. In a file or a pipe, they are
     as wide as their contents, unless the environment sets COLUMNS.
     """
     bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = _Screen(highlight=False, width=None if bounded else _UNBOUNDED)
-    console.width = max(console.width, _NARROWEST)
+    console = _Console(highlight=False, width=None if bounded else _UNLIMITED_WIDTH)
+    console.width = max(console.width, _MIN_WIDTH)
     for part in parts:
-        with printing():
+        with convert_stdout_errors():
             console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -62,9 +62,9 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
 
     It is shown on standard error, if that is a terminal, below what is printed there meanwhile, and removed at the end.
     """
-    screen = output.Unfailing(sys.stderr)
+    screen = output.BestEffortStream(sys.stderr)
     console = Console(file=cast(TextIO, screen))
-    if total < _MANY or not screen.isatty() or console.is_dumb_terminal:
+    if total < _MIN_BAR_ITEMS or not screen.isatty() or console.is_dumb_terminal:
         yield lambda: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -75,14 +75,14 @@ def progress(total: int) -> Iterator[Callable[[], None]]:
 
 
 @contextlib.contextmanager
-def printing() -> Iterator[None]:
+def convert_stdout_errors() -> Iterator[None]:
     """Makes an error of writing to standard output one that the user can fix; a reader that has gone stays one."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _unprinted(error) from error
+        raise _stdout_error(error) from error
 
 
 def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
@@ -95,19 +95,19 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
       command: takes the arguments, and returns an exit code or None for 0.
     """
     output.open_standard_streams()
-    end_on_signals()
+    install_exit_handlers()
     # Orbax logs the tracebacks of errors that it also raises, and asyncio those of further writes that fail; here, one
     # line reports them.
     for logger in ("absl", "asyncio"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    sys.unraisablehook = _report
-    keep_executables()
+    sys.unraisablehook = _unraisable_hook
+    enable_compilation_cache()
     keep_freed_memory()
     code = _exit_code(command)
-    problem = output.let_go(sys.stdout)
+    problem = output.final_flush(sys.stdout)
     if problem is not None and not code:
-        code = _READER_GONE if isinstance(problem, BrokenPipeError) else _told(_unprinted(problem))
-    output.let_go(sys.stderr)
+        code = _SIGPIPE_EXIT_CODE if isinstance(problem, BrokenPipeError) else _report_error(_stdout_error(problem))
+    output.final_flush(sys.stderr)
     sys.exit(code)
 
 
@@ -116,26 +116,26 @@ def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | No
         _refuse_deleted_directory()
         return command(sys.argv[1:])
     except FmnistError as error:
-        return _told(error)
+        return _report_error(error)
     except BrokenPipeError:
-        return _READER_GONE
+        return _SIGPIPE_EXIT_CODE
     except SystemExit as stop:
         return stop.code
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error):  # the status of XLA's out-of-memory errors
             raise
         remedy = "free it of other processes, or set JAX_PLATFORMS=cpu"
-        return _told(DeviceMemoryError(f"the device is out of memory: {remedy}"))
+        return _report_error(DeviceMemoryError(f"the device is out of memory: {remedy}"))
 
 
-def _told(error: FmnistError) -> int:
+def _report_error(error: FmnistError) -> int:
     output.warn(f"{error.label}: {error}")
     return error.exit_code
 
 
-def _unprinted(error: OSError) -> FmnistError:
+def _stdout_error(error: OSError) -> FmnistError:
     return FmnistError(
-        f"standard output cannot be written ({reason(error)}): {remedy(error)}, or redirect it elsewhere"
+        f"standard output cannot be written ({error_reason(error)}): {error_remedy(error)}, or redirect it elsewhere"
     )
 
 
@@ -143,10 +143,12 @@ def _refuse_deleted_directory() -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise FmnistError(f"the working directory cannot be found ({reason(error)}): cd to one that exists") from error
+        raise FmnistError(
+            f"the working directory cannot be found ({error_reason(error)}): cd to one that exists"
+        ) from error
 
 
-def _report(unraisable: "sys.UnraisableHookArgs") -> None:
+def _unraisable_hook(unraisable: "sys.UnraisableHookArgs") -> None:
     """Prints an unraisable error, unless it is TensorStore's, which keeps working after Orbax has given up."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fmnist_jax.commands import reporting
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Splits, load
-from fmnist_jax.data.places import Places, located
+from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import dataset_record
 from fmnist_jax.runs.directory import read_records
@@ -16,7 +16,7 @@ from fmnist_jax.system.storage import check_file, make_directory, write_text
 from fmnist_jax.views import comparison_page
 
 
-def run(directories: Sequence[Path], data: Places | None = None, out: Path | None = None) -> Path:
+def run(directories: Sequence[Path], data: DataPaths | None = None, out: Path | None = None) -> Path:
     """Writes a page that compares the newest checkpoints of runs, and returns its path.
 
     Args:
@@ -28,27 +28,27 @@ def run(directories: Sequence[Path], data: Places | None = None, out: Path | Non
       FmnistError: a directory has no run or no checkpoint, the runs differ in data set or classes, the data set is
         unavailable, or the page cannot be written.
     """
-    places = [Path(os.path.normpath(directory.absolute())) for directory in directories]
-    shared = Path(os.path.commonpath([place.parent for place in places]))
+    paths = [Path(os.path.normpath(directory.absolute())) for directory in directories]
+    shared = Path(os.path.commonpath([place.parent for place in paths]))
     target = shared / "comparison.html" if out is None else out
     check_file(target, "--out")
 
     @functools.cache
     def splits_of(config: DataConfig) -> Splits:
-        return load(located(config, data))
+        return load(with_local_paths(config, data))
 
     runs: list[comparison_page.Run] = []
-    for directory, place in zip(directories, places, strict=True):
-        found = reporting.read(directory, splits_of)
+    for directory, path in zip(directories, paths, strict=True):
+        report_data = reporting.read(directory, splits_of)
         runs.append(
             comparison_page.Run(
-                name=place.relative_to(shared).as_posix(),
-                config=found.config,
-                step=found.step,
-                records=[record for record in read_records(directory) if record["step"] <= found.step],
-                summary=found.summary,
-                test=found.test,
-                logits=found.predicted.logits,
+                name=path.relative_to(shared).as_posix(),
+                config=report_data.config,
+                step=report_data.step,
+                records=[record for record in read_records(directory) if record["step"] <= report_data.step],
+                summary=report_data.summary,
+                test=report_data.test,
+                logits=report_data.predicted.logits,
             )
         )
         refuse_other_classes(directories[0], runs[0], directory, runs[-1])
@@ -68,9 +68,10 @@ def refuse_other_classes(
     kinds = [(run.config.data.name, run.test.image_shape, run.test.class_names) for run in (reference, other)]
     if kinds[0] != kinds[1]:
         raise FmnistError(
-            f"{first} uses {_words(reference)}, and {directory} {_words(other)}: compare runs on the same data set"
+            f"{first} uses {_describe_data(reference)}, and {directory} {_describe_data(other)}: compare runs on "
+            "the same data set"
         )
 
 
-def _words(run: comparison_page.Run) -> str:
-    return f"{run.config.data.name}, {dataset_record.in_words(dataset_record.describe(run.test))}"
+def _describe_data(run: comparison_page.Run) -> str:
+    return f"{run.config.data.name}, {dataset_record.to_text(dataset_record.describe(run.test))}"

@@ -17,8 +17,8 @@ from fmnist_jax.analysis.assessment import Assessment, assess, to_dict
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.commands import cli
 from fmnist_jax.config import paths
-from fmnist_jax.data.dataset import Dataset, Splits, digest, load, spread_over
-from fmnist_jax.data.places import Places, located
+from fmnist_jax.data.dataset import Dataset, Splits, digest, evenly_spaced, load
+from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.activations import make_activations
 from fmnist_jax.functional.augment import normalize
@@ -51,7 +51,7 @@ def run(
     which: str | int = "latest",
     split: str = "test",
     tta: TestTimeAugmentation = "none",
-    data: Places | None = None,
+    data: DataPaths | None = None,
     *,
     splits: Splits | None = None,
 ) -> Evaluation:
@@ -70,11 +70,11 @@ def run(
     """
     if split not in Splits._fields:
         raise FmnistError(f"--split is {split!r}: choose one of {', '.join(Splits._fields)}")
-    directory = paths.expanded(directory)
+    directory = paths.expand(directory)
     target = directory / "evaluation" / split
     model = trained.load_trained(directory, which)
     check_writable(target, "RUN")
-    splits = load(located(model.config.data, data)) if splits is None else splits
+    splits = load(with_local_paths(model.config.data, data)) if splits is None else splits
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     dataset: Dataset = getattr(splits, split)
     if not len(dataset):
@@ -82,24 +82,28 @@ def run(
     assessment = assess(model.predict(dataset.images, tta=tta), dataset.labels)
     evaluation = Evaluation(model, split, tta, dataset, assessment)
     _write(evaluation, target)  # before the tables, whose reader (`| head`) may quit
-    of_all = f", ensemble of {model.members} members" if model.members > 1 else ""
-    cli.show(score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{of_all}"))
-    if tta == "mirror" and not trained.saw_mirror_images(model.config):
-        cli.tell("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
-    cli.tell(f"written: {target}/metrics.json, predictions.csv, *.png")
+    ensemble_note = f", ensemble of {model.members} members" if model.members > 1 else ""
+    cli.print_rich(
+        score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{ensemble_note}")
+    )
+    if tta == "mirror" and not trained.trained_on_mirrored(model.config):
+        cli.print_result(
+            "note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy"
+        )
+    cli.print_result(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
 
 
 def _write(evaluation: Evaluation, target: Path) -> None:
     names = evaluation.dataset.class_names
-    described = {
+    metrics = {
         "checkpoint": evaluation.model.step,
         "split": evaluation.split,
         "tta": evaluation.tta,
         **to_dict(evaluation.assessment, names),
     }
     with directory_for_files(target):
-        write_text(target / "metrics.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+        write_text(target / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         write_text(target / "predictions.csv", _csv(evaluation.assessment, names))
         for name, figure in _figures(evaluation):
             write_figure(target / f"{name}.png", figure)
@@ -121,7 +125,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     yield "confusion_matrix", confusion_matrix(assessment.confusion, names)
     yield "reliability", reliability_diagram(assessment.reliability)
     yield "samples", sample_grid(images, assessment.labels, names)
-    yield "predictions", prediction_grid(images, assessment, spread_over(len(images), _PREDICTED), names)
+    yield "predictions", prediction_grid(images, assessment, evenly_spaced(len(images), _PREDICTED), names)
     yield "misclassified", misclassified_grid(images, assessment, names)
     yield from _inner_figures(evaluation)
 
@@ -129,23 +133,23 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
 def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     """Yields a name and a figure for each picture of the network's internals."""
     loaded, dataset = evaluation.model.member(0), evaluation.dataset
-    config, weights, saliency_of = loaded.config, loaded.weights, make_saliency(loaded.model)
-    layers_of = make_activations(config.model, image_shape=loaded.image_shape, num_classes=len(loaded.class_names))
+    config, weights, saliency_fn = loaded.config, loaded.weights, make_saliency(loaded.model)
+    activations_fn = make_activations(config.model, image_shape=loaded.image_shape, num_classes=len(loaded.class_names))
     yield "filters", filters(first_filters(weights.params))
 
-    layers = jax.jit(lambda params, stats, images: layers_of(params, stats, normalize(images)).layers)
+    layers = jax.jit(lambda params, stats, images: activations_fn(params, stats, normalize(images)).layers)
     maps = [np.asarray(layer[0], np.float32) for layer in layers(*weights, dataset.images[:1])]
     title = f"{evaluation.split} image 0, {dataset.class_names[dataset.labels[0]]}"
     yield "activations", activation_maps(dataset.images[0], maps, title, like=dataset.images)
 
     hidden = jax.jit(
-        lambda params, stats, images: layers_of(params, stats, normalize(images)).hidden.astype(jnp.float32)
+        lambda params, stats, images: activations_fn(params, stats, normalize(images)).hidden.astype(jnp.float32)
     )
-    shown = dataset.take(spread_over(len(dataset), _EMBEDDED))
-    features = trained.predict_all(hidden, weights, shown.images, config.train.eval_batch_size)
-    yield "embedding", embedding_map(principal_plane(features), shown.labels, dataset.class_names)
+    sample = dataset.take(evenly_spaced(len(dataset), _EMBEDDED))
+    features = trained.predict_all(hidden, weights, sample.images, config.train.eval_batch_size)
+    yield "embedding", embedding_map(principal_plane(features), sample.labels, dataset.class_names)
 
     labels, firsts = (found[:_SALIENT] for found in np.unique(dataset.labels, return_index=True))
-    saliency = np.asarray(jax.jit(saliency_of)(*weights, dataset.images[firsts]))
+    saliency = np.asarray(jax.jit(saliency_fn)(*weights, dataset.images[firsts]))
     names = [dataset.class_names[label] for label in labels]
     yield "saliency", saliency_maps(dataset.images[firsts], saliency, names, like=dataset.images)

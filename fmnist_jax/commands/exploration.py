@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from fmnist_jax.analysis.census import Copies, Summary, class_averages, find_copies, summarize
+from fmnist_jax.analysis.census import Copies, SplitSummary, class_averages, find_copies, summarize_split
 from fmnist_jax.commands import cli
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data.dataset import Dataset, digest, load, spread_over
+from fmnist_jax.data.dataset import Dataset, digest, evenly_spaced, load
 from fmnist_jax.system.storage import directory_for_files, write_figure, write_text
 from fmnist_jax.views.augmentations import augmentation_rows
 from fmnist_jax.views.images import average_images, labelled_rows, sample_grid
@@ -25,21 +25,21 @@ def run(config: DataConfig, out: Path) -> None:
     """Explores a data set as `explore.run` describes."""
     splits = load(config)
     names = splits.train.class_names
-    found = {name: summarize(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
+    found = {name: summarize_split(split.images, split.labels, len(names)) for name, split in splits._asdict().items()}
     summaries = {name: summary for name, summary in found.items() if summary is not None}
     copies = find_copies({name: (split.images, split.labels) for name, split in splits._asdict().items() if len(split)})
-    described = describe(config, summaries, copies, names, digest(splits))
+    record = describe(config, summaries, copies, names, digest(splits))
     with directory_for_files(out):
-        write_text(out / "exploration.json", json.dumps(described, indent=2, allow_nan=False) + "\n")
+        write_text(out / "exploration.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
         for name, figure in _figures(splits.train):
             write_figure(out / f"{name}.png", figure)
-    cli.show(dataset_tables(summaries, copies, names))
-    cli.tell(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
+    cli.print_rich(dataset_tables(summaries, copies, names))
+    cli.print_result(f"written: {out}/exploration.json, samples.png, averages.png, augmentations.png")
 
 
 def describe(
     config: DataConfig,
-    summaries: Mapping[str, Summary],
+    summaries: Mapping[str, SplitSummary],
     copies: Mapping[str, Copies],
     class_names: tuple[str, ...],
     digest: str,
@@ -63,7 +63,7 @@ def _figures(train: Dataset) -> Iterator[tuple[str, Figure]]:
     yield "samples", sample_grid(train.images, train.labels, names)
     averages = class_averages(train.images, train.labels, len(names))
     yield "averages", average_images(averages, names, np.bincount(train.labels, minlength=len(names)))
-    few = spread_over(len(train), _AUGMENTED)
+    few = evenly_spaced(len(train), _AUGMENTED)
     yield (
         "augmentations",
         labelled_rows(augmentation_rows(jax.random.key(1), np.asarray(train.images[few]), train.labels[few])),

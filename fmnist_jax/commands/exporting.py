@@ -16,9 +16,9 @@ from fmnist_jax.analysis.onnx_graph import onnx_model
 from fmnist_jax.commands import formats
 from fmnist_jax.commands.formats import Format
 from fmnist_jax.config import paths
-from fmnist_jax.config.record import shareable
+from fmnist_jax.config.record import to_shareable_dict
 from fmnist_jax.data.dataset import Splits, digest, load
-from fmnist_jax.data.places import Places, located
+from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.functional.eval_step import make_probabilities
 from fmnist_jax.functional.state import param_count
 from fmnist_jax.runs import trained
@@ -28,7 +28,7 @@ from fmnist_jax.runs.recorded import read_predictions
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import Trained
 from fmnist_jax.system.environment import package_versions
-from fmnist_jax.system.storage import refuse_taken, whole_directory, write_bytes, write_text
+from fmnist_jax.system.storage import atomic_directory, refuse_taken, write_bytes, write_text
 from fmnist_jax.views.model_card import Card, render
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -42,7 +42,7 @@ def run(
     out: str | os.PathLike[str],
     chosen: Sequence[Format] = (),
     which: str = "latest",
-    data: Places | None = None,
+    data: DataPaths | None = None,
     *,
     splits: Splits | None = None,
 ) -> list[str]:
@@ -63,13 +63,13 @@ def run(
       FmnistError: there is no such run or checkpoint, `out` is not empty, a package is missing, or the files cannot be
         written.
     """
-    directory, out = paths.expanded(directory), paths.expanded(out)
+    directory, out = paths.expand(directory), paths.expand(out)
     refuse_taken(out, "OUT")
-    kinds = {name: formats.KINDS[name] for name in formats.choose(chosen).formats}
+    kinds = {name: formats.FORMAT_FILES[name] for name in formats.choose(chosen).formats}
     model = trained.load_trained(directory, which)
     files = [*(kind.file for kind in kinds.values()), _CARD]
-    card = render(_card(directory, model, files, _score(directory, model, data, splits)))
-    with whole_directory(out) as unfinished:
+    card = render(_card(directory, model, files, _test_predictions(directory, model, data, splits)))
+    with atomic_directory(out) as unfinished:
         for name, kind in kinds.items():
             write_bytes(unfinished / kind.file, _WRITERS[name](model))
         write_text(unfinished / _CARD, card)
@@ -125,11 +125,11 @@ def _metadata(model: Trained) -> dict[str, str]:
         "class_names": json.dumps(model.class_names),
         "image_shape": json.dumps(model.image_shape),
         "step": str(model.step),
-        "config": json.dumps(shareable(model.config)),
+        "config": json.dumps(to_shareable_dict(model.config)),
     }
 
 
-class _Scored(NamedTuple):
+class _TestPredictions(NamedTuple):
     """The exported model's predictions for the test images."""
 
     logits: np.ndarray
@@ -137,19 +137,21 @@ class _Scored(NamedTuple):
     origin: str
 
 
-def _score(directory: Path, model: Trained, data: Places | None, splits: Splits | None) -> _Scored:
+def _test_predictions(
+    directory: Path, model: Trained, data: DataPaths | None, splits: Splits | None
+) -> _TestPredictions:
     """The predictions that the run wrote at its last step, which need no data set, or else new ones."""
     recorded = read_predictions(directory) if model.step == model.config.total_steps else None
     name = "mirrored_logits" if model.tta == "mirror" else "logits"
     if recorded is not None and name in recorded:
-        return _Scored(recorded[name], recorded["labels"], "recorded at the end of the run")
-    splits = load(located(model.config.data, data)) if splits is None else splits
+        return _TestPredictions(recorded[name], recorded["labels"], "recorded at the end of the run")
+    splits = load(with_local_paths(model.config.data, data)) if splits is None else splits
     refuse_other_data(directory / "checkpoints", model.step, digest(splits))
     test = splits.test
-    return _Scored(model.predict(test.images, tta=model.tta), test.labels, "evaluated for this export")
+    return _TestPredictions(model.predict(test.images, tta=model.tta), test.labels, "evaluated for this export")
 
 
-def _card(directory: Path, model: Trained, files: Sequence[str], scored: _Scored) -> Card:
+def _card(directory: Path, model: Trained, files: Sequence[str], scored: _TestPredictions) -> Card:
     last = model.step == model.config.total_steps
     return Card(
         config=model.config,

@@ -20,7 +20,7 @@ from tyro.constructors import (
 _OPTIONAL = {Path | None: (Path, "PATH"), str | None: (str, "STR")}
 
 
-def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Shows paths and strings that may be None by their kind alone; tyro by itself shows `{None}|PATH`."""
     if info.type not in _OPTIONAL:
         return None
@@ -34,7 +34,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     )
 
 
-def _section(info: StructTypeInfo) -> StructConstructorSpec | None:
+def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Wraps the docstrings of fields anew; tyro 1.0 breaks them where their source does, because that is indented."""
     if not is_dataclass(info.type):
         return None
@@ -43,31 +43,31 @@ def _section(info: StructTypeInfo) -> StructConstructorSpec | None:
     def default(field: Any) -> Any:
         if isinstance(info.default, info.type):
             return getattr(info.default, field.name)
-        made = field.default if field.default_factory is MISSING else field.default_factory()
-        return tyro.MISSING if made is MISSING else made
+        value_or_missing = field.default if field.default_factory is MISSING else field.default_factory()
+        return tyro.MISSING if value_or_missing is MISSING else value_or_missing
 
-    described = []
+    field_specs = []
     for field in fields(info.type):
-        flag, value, text = hints[field.name], default(field), partial(_text, info.type, field.name)
+        flag, value, text = hints[field.name], default(field), partial(_help_text, info.type, field.name)
         if value is tyro.MISSING:  # tyro itself calls no argument at all the default of a positional tuple
             flag = Annotated[flag, tyro.conf.arg(help_behavior_hint="(required)")]
         elif value in (None, ()):
-            flag = Annotated[flag, tyro.conf.arg(help_behavior_hint=partial(_unless_described, text))]
-        described.append(StructFieldSpec(field.name, flag, value, text))
-    return StructConstructorSpec(info.type, tuple(described))
+            flag = Annotated[flag, tyro.conf.arg(help_behavior_hint=partial(_default_hint, text))]
+        field_specs.append(StructFieldSpec(field.name, flag, value, text))
+    return StructConstructorSpec(info.type, tuple(field_specs))
 
 
-def _text(kind: type, name: str) -> str | None:
+def _help_text(kind: type, name: str) -> str | None:
     texts = {each.arg_name: each.description for each in docstring_parser.parse_from_object(kind).params}
     return " ".join((texts.get(name) or "").split()) or None
 
 
-def _unless_described(text: Callable[[], str | None], label: str) -> str:
+def _default_hint(text: Callable[[], str | None], label: str) -> str:
     """The hint at a value that is unset by default, if the help does not say itself what is used then."""
     return "" if "Default:" in (text() or "") else f"(default: {label or 'unset'})"
 
 
 RULES = ConstructorRegistry()
 """For `tyro.cli(..., registry=RULES)`."""
-RULES.primitive_rule(_optional)
-RULES.struct_rule(_section)
+RULES.primitive_rule(_optional_rule)
+RULES.struct_rule(_dataclass_rule)

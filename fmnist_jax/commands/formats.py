@@ -9,7 +9,7 @@ from fmnist_jax.system.packages import is_installed
 Format = Literal["jaxexport", "safetensors", "onnx"]
 
 
-class Kind(NamedTuple):
+class FormatFile(NamedTuple):
     """A file of an export."""
 
     file: str
@@ -17,10 +17,10 @@ class Kind(NamedTuple):
     """The optional package that writes it, if any."""
 
 
-KINDS: Mapping[Format, Kind] = {
-    "jaxexport": Kind("model.jaxexport", None),
-    "safetensors": Kind("model.safetensors", "safetensors"),
-    "onnx": Kind("model.onnx", "onnx"),
+FORMAT_FILES: Mapping[Format, FormatFile] = {
+    "jaxexport": FormatFile("model.jaxexport", None),
+    "safetensors": FormatFile("model.safetensors", "safetensors"),
+    "onnx": FormatFile("model.onnx", "onnx"),
 }
 
 
@@ -32,20 +32,20 @@ class Choice(NamedTuple):
     """A line for each other file, saying which package it needs."""
 
 
-def choose(asked: Sequence[Format]) -> Choice:
+def choose(requested: Sequence[Format]) -> Choice:
     """Chooses the requested formats or, if there are none, all that can be written.
 
     Raises:
       ConfigError: a requested one needs a package that is not installed.
     """
-    needs = {name: _need(kind) for name, kind in KINDS.items()}
-    if refused := [needs[name] for name in dict.fromkeys(asked) if needs[name]]:
-        raise ConfigError("; ".join(map(str, refused)))
-    chosen = asked or [name for name in KINDS if needs[name] is None]
-    return Choice(tuple(dict.fromkeys(chosen)), tuple(need for name, need in needs.items() if need and not asked))
+    needs = {name: _missing_package(kind) for name, kind in FORMAT_FILES.items()}
+    if unavailable := [needs[name] for name in dict.fromkeys(requested) if needs[name]]:
+        raise ConfigError("; ".join(map(str, unavailable)))
+    chosen = requested or [name for name in FORMAT_FILES if needs[name] is None]
+    return Choice(tuple(dict.fromkeys(chosen)), tuple(need for name, need in needs.items() if need and not requested))
 
 
-def _need(kind: Kind) -> str | None:
+def _missing_package(kind: FormatFile) -> str | None:
     if kind.package is None or is_installed(kind.package):
         return None
     return f"{kind.file} needs {kind.package}: pip install {kind.package}"

@@ -10,17 +10,17 @@ import numpy as np
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, DataConfig
 from fmnist_jax.data.dataset import Dataset, Splits, digest, load
-from fmnist_jax.data.places import Places, located
+from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.directory import read_json
-from fmnist_jax.runs.recorded import FILE, read_predictions
+from fmnist_jax.runs.recorded import PREDICTIONS_FILE, read_predictions
 from fmnist_jax.runs.results import Predictions, write_report
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.system.storage import check_writable
 
 
-class Reported(NamedTuple):
+class ReportData(NamedTuple):
     """What a page shows of a run."""
 
     config: Config
@@ -33,7 +33,7 @@ class Reported(NamedTuple):
     """For the test images."""
 
 
-def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits: Splits | None = None) -> Path:
+def run(directory: str | os.PathLike[str], data: DataPaths | None = None, *, splits: Splits | None = None) -> Path:
     """Writes `<directory>/report.html` for the newest checkpoint, and returns its path.
 
     Args:
@@ -44,46 +44,54 @@ def run(directory: str | os.PathLike[str], data: Places | None = None, *, splits
     Raises:
       FmnistError: there is no run or no checkpoint, the data set is unavailable, or the report cannot be written.
     """
-    directory = paths.expanded(directory)
+    directory = paths.expand(directory)
     check_writable(directory, "RUN")
-    found = read(directory, lambda config: load(located(config, data)) if splits is None else splits)
-    return write_report(directory, found.config, found.step, found.test, found.predicted, summary=found.summary)
+    report_data = read(directory, lambda config: load(with_local_paths(config, data)) if splits is None else splits)
+    return write_report(
+        directory,
+        report_data.config,
+        report_data.step,
+        report_data.test,
+        report_data.predicted,
+        summary=report_data.summary,
+    )
 
 
-def read(directory: Path, splits_of: Callable[[DataConfig], Splits]) -> Reported:
+def read(directory: Path, load_splits: Callable[[DataConfig], Splits]) -> ReportData:
     """Reads a run's summary, its test images, and the predictions of its newest checkpoint for them.
 
     Args:
       directory: the run's directory.
-      splits_of: loads the images that the run's configuration names.
+      load_splits: loads the images that the run's configuration names.
 
     Raises:
       FmnistError: there is no run or no checkpoint, or the data set is unavailable.
     """
-    config, step = trained.find(directory)
-    splits = splits_of(config.data)
+    config, step = trained.find_checkpoint(directory)
+    splits = load_splits(config.data)
     refuse_other_data(directory / "checkpoints", step, digest(splits))
-    ended = step == config.total_steps  # the files besides the checkpoints are written at the end
-    summary = (read_json(directory / "summary.json") or {}) if ended else {}
-    predicted = _recorded(directory, splits.test) if ended else None
+    is_finished = step == config.total_steps  # the files besides the checkpoints are written at the end
+    summary = (read_json(directory / "summary.json") or {}) if is_finished else {}
+    predicted = _saved_predictions(directory, splits.test) if is_finished else None
     if predicted is None:
-        predicted = _predicted(trained.load_trained(directory), splits.test)
-    return Reported(config, step, summary, splits.test, predicted)
+        predicted = _compute_predictions(trained.load_trained(directory), splits.test)
+    return ReportData(config, step, summary, splits.test, predicted)
 
 
-def _recorded(directory: Path, test: Dataset) -> Predictions | None:
+def _saved_predictions(directory: Path, test: Dataset) -> Predictions | None:
     """The predictions for the test images that the run wrote at its end, if there are any."""
     saved = read_predictions(directory)
     if saved is None:
         return None
     if not np.array_equal(saved["labels"], test.labels):
         raise FmnistError(
-            f"{directory / FILE} belongs to different images from those found: delete it to predict them again"
+            f"{directory / PREDICTIONS_FILE} belongs to different images from those found: delete it to "
+            "predict them again"
         )
     return Predictions(saved["logits"], saved.get("member_logits"))
 
 
-def _predicted(model: trained.Trained, test: Dataset) -> Predictions:
+def _compute_predictions(model: trained.Trained, test: Dataset) -> Predictions:
     logits = model.predict(test.images)
     if model.members == 1:
         return Predictions(logits, None)

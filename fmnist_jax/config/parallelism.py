@@ -64,14 +64,14 @@ def sharing_problems(config: Config, devices: int) -> Iterator[str]:
       devices: the number of devices to use.
     """
     if config.parallel.axis == "member":
-        flag, whole = "--population.seeds", config.population.seeds
+        flag, total = "--population.seeds", config.population.seeds
     else:
-        flag, whole = "--train.batch-size", config.train.batch_size
-    if whole % devices:
-        fitting = max(number for number in range(1, devices) if whole % number == 0)
+        flag, total = "--train.batch-size", config.train.batch_size
+    if total % devices:
+        divisor = max(number for number in range(1, devices) if total % number == 0)
         yield (
-            f"{flag} is {whole}, which {devices} devices cannot share evenly: "
-            f"choose {nearest_multiples(whole, devices)}, or --parallel.devices {fitting}"
+            f"{flag} is {total}, which {devices} devices cannot share evenly: "
+            f"choose {nearest_multiples(total, devices)}, or --parallel.devices {divisor}"
         )
 
 

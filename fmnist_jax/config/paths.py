@@ -10,7 +10,7 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two characters at least
 _LONGEST_NAME = 255  # bytes, on Linux and macOS
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
+def expand(path: str | os.PathLike[str]) -> Path:
     """A path with a leading `~` or `~user` replaced by that home directory, where it is known."""
     try:
         return Path(path).expanduser()
@@ -18,38 +18,38 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
-def local(path: Path, flag: str) -> Path:
+def expand_checked(path: Path, flag: str) -> Path:
     """Expands a path and checks that it is usable on this machine.
 
     Raises:
       ConfigError: it is not; the message names `flag`.
     """
-    path = expanded(path)
-    if (found := problem(path, flag)) is not None:
+    path = expand(path)
+    if (found := find_problem(path, flag)) is not None:
         raise ConfigError(found)
     return path
 
 
 def scheme(path: str | os.PathLike[str]) -> str | None:
     """The scheme of an address, such as `gs`; None for a path."""
-    found = _ADDRESS.match(str(path))
-    return found[1] if found else None
+    match = _ADDRESS.match(str(path))
+    return match[1] if match else None
 
 
-def problem(path: Path, flag: str) -> str | None:
+def find_problem(path: Path, flag: str) -> str | None:
     """What makes a path unusable on any machine, with the value and the remedy; None if nothing does.
 
     Args:
-      path: as `expanded` returns it.
+      path: as `expand` returns it.
       flag: the flag that gives it, for the message.
     """
     shown = str(path) if str(path).isprintable() else ascii(str(path))[1:-1]
-    if (found := scheme(path)) is not None:
+    if (url_scheme := scheme(path)) is not None:
         return (
-            f"{flag} is {shown}, an address ({found}), not a folder on this machine: "
+            f"{flag} is {shown}, an address ({url_scheme}), not a folder on this machine: "
             f"mount or copy it, and give that folder"
         )
-    if path.parts and path.parts[0].startswith("~") and path == expanded(path):
+    if path.parts and path.parts[0].startswith("~") and path == expand(path):
         return f"{flag} is {shown}, and no home directory of that name is known: give the full path"
     if "\0" in str(path) or any(ord(character) < 32 for character in str(path)):
         return f"{flag} is {shown}, which contains a control character: rename it"

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fmnist_jax.config.schema import SECTIONS, UNTRAINED, Config
+from fmnist_jax.config.schema import NON_TRAINING_SECTIONS, SECTIONS, Config
 from fmnist_jax.errors import ConfigError
 
-_ADDED: Mapping[str, frozenset[str]] = {
+_LATER_FIELDS: Mapping[str, frozenset[str]] = {
     "data": frozenset({"file", "total"}),
     "model": frozenset({"pooling"}),
     "optim": frozenset({"rest_lr", "ortho_steps"}),
@@ -19,7 +19,7 @@ _ADDED: Mapping[str, frozenset[str]] = {
 _ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
 """Sections that runs of earlier versions did not record."""
 
-_PLACES = frozenset({("data", "dir"), ("data", "raw_dir"), ("data", "file")})
+_PATH_FIELDS = frozenset({("data", "dir"), ("data", "raw_dir"), ("data", "file")})
 """Fields that say where the data are on one machine."""
 
 
@@ -31,19 +31,19 @@ def to_dict(config: Config) -> dict[str, Any]:
       True
     """
 
-    def plain(value: Any) -> Any:
+    def to_json(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
+            return {key: to_json(item) for key, item in value.items()}
         if isinstance(value, tuple):
             return list(value)
         return str(value) if isinstance(value, Path) else value
 
-    return plain(dataclasses.asdict(config))
+    return to_json(dataclasses.asdict(config))
 
 
-def shareable(config: Config) -> dict[str, Any]:
+def to_shareable_dict(config: Config) -> dict[str, Any]:
     """Converts as `to_dict`, but leaves out local paths and the sections that do not affect what is trained."""
-    values = {name: value for name, value in to_dict(config).items() if name not in UNTRAINED}
+    values = {name: value for name, value in to_dict(config).items() if name not in NON_TRAINING_SECTIONS}
     for section in values.keys() & SECTIONS.keys():
         for item in dataclasses.fields(SECTIONS[section]):
             if item.type == Path | None:
@@ -67,15 +67,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
             continue
         if not isinstance(values[section], Mapping):
             raise ConfigError(f"section {section!r} of the configuration is {values[section]!r}: expected its fields")
-        given = dict(values[section])
+        section_values = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
-        required = set() if section in UNTRAINED else known - _ADDED.get(section, frozenset())
-        if others := sorted((given.keys() - known) | (required - given.keys())):
+        required = set() if section in NON_TRAINING_SECTIONS else known - _LATER_FIELDS.get(section, frozenset())
+        if others := sorted((section_values.keys() - known) | (required - section_values.keys())):
             names = ", ".join(others)
             raise ConfigError(
                 f"section {section!r} of the configuration has different fields from this version: {names}"
             )
-        built[section] = kind(**given)
+        built[section] = kind(**section_values)
     return Config(**built)
 
 
@@ -97,9 +97,9 @@ def differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
       The values of each configuration, by `section.field`.
     """
     plain = [to_dict(config) for config in configs]
-    named = {"preset": [values["preset"] for values in plain]}
-    for section in (name for name in SECTIONS if name not in UNTRAINED):
+    values_by_field = {"preset": [values["preset"] for values in plain]}
+    for section in (name for name in SECTIONS if name not in NON_TRAINING_SECTIONS):
         for name in plain[0][section]:
-            if (section, name) not in _PLACES:
-                named[f"{section}.{name}"] = [values[section][name] for values in plain]
-    return {name: values for name, values in named.items() if any(value != values[0] for value in values)}
+            if (section, name) not in _PATH_FIELDS:
+                values_by_field[f"{section}.{name}"] = [values[section][name] for values in plain]
+    return {name: values for name, values in values_by_field.items() if any(value != values[0] for value in values)}

@@ -220,7 +220,7 @@ class ParallelConfig(Section):
     """Seconds without a sign of life after which a process counts as dead, which ends the others. In [5, 3600]."""
 
 
-UNTRAINED = frozenset({"run", "parallel"})
+NON_TRAINING_SECTIONS = frozenset({"run", "parallel"})
 """Sections that do not affect what is trained, so that they may change when a run is resumed."""
 
 CUSTOM = "custom"

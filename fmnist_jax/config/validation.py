@@ -15,10 +15,10 @@ from fmnist_jax.config.schema import (
     ModelConfig,
     TrainConfig,
 )
-from fmnist_jax.config.values import Range, switched_off
+from fmnist_jax.config.values import Range, is_static_zero
 from fmnist_jax.errors import ConfigError
 
-_DATA_OF_28_PIXELS = ("fashion_mnist", "synthetic")  # 28x28; the sizes of others are known once loaded
+_DATASETS_28X28 = ("fashion_mnist", "synthetic")  # 28x28; the sizes of others are known once loaded
 
 
 def validate(config: Config) -> None:
@@ -29,7 +29,7 @@ def validate(config: Config) -> None:
     """
     for section, kind in SECTIONS.items():
         if not isinstance(given := getattr(config, section), kind):
-            raise ConfigError(f"{section} is {_typed(given)}: give a {kind.__name__}")
+            raise ConfigError(f"{section} is {_repr_with_type(given)}: give a {kind.__name__}")
     problems = dict(_value_problems(config))
     if config.preset not in [*PRESETS, CUSTOM]:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
@@ -39,11 +39,11 @@ def validate(config: Config) -> None:
         messages.extend(_source_problems(config.data))
     if config.data.size and not any(flag.startswith(("--data.", "--train.")) for flag in problems):
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
-    known = config.data.name in _DATA_OF_28_PIXELS
+    is_28x28 = config.data.name in _DATASETS_28X28
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
-        messages.extend(_stage_problems(config.model, (28, 28)) if known else ())
-    if known and not any(flag.startswith("--augment.") for flag in problems):
+        messages.extend(_stage_problems(config.model, (28, 28)) if is_28x28 else ())
+    if is_28x28 and not any(flag.startswith("--augment.") for flag in problems):
         messages.extend(_pixel_problems(config.augment, (28, 28)))
     if config.init.freeze is not None and config.init.source is None:
         messages.append(
@@ -114,7 +114,7 @@ def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
         value = getattr(values, name)
         for expected, shown in _expectations(hint, value):
             yield flag, f"{flag} is {shown}: choose {expected}"
-        if isinstance(value, Path) and (problem := paths.problem(value, flag)) is not None:
+        if isinstance(value, Path) and (problem := paths.find_problem(value, flag)) is not None:
             yield flag, problem
 
 
@@ -136,16 +136,19 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     """Yields what a type annotation expects, with the value (or tuple item) that violates it."""
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            yield f"one of {', '.join(map(str, get_args(hint)))}", value if isinstance(value, str) else _typed(value)
+            yield (
+                f"one of {', '.join(map(str, get_args(hint)))}",
+                value if isinstance(value, str) else _repr_with_type(value),
+            )
     elif (kind := _KINDS.get(hint)) is not None:
         if not isinstance(value, kind.types):
-            yield kind.name, _typed(value)
+            yield kind.name, _repr_with_type(value)
     elif get_origin(hint) is Union:
         yield from _refused_by_each(get_args(hint), value)
     elif hasattr(hint, "__metadata__"):
         limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
         if isinstance(value, bool) or not isinstance(value, int | float):
-            yield f"a number in {limits}", _typed(value)
+            yield f"a number in {limits}", _repr_with_type(value)
         elif value not in limits:
             yield f"a value in {limits}", value
         elif hint.__origin__ is int and not isinstance(value, int):
@@ -153,7 +156,7 @@ def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
     elif get_origin(hint) is tuple:
         items = value if isinstance(value, tuple) else ()
         if not isinstance(value, tuple):
-            yield "whole numbers, one for each stage", _typed(value)
+            yield "whole numbers, one for each stage", _repr_with_type(value)
         for item in items:
             yield from _expectations(get_args(hint)[0], item)
 
@@ -162,10 +165,10 @@ def _refused_by_each(hints: Iterable[Any], value: Any) -> Iterator[tuple[str, An
     """Yields what a union of types expects, if none of them accepts the value."""
     refusals = [[expected for expected, _ in _expectations(hint, value)] for hint in hints]
     if all(refusals):
-        yield " or ".join(refusal[0].removeprefix("one of ") for refusal in refusals), _typed(value)
+        yield " or ".join(refusal[0].removeprefix("one of ") for refusal in refusals), _repr_with_type(value)
 
 
-def _typed(value: Any) -> str:
+def _repr_with_type(value: Any) -> str:
     """A value of an unexpected type, shown with that type."""
     return f"{value!r} ({type(value).__name__})"
 
@@ -215,7 +218,7 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
             f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "
             "choose pooled or --model.family resnet"
         )
-    if not switched_off(model.stochastic_depth) and model.family != "resnet":
+    if not is_static_zero(model.stochastic_depth) and model.family != "resnet":
         yield (
             f"--model.stochastic-depth is {model.stochastic_depth}, but {model.family} has no residual blocks to skip: "
             "choose 0 or --model.family resnet"
@@ -235,9 +238,9 @@ def _pixel_problems(augment: AugmentConfig, image_shape: Sequence[int]) -> Itera
         ("crop-padding", augment.crop_padding, min(height, width) // 2),
         ("cutout", augment.cutout, max(height, width)),
     )
-    for name, value, most in limits:
-        if value > most:
-            yield f"--augment.{name} is {value}, but the images have {height}x{width} pixels: choose at most {most}"
+    for name, value, limit in limits:
+        if value > limit:
+            yield f"--augment.{name} is {value}, but the images have {height}x{width} pixels: choose at most {limit}"
 
 
 def _mixing_problems(augment: AugmentConfig, batch_size: int) -> Iterator[str]:

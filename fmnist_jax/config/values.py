@@ -36,14 +36,14 @@ class Section:
         """Converts NumPy scalars to Python's, lists to tuples, and text to a path in fields that hold paths."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass is what each subclass is
             value = getattr(self, field.name)
-            named = field.type == Path | None and isinstance(value, str | os.PathLike)
-            object.__setattr__(self, field.name, paths.expanded(value) if named else plain(value))
+            is_path = field.type == Path | None and isinstance(value, str | os.PathLike)
+            object.__setattr__(self, field.name, paths.expand(value) if is_path else to_builtin(value))
 
 
-def plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """Converts numbers, booleans and sequences to Python's own; anything else, such as a traced array, is unchanged."""
     if type(value).__module__ == "numpy":
-        return plain(value.tolist())
+        return to_builtin(value.tolist())
     if isinstance(value, bool | int | float):
         return value
     if isinstance(value, numbers.Integral):
@@ -51,11 +51,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, numbers.Real):  # such as a Fraction
         return float(value)
     if isinstance(value, list | tuple):
-        return tuple(map(plain, value))
+        return tuple(map(to_builtin, value))
     return value
 
 
-def switched_off(value: Any) -> bool:
+def is_static_zero(value: Any) -> bool:
     """Whether a field is a plain 0, which leaves its part out.
 
     An array always counts as on, whatever its value, because JAX may be tracing it.

@@ -27,12 +27,12 @@ def batches(dataset: Dataset, key: Array, batch_size: int, start_step: int = 0) 
       batch_size: B.
       start_step: index of the first batch to yield; the ones before it are not computed.
     """
-    indices_of = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
+    indices_fn = jax.jit(partial(batch_indices, batch_size=batch_size, n=len(dataset)))
     # A copy, because `key` often belongs to a state that the caller's step donates.
-    own_key = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
+    key_copy = jax.random.wrap_key_data(jnp.copy(jax.random.key_data(key)), impl=jax.random.key_impl(key))
 
     def batch(step: int) -> Batch:
-        indices = np.asarray(indices_of(own_key, step))
+        indices = np.asarray(indices_fn(key_copy, step))
         return Batch(dataset.images[indices], dataset.labels[indices])
 
     return map(batch, count(start_step))
@@ -46,8 +46,7 @@ def stacked_batches(dataset: Dataset, batch_size: int) -> Batch:
     """
     if not len(dataset):
         raise ValueError("the data set is empty: expected at least one example to batch")
-    batches = padded_batches(dataset, batch_size)
-    return Batch(*(np.stack(leaves) for leaves in zip(*((each.images, each.labels) for each in batches), strict=True)))
+    return Batch(*map(np.stack, zip(*padded_batches(dataset, batch_size), strict=True)))
 
 
 def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
@@ -61,5 +60,5 @@ def padded_rows(array: np.ndarray, batch_size: int, *, fill: int = 0) -> Iterato
     """Yields the rows of an array [N, ...] as blocks [batch_size, ...], in order; the last is padded with `fill`."""
     for start in range(0, len(array), batch_size):
         rows = array[start : start + batch_size]
-        missing = ((0, batch_size - len(rows)), *((0, 0) for _ in array.shape[1:]))
-        yield np.pad(rows, missing, constant_values=fill)
+        padding = ((0, batch_size - len(rows)), *((0, 0) for _ in array.shape[1:]))
+        yield np.pad(rows, padding, constant_values=fill)

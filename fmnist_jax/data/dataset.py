@@ -13,10 +13,10 @@ from fmnist_jax.data import decoded, files, places, synthetic
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
-from fmnist_jax.functional.pixels import level_counts, moments
+from fmnist_jax.functional.pixels import histogram_mean_std, pixel_histogram
 from fmnist_jax.system import output
 
-_SMALLEST = 8  # pixels, the shortest edge that an image may have
+_MIN_EDGE = 8  # pixels, the shortest edge that an image may have
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Dataset:
         count = len(labels) if labels.ndim else len(images) if images.ndim else 0
         if images.ndim == 3:
             images = images[..., None]
-        sound = images.ndim == 4 and min(images.shape[1:3]) >= _SMALLEST and images.shape[3] in (1, 3)
-        if not sound or len(images) != count or images.dtype != np.uint8:
+        is_valid_shape = images.ndim == 4 and min(images.shape[1:3]) >= _MIN_EDGE and images.shape[3] in (1, 3)
+        if not is_valid_shape or len(images) != count or images.dtype != np.uint8:
             raise DataError(
                 f"images are {images.dtype}{list(np.shape(self.images))}: expected uint8[{count}, H, W] or "
-                f"uint8[{count}, H, W, C], with H and W at least {_SMALLEST} and C 1 or 3"
+                f"uint8[{count}, H, W, C], with H and W at least {_MIN_EDGE} and C 1 or 3"
             )
         if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
             raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
         names = tuple(map(str, self.class_names))
-        if broken := [name for name in names if not _is_unicode(name)]:
+        if invalid := [name for name in names if not _is_unicode(name)]:
             raise DataError(
-                f"the class name {broken[0]!r} is not valid Unicode: decode it with the encoding it was written in"
+                f"the class name {invalid[0]!r} is not valid Unicode: decode it with the encoding it was written in"
             )
-        if broken := [name for name in names if not name.strip() or not name.isprintable()]:
-            raise DataError(f"the class name {broken[0]!r} cannot be displayed: use printable characters on one line")
+        if invalid := [name for name in names if not name.strip() or not name.isprintable()]:
+            raise DataError(f"the class name {invalid[0]!r} cannot be displayed: use printable characters on one line")
         if len(set(names)) < len(names):
             raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a different name")
         if count and not 0 <= labels.min() <= labels.max() < len(names):
@@ -116,17 +116,17 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def spread_over(count: int, most: int) -> np.ndarray:
+def evenly_spaced(count: int, limit: int) -> np.ndarray:
     """Chooses examples evenly spaced over a data set, which may be sorted by class.
 
     Args:
       count: number of examples.
-      most: how many to choose, at most.
+      limit: how many to choose, at most.
 
     Returns:
       i64[min(count, most)], ascending.
     """
-    return np.arange(min(count, most)) * count // max(min(count, most), 1)
+    return np.arange(min(count, limit)) * count // max(min(count, limit), 1)
 
 
 def load(config: DataConfig) -> Splits:
@@ -152,13 +152,13 @@ def load(config: DataConfig) -> Splits:
         train = Dataset(arrays["train_images"], arrays["train_labels"])
         test = Dataset(arrays["test_images"], arrays["test_labels"])
     else:
-        train, test = _of_files(files.read(config))
+        train, test = _load_files(files.read(config))
         config = replace(config, total=len(train))
         validate_data(config)
     return Splits(*split(train, config.validation_size, config.seed), test)
 
 
-def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
+def _load_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
     """The training and test images of users' own files, with a warning if the two share any."""
     try:
         part = "training"
@@ -166,34 +166,34 @@ def _of_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
         part = "test"
         test = Dataset(contents.test_images, contents.test_labels, contents.class_names)
     except DataError as error:
-        raise DataError(f"{contents.place}: {part} {error}") from error
-    check(Splits(train, train.take(np.array([], np.int64)), test), contents.place)
+        raise DataError(f"{contents.path}: {part} {error}") from error
+    check_splits(Splits(train, train.take(np.array([], np.int64)), test), contents.path)
     if shared := count_shared(test.images, train.images):
         output.warn(
-            f"warning: {shared:,} of the {len(test):,} test images of {contents.place} are also training images, byte "
+            f"warning: {shared:,} of the {len(test):,} test images of {contents.path} are also training images, byte "
             f"for byte, so the test accuracy is too optimistic"
         )
     return train, test
 
 
-def check(splits: Splits, place: object = "splits") -> None:
+def check_splits(splits: Splits, source: object = "splits") -> None:
     """Checks that there are training and test images, and that all splits share one image shape and class names.
 
     Raises:
-      DataError: a check fails; the message begins with `place`.
+      DataError: a check fails; the message begins with `source`.
     """
     for name in ("train", "test"):
         if not len(getattr(splits, name)):
-            raise DataError(f"{place}: there are no {name} images: give at least one")
+            raise DataError(f"{source}: there are no {name} images: give at least one")
     for name, part in splits._asdict().items():
         if (part.image_shape, part.class_names) != (splits.train.image_shape, splits.train.class_names):
             raise DataError(
-                f"{place}: {name} images are {_kind(part)}, and training images {_kind(splits.train)}: "
-                f"give all of them the same shape and class names"
+                f"{source}: {name} images are {_shape_and_classes(part)}, and training images "
+                f"{_shape_and_classes(splits.train)}: give all of them the same shape and class names"
             )
 
 
-def _kind(dataset: Dataset) -> str:
+def _shape_and_classes(dataset: Dataset) -> str:
     return f"{'x'.join(map(str, dataset.image_shape))} of {dataset.num_classes} classes"
 
 
@@ -231,7 +231,7 @@ def statistics(dataset: Dataset) -> Statistics:
     counts = np.bincount(dataset.labels, minlength=len(dataset.class_names))
     if not len(dataset):
         return Statistics(math.nan, math.nan, counts)
-    mean, std = moments(level_counts(dataset.images))
+    mean, std = histogram_mean_std(pixel_histogram(dataset.images))
     return Statistics(mean / 255, std / 255, counts)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from fmnist_jax.data import places
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
-from fmnist_jax.system.signals import unwinding
-from fmnist_jax.system.storage import check_writable, reason, remedy
+from fmnist_jax.system.signals import unwind_on_signal
+from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -37,7 +37,7 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
     """
     home = places.tfds_dir(data_dir)
     cache = home / "fashion_mnist" / "decoded-3.0.1"
-    arrays = _open(cache)
+    arrays = _open_cache(cache)
     if arrays is not None:
         refuse_other_files(raw_dir, home)
         return arrays
@@ -47,17 +47,17 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
 
     decoded = fashion_mnist.load(data_dir, raw_dir)
     try:
-        _write(cache, decoded)
+        _write_cache(cache, decoded)
     except OSError as error:
         output.warn(
-            f"warning: no decoded copy can be kept in {cache} ({reason(error)}), so each start takes some "
-            f"seconds to decode: {remedy(error)}, or choose another --data.dir"
+            f"warning: no decoded copy can be kept in {cache} ({error_reason(error)}), so each start takes some "
+            f"seconds to decode: {error_remedy(error)}, or choose another --data.dir"
         )
-    return _open(cache) or decoded
+    return _open_cache(cache) or decoded
 
 
 # The smallest of the four files; other data sets have files of the same names.
-_LABELS, _MD5_OF_LABELS = "t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"
+_LABELS, _LABELS_MD5 = "t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"
 
 
 def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
@@ -70,7 +70,7 @@ def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
         labels = b"" if raw_dir is None else (raw_dir / _LABELS).read_bytes()
     except OSError:  # once prepared, they need not be there
         return
-    if labels and hashlib.md5(labels, usedforsecurity=False).hexdigest() != _MD5_OF_LABELS:
+    if labels and hashlib.md5(labels, usedforsecurity=False).hexdigest() != _LABELS_MD5:
         raise DataError(
             f"{raw_dir} does not hold the files of Fashion-MNIST, which is already prepared in {home}: use --data.name "
             "idx for these, or omit --data.raw-dir"
@@ -84,7 +84,7 @@ def _is_prepared(home: Path) -> bool:
         return False
 
 
-def _open(cache: Path) -> dict[str, np.ndarray] | None:
+def _open_cache(cache: Path) -> dict[str, np.ndarray] | None:
     """Maps the arrays of a decoded copy into memory, or returns None if any file differs from its digest."""
     try:
         known = json.loads((cache / "digests.json").read_text())
@@ -100,13 +100,13 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_cache(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a decoded copy under another name first, so that a kill half-way leaves no copy that looks valid."""
     unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        with unwinding(), ExitStack() as leaving:
-            leaving.callback(shutil.rmtree, unfinished, ignore_errors=True)  # finds nothing once it has been renamed
+        with unwind_on_signal(), ExitStack() as cleanup:
+            cleanup.callback(shutil.rmtree, unfinished, ignore_errors=True)  # finds nothing once it has been renamed
             unfinished.mkdir(parents=True)
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array)
@@ -115,5 +115,5 @@ def _write(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
             shutil.rmtree(cache, ignore_errors=True)
             unfinished.rename(cache)
     except OSError:
-        if _open(cache) is None:  # otherwise another process has just finished the same copy
+        if _open_cache(cache) is None:  # otherwise another process has just finished the same copy
             raise

@@ -20,7 +20,7 @@ _REMEDY = (
 )
 
 
-class File(NamedTuple):
+class RemoteFile(NamedTuple):
     """What is known about a file before it is fetched."""
 
     url: str
@@ -29,7 +29,7 @@ class File(NamedTuple):
     sha256: str
 
 
-def refuse_unreachable(file: File, data_dir: Path) -> None:
+def refuse_unreachable(file: RemoteFile, data_dir: Path) -> None:
     """Fetches a small file to check that the original files can be downloaded.
 
     Args:
@@ -41,22 +41,23 @@ def refuse_unreachable(file: File, data_dir: Path) -> None:
     """
     missing = f"no Fashion-MNIST in {data_dir}, and"
     proxy = select_proxy(file.url, get_environ_proxies(file.url))
-    through = f" through the proxy {_without_password(proxy)} (http_proxy, all_proxy)" if proxy else ""
-    way = f"fix or unset the proxy, {_REMEDY}" if proxy else f"connect to a network, {_REMEDY}"
+    via_proxy = f" through the proxy {_without_password(proxy)} (http_proxy, all_proxy)" if proxy else ""
+    advice = f"fix or unset the proxy, {_REMEDY}" if proxy else f"connect to a network, {_REMEDY}"
     try:
-        with requests.get(file.url, timeout=_TIMEOUT, stream=True) as answer:
-            content = answer.raw.read(file.size + 1, decode_content=False)
+        with requests.get(file.url, timeout=_TIMEOUT, stream=True) as response:
+            content = response.raw.read(file.size + 1, decode_content=False)
     # HTTPError: from streamed reads, which requests does not wrap. ValueError: from a malformed proxy address.
     except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        cause = _first_cause(error)
+        cause = _root_cause(error)
         reason = in_one_line(_without_password(str(cause)) or type(cause).__name__)
         raise DataError(
-            f"{missing} {urlparse(file.url).netloc} cannot be reached{through} ({reason}): {way}"
+            f"{missing} {urlparse(file.url).netloc} cannot be reached{via_proxy} ({reason}): {advice}"
         ) from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        kind = answer.headers.get("content-type", "no content type")
+        kind = response.headers.get("content-type", "no content type")
         raise DataError(
-            f"{missing} {file.url} sends something else{through} ({answer.status_code} {answer.reason}, {kind}): {way}"
+            f"{missing} {file.url} sends something else{via_proxy} ({response.status_code} "
+            f"{response.reason}, {kind}): {advice}"
         )
 
 
@@ -64,7 +65,7 @@ def _without_password(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def _root_cause(error: BaseException) -> BaseException:
     """The root cause beneath urllib3's and requests' errors, which says what happened in a few words."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause

@@ -23,7 +23,7 @@ from fmnist_jax.data import download, places
 from fmnist_jax.data.idx import read_idx
 from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system import lock, output
-from fmnist_jax.system.signals import unwinding
+from fmnist_jax.system.signals import unwind_on_signal
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -92,11 +92,11 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         return builder
     if raw_dir is not None:
         _check_raw_files(raw_dir)
-    elif not _downloaded(downloads):
-        url, info = min(_listed().items(), key=lambda item: item[1].size)
-        download.refuse_unreachable(download.File(url, info.size, info.checksum), data_dir)
+    elif not _is_downloaded(downloads):
+        url, info = min(_url_infos().items(), key=lambda item: item[1].size)
+        download.refuse_unreachable(download.RemoteFile(url, info.size, info.checksum), data_dir)
     home.mkdir(parents=True, exist_ok=True)
-    with lock.in_turn(home):
+    with lock.wait_exclusive(home):
         builder = _builder(home)
         if builder.info.splits:  # another process has prepared it while this one waited
             return builder
@@ -104,7 +104,7 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)
         # TFDS prints a download of unknown size, and removes what it has half-prepared when it is interrupted.
-        with contextlib.redirect_stdout(io.StringIO()), unwinding():
+        with contextlib.redirect_stdout(io.StringIO()), unwind_on_signal():
             builder.download_and_prepare(download_dir=downloads, download_config=config)
     return builder
 
@@ -113,21 +113,21 @@ def _builder(data_dir: Path) -> FashionMNIST:
     return FashionMNIST(data_dir=data_dir, file_format="array_record")
 
 
-def _listed() -> dict[str, checksums.UrlInfo]:
+def _url_infos() -> dict[str, checksums.UrlInfo]:
     """What TFDS knows about each original file, by URL."""
     known = checksums.get_all_url_infos()
     return {_URL + name: known[_URL + name] for names in _FILES.values() for name in names}
 
 
-def _downloaded(directory: Path) -> bool:
+def _is_downloaded(directory: Path) -> bool:
     """Whether TFDS has already downloaded every file."""
-    names = (resource.get_dl_fname(url, info.checksum) for url, info in _listed().items())
+    names = (resource.get_dl_fname(url, info.checksum) for url, info in _url_infos().items())
     return all(resource.is_locally_cached(directory / name) for name in names)
 
 
 def _check_raw_files(raw_dir: Path) -> None:
     """Compares the files with the SHA-256 values that TFDS lists, before TFDS copies any."""
-    known = {url.removeprefix(_URL): info for url, info in _listed().items()}
+    known = {url.removeprefix(_URL): info for url, info in _url_infos().items()}
     for name, info in known.items():
         path = raw_dir / name
         if not path.is_file():

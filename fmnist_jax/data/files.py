@@ -9,13 +9,13 @@ from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import idx, npz
 from fmnist_jax.errors import DataError
 
-_MOST_CLASSES = 1_000  # training keeps a confusion matrix for every step between log lines
+_MAX_CLASSES = 1_000  # training keeps a confusion matrix for every step between log lines
 
 
 class Contents(NamedTuple):
     """What the files of a data set hold, unchecked except for what the class names need."""
 
-    place: Path
+    path: Path
     """The file, or the folder of the files."""
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -31,28 +31,28 @@ def read(config: DataConfig) -> Contents:
     Raises:
       DataError: they are missing or damaged, or hold unusable labels or class names.
     """
-    place = config.raw_dir if config.name == "idx" else config.file
-    if place is None:
+    path = config.raw_dir if config.name == "idx" else config.file
+    if path is None:
         raise DataError(f"--data.name is {config.name}, but no file is given for it: use --data.raw-dir or --data.file")
-    arrays = idx.load(place) if config.name == "idx" else npz.load(place)
+    arrays = idx.load(path) if config.name == "idx" else npz.load(path)
     names = arrays.pop("class_names", None)
     labels = [array for name, array in arrays.items() if name.endswith("_labels")]
-    found = _numbered(labels, place) if names is None else _given(names, place)
-    return Contents(place, class_names=found, **arrays)
+    class_names = _default_names(labels, path) if names is None else _checked_names(names, path)
+    return Contents(path, class_names=class_names, **arrays)
 
 
-def _given(names: np.ndarray, place: Path) -> tuple[str, ...]:
+def _checked_names(names: np.ndarray, path: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
-        raise DataError(f"{place}: class_names are {names.dtype}{list(names.shape)}: expected one row of text")
-    if len(names) > _MOST_CLASSES:
-        raise DataError(f"{place}: there are {len(names):,} class_names: expected at most {_MOST_CLASSES:,}")
+        raise DataError(f"{path}: class_names are {names.dtype}{list(names.shape)}: expected one row of text")
+    if len(names) > _MAX_CLASSES:
+        raise DataError(f"{path}: there are {len(names):,} class_names: expected at most {_MAX_CLASSES:,}")
     return tuple(map(str, names))
 
 
-def _numbered(labels: list[np.ndarray], place: Path) -> tuple[str, ...]:
+def _default_names(labels: list[np.ndarray], path: Path) -> tuple[str, ...]:
     """A name for each class up to the highest label; invalid labels are left for `Dataset` to refuse."""
     numbers = [array for array in labels if array.size and np.issubdtype(array.dtype, np.integer)]
     highest = max((int(array.max()) for array in numbers), default=0)
-    if highest >= _MOST_CLASSES:
-        raise DataError(f"{place}: labels reach {highest}: number the classes from 0, below {_MOST_CLASSES}")
+    if highest >= _MAX_CLASSES:
+        raise DataError(f"{path}: labels reach {highest}: number the classes from 0, below {_MAX_CLASSES}")
     return tuple(map(str, range(highest + 1)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_jax.errors import DataError
-from fmnist_jax.system.storage import reason, remedy
+from fmnist_jax.system.storage import error_reason, error_remedy
 
 FILES = {
     "train_images": "train-images-idx3-ubyte",
@@ -30,16 +30,16 @@ def load(directory: Path) -> dict[str, np.ndarray]:
     Raises:
       DataError: one is missing, cannot be read, or is not an IDX file of unsigned bytes.
     """
-    paths = {name: directory / file for name, file in FILES.items()}
-    found = {
-        name: next(filter(_is_file, (path, path.with_name(f"{path.name}.gz"))), None) for name, path in paths.items()
-    }
-    for name, path in found.items():
-        if path is None:
-            raise DataError(
-                f"{paths[name]} is missing, with and without .gz: --data.raw-dir must hold {', '.join(FILES.values())}"
-            )
-    return {name: read_idx(path) for name, path in found.items() if path is not None}
+    paths = {name: _find(directory / file) for name, file in FILES.items()}
+    return {name: read_idx(path) for name, path in paths.items()}
+
+
+def _find(path: Path) -> Path:
+    """The path of a file, plain or with `.gz` at its end."""
+    for candidate in (path, path.with_name(f"{path.name}.gz")):
+        if _is_file(candidate):
+            return candidate
+    raise DataError(f"{path} is missing, with and without .gz: --data.raw-dir must hold {', '.join(FILES.values())}")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -55,7 +55,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is not a complete gzip file ({error}): download it again") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
+        raise DataError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
     dimensions = raw[3] if raw[:3] == b"\x00\x00\x08" and len(raw) >= 4 else 0
     header = 4 + 4 * dimensions
     shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, header, 4)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_jax.errors import DataError, in_one_line
-from fmnist_jax.system.storage import reason, remedy
+from fmnist_jax.system.storage import error_reason, error_remedy
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 """What the file must hold; it may also hold `class_names`."""
@@ -33,14 +33,16 @@ def load(path: Path) -> dict[str, np.ndarray]:
                     f"{path} has no {', '.join(missing)}: write all arrays with numpy.savez(file, "
                     f"{_arguments(missing)}, ...)"
                 )
-            found = {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
-            if others := [name for name, value in found.items() if not isinstance(value, np.ndarray)]:
+            loaded = {name: arrays[name] for name in (*ARRAYS, "class_names") if name in arrays}
+            if others := [name for name, value in loaded.items() if not isinstance(value, np.ndarray)]:
                 raise ValueError(f"{others[0]} is not a NumPy array")
-            return found
+            return loaded
     except FileNotFoundError as error:
         raise DataError(f"--data.file is {path}, which does not exist: give the path of the .npz file") from error
     except OSError as error:
-        raise DataError(f"--data.file is {path}, which cannot be read ({reason(error)}): {remedy(error)}") from error
+        raise DataError(
+            f"--data.file is {path}, which cannot be read ({error_reason(error)}): {error_remedy(error)}"
+        ) from error
     # RuntimeError: from a file with a password, or compressed by a method that Python lacks.
     except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(

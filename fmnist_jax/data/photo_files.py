@@ -23,15 +23,15 @@ from fmnist_jax.system.packages import is_installed
 Decoded = TypeVar("Decoded")
 
 STANDARD_INPUT = "-"
-MOST_BYTES = 64_000_000
-MOST_PIXELS = 64_000_000  # more than a phone's usual 48 to 50 million; decoded, this many take some 0.3 GB
+MAX_BYTES = 64_000_000
+MAX_PIXELS = 64_000_000  # more than a phone's usual 48 to 50 million; decoded, this many take some 0.3 GB
 
 # Only formats that hold pixels and no program: Pillow would hand PostScript to Ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
-_KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
+_FORMAT_NAMES = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
-_ENOUGH = 1000  # pixels that a reduced picture keeps of its longer edge; of the shorter one, a quarter of that
+_MIN_REDUCED_EDGE = 1000  # pixels that a reduced picture keeps of its longer edge, and a quarter of the shorter
 _BAND = 64  # rows of a reduced picture that are computed at once
 
 
@@ -46,7 +46,7 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
     """
     seen: set[str] = set()
     for name in names:
-        found = _named_by(name)
+        found = _resolve_name(name)
         if isinstance(found, DataError):
             yield name, found
             continue
@@ -57,31 +57,31 @@ def find(names: Iterable[str]) -> Iterator[tuple[str, DataError | None]]:
                 yield path, None
 
 
-def _named_by(name: str) -> list[str] | DataError:
+def _resolve_name(name: str) -> list[str] | DataError:
     if name == STANDARD_INPUT:
         return [name]
-    name = str(paths.expanded(name))  # a pattern is quoted, so no shell has done so
+    name = str(paths.expand(name))  # a pattern is quoted, so no shell has done so
     if paths.scheme(name) is not None:
-        return DataError(f"{shown(name)} is an address: download it, and give the file")
+        return DataError(f"{printable(name)} is an address: download it, and give the file")
     try:
         path = Path(name)
         if path.is_dir():
-            return _inside(path) or DataError(f"{shown(name)} has no {_KNOWN} picture in it")
+            return _pictures_in(path) or DataError(f"{printable(name)} has no {_FORMAT_NAMES} picture in it")
         if path.exists() or not glob.has_magic(name):
             return [name]
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        inside = [[match] if not Path(match).is_dir() else _inside(Path(match)) for match in matches]
+        inside = [[match] if not Path(match).is_dir() else _pictures_in(Path(match)) for match in matches]
     except OSError as error:  # a directory that may not be read, a name that is too long
-        return DataError(f"{shown(name)} cannot be read ({_reason(error)})")
-    return [match for paths in inside for match in paths] or DataError(f"{shown(name)} matches no picture")
+        return DataError(f"{printable(name)} cannot be read ({_reason(error)})")
+    return [match for paths in inside for match in paths] or DataError(f"{printable(name)} matches no picture")
 
 
-def _inside(directory: Path) -> list[str]:
+def _pictures_in(directory: Path) -> list[str]:
     files = (path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
     return sorted(str(path) for path in files if not path.is_dir())
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name as one line that any terminal can print."""
     return name if name.isprintable() else repr(name)[1:-1]
 
@@ -107,7 +107,7 @@ def read(name: str) -> np.ndarray:
     Raises:
       DataError: it cannot be read, is not a picture in a known format, is damaged, or is too large.
     """
-    return _decode(*_labelled(name), _pixels)
+    return _decode(*_read_with_label(name), _pixels)
 
 
 def read_reduced(name: str) -> Reduced:
@@ -115,36 +115,36 @@ def read_reduced(name: str) -> Reduced:
 
     Large pictures keep a longer edge of at least 1,000 pixels, and take little memory beyond their decoder's.
     """
-    return _decode(*_labelled(name), _reduced)
+    return _decode(*_read_with_label(name), _reduced)
 
 
-def _labelled(name: str) -> tuple[bytes, str]:
+def _read_with_label(name: str) -> tuple[bytes, str]:
     """The content of a file, and its name in messages."""
-    label = "standard input" if name == STANDARD_INPUT else shown(name)
+    label = "standard input" if name == STANDARD_INPUT else printable(name)
     try:
         content = _content(name)
     except (OSError, ValueError) as error:
         raise DataError(f"{label} cannot be read ({_reason(error)})") from error
     if not content:
         raise DataError(f"{label} is empty")
-    if len(content) > MOST_BYTES:
-        raise DataError(f"{label} has more than {MOST_BYTES:,} bytes: make it smaller")
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{label} has more than {MAX_BYTES:,} bytes: make it smaller")
     return content, label
 
 
 def _content(name: str) -> bytes:
-    """Reads a file, but at most one byte more than `MOST_BYTES`."""
+    """Reads a file, but at most one byte more than `MAX_BYTES`."""
     if name == STANDARD_INPUT:
         if sys.stdin is None:
             raise OSError("it is closed: pipe a picture into it")
         if sys.stdin.isatty():
             raise OSError("it is a terminal: pipe a picture into it")
-        return sys.stdin.buffer.read(MOST_BYTES + 1)
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
     path = Path(name)
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
         raise OSError("it is not a regular file")
     with path.open("rb") as file:
-        return file.read(MOST_BYTES + 1)
+        return file.read(MAX_BYTES + 1)
 
 
 def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded]) -> Decoded:
@@ -156,15 +156,15 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are limited below
             with Image.open(io.BytesIO(content), formats=("HEIF",) if heic else _FORMATS) as image:
                 width, height = image.size
-                if width * height <= MOST_PIXELS:
+                if width * height <= MAX_PIXELS:
                     return convert(image)
     except UnidentifiedImageError:
-        raise DataError(f"{label} is not a readable picture: expected {_KNOWN}") from None
+        raise DataError(f"{label} is not a readable picture: expected {_FORMAT_NAMES}") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{label} has more than {MOST_PIXELS:,} pixels: make it smaller") from None
+        raise DataError(f"{label} has more than {MAX_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # Pillow's decoders raise many types of error on damaged files
         raise DataError(f"{label} is damaged ({_reason(error)})") from error
-    raise DataError(f"{label} has {width}x{height} pixels, more than {MOST_PIXELS:,}: make it smaller")
+    raise DataError(f"{label} has {width}x{height} pixels, more than {MAX_PIXELS:,}: make it smaller")
 
 
 def _register_heic() -> bool:
@@ -177,9 +177,9 @@ def _register_heic() -> bool:
 
 def _reduced(image: Image.Image) -> Reduced:
     width, height = image.size
-    image.draft(None, _at_least(width, height))  # affects only JPEG, whose decoder can skip detail
+    image.draft(None, _draft_size(width, height))  # affects only JPEG, whose decoder can skip detail
     factor = _factor(*image.size)
-    small = image if factor == 1 else _in_bands(image, factor)
+    small = image if factor == 1 else _reduce_in_bands(image, factor)
     pixels = _pixels(small)
     if (pixels.shape[0] > pixels.shape[1]) != (small.height > small.width):  # EXIF has turned it
         width, height = height, width
@@ -188,15 +188,15 @@ def _reduced(image: Image.Image) -> Reduced:
 
 def _factor(width: int, height: int) -> int:
     """The factor by which a picture can be shrunk."""
-    return max(1, min(max(width, height) // _ENOUGH, min(width, height) // (_ENOUGH // 4)))
+    return max(1, min(max(width, height) // _MIN_REDUCED_EDGE, min(width, height) // (_MIN_REDUCED_EDGE // 4)))
 
 
-def _at_least(width: int, height: int) -> tuple[int, int]:
+def _draft_size(width: int, height: int) -> tuple[int, int]:
     factor = _factor(width, height)
     return width // factor, height // factor
 
 
-def _in_bands(image: Image.Image, factor: int) -> Image.Image:
+def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
     """Shrinks by averaging, a few rows at a time, so that no second full-size picture is made."""
     width, height = image.size
     if image.mode == "P":
@@ -204,9 +204,9 @@ def _in_bands(image: Image.Image, factor: int) -> Image.Image:
     bands = []
     for top in range(0, height, _BAND * factor):
         band = image.crop((0, top, width, min(top + _BAND * factor, height)))
-        deep = band.mode.startswith("I")
-        band = band.convert("F") if deep else band.convert("L") if band.mode == "1" else band
-        bands.append(band.reduce(factor).convert("I") if deep else band.reduce(factor))
+        is_16_bit = band.mode.startswith("I")
+        band = band.convert("F") if is_16_bit else band.convert("L") if band.mode == "1" else band
+        bands.append(band.reduce(factor).convert("I") if is_16_bit else band.reduce(factor))
     small = Image.new(bands[0].mode, (bands[0].width, sum(band.height for band in bands)))
     top = 0
     for band in bands:
@@ -240,12 +240,12 @@ def _pixels(image: Image.Image) -> np.ndarray:
         values = np.nan_to_num(np.asarray(image))
         scale = next((most for most in (1.0, 255.0) if values.max() <= most), 65535.0)
         return np.rint(65535 / scale * np.clip(values, 0, scale)).astype(np.uint16)
-    grey, clear = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
-    mode = ("LA" if clear else "L") if grey else ("RGBA" if clear else "RGB")
+    grey, has_alpha = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
+    mode = ("LA" if has_alpha else "L") if grey else ("RGBA" if has_alpha else "RGB")
     return np.asarray(image.convert(mode))
 
 
 def _reason(error: Exception) -> str:
     """What an error says, as part of one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return shown(" ".join(text.split()))
+    return printable(" ".join(text.split()))

@@ -22,12 +22,13 @@ from fmnist_jax.data.silhouettes import Doubt, Silhouette
 SIZE = 28
 
 _WORKING_EDGE = 320  # pixels; an object a sixth of that long has twice as many as it is shrunk to
-_FEW = 56  # pixels of an object's longer edge below which it is cropped and prepared again
-_ACROSS = 32  # pixels of the shorter edge that a long and narrow picture keeps
-_MOST_PIXELS = 4 * 320 * 320  # that any picture is shrunk to, at most
-_BRIGHT = 225 / 255  # level from which the brightest 2 % of an object start, in the median test image of Fashion-MNIST
-_MOST_CONTRAST, _MEANS = 30.0, Image.Resampling.BOX
-_OF_THE_WHOLE = ("several objects", "a pair", "a person is in the picture")  # doubts that a crop may not raise
+_MIN_OBJECT_EDGE = 56  # pixels of an object's longer edge below which it is cropped and prepared again
+_MIN_SHORT_EDGE = 32  # pixels of the shorter edge that a long and narrow picture keeps
+_MAX_PIXELS = 4 * 320 * 320  # that any picture is shrunk to, at most
+_TARGET_LEVEL = 225 / 255  # where the brightest 2 % of an object start, in Fashion-MNIST's median test image
+_MAX_CONTRAST = 30.0
+_BOX_FILTER = Image.Resampling.BOX
+_WHOLE_PICTURE_DOUBTS = ("several objects", "a pair", "a person is in the picture")  # doubts that a crop may not raise
 
 
 class Frame(NamedTuple):
@@ -81,45 +82,45 @@ def to_dataset_image(pixels: np.ndarray, frame: Frame = FRAMES["fashion_mnist"])
     Raises:
       ValueError: `pixels` has another shape or type, or is empty.
     """
-    first = _prepared(pixels, frame)
-    closer = None if first.box is None else _around(first.box, pixels.shape)
-    if closer is None:
+    first = _prepare(pixels, frame)
+    crop = None if first.box is None else _crop_around(first.box, pixels.shape)
+    if crop is None:
         return first
-    (rows, columns), again = closer, _prepared(pixels[closer], frame)
-    if again.box is None:
+    (rows, columns), second = crop, _prepare(pixels[crop], frame)
+    if second.box is None:
         return first
-    left, top, right, bottom = again.box
-    left, top, right, bottom = left + columns.start, top + rows.start, right + columns.start, bottom + rows.start
-    doubts = (*again.doubts, *(each for each in first.doubts if each in _OF_THE_WHOLE and each not in again.doubts))
-    return again._replace(box=(left, top, right, bottom), background=first.background, doubts=doubts)
+    left, top, right, bottom = second.box
+    box = left + columns.start, top + rows.start, right + columns.start, bottom + rows.start
+    lasting = (doubt for doubt in first.doubts if doubt in _WHOLE_PICTURE_DOUBTS and doubt not in second.doubts)
+    return second._replace(box=box, background=first.background, doubts=(*second.doubts, *lasting))
 
 
-def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+def _crop_around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice] | None:
     """A crop around the object, if it is so small that shrinking the whole picture left too little of it; else None."""
     left, top, right, bottom = box
     edge = max(right - left, bottom - top)
-    if edge * _WORKING_EDGE >= _FEW * max(shape[:2]) or max(shape[:2]) < 2 * _WORKING_EDGE:
+    if edge * _WORKING_EDGE >= _MIN_OBJECT_EDGE * max(shape[:2]) or max(shape[:2]) < 2 * _WORKING_EDGE:
         return None
     margin = edge // 2
     rows = slice(max(0, top - margin), min(shape[0], bottom + margin))
     return rows, slice(max(0, left - margin), min(shape[1], right + margin))
 
 
-def _prepared(pixels: np.ndarray, frame: Frame) -> Prepared:
-    colours, alpha = _shrunk(pixels)
-    colours = _laid_on_white_or_black(colours, alpha)
-    found = segmentation.segment(colours)
-    border = segmentation.border_of(*alpha.shape)
-    background = _describe(found.background[border], alpha[border])
-    if not found.mask.any():
+def _prepare(pixels: np.ndarray, frame: Frame) -> Prepared:
+    colours, alpha = _shrink(pixels)
+    colours = _composite(colours, alpha)
+    segment = segmentation.segment(colours)
+    border = segmentation.border_mask(*alpha.shape)
+    background = _describe(segment.background[border], alpha[border])
+    if not segment.mask.any():
         return Prepared(np.zeros((SIZE, SIZE, 1), np.uint8), background, None, 1.0)
-    garment = silhouettes.silhouette(found)
-    box = _in_pixels_of(pixels.shape, alpha.shape, _box(garment.mask))
-    resized = _resized(_cut_out(garment), frame.longest_edge)
+    garment = silhouettes.extract_garment(segment)
+    box = _scale_box(pixels.shape, alpha.shape, _box(garment.mask))
+    resized = _resize(_cut_out(garment), frame.longest_edge)
     contrast = _contrast(resized)  # from the resized values, because resizing dims thin lines
-    image = _placed(contrast * resized, frame.floor)
-    worn = skin.shows_person(colours, found.mask, border)
-    person: tuple[Doubt, ...] = ("a person is in the picture",) if worn else ()
+    image = _place(contrast * resized, frame.floor)
+    has_person = skin.shows_person(colours, segment.mask, border)
+    person: tuple[Doubt, ...] = ("a person is in the picture",) if has_person else ()
     small: tuple[Doubt, ...] = ("very small",) if silhouettes.is_small(box) else ()
     return Prepared(image, background, box, contrast, (*garment.doubts, *person, *small))
 
@@ -136,21 +137,22 @@ def to_shape(pixels: np.ndarray, shape: tuple[int, int, int]) -> Prepared:
     Raises:
       ValueError: `pixels` has another shape or type, or is empty.
     """
-    colours, alpha = _shrunk(pixels, shortest_edge=max(_ACROSS, *shape[:2]))
-    border = segmentation.border_of(*alpha.shape)
-    colours = _laid_on_white_or_black(colours, alpha)
-    background = _describe(segmentation.background_of(colours, border)[border], alpha[border])
-    (high, wide), (height, width, channels) = alpha.shape, shape
-    rows, columns = max(1, round(min(high, wide * height / width))), max(1, round(min(wide, high * width / height)))
-    top, left = (high - rows) // 2, (wide - columns) // 2
+    colours, alpha = _shrink(pixels, shortest_edge=max(_MIN_SHORT_EDGE, *shape[:2]))
+    border = segmentation.border_mask(*alpha.shape)
+    colours = _composite(colours, alpha)
+    background = _describe(segmentation.fit_background(colours, border)[border], alpha[border])
+    (source_height, source_width), (height, width, channels) = alpha.shape, shape
+    rows = max(1, round(min(source_height, source_width * height / width)))
+    columns = max(1, round(min(source_width, source_height * width / height)))
+    top, left = (source_height - rows) // 2, (source_width - columns) // 2
     box = slice(top, top + rows), slice(left, left + columns)
     planes = (colours @ LUMA)[..., None] if channels == 1 else colours
     resized = [
-        np.asarray(Image.fromarray(plane).resize((width, height), _MEANS))
+        np.asarray(Image.fromarray(plane).resize((width, height), _BOX_FILTER))
         for plane in np.moveaxis(planes[box].astype(np.float32), -1, 0)
     ]
     image = np.rint(255 * np.clip(np.stack(resized, -1), 0, 1)).astype(np.uint8)
-    return Prepared(image, background, _in_pixels_of(pixels.shape, alpha.shape, box), 1.0)
+    return Prepared(image, background, _scale_box(pixels.shape, alpha.shape, box), 1.0)
 
 
 def thumbnail(pixels: np.ndarray, longest_edge: int) -> np.ndarray:
@@ -160,12 +162,12 @@ def thumbnail(pixels: np.ndarray, longest_edge: int) -> np.ndarray:
       pixels: as for `to_dataset_image`.
       longest_edge: the most pixels that h and w may have.
     """
-    colours = _laid_on_white_or_black(*_shrunk(pixels, longest_edge, 0))
+    colours = _composite(*_shrink(pixels, longest_edge, 0))
     return np.rint(255 * colours).astype(np.uint8)
 
 
-def _shrunk(
-    pixels: np.ndarray, longest_edge: int = _WORKING_EDGE, shortest_edge: int = _ACROSS
+def _shrink(
+    pixels: np.ndarray, longest_edge: int = _WORKING_EDGE, shortest_edge: int = _MIN_SHORT_EDGE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours f32[h, w, 3] multiplied by alpha, and alpha f32[h, w], both in [0, 1] and no larger than needed."""
     if pixels.ndim == 2:
@@ -180,7 +182,7 @@ def _shrunk(
     height, width = max(1, round(height * scale)), max(1, round(width * scale))
 
     def shrink(plane: np.ndarray) -> np.ndarray:
-        return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), _MEANS)) / largest
+        return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), _BOX_FILTER)) / largest
 
     channels = pixels.shape[-1]
     if channels in (1, 3):
@@ -195,10 +197,10 @@ def _shrunk(
 def _scale(height: int, width: int, longest_edge: int, shortest_edge: int) -> float:
     """The factor by which a picture is shrunk, such that a long and narrow one keeps enough pixels across."""
     enough = max(longest_edge / max(height, width), shortest_edge / min(height, width))
-    return min(1.0, enough, np.sqrt(_MOST_PIXELS / (height * width)), _MOST_PIXELS / _ACROSS / max(height, width))
+    return min(1.0, enough, np.sqrt(_MAX_PIXELS / (height * width)), _MAX_PIXELS / _MIN_SHORT_EDGE / max(height, width))
 
 
-def _laid_on_white_or_black(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+def _composite(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Lays premultiplied colours on white or black, whichever differs more from them."""
     light = colours.mean(-1).sum() > 0.5 * alpha.sum()
     return colours if light else colours + (1 - alpha[..., None])
@@ -215,12 +217,12 @@ def _describe(fading: np.ndarray, alpha: np.ndarray) -> Background:
 def _cut_out(garment: Silhouette) -> np.ndarray:
     """The garment alone, turned to lie as it should, f[h, w]; everything around it is 0."""
     # A margin of one pixel around the mask keeps the edges soft.
-    kept = np.where(ndimage.binary_dilation(garment.mask, np.ones((3, 3))), garment.brightness, 0)
+    masked = np.where(ndimage.binary_dilation(garment.mask, np.ones((3, 3))), garment.brightness, 0)
     box = _box(garment.mask)
-    if not garment.turned:
-        return kept[box]
-    own = np.where(garment.mask, kept, 0)[box].astype(np.float32)
-    turned = Image.fromarray(own).rotate(garment.turned, Image.Resampling.BILINEAR, expand=True)
+    if not garment.rotation:
+        return masked[box]
+    own = np.where(garment.mask, masked, 0)[box].astype(np.float32)
+    turned = Image.fromarray(own).rotate(garment.rotation, Image.Resampling.BILINEAR, expand=True)
     return np.asarray(turned)[_box(np.asarray(turned) > 0)]
 
 
@@ -229,7 +231,7 @@ def _box(mask: np.ndarray) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _resized(values: np.ndarray, longest_edge: int) -> np.ndarray:
+def _resize(values: np.ndarray, longest_edge: int) -> np.ndarray:
     scale = longest_edge / max(values.shape)
     height, width = (max(1, round(edge * scale)) for edge in values.shape)
     image = Image.fromarray(values.astype(np.float32))
@@ -240,10 +242,10 @@ def _resized(values: np.ndarray, longest_edge: int) -> np.ndarray:
 def _contrast(values: np.ndarray) -> float:
     """The factor that makes an object f[h, w] >= 0 as bright as those of the data set."""
     brightest = float(np.quantile(values[values >= 0.1 * values.max()], 0.98))
-    return min(_BRIGHT / max(brightest, 1e-6), _MOST_CONTRAST)
+    return min(_TARGET_LEVEL / max(brightest, 1e-6), _MAX_CONTRAST)
 
 
-def _placed(values: np.ndarray, floor: int) -> np.ndarray:
+def _place(values: np.ndarray, floor: int) -> np.ndarray:
     """Places values f[h, w] in [0, 1] on u8[28, 28, 1]; an odd pixel of margin goes to the left, or above."""
     canvas = np.zeros((SIZE, SIZE, 1), np.uint8)
     height, width = values.shape
@@ -252,8 +254,6 @@ def _placed(values: np.ndarray, floor: int) -> np.ndarray:
     return canvas
 
 
-def _in_pixels_of(
-    shape: tuple[int, ...], shrunk: tuple[int, ...], box: tuple[slice, slice]
-) -> tuple[int, int, int, int]:
+def _scale_box(shape: tuple[int, ...], shrunk: tuple[int, ...], box: tuple[slice, slice]) -> tuple[int, int, int, int]:
     (rows, columns), (down, across) = box, (full / small for full, small in zip(shape, shrunk, strict=False))
     return int(columns.start * across), int(rows.start * down), round(columns.stop * across), round(rows.stop * down)

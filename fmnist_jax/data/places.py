@@ -13,11 +13,11 @@ _DATA_VARIABLES = ("FMNIST_DATA_DIR", "TFDS_DATA_DIR")
 _RAW_VARIABLE = "FMNIST_RAW_DIR"
 DESCRIPTION = Path("fashion_mnist", "3.0.1", "dataset_info.json")
 """The file that TFDS writes last when it prepares a data set, relative to its directory."""
-_OURS = "array_record"  # which can be read without TensorFlow
+_READABLE_FORMAT = "array_record"  # which can be read without TensorFlow
 
 
 @dataclass(frozen=True)
-class Places:
+class DataPaths:
     """Where the data are, for a command that takes everything else from a run."""
 
     dir: Path | None = None
@@ -36,11 +36,11 @@ def data_dir(config: DataConfig) -> Path:
       DataError: the path is unusable, or there is no home directory for the default.
     """
     if config.dir is not None:
-        return _usable(config.dir, "--data.dir")
+        return _checked(config.dir, "--data.dir")
     for variable in _DATA_VARIABLES:
-        if named := os.environ.get(variable):
-            return _usable(Path(named), variable)
-    default = paths.expanded("~/tensorflow_datasets")
+        if value := os.environ.get(variable):
+            return _checked(Path(value), variable)
+    default = paths.expand("~/tensorflow_datasets")
     if not default.is_absolute():
         raise DataError("there is no home directory for the data set: give a folder with --data.dir or FMNIST_DATA_DIR")
     return default
@@ -53,9 +53,9 @@ def raw_dir(config: DataConfig) -> Path | None:
       DataError: the path is unusable.
     """
     if config.raw_dir is not None:
-        return _usable(config.raw_dir, "--data.raw-dir")
-    named = os.environ.get(_RAW_VARIABLE)
-    return _usable(Path(named), _RAW_VARIABLE) if named else None
+        return _checked(config.raw_dir, "--data.raw-dir")
+    value = os.environ.get(_RAW_VARIABLE)
+    return _checked(Path(value), _RAW_VARIABLE) if value else None
 
 
 def tfds_dir(data_dir: Path) -> Path:
@@ -65,15 +65,15 @@ def tfds_dir(data_dir: Path) -> Path:
     or if what is there cannot be read; those files are left unchanged.
     """
     try:
-        theirs = json.loads((data_dir / DESCRIPTION).read_text()).get("fileFormat") != _OURS
+        is_incompatible = json.loads((data_dir / DESCRIPTION).read_text()).get("fileFormat") != _READABLE_FORMAT
     except FileNotFoundError:
-        theirs = False
+        is_incompatible = False
     except (OSError, ValueError, AttributeError, RecursionError):
-        theirs = True
-    return data_dir / "fmnist_jax" if theirs else data_dir
+        is_incompatible = True
+    return data_dir / "fmnist_jax" if is_incompatible else data_dir
 
 
-def located(recorded: DataConfig, given: Places | None = None) -> DataConfig:
+def with_local_paths(recorded: DataConfig, overrides: DataPaths | None = None) -> DataConfig:
     """A recorded configuration with the data paths of this machine and environment.
 
     Given paths come first, then the environment, then recorded paths if something is still there. On idx and npz,
@@ -81,15 +81,17 @@ def located(recorded: DataConfig, given: Places | None = None) -> DataConfig:
 
     Args:
       recorded: configuration of a run, which may have been trained elsewhere.
-      given: paths from flags.
+      overrides: paths from flags.
     """
-    given = given or Places()
+    overrides = overrides or DataPaths()
     if recorded.name in ("idx", "npz"):  # no other place to look: a missing path stays, to be named
-        return replace(recorded, raw_dir=given.raw_dir or recorded.raw_dir, file=given.file or recorded.file)
-    told = any(os.environ.get(variable) for variable in _DATA_VARIABLES)
-    kept = None if told or not _holds_data(recorded.dir) else recorded.dir
-    kept_raw = None if os.environ.get(_RAW_VARIABLE) or not _is_folder(recorded.raw_dir) else recorded.raw_dir
-    return replace(recorded, dir=given.dir or kept, raw_dir=given.raw_dir or kept_raw, file=given.file)
+        return replace(recorded, raw_dir=overrides.raw_dir or recorded.raw_dir, file=overrides.file or recorded.file)
+    dir_from_env = any(os.environ.get(variable) for variable in _DATA_VARIABLES)
+    recorded_dir = None if dir_from_env or not _holds_data(recorded.dir) else recorded.dir
+    recorded_raw_dir = None if os.environ.get(_RAW_VARIABLE) or not _is_folder(recorded.raw_dir) else recorded.raw_dir
+    return replace(
+        recorded, dir=overrides.dir or recorded_dir, raw_dir=overrides.raw_dir or recorded_raw_dir, file=overrides.file
+    )
 
 
 def _holds_data(directory: Path | None) -> bool:
@@ -103,8 +105,8 @@ def _is_folder(path: Path | None) -> bool:
         return False
 
 
-def _usable(path: Path, flag: str) -> Path:
-    path = paths.expanded(path)
-    if (problem := paths.problem(path, flag)) is not None:
+def _checked(path: Path, flag: str) -> Path:
+    path = paths.expand(path)
+    if (problem := paths.find_problem(path, flag)) is not None:
         raise DataError(problem)
     return path.absolute()

@@ -8,9 +8,9 @@ import numpy as np
 
 _LONG = 1.7  # least ratio of the axes of a garment that is turned: trousers, dresses, tops laid out narrowly
 _SYMMETRIC = 0.93  # least share of a mask that its mirror image about the long axis covers
-_MORE = 0.03  # least lead of that share over the one about the short axis
-_ASKEW = 10.0  # degrees from upright: the network is used to garments that lean by less
-LYING = 60.0
+_MIN_LEAD = 0.03  # least lead of that share over the one about the short axis
+_MIN_TILT = 10.0  # degrees from upright: the network is used to garments that lean by less
+MAX_CERTAIN_TURN = 60.0
 """Degrees from upright beyond which the smaller turn may be the wrong one: the ends of the garment decide."""
 _END = 0.3  # share of the length that counts as an end, on either side
 _TRACK = 1.5  # pixels on either side of the axis that are examined along it
@@ -18,7 +18,7 @@ _LEGS = 0.5  # share of an end's axis that is empty between legs; less between s
 _NECK = 0.02  # share of an end's axis that a neckline leaves empty, at least
 
 
-def axes(mask: np.ndarray) -> tuple[float, float]:
+def principal_axis(mask: np.ndarray) -> tuple[float, float]:
     """The aspect ratio of a part, and the direction of its long axis: degrees clockwise from the horizontal.
 
     Args:
@@ -48,28 +48,28 @@ def turn_upright(mask: np.ndarray) -> float:
     Returns:
       In [-180, 180].
     """
-    length, angle = axes(mask)
+    length, angle = principal_axis(mask)
     turn = angle - 90 if angle > 0 else angle + 90
-    if length < _LONG or abs(turn) < _ASKEW:
+    if length < _LONG or abs(turn) < _MIN_TILT:
         return 0.0
     y, x = np.nonzero(mask)
-    places = np.stack([x, y], -1).astype(float)
-    middle = places.mean(0)
+    points = np.stack([x, y], -1).astype(float)
+    middle = points.mean(0)
     # The direction that is down once the garment has been turned.
     down = np.array([np.cos(np.radians(90 + turn)), np.sin(np.radians(90 + turn))])
     across = np.array([-down[1], down[0]])
-    along, aside = (places - middle) @ down, (places - middle) @ across
-    about_length = _share_in(mask, middle + np.outer(along, down) - np.outer(aside, across))
-    about_width = _share_in(mask, middle - np.outer(along, down) + np.outer(aside, across))
-    if about_length < max(_SYMMETRIC, about_width + _MORE):
+    along, aside = (points - middle) @ down, (points - middle) @ across
+    about_length = _fraction_inside(mask, middle + np.outer(along, down) - np.outer(aside, across))
+    about_width = _fraction_inside(mask, middle - np.outer(along, down) + np.outer(aside, across))
+    if about_length < max(_SYMMETRIC, about_width + _MIN_LEAD):
         return 0.0
-    if abs(turn) <= LYING:
+    if abs(turn) <= MAX_CERTAIN_TURN:
         return turn
     track = np.abs(aside) <= _TRACK
     return turn if _lower_end_is_down(along, track) else float(turn - np.copysign(180, turn))
 
 
-def _share_in(mask: np.ndarray, places: np.ndarray) -> float:
+def _fraction_inside(mask: np.ndarray, places: np.ndarray) -> float:
     """The share of places f[N, 2] (x, y) that lie in a mask."""
     x, y = np.rint(places).astype(int).T
     inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from fmnist_jax.config.schema import Config, DataConfig
 from fmnist_jax.data import places
-from fmnist_jax.data.dataset import Splits, check
+from fmnist_jax.data.dataset import Splits, check_splits
 from fmnist_jax.errors import DataError
 
 
-def resolved(config: Config, splits: Splits) -> Config:
+def resolve(config: Config, splits: Splits) -> Config:
     """A configuration with the number and location of its images, once `load(config.data)` has given the splits.
 
     Raises:
@@ -44,7 +44,7 @@ def with_splits(config: Config, splits: Splits) -> Config:
     Raises:
       DataError: there is no training or test image, or shapes or class names differ between the splits.
     """
-    check(splits)
+    check_splits(splits)
     held_out = len(splits.validation)
     data = DataConfig(name="own", validation_size=held_out, total=held_out + len(splits.train), seed=config.data.seed)
     return replace(config, data=data)

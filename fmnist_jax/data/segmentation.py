@@ -43,7 +43,7 @@ class Segment(NamedTuple):
     """Whether one smooth surface of colour explains the border."""
 
 
-def border_of(height: int, width: int) -> np.ndarray:
+def border_mask(height: int, width: int) -> np.ndarray:
     """The pixels along the edges, bool[height, width]."""
     thickness = max(1, round(_BORDER * min(height, width)))
     border = np.ones((height, width), bool)
@@ -57,33 +57,33 @@ def segment(colours: np.ndarray) -> Segment:
     Args:
       colours: f32[h, w, 3] in [0, 1].
     """
-    border = border_of(*colours.shape[:2])
-    background = background_of(colours, border)
+    border = border_mask(*colours.shape[:2])
+    background = fit_background(colours, border)
     # Single noisy pixels would raise distances, which are never negative, so noise is averaged out first.
     blur = max(border.shape) / 600
     distance = surfaces.distances(ndimage.gaussian_filter(colours, (blur, blur, 0)), background)
     noise = _noise(distance[border])
-    covered = np.mean(distance[border] > max(_TRIM, noise))
-    if noise > _PLAIN or covered > _COVERED:
-        mask = _without_surroundings(_without_lines(colour_models.divide(colours, border)))
-        mask = _without_surroundings(lighting.without_patches(colours, mask))
+    covered_fraction = np.mean(distance[border] > max(_TRIM, noise))
+    if noise > _PLAIN or covered_fraction > _COVERED:
+        mask = _remove_surroundings(_remove_lines(colour_models.segment_by_colour(colours, border)))
+        mask = _remove_surroundings(lighting.remove_patches(colours, mask))
         # Such a picture is not blank, so if no part looks like an object, its middle is the best guess.
         mask = mask if mask.any() else ~border
-        return Segment(mask, _contrary(colours, mask), background, plain=False)
-    mask = _above(distance, max(_TRIM, noise))
+        return Segment(mask, _garment_grey(colours, mask), background, plain=False)
+    mask = _threshold(distance, max(_TRIM, noise))
     if mask.any():
         mask |= _faint_parts(mask, distance, max(_FAINT_TRIM, noise))
     else:
-        mask = _above(distance, max(_FAINT_TRIM, noise))
-    return Segment(_without_lines(mask), distance, background, plain=True)
+        mask = _threshold(distance, max(_FAINT_TRIM, noise))
+    return Segment(_remove_lines(mask), distance, background, plain=True)
 
 
-def background_of(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
+def fit_background(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
     """Extrapolates the colours of the border inwards, f32[h, w, 3]: as planes, or curved if that fits much better."""
-    flat = surfaces.plane(colours, border)
+    flat = surfaces.fit_plane(colours, border)
     if flat.residual <= _FAINT_RESIDUAL:
         return flat.colours
-    curved = surfaces.paraboloid(colours, border)
+    curved = surfaces.fit_paraboloid(colours, border)
     return curved.colours if curved.residual < _CURVED * flat.residual else flat.colours
 
 
@@ -93,9 +93,9 @@ def _noise(distances: np.ndarray) -> float:
     return middle + _NOISE * 1.4826 * float(np.median(np.abs(distances - middle)))
 
 
-def _above(distance: np.ndarray, threshold: float) -> np.ndarray:
+def _threshold(distance: np.ndarray, threshold: float) -> np.ndarray:
     """The parts of the picture that are further from the background than a threshold, without specks."""
-    labels, areas = parts(distance > threshold)
+    labels, areas = connected_components(distance > threshold)
     return (areas > _SPECK * areas.max())[labels]
 
 
@@ -104,19 +104,19 @@ def _faint_parts(mask: np.ndarray, distance: np.ndarray, threshold: float) -> np
 
     A second, lower threshold, as in hysteresis thresholding (Canny 1986). An object's shadow is as faint, but fades.
     """
-    labels, areas = parts((distance > threshold) & ~mask)
+    labels, areas = connected_components((distance > threshold) & ~mask)
     touching = np.unique(labels[ndimage.binary_dilation(mask, np.ones((3, 3)))])
-    found = np.zeros_like(mask)
+    faint = np.zeros_like(mask)
     for label in touching[areas[touching] > _SPECK * mask.sum()]:
         part = labels == label
         inner = ndimage.binary_erosion(part | mask, np.ones((3, 3)), _EDGE)
         rim = part & ~inner & ndimage.binary_dilation(inner, np.ones((3, 3)))
         if rim.any() and np.median(distance[rim]) > _SHARP * np.median(distance[part & inner | rim]):
-            found |= part
-    return found
+            faint |= part
+    return faint
 
 
-def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def connected_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels the connected parts of a mask from 1, i32[h, w], and counts the pixels of each; the count of 0 is 0."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
@@ -124,38 +124,38 @@ def parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return labels, areas
 
 
-def coarse(mask: np.ndarray, share: float) -> np.ndarray:
+def shrink_mask(mask: np.ndarray, share: float) -> np.ndarray:
     """Shrinks a mask to judge its shape; a pixel is set if more than `share` of the pixels it stands for are."""
-    height, width = colour_models.fitting(mask.shape, _COARSE_EDGE)
-    bytes_of_it = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(bytes_of_it.resize((width, height), Image.Resampling.BOX)) > 255 * share
+    height, width = colour_models.fit_size(mask.shape, _COARSE_EDGE)
+    mask_image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(mask_image.resize((width, height), Image.Resampling.BOX)) > 255 * share
 
 
-def _without_lines(mask: np.ndarray) -> np.ndarray:
+def _remove_lines(mask: np.ndarray) -> np.ndarray:
     """Removes thin lines that run to the picture's edges, as the gaps between planks or tiles do."""
     reach = round(_THIN * max(mask.shape))
     thick = ndimage.maximum_filter(ndimage.minimum_filter(mask, 2 * reach + 1), 2 * reach + 1)
-    labels, areas = parts(mask & ~thick)
+    labels, areas = connected_components(mask & ~thick)
     lines = np.zeros(len(areas), bool)
     lines[_along_edges(labels)] = True
     lines[0] = False
-    kept = mask & ~lines[labels]
-    return kept if kept.sum() > _SPECK * mask.sum() else mask
+    remaining = mask & ~lines[labels]
+    return remaining if remaining.sum() > _SPECK * mask.sum() else mask
 
 
 def _along_edges(labels: np.ndarray) -> np.ndarray:
     return np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
 
 
-def _without_surroundings(mask: np.ndarray) -> np.ndarray:
+def _remove_surroundings(mask: np.ndarray) -> np.ndarray:
     """Removes specks and, except for the largest part, what the picture's edges cut through, such as furniture."""
-    labels, areas = parts(mask)
+    labels, areas = connected_components(mask)
     cut = np.bincount(_along_edges(labels), minlength=len(areas)) > _CUT_OFF * np.sqrt(areas)
     cut[np.argmax(areas)] = False
     return ((areas > _SPECK * areas.max()) & ~cut)[labels]
 
 
-def _contrary(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _garment_grey(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The picture in grey, or its negative if the object is darker than what is around it.
 
     Distance from a multicoloured background does not say what is bright, and Fashion-MNIST has the negative of grey.

@@ -13,13 +13,13 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from fmnist_jax.data import postures
-from fmnist_jax.data.segmentation import coarse, parts
+from fmnist_jax.data.segmentation import connected_components, shrink_mask
 
-_RIVAL = 0.5  # share of the larger part's area: anything smaller is not the other shoe of a pair
+_MIN_AREA_RATIO = 0.5  # share of the larger part's area: anything smaller is not the other shoe of a pair
 _LONG = 1.9  # least ratio of the axes of a shoe seen from above; sleeves and halves of shirts have less
 _PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
-_ACROSS = 30.0  # degrees from the horizontal up to which separate parts lie one above the other, as sleeves do
-_WEARING = 3  # erosions of a mask by one pixel, at most, until the shoes are apart
+_MAX_HORIZONTAL_ANGLE = 30.0  # degrees up to which separate parts lie one above the other, as sleeves do
+_MAX_EROSIONS = 3  # erosions of a mask by one pixel, at most, until the shoes are apart
 _LONG_HALF = 1.85  # the same for touching parts, of which only the outer sides are seen
 _SOLID = 0.88  # least share of its convex hull that such a part fills; half a top with a sleeve fills up to 0.88
 _DIRECTIONS = 24  # of the lines that are tried as dividing a mask
@@ -27,7 +27,7 @@ _OFFSETS = (-0.02, 0.0, 0.02)  # shares of a mask's longer edge, from its middle
 _NOTCH = 0.037  # least share of the line that is empty at either end; less at one end between other solid halves
 
 
-def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
+def find_pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
     """The larger shoe of a pair, and its direction; None if there is no pair.
 
     Args:
@@ -36,42 +36,42 @@ def pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
     Returns:
       A part of the mask, bool[h, w], and degrees clockwise from the horizontal.
     """
-    small = coarse(mask, 0.5)
+    small = shrink_mask(mask, 0.5)
     if not small.any():
         return None
-    apart = _apart(small)
-    halves = apart or _touching(small)
+    apart = _separate_halves(small)
+    halves = apart or _touching_halves(small)
     if halves is None:
         return None
     larger, smaller = sorted(halves, key=np.count_nonzero, reverse=True)
-    _, angle = postures.axes(larger)
-    if apart and abs(angle) <= _ACROSS:
+    _, angle = postures.principal_axis(larger)
+    if apart and abs(angle) <= _MAX_HORIZONTAL_ANGLE:
         return None
     to_larger, to_smaller = (ndimage.distance_transform_edt(~half) for half in (larger, smaller))
     nearer = np.asarray(Image.fromarray(to_larger <= to_smaller).resize(mask.shape[::-1]))
     return mask & nearer, angle
 
 
-def _apart(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _separate_halves(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The two largest parts, once what joins them is eroded."""
-    for _ in range(_WEARING + 1):
-        labels, areas = parts(mask)
+    for _ in range(_MAX_EROSIONS + 1):
+        labels, areas = connected_components(mask)
         first, second = np.argsort(-areas, kind="stable")[:2] if np.count_nonzero(areas) > 1 else (0, 0)
-        if areas[second] > _RIVAL * areas[first]:
+        if areas[second] > _MIN_AREA_RATIO * areas[first]:
             halves = labels == first, labels == second
             return halves if _are_alike(*halves, _LONG) else None
         mask = ndimage.binary_erosion(mask, np.ones((3, 3)))
     return None
 
 
-def _touching(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _touching_halves(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The two sides of the line whose shallower notch is the deepest."""
     y, x = np.nonzero(mask)
-    places = np.stack([x, y], -1) - np.array([np.mean(x), np.mean(y)])
-    found, deepest = None, _NOTCH
+    points = np.stack([x, y], -1) - np.array([np.mean(x), np.mean(y)])
+    best, deepest = None, _NOTCH
     for angle in np.linspace(0, np.pi, _DIRECTIONS, endpoint=False):
-        along = places @ np.array([np.cos(angle), np.sin(angle)])
-        aside = places @ np.array([-np.sin(angle), np.cos(angle)])
+        along = points @ np.array([np.cos(angle), np.sin(angle)])
+        aside = points @ np.array([-np.sin(angle), np.cos(angle)])
         for offset in _OFFSETS:
             from_line = aside - offset * max(mask.shape)
             notch = _shallower_notch(along, from_line)
@@ -81,8 +81,8 @@ def _touching(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
             left[y, x] = from_line < 0
             halves = left, mask & ~left
             if _are_alike(*halves, _LONG_HALF) and min(map(_solidity, halves)) >= _SOLID:
-                found, deepest = halves, notch
-    return found
+                best, deepest = halves, notch
+    return best
 
 
 def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
@@ -95,7 +95,8 @@ def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
     sides = along[from_line < 0], along[from_line >= 0]
     if min(map(len, sides)) == 0:
         return 0.0
-    low, high = (far(near(side) for side in sides) for far, near in ((max, np.min), (min, np.max)))
+    low = max(side.min() for side in sides)
+    high = min(side.max() for side in sides)
     on_line = along[(np.abs(from_line) <= 1) & (along >= low) & (along <= high)]
     if high <= low or not len(on_line):
         return 0.0
@@ -105,9 +106,9 @@ def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
 def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
     """Whether two parts are of similar size, long and parallel."""
     areas = np.count_nonzero(first), np.count_nonzero(second)
-    (length, angle), (other_length, other_angle) = postures.axes(first), postures.axes(second)
+    (length, angle), (other_length, other_angle) = postures.principal_axis(first), postures.principal_axis(second)
     apart = abs((angle - other_angle + 90) % 180 - 90)
-    return bool(min(areas) > _RIVAL * max(areas) and min(length, other_length) >= long and apart <= _PARALLEL)
+    return bool(min(areas) > _MIN_AREA_RATIO * max(areas) and min(length, other_length) >= long and apart <= _PARALLEL)
 
 
 def _solidity(part: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy import ndimage
 
 from fmnist_jax.data import postures, shoe_pairs
-from fmnist_jax.data.segmentation import Segment, coarse, parts
+from fmnist_jax.data.segmentation import Segment, connected_components, shrink_mask
 
 Doubt = Literal[
     "background not plain",
@@ -23,8 +23,8 @@ Doubt = Literal[
 
 _OUTLINE = 0.5  # share of its filled area: a mask that covers less is an outline
 _GAP = 2  # coarse pixels on either side by which gaps of a hand-drawn outline are closed
-_RIVAL = 0.5  # share of the largest part's area: anything larger is an object of its own
-_ABREAST = 0.5  # share of the narrower part's width: parts that overlap by more, one above the other, are one garment
+_MIN_AREA_RATIO = 0.5  # share of the largest part's area: anything larger is an object of its own
+_MAX_OVERLAP = 0.5  # of the narrower part's width: parts that overlap more, one above the other, are one garment
 _SMALL = 28  # pixels of the longer edge in the picture; the image has as many
 _CUT = 0.5  # share of an edge of the picture: an object that covers more of two edges extends beyond them
 
@@ -36,34 +36,34 @@ class Silhouette(NamedTuple):
     """bool[h, w]."""
     brightness: np.ndarray
     """f32[h, w] in [0, 1]."""
-    turned: float
+    rotation: float
     """Degrees counter-clockwise by which to turn it, so that it lies as those of the data set do."""
     doubts: tuple[Doubt, ...]
 
 
-def silhouette(found: Segment) -> Silhouette:
+def extract_garment(segment: Segment) -> Silhouette:
     """Fills an outline, takes the largest of several objects, and turns a tilted long garment upright.
 
     Args:
-      found: with a mask that is not empty.
+      segment: with a mask that is not empty.
     """
-    mask, brightness, turned = found.mask, found.brightness, 0.0
-    doubts: list[Doubt] = [] if found.plain else ["background not plain"]
-    filled = _filled(mask)
+    mask, brightness, turned = segment.mask, segment.brightness, 0.0
+    doubts: list[Doubt] = [] if segment.plain else ["background not plain"]
+    filled = _fill_outline(mask)
     if mask.sum() < _OUTLINE * filled.sum():
         brightness = np.where(filled & ~mask, np.median(brightness[mask]), brightness)
         mask = filled
         doubts.append("outline")
-    pair = shoe_pairs.pair(mask)
+    pair = shoe_pairs.find_pair(mask)
     if pair is not None:
         mask, turned = pair
         doubts.append("a pair")
     else:
-        if (largest := _largest_abreast(mask)) is not None:
+        if (largest := _largest_side_by_side(mask)) is not None:
             mask = largest
             doubts.append("several objects")
-        turned = postures.turn_upright(coarse(mask, 0.5))
-        if abs(turned) > postures.LYING:
+        turned = postures.turn_upright(shrink_mask(mask, 0.5))
+        if abs(turned) > postures.MAX_CERTAIN_TURN:
             doubts.append("on its side")
     if _covered_edges(mask) >= 2:
         doubts.append("cut off")
@@ -76,9 +76,9 @@ def is_small(box: tuple[int, int, int, int]) -> bool:
     return max(right - left, bottom - top) < _SMALL
 
 
-def _filled(mask: np.ndarray) -> np.ndarray:
+def _fill_outline(mask: np.ndarray) -> np.ndarray:
     """The mask with what it encloses, even if its outline has small gaps."""
-    wide = np.pad(coarse(mask, 0.0), _GAP + 1)
+    wide = np.pad(shrink_mask(mask, 0.0), _GAP + 1)
     closed = ndimage.maximum_filter(wide, 2 * _GAP + 1)
     labels, _ = ndimage.label(~closed)
     outside = labels == labels[0, 0]
@@ -87,15 +87,15 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     return mask | np.asarray(Image.fromarray(inside).resize(mask.shape[::-1]))
 
 
-def _largest_abreast(mask: np.ndarray) -> np.ndarray | None:
+def _largest_side_by_side(mask: np.ndarray) -> np.ndarray | None:
     """The largest of several parts that lie side by side; None if there is only one."""
-    labels, areas = parts(mask)
+    labels, areas = connected_components(mask)
     largest = int(np.argmax(areas))
     own = _columns(labels == largest)
-    for other in np.flatnonzero(areas > _RIVAL * areas[largest]):
+    for other in np.flatnonzero(areas > _MIN_AREA_RATIO * areas[largest]):
         left, right = _columns(labels == other)
         shared = min(own[1], right) - max(own[0], left)
-        if other != largest and shared < _ABREAST * min(own[1] - own[0], right - left):
+        if other != largest and shared < _MAX_OVERLAP * min(own[1] - own[0], right - left):
             return labels == largest
     return None
 

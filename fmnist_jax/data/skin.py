@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
-from fmnist_jax.data.segmentation import parts
+from fmnist_jax.data.segmentation import connected_components
 
 _STEP = 2  # pixels from one sample to the next: heads and arms are larger
 _LEAST = 0.03  # share of the object's pixels: hands and a neck
@@ -40,13 +40,13 @@ def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> b
       border: bool[h, w], where the background shows.
     """
     colours, mask, border = (each[::_STEP, ::_STEP] for each in (colours, mask, border))
-    behind = border & ~mask
-    if not behind.any() or is_skin(colours[behind]).mean() > _BEHIND:
+    background = border & ~mask
+    if not background.any() or is_skin(colours[background]).mean() > _BEHIND:
         return False
-    own = ndimage.binary_opening(is_skin(colours) & mask, np.ones((3, 3)))
-    if not _LEAST <= own.sum() / max(mask.sum(), 1) <= _MOST:
+    skin_mask = ndimage.binary_opening(is_skin(colours) & mask, np.ones((3, 3)))
+    if not _LEAST <= skin_mask.sum() / max(mask.sum(), 1) <= _MOST:
         return False
-    labels, areas = parts(own)
+    labels, areas = connected_components(skin_mask)
     part = labels == int(np.argmax(areas))
     outline = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
     return bool(areas.max() >= _PART * areas.sum() and np.mean(~mask[outline]) >= _OUTSIDE)

@@ -64,8 +64,8 @@ def draw(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     labels = (rng.permutation(size) % len(_GARMENTS)).astype(np.int32)
     images = np.zeros((size, SIZE, SIZE, 1), np.uint8)
     for label, garment in enumerate(_GARMENTS):
-        where = np.flatnonzero(labels == label)
-        images[where, :, :, 0] = _render(rng, len(where), garment)
+        indices = np.flatnonzero(labels == label)
+        images[indices, :, :, 0] = _render(rng, len(indices), garment)
     return images, labels
 
 
@@ -82,12 +82,12 @@ def _render(rng: RandomState, count: int, garment: Callable[[_Canvas], _Garment]
 def _pose(rng: RandomState, count: int) -> _Canvas:
     """Turns, scales, shears and bends the pixel grid, each image by its own amounts."""
     axis = (np.arange(SIZE) + 0.5) * _PIXEL - 1
-    plain = _Canvas(rng, count, axis[None, None, :], axis[None, :, None])
-    angle, shear = plain.uniform(-0.18, 0.18), plain.uniform(-0.1, 0.1)
-    x, y = plain.x - plain.uniform(-0.1, 0.1), plain.y - plain.uniform(-0.1, 0.1)
+    upright = _Canvas(rng, count, axis[None, None, :], axis[None, :, None])
+    angle, shear = upright.uniform(-0.18, 0.18), upright.uniform(-0.1, 0.1)
+    x, y = upright.x - upright.uniform(-0.1, 0.1), upright.y - upright.uniform(-0.1, 0.1)
     x, y = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-    x, y = (x + shear * y) / plain.uniform(0.9, 1.2), y / plain.uniform(0.95, 1.15)
-    bend = plain.uniform(-0.06, 0.06) * np.sin(plain.uniform(2, 5) * y + plain.uniform(0, 6))
+    x, y = (x + shear * y) / upright.uniform(0.9, 1.2), y / upright.uniform(0.95, 1.15)
+    bend = upright.uniform(-0.06, 0.06) * np.sin(upright.uniform(2, 5) * y + upright.uniform(0, 6))
     return _Canvas(rng, count, x + bend, y)
 
 

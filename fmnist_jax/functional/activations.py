@@ -42,7 +42,7 @@ def make_activations(
     """
     network = make_network(config, image_shape=image_shape, num_classes=num_classes)
 
-    def captured(module: Any, method: str) -> bool:
+    def should_capture(module: Any, method: str) -> bool:
         layer = isinstance(module, BatchNorm | ResidualBlock | Dropout)
         return method == "__call__" and layer and len(module.path) == 1
 
@@ -50,14 +50,18 @@ def make_activations(
         check_floats(images)
         variables = {"params": params, "batch_stats": batch_stats}
         _, captures = network.apply(
-            variables, images, train=False, capture_intermediates=captured, mutable=["intermediates"]
+            variables, images, train=False, capture_intermediates=should_capture, mutable=["intermediates"]
         )
-        found = {name: outputs["__call__"][0] for name, outputs in captures["intermediates"].items()}
-        hidden = found.pop("Dropout_0")
+        outputs_by_name = {name: outputs["__call__"][0] for name, outputs in captures["intermediates"].items()}
+        hidden = outputs_by_name.pop("Dropout_0")
         # Sorted, because Flax guarantees no order: blocks first, then the norm that ends a resnet.
-        names = sorted(found, key=lambda name: (name.startswith("BatchNorm"), int(name.rpartition("_")[2])))
+        names = sorted(outputs_by_name, key=lambda name: (name.startswith("BatchNorm"), int(name.rpartition("_")[2])))
         return Activations(
-            [jax.nn.relu(found[name]) if name.startswith("BatchNorm") else found[name] for name in names], hidden
+            [
+                jax.nn.relu(outputs_by_name[name]) if name.startswith("BatchNorm") else outputs_by_name[name]
+                for name in names
+            ],
+            hidden,
         )
 
     return activations

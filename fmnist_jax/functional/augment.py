@@ -14,10 +14,10 @@ from jax import Array, lax
 
 from fmnist_jax.config.schema import AugmentConfig
 from fmnist_jax.config.validation import check_choices
-from fmnist_jax.config.values import switched_off
-from fmnist_jax.functional.keys import stream
+from fmnist_jax.config.values import is_static_zero
+from fmnist_jax.functional.keys import stream_key
 from fmnist_jax.functional.photo_like import make_photo_like
-from fmnist_jax.functional.pixels import are_bytes
+from fmnist_jax.functional.pixels import is_uint8
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import for_rows
 from fmnist_jax.functional.warping import centred_grid, sample_image
@@ -57,8 +57,8 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
     Returns:
       [B, H, W, C].
     """
-    coins = stream(key, _MIRROR_STREAM)
-    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(coins, index), jnp.float32(0.5)))(indices)
+    toss_key = stream_key(key, _MIRROR_STREAM)
+    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(toss_key, index), jnp.float32(0.5)))(indices)
     mirrored = first ^ (epochs % 2 == 1)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
@@ -108,15 +108,15 @@ def rotate(images: Array, degrees: Array) -> Array:
     Raises:
       ValueError: the images are neither bytes nor floats.
     """
-    whole = are_bytes(images)
+    from_bytes = is_uint8(images)
     y, x = centred_grid(*images.shape[1:3])
 
-    def turn(image: Array, angle: Array) -> Array:
+    def rotate_one(image: Array, angle: Array) -> Array:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
         return sample_image(image, cos * y + sin * x, cos * x - sin * y)
 
-    turned = jax.vmap(turn)(images.astype(at_least_float32(images.dtype)), jnp.deg2rad(degrees))
-    return (jnp.round(turned) if whole else turned).astype(images.dtype)
+    rotated = jax.vmap(rotate_one)(images.astype(at_least_float32(images.dtype)), jnp.deg2rad(degrees))
+    return (jnp.round(rotated) if from_bytes else rotated).astype(images.dtype)
 
 
 def make_random_rotation(degrees: float) -> Augment:
@@ -131,7 +131,7 @@ def make_random_rotation(degrees: float) -> Augment:
     return random_rotation
 
 
-def inside_boxes(corners: Array, sizes: Array, height: int, width: int) -> Array:
+def box_masks(corners: Array, sizes: Array, height: int, width: int) -> Array:
     """Marks the pixels of one box per image, clipped to the image.
 
     Args:
@@ -182,8 +182,8 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
             return chosen, corners, sizes, jax.random.bits(pixel_key, (rows, height, width, channels), jnp.uint8)
 
         chosen, corners, sizes, noise = for_rows(draw, key, images)
-        noise = noise if are_bytes(images) else noise.astype(images.dtype) / 255
-        return jnp.where(chosen & inside_boxes(corners, sizes, height, width), noise, images)
+        noise = noise if is_uint8(images) else noise.astype(images.dtype) / 255
+        return jnp.where(chosen & box_masks(corners, sizes, height, width), noise, images)
 
     return random_erasing
 
@@ -201,7 +201,7 @@ def make_cutout(size: int) -> Augment:
         batch, height, width, _ = images.shape
         shape = jnp.array([[height, width]], jnp.int32)
         centres = for_rows(lambda key, rows: jax.random.randint(key, (rows, 2), 0, shape, jnp.int32), key, images)
-        erased = inside_boxes(centres - size // 2, jnp.full((batch, 2), size, jnp.int32), height, width)
+        erased = box_masks(centres - size // 2, jnp.full((batch, 2), size, jnp.int32), height, width)
         return jnp.where(erased, jnp.zeros_like(images), images)
 
     return cutout
@@ -230,7 +230,7 @@ def make_augment(config: AugmentConfig) -> Augment:
     check_choices("augment", config, "flip")
 
     def unless_off(value: Any, make: Callable[[Any], Augment]) -> Augment:
-        return identity if switched_off(value) else make(value)
+        return identity if is_static_zero(value) else make(value)
 
     return chain(
         random_flip if config.flip == "random" else identity,
@@ -255,4 +255,4 @@ def normalize(images: Array | np.ndarray) -> Array:
       >>> fj.normalize(np.array([[[0], [255]]], np.uint8)).ravel().tolist()
       [0.0, 1.0]
     """
-    return jnp.asarray(images, jnp.float32) / 255.0 if are_bytes(images) else jnp.asarray(images)
+    return jnp.asarray(images, jnp.float32) / 255.0 if is_uint8(images) else jnp.asarray(images)

@@ -16,13 +16,13 @@ from fmnist_jax.functional.state import TrainState, Weights
 def start_average(state: TrainState) -> TrainState:
     """Starts an average of the parameters and batch statistics at their current values, in at least float32."""
 
-    def begun(leaf: Array) -> Array:
+    def init_leaf(leaf: Array) -> Array:
         # Half precision could not represent what one step adds to the average. Other leaves are copied, because a
         # buffer that a state holds twice cannot be donated.
         real = jnp.issubdtype(leaf.dtype, jnp.floating)
         return jnp.array(leaf, at_least_float32(leaf.dtype)) if real else jnp.copy(leaf)
 
-    params, batch_stats = jax.tree.map(begun, (state.params, state.batch_stats))
+    params, batch_stats = jax.tree.map(init_leaf, (state.params, state.batch_stats))
     return dataclasses.replace(state, averages=Weights(params, batch_stats))
 
 
@@ -43,18 +43,18 @@ def make_averaging_step(step_fn: TrainStep, decay: float) -> TrainStep:
     def averaging_step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
         if state.averages is None:
             raise ValueError("the state keeps no average of its weights: add one with start_average")
-        after, metrics = step_fn(state, batch)
+        new_state, metrics = step_fn(state, batch)
         steps = state.step.astype(jnp.float32)
-        forgotten = jnp.maximum(1 - decay, 9 / (10 + steps))  # which float32 holds more exactly than the shares kept
-        latest = Weights(after.params, after.batch_stats)
+        update_rate = jnp.maximum(1 - decay, 9 / (10 + steps))  # which float32 holds more exactly than the shares kept
+        latest = Weights(new_state.params, new_state.batch_stats)
 
-        def moved(average: Array, new: Array) -> Array:
-            if not _has_mean(average):
+        def update_leaf(average: Array, new: Array) -> Array:
+            if not _is_inexact(average):
                 return new
             # Not as a weighted sum, whose rounding would change the average of constant weights.
-            return average + forgotten.astype(average.dtype) * (new.astype(average.dtype) - average)
+            return average + update_rate.astype(average.dtype) * (new.astype(average.dtype) - average)
 
-        return dataclasses.replace(after, averages=jax.tree.map(moved, state.averages, latest)), metrics
+        return dataclasses.replace(new_state, averages=jax.tree.map(update_leaf, state.averages, latest)), metrics
 
     return averaging_step
 
@@ -68,12 +68,12 @@ def weights_to_score(state: TrainState) -> Weights:
     if state.averages is None:
         return latest
 
-    def as_trained(average: Array, new: Array) -> Array:
+    def to_weight_dtype(average: Array, new: Array) -> Array:
         return average if average.dtype == new.dtype else average.astype(new.dtype)
 
-    return jax.tree.map(as_trained, state.averages, latest)
+    return jax.tree.map(to_weight_dtype, state.averages, latest)
 
 
-def _has_mean(leaf: Array) -> bool:
+def _is_inexact(leaf: Array) -> bool:
     """Whether a leaf is floating or complex and can be averaged, unlike a count."""
     return jnp.issubdtype(leaf.dtype, jnp.inexact)

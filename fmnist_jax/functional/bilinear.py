@@ -16,15 +16,15 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from fmnist_jax.functional.platforms import models_first, platform_primitive
-from fmnist_jax.functional.sharding import alike
+from fmnist_jax.functional.platforms import move_batch_axes_first, platform_primitive
+from fmnist_jax.functional.sharding import match_varying_axes
 
 Operation = Callable[[Array, Array], Array]
 """`(x [B, H, W, C_in], kernel [K, K, C_in, C_out]) -> [B, H', W', C_out]`, bilinear, the same sums for every image
 and every pair of an input and an output channel."""
 
 
-class Faces(NamedTuple):
+class BilinearOps(NamedTuple):
     """One implementation of the three faces."""
 
     operation: Operation
@@ -34,7 +34,7 @@ class Faces(NamedTuple):
     """`(x, g, *, size=K) -> [K, K, C_in, C_out]`."""
 
 
-def faces_of(operation: Operation) -> Faces:
+def ops_by_transposition(operation: Operation) -> BilinearOps:
     """The faces of an operation, with its gradients by transposition."""
 
     def image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
@@ -45,10 +45,10 @@ def faces_of(operation: Operation) -> Faces:
         kernel = jax.ShapeDtypeStruct((size, size, x.shape[3], g.shape[3]), x.dtype)
         return jax.linear_transpose(lambda kernel: operation(x, kernel), kernel)(g)[0]
 
-    return Faces(operation, image_gradient, kernel_gradient)
+    return BilinearOps(operation, image_gradient, kernel_gradient)
 
 
-def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
+def bilinear(name: str, *, on_cpu: BilinearOps, elsewhere: BilinearOps) -> Operation:
     """Makes an operation with one implementation for CPUs and one for other platforms, and derivatives of every order.
 
     Args:
@@ -56,45 +56,44 @@ def bilinear(name: str, *, on_cpu: Faces, elsewhere: Faces) -> Operation:
       on_cpu: the implementation for a CPU.
       elsewhere: the same sums for every other platform.
     """
-    operation, of_images, of_kernel = (
-        _primitive(f"{name}{suffix}", *spellings)
-        for suffix, *spellings in zip(("", "_image_gradient", "_kernel_gradient"), on_cpu, elsewhere, strict=True)
-    )
+    operation = _primitive(name, on_cpu.operation, elsewhere.operation)
+    image_gradient_p = _primitive(f"{name}_image_gradient", on_cpu.image_gradient, elsewhere.image_gradient)
+    kernel_gradient_p = _primitive(f"{name}_kernel_gradient", on_cpu.kernel_gradient, elsewhere.kernel_gradient)
 
     # With <a, b> for the sum of all products, <operation(x, k), g> = <x, of_images(g, k)> = <k, of_kernel(x, g)>.
     # Each rule takes the cotangent first, then both operands; of the one that it transposes, only the shape is known.
     ad.defbilinear(
         operation,
-        lambda g, x, kernel, mapped: of_images.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
-        lambda g, x, kernel, mapped: of_kernel.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+        lambda g, x, kernel, mapped: image_gradient_p.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
+        lambda g, x, kernel, mapped: kernel_gradient_p.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
     )
     ad.defbilinear(
-        of_images,
+        image_gradient_p,
         lambda x, _, kernel, mapped, **__: operation.bind(x, kernel, mapped=mapped),
-        lambda x, g, kernel, mapped, **__: of_kernel.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
+        lambda x, g, kernel, mapped, **__: kernel_gradient_p.bind(x, g, mapped=mapped, size=_size(kernel, mapped)),
     )
     ad.defbilinear(
-        of_kernel,
-        lambda kernel, x, g, mapped, **_: of_images.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
+        kernel_gradient_p,
+        lambda kernel, x, g, mapped, **_: image_gradient_p.bind(g, kernel, mapped=mapped, sides=_sides(x, mapped)),
         lambda kernel, x, _, mapped, **__: operation.bind(x, kernel, mapped=mapped),
     )
-    for primitive, stacking in zip((operation, of_images, of_kernel), _STACKED, strict=True):
-        batching.primitive_batchers[primitive] = partial(_batch, primitive, stacking)
-    return lambda x, kernel: operation.bind(*alike(x, kernel), mapped=False)
+    for primitive, stacking in zip((operation, image_gradient_p, kernel_gradient_p), _STACKING_AXES, strict=True):
+        batching.primitive_batchers[primitive] = partial(_batching_rule, primitive, stacking)
+    return lambda x, kernel: operation.bind(*match_varying_axes(x, kernel), mapped=False)
 
 
 def _primitive(name: str, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array]) -> Primitive:
     """A bilinear primitive: `mapped` says whether both operands have a leading axis of models."""
 
-    def over_models(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
+    def sequential(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
         one: Operation = partial(on_cpu, **static)
         return lax.map(lambda pair: one(*pair), (a, b)) if mapped else one(a, b)
 
-    def of_models(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
+    def vectorized(a: Array, b: Array, *, mapped: bool, **static: Any) -> Array:
         one: Operation = partial(elsewhere, **static)
         return jax.vmap(one)(a, b) if mapped else one(a, b)
 
-    return platform_primitive(name, on_cpu=over_models, elsewhere=of_models)
+    return platform_primitive(name, on_cpu=sequential, elsewhere=vectorized)
 
 
 def _sides(x: Any, mapped: bool) -> tuple[int, int]:
@@ -117,14 +116,14 @@ class _Stacking(NamedTuple):
 
 # For each face, by whether the first or the second operand has the axis of models: it is folded into the batch or the
 # channels of images, and into the channels of kernels.
-_STACKED: tuple[tuple[_Stacking, _Stacking], ...] = (
+_STACKING_AXES: tuple[tuple[_Stacking, _Stacking], ...] = (
     (_Stacking(0, 0), _Stacking(3, 3)),
     (_Stacking(0, 0), _Stacking(2, 3)),
     (_Stacking(3, 2), _Stacking(3, 3)),
 )
 
 
-def _batch(
+def _batching_rule(
     primitive: Primitive,
     stacked: tuple[_Stacking, _Stacking],
     operands: Sequence[Array],
@@ -140,20 +139,20 @@ def _batch(
         stacking, many = stacked[which], operands[which]
         models = many.shape[axes[which]]
         pair = [a, b]
-        pair[which] = _merged(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
-        return _split(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
-    first = models_first(operands, axes)
+        pair[which] = _merge_axes(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
+        return _split_axis(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
+    first = move_batch_axes_first(operands, axes)
     if not mapped:
         return primitive.bind(*first, mapped=True, **static), 0
-    merged = primitive.bind(*(_merged(x, 0) for x in first), mapped=True, **static)
-    return _split(merged, 0, len(first[0])), 0
+    merged = primitive.bind(*(_merge_axes(x, 0) for x in first), mapped=True, **static)
+    return _split_axis(merged, 0, len(first[0])), 0
 
 
-def _merged(x: Array, axis: int) -> Array:
+def _merge_axes(x: Array, axis: int) -> Array:
     """The array with an axis and the one after it merged."""
     return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
-def _split(x: Array, axis: int, size: int) -> Array:
+def _split_axis(x: Array, axis: int, size: int) -> Array:
     """The array with an axis split into one of `size` and another after it."""
     return x.reshape(*x.shape[:axis], size, x.shape[axis] // size, *x.shape[axis + 1 :])

@@ -5,7 +5,7 @@ from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from fmnist_jax.functional import winograd
-from fmnist_jax.functional.bilinear import Faces, bilinear, faces_of
+from fmnist_jax.functional.bilinear import BilinearOps, bilinear, ops_by_transposition
 from fmnist_jax.functional.precision import at_least_float32
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -63,40 +63,40 @@ def _winograd_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int])
     return winograd.winograd_conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
-_ORDINARY = Faces(convolve, _image_gradient, _kernel_gradient)
-_WINOGRAD = faces_of(winograd.winograd_conv)._replace(image_gradient=_winograd_image_gradient)
+_DIRECT = BilinearOps(convolve, _image_gradient, _kernel_gradient)
+_WINOGRAD = ops_by_transposition(winograd.winograd_conv)._replace(image_gradient=_winograd_image_gradient)
 
 
-def _fastest(sides: tuple[int, ...], kernel: tuple[int, ...]) -> Faces:
+def _fastest_ops(sides: tuple[int, ...], kernel: tuple[int, ...]) -> BilinearOps:
     """The faster implementation for images of these sides and a kernel of this shape."""
     few_pixels, many_channels = max(sides) <= _WINOGRAD_PIXELS, min(kernel[2:]) >= _WINOGRAD_CHANNELS
-    return _WINOGRAD if kernel[0] == winograd.KERNEL and few_pixels and many_channels else _ORDINARY
+    return _WINOGRAD if kernel[0] == winograd.KERNEL_SIZE and few_pixels and many_channels else _DIRECT
 
 
-def _conv_of_taps(x: Array, kernel: Array) -> Array:
+def _single_channel_conv(x: Array, kernel: Array) -> Array:
     """The convolution of single-channel images, as a loop over the output features of each pixel."""
-    size, (height, width), wide = len(kernel), x.shape[1:3], at_least_float32(x.dtype)
+    size, (height, width), compute_dtype = len(kernel), x.shape[1:3], at_least_float32(x.dtype)
     border = (size // 2, size // 2)
-    padded = lax.optimization_barrier(jnp.pad(x.astype(wide), ((0, 0), border, border, (0, 0))))
-    taps = kernel.astype(wide).reshape(size, size, 1, 1, 1, -1)
-    places = [(i, j) for i in range(size) for j in range(size)]
-    y = sum((padded[:, i : i + height, j : j + width] * taps[i, j] for i, j in places), jnp.zeros((), wide))
+    padded = lax.optimization_barrier(jnp.pad(x.astype(compute_dtype), ((0, 0), border, border, (0, 0))))
+    taps = kernel.astype(compute_dtype).reshape(size, size, 1, 1, 1, -1)
+    offsets = [(i, j) for i in range(size) for j in range(size)]
+    y = sum((padded[:, i : i + height, j : j + width] * taps[i, j] for i, j in offsets), jnp.zeros((), compute_dtype))
     return lax.optimization_barrier(y.astype(x.dtype))  # otherwise each consumer recomputes it
 
 
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
     # 8 ms instead of 20 for 128 images of 28x28x1 with 32 outputs, on one core of an AMD EPYC (jax 0.10.2).
     if kernel.shape[:3] == (3, 3, 1):
-        return _conv_of_taps(x, kernel)
-    return _fastest(x.shape[1:3], kernel.shape).operation(x, kernel)
+        return _single_channel_conv(x, kernel)
+    return _fastest_ops(x.shape[1:3], kernel.shape).operation(x, kernel)
 
 
 def _image_gradient_on_cpu(g: Array, kernel: Array, *, sides: tuple[int, int]) -> Array:
-    return _fastest(sides, kernel.shape).image_gradient(g, kernel, sides=sides)
+    return _fastest_ops(sides, kernel.shape).image_gradient(g, kernel, sides=sides)
 
 
 def _kernel_gradient_on_cpu(x: Array, g: Array, *, size: int) -> Array:
-    return _fastest(x.shape[1:3], (size, size, x.shape[3], g.shape[3])).kernel_gradient(x, g, size=size)
+    return _fastest_ops(x.shape[1:3], (size, size, x.shape[3], g.shape[3])).kernel_gradient(x, g, size=size)
 
 
 def _conv_mean(x: Array, kernel: Array) -> Array:
@@ -124,11 +124,11 @@ def _mean_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int]) -> 
     """
     *taps, features = kernel.shape
     patches = jnp.dot(g.reshape(-1, features), kernel.reshape(-1, features).T / 4).reshape(*g.shape[:3], *taps)
-    rows = _overlaid(patches, 1, sides[0])
-    return _overlaid(lax.optimization_barrier(rows), 2, sides[1])
+    rows = _overlap_add(patches, 1, sides[0])
+    return _overlap_add(lax.optimization_barrier(rows), 2, sides[1])
 
 
-def _overlaid(taps: Array, axis: int, side: int) -> Array:
+def _overlap_add(taps: Array, axis: int, side: int) -> Array:
     """Sums the gradients of overlapping patches into the pixels along an axis; a tap, the mean of two, adds to both.
 
     Args:
@@ -143,18 +143,18 @@ def _overlaid(taps: Array, axis: int, side: int) -> Array:
     means = [taps[:, :, :, tap] for tap in range(size)]
     pixels = [means[0], *map(jnp.add, means, means[1:]), means[-1]]  # each mean covers a pixel and the next
 
-    def placed(pixel: int) -> Array:
+    def shift_pixels(pixel: int) -> Array:
         before = [(0, 0)] * (taps.ndim - 1)
         before[axis] = (pixel // 2, pad - pixel // 2)
         return jnp.pad(pixels[pixel], before)
 
-    even, odd = (sum(map(placed, range(parity + 2, size + 1, 2)), placed(parity)) for parity in range(2))
+    even, odd = (sum(map(shift_pixels, range(parity + 2, size + 1, 2)), shift_pixels(parity)) for parity in range(2))
     shape = list(even.shape)
     shape[axis] = 2 * (patches + pad)
-    both = jnp.stack([even, odd], axis + 1).reshape(shape)
+    interleaved = jnp.stack([even, odd], axis + 1).reshape(shape)
     rest = [(0, 0, 0)] * len(shape)
     rest[axis] = (-pad, side + pad - shape[axis], 0)
-    return lax.pad(both, jnp.zeros((), both.dtype), rest)
+    return lax.pad(interleaved, jnp.zeros((), interleaved.dtype), rest)
 
 
 def _conv_windows(x: Array, kernel: Array) -> Array:
@@ -191,15 +191,15 @@ def _window_kernels(kernel: Array) -> list[Array]:
 
 conv = bilinear(
     "convolution",
-    on_cpu=Faces(_conv_on_cpu, _image_gradient_on_cpu, _kernel_gradient_on_cpu),
-    elsewhere=faces_of(convolve),
+    on_cpu=BilinearOps(_conv_on_cpu, _image_gradient_on_cpu, _kernel_gradient_on_cpu),
+    elsewhere=ops_by_transposition(convolve),
 )
 """Convolves as `convolve` does."""
 
 conv_mean = bilinear(
     "mean_convolution",
-    on_cpu=faces_of(_conv_mean_of_patches)._replace(image_gradient=_mean_image_gradient),
-    elsewhere=faces_of(_conv_mean),
+    on_cpu=ops_by_transposition(_conv_mean_of_patches)._replace(image_gradient=_mean_image_gradient),
+    elsewhere=ops_by_transposition(_conv_mean),
 )
 """The mean of each 2x2 window of `conv`, for a kernel [K, K, C_in, C_out], K odd: [B, H // 2, W // 2, C_out].
 
@@ -207,7 +207,9 @@ Takes K^2 multiplications per output and input channel on a CPU, elsewhere (K + 
 """
 
 conv_windows = bilinear(
-    "windowed_convolution", on_cpu=faces_of(_conv_windows_of_patches), elsewhere=faces_of(_conv_windows)
+    "windowed_convolution",
+    on_cpu=ops_by_transposition(_conv_windows_of_patches),
+    elsewhere=ops_by_transposition(_conv_windows),
 )
 """Convolves as `convolve` does, with the outputs of each 2x2 window side by side: [B, H // 2, W // 2 * 4, C_out].
 

@@ -11,7 +11,7 @@ from jax import Array, lax
 from fmnist_jax.functional.interface import Params
 from fmnist_jax.functional.metrics import Metrics
 from fmnist_jax.functional.objective import Aux, Batch, Objective
-from fmnist_jax.functional.sharding import batch_axes, varying
+from fmnist_jax.functional.sharding import batch_axes, varying_axes
 from fmnist_jax.functional.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Any]]
@@ -36,40 +36,46 @@ ExtraArgs = Callable[[Slope], Mapping[str, Any]]
 """Chooses the arguments of an optimiser's `update` that follow the gradient, its state and the parameters."""
 
 
-def _everything(slope: Slope) -> Mapping[str, Any]:
-    return {**_line_search(slope), "obj_fn": slope.value_fn, "grad_fn": slope.grad_fn}
+def _all_args(slope: Slope) -> Mapping[str, Any]:
+    return {**_line_search_args(slope), "obj_fn": slope.value_fn, "grad_fn": slope.grad_fn}
 
 
-def _line_search(slope: Slope) -> Mapping[str, Any]:
+def _line_search_args(slope: Slope) -> Mapping[str, Any]:
     return {"value": slope.value, "grad": slope.grad, "value_fn": slope.value_fn}
 
 
-def _numbers(slope: Slope) -> Mapping[str, Any]:
+def _value_and_grad_args(slope: Slope) -> Mapping[str, Any]:
     return {"value": slope.value, "grad": slope.grad}
 
 
-def _adversarial(slope: Slope) -> Mapping[str, Any]:
+def _sam_args(slope: Slope) -> Mapping[str, Any]:
     return {"grad_fn": slope.grad_fn}
 
 
-def _nothing(slope: Slope) -> Mapping[str, Any]:
+def _no_args(slope: Slope) -> Mapping[str, Any]:
     del slope
     return {}
 
 
 # Most optax optimisers accept all extra arguments and use those they know. Line searches (lbfgs) refuse unknown ones,
 # SAM all but its own, a jitted update all functions, and a plain transformation not wrapped by optax everything.
-_OFFERS: tuple[ExtraArgs, ...] = (_everything, _line_search, _adversarial, _numbers, _nothing)
-_REFUSALS = ("unexpected keyword", "['grad_fn']", "['value_fn']", "['obj_fn']")
+_EXTRA_ARGS_CANDIDATES: tuple[ExtraArgs, ...] = (
+    _all_args,
+    _line_search_args,
+    _sam_args,
+    _value_and_grad_args,
+    _no_args,
+)
+_REJECTION_MESSAGES = ("unexpected keyword", "['grad_fn']", "['value_fn']", "['obj_fn']")
 
 
 def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: optax.OptState) -> Any:
     """Calls `optimizer.update` with the first offer that it does not refuse; refusals happen while tracing."""
-    for offer in _OFFERS:
+    for offer in _EXTRA_ARGS_CANDIDATES:
         try:
             return optimizer.update(slope.grad, opt_state, slope.params, **offer(slope))
         except TypeError as error:
-            if not any(words in str(error).lower() for words in _REFUSALS):
+            if not any(words in str(error).lower() for words in _REJECTION_MESSAGES):
                 raise
             refusal = error
     raise TypeError(
@@ -77,11 +83,11 @@ def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: op
     ) from refusal
 
 
-def _own_metrics(slope: Slope) -> Any:
+def _objective_metrics(slope: Slope) -> Any:
     return slope.aux.metrics
 
 
-def _of_all_shards(objective: Objective) -> Objective:
+def _reduce_over_shards(objective: Objective) -> Objective:
     """The objective of a whole batch whose rows are spread over the shards of a `shard_map`.
 
     What `make_objective` returns already is one. Any other is taken to be a mean over its rows: left unchanged, its
@@ -92,12 +98,12 @@ def _of_all_shards(objective: Objective) -> Objective:
         value, aux = objective(params, state, batch)
         shards = batch_axes(batch, params)
 
-        def spread(leaf: Any) -> tuple[str, ...]:
-            return tuple(axis for axis in shards if axis in varying(leaf))
+        def varying_shards(leaf: Any) -> tuple[str, ...]:
+            return tuple(axis for axis in shards if axis in varying_axes(leaf))
 
         if isinstance(aux.metrics, Metrics):  # which are known to be sums
-            aux = Aux(aux.batch_stats, jax.tree.map(lambda leaf: lax.psum(leaf, spread(leaf)), aux.metrics))
-        return lax.pmean(value, spread(value)), aux
+            aux = Aux(aux.batch_stats, jax.tree.map(lambda leaf: lax.psum(leaf, varying_shards(leaf)), aux.metrics))
+        return lax.pmean(value, varying_shards(value)), aux
 
     return whole
 
@@ -107,7 +113,7 @@ def make_descent(
     optimizer: optax.GradientTransformation,
     *,
     extra_args: ExtraArgs | None = None,
-    measure: Callable[[Slope], Any] = _own_metrics,
+    measure: Callable[[Slope], Any] = _objective_metrics,
 ) -> TrainStep:
     """Makes a training step that moves the parameters down an objective.
 
@@ -132,13 +138,13 @@ def make_descent(
     Raises (the step):
       TypeError: the optimiser needs an argument that is not offered.
     """
-    whole = _of_all_shards(objective)
+    global_objective = _reduce_over_shards(objective)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
-        (value, aux), grad = jax.value_and_grad(whole, has_aux=True)(state.params, state, batch)
+        (value, aux), grad = jax.value_and_grad(global_objective, has_aux=True)(state.params, state, batch)
 
         def value_fn(params: Params) -> Array:
-            return whole(params, state, batch)[0]
+            return global_objective(params, state, batch)[0]
 
         def grad_fn(params: Params, *_: Any) -> Params:
             return jax.grad(value_fn)(params)
@@ -148,13 +154,13 @@ def make_descent(
             updates, opt_state = _update(optimizer, slope, state.opt_state)
         else:
             updates, opt_state = optimizer.update(grad, state.opt_state, state.params, **extra_args(slope))
-        after = dataclasses.replace(
+        new_state = dataclasses.replace(
             state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=aux.batch_stats,
             opt_state=opt_state,
         )
-        return after, measure(slope)
+        return new_state, measure(slope)
 
     return step

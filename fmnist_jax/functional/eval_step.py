@@ -101,8 +101,8 @@ def make_evaluate(eval_step: EvalStep) -> Evaluate:
 
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         shapes = jax.eval_shape(eval_step, params, batch_stats, first)
-        nothing = jax.tree.map(lambda sums: varying_like(sums, jnp.zeros(sums.shape, sums.dtype)), shapes)
-        return lax.scan(add, nothing, batches)[0]
+        zeros = jax.tree.map(lambda sums: varying_like(sums, jnp.zeros(sums.shape, sums.dtype)), shapes)
+        return lax.scan(add, zeros, batches)[0]
 
     return evaluate
 

@@ -8,15 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-IMPLEMENTATION = "threefry2x32"
+KEY_IMPL = "threefry2x32"
 
 
 def root_key(seed: int) -> Array:
     """The key that a run with this seed starts from, whatever `jax_default_prng_impl` is set to."""
-    return jax.random.key(seed, impl=IMPLEMENTATION)
+    return jax.random.key(seed, impl=KEY_IMPL)
 
 
-def stream(key: Array, number: int) -> Array:
+def stream_key(key: Array, number: int) -> Array:
     """The key of a random stream, from which `fold_in` derives the keys that draws are mapped over.
 
     Args:
@@ -26,11 +26,11 @@ def stream(key: Array, number: int) -> Array:
     Returns:
       A threefry key: `jax.random.fold_in(key, number)` if that is threefry, else one drawn from it.
     """
-    return of_threefry(jax.random.fold_in(key, number))
+    return as_threefry(jax.random.fold_in(key, number))
 
 
-def of_threefry(key: Array) -> Array:
+def as_threefry(key: Array) -> Array:
     """The key itself if it is a threefry key, else a threefry key drawn from it."""
-    if str(jax.random.key_impl(key)) == IMPLEMENTATION:
+    if str(jax.random.key_impl(key)) == KEY_IMPL:
         return key
-    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl=IMPLEMENTATION)
+    return jax.random.wrap_key_data(jax.random.bits(key, (2,), jnp.uint32), impl=KEY_IMPL)

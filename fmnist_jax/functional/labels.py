@@ -48,9 +48,9 @@ def soft_labels(labels: Array, num_classes: int = len(CLASS_NAMES)) -> Array:
     """
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return labels
-    whole = jnp.asarray(labels, jnp.int32)
-    outside = (whole < PADDING_LABEL) | (whole >= num_classes)
-    return jnp.where(outside[..., None], jnp.nan, one_hot(whole, num_classes))
+    integer_labels = jnp.asarray(labels, jnp.int32)
+    outside = (integer_labels < PADDING_LABEL) | (integer_labels >= num_classes)
+    return jnp.where(outside[..., None], jnp.nan, one_hot(integer_labels, num_classes))
 
 
 def smoothed(labels: Array, amount: float, num_classes: int = len(CLASS_NAMES)) -> Array:

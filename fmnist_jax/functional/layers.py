@@ -14,12 +14,12 @@ from jax import Array, lax
 
 from fmnist_jax.functional import convolution
 from fmnist_jax.functional.pixels import check_floats
-from fmnist_jax.functional.sharding import automatic
+from fmnist_jax.functional.sharding import with_auto_axes
 
-_PATCH_VALUES = 64  # the most values in a patch to gather for a pooled maximum: that saves steps, no multiplications
+_MAX_PATCH_VALUES = 64  # in a patch that is gathered for a pooled maximum: that saves steps, no multiplications
 
 
-def _check(x: Array, kernel: Array) -> None:
+def _check_shapes(x: Array, kernel: Array) -> None:
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             f"images {list(x.shape)} and a kernel {list(kernel.shape)}: expected [B, H, W, C_in] and "
@@ -46,8 +46,8 @@ def conv(x: Array, kernel: Array) -> Array:
     Raises:
       ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check(x, kernel)
-    return automatic(convolution.conv, rows=True)(x, kernel)
+    _check_shapes(x, kernel)
+    return with_auto_axes(convolution.conv, rows=True)(x, kernel)
 
 
 def conv_max_pool(x: Array, kernel: Array) -> Array:
@@ -67,15 +67,15 @@ def conv_max_pool(x: Array, kernel: Array) -> Array:
     Raises:
       ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check(x, kernel)
-    if (kernel.shape[0] + 1) ** 2 * kernel.shape[2] > _PATCH_VALUES:
+    _check_shapes(x, kernel)
+    if (kernel.shape[0] + 1) ** 2 * kernel.shape[2] > _MAX_PATCH_VALUES:
         return max_pool(conv(x, kernel))
 
-    def of_windows(x: Array, kernel: Array) -> Array:
+    def pooled_conv(x: Array, kernel: Array) -> Array:
         y = convolution.conv_windows(x, kernel)
         return _max_of_windows(y.reshape(*y.shape[:2], x.shape[2] // 2, 4, y.shape[3]))
 
-    return automatic(of_windows, rows=True)(x, kernel)
+    return with_auto_axes(pooled_conv, rows=True)(x, kernel)
 
 
 def conv_avg_pool(x: Array, kernel: Array) -> Array:
@@ -97,8 +97,8 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
     Raises:
       ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
     """
-    _check(x, kernel)
-    return automatic(convolution.conv_mean, rows=True)(x, kernel)
+    _check_shapes(x, kernel)
+    return with_auto_axes(convolution.conv_mean, rows=True)(x, kernel)
 
 
 def avg_pool(x: Array) -> Array:
@@ -141,12 +141,12 @@ def max_pool(x: Array) -> Array:
       [B, H // 2, W // 2, C].
     """
     height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    rows = _larger(x[:, 0:height:2], x[:, 1:height:2])
-    return _larger(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
+    rows = _maximum(x[:, 0:height:2], x[:, 1:height:2])
+    return _maximum(rows[:, :, 0:width:2], rows[:, :, 1:width:2])
 
 
 @jax.custom_jvp
-def _larger(x: Array, y: Array) -> Array:
+def _maximum(x: Array, y: Array) -> Array:
     """The maximum of each pair, with a derivative that compares the pair, not, as JAX's does, each with the maximum.
 
     A compiler may recompute `x` for the derivative and round it differently from when it computed the maximum: then
@@ -155,10 +155,10 @@ def _larger(x: Array, y: Array) -> Array:
     return jnp.maximum(x, y)
 
 
-def _larger_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+def _maximum_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (x, y), (d_x, d_y) = primals, tangents
     share = ((x > y).astype(x.dtype) + (x >= y).astype(x.dtype)) / 2
-    return _larger(x, y), share * d_x + (1 - share) * d_y
+    return _maximum(x, y), share * d_x + (1 - share) * d_y
 
 
-_larger.defjvp(_larger_jvp)
+_maximum.defjvp(_maximum_jvp)

@@ -11,7 +11,7 @@ from jax import Array
 
 from fmnist_jax.functional.labels import PADDING_LABEL, smoothed, soft_labels
 from fmnist_jax.functional.precision import at_least_float32
-from fmnist_jax.functional.sharding import automatic
+from fmnist_jax.functional.sharding import with_auto_axes
 
 LossFn = Callable[[Array, Any], Array]
 """`(logits f32[B, C], targets) -> f32[B]`; the targets are i32[B], f32[B, C], or any pytree that the loss takes."""
@@ -55,15 +55,15 @@ def check_labels(labels: Array | np.ndarray, batch: Sequence[int], num_classes: 
             f"labels are a {type(labels).__name__}: expected an array; for other labels, pass your own loss_fn and "
             "metrics_fn"
         )
-    whole = jnp.issubdtype(labels.dtype, jnp.integer)
+    is_integer = jnp.issubdtype(labels.dtype, jnp.integer)
     classes = labels.shape[-1:] if num_classes is None else (num_classes,)
-    wanted = tuple(batch) if whole else (*batch, *classes)
-    if labels.shape != wanted or not (whole or jnp.issubdtype(labels.dtype, jnp.floating)):
+    expected_shape = tuple(batch) if is_integer else (*batch, *classes)
+    if labels.shape != expected_shape or not (is_integer or jnp.issubdtype(labels.dtype, jnp.floating)):
         raise ValueError(
             f"labels are {labels.dtype}{list(labels.shape)}: expected integers {list(batch)} or floating weights "
             f"{[*batch, num_classes or 'C']}; convert one-hot rows to weights with .astype(jnp.float32)"
         )
-    if whole and num_classes is not None and isinstance(labels, np.ndarray):
+    if is_integer and num_classes is not None and isinstance(labels, np.ndarray):
         outside = labels[(labels < PADDING_LABEL) | (labels >= num_classes)]
         if outside.size:
             raise ValueError(
@@ -105,7 +105,7 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
         log_probabilities = jax.nn.log_softmax(logits.astype(wide))
         impossible = (targets == 0) & jnp.isneginf(log_probabilities)  # and as expected, though 0 times -inf is NaN
         losses = -jnp.where(impossible, 0.0, targets * log_probabilities).sum(-1)
-        return jnp.where(_counted(labels, logits.shape[-1]), losses, 0.0)
+        return jnp.where(_is_labelled(labels, logits.shape[-1]), losses, 0.0)
 
     return loss_fn
 
@@ -131,12 +131,12 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     heaviest = jnp.where((weights > 0).any(-1), weights.argmax(-1), PADDING_LABEL)
     true = jax.nn.one_hot(heaviest, classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
-    confusion = automatic(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
-    counted = jnp.where(_counted(labels, classes), losses, 0.0)
+    confusion = with_auto_axes(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
+    counted = jnp.where(_is_labelled(labels, classes), losses, 0.0)
     return Metrics(counted.sum().astype(jnp.float32), confusion)
 
 
-def _counted(labels: Array, classes: int) -> Array:
+def _is_labelled(labels: Array, classes: int) -> Array:
     """Marks the rows bool[B] that have a label, even one out of range; in padding, no class has any weight."""
     return soft_labels(labels, classes).any(-1)
 

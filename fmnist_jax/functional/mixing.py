@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from fmnist_jax.config.schema import AugmentConfig
-from fmnist_jax.config.values import switched_off
+from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.errors import ConfigError
-from fmnist_jax.functional.augment import inside_boxes
+from fmnist_jax.functional.augment import box_masks
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 from fmnist_jax.functional.metrics import check_labels
 from fmnist_jax.functional.pixels import check_floats
@@ -74,11 +74,11 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 
         shares, partners, centres = for_rows(draw, key, images)
         sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
-        pasted = inside_boxes(centres - sizes // 2, sizes, height, width)
-        kept = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
-        weights = _class_weights(labels, num_classes, kept)
+        pasted = box_masks(centres - sizes // 2, sizes, height, width)
+        own_share = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
+        weights = _class_weights(labels, num_classes, own_share)
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
-        return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, kept)
+        return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, own_share)
 
     return cutmix
 
@@ -86,10 +86,10 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
     """Draws the share f32[B] of each image in its mixture, and the index i32[B] of its partner in the batch."""
     share_key, chosen_key, partner_key = jax.random.split(key, 3)
-    mixes, chance = jnp.asarray(alpha) > 0, jnp.asarray(probability, jnp.float32)
-    own = jnp.where(mixes, jnp.asarray(alpha, jnp.float32), 1.0)  # Beta(0, 0) is NaN
-    shares = jax.random.beta(share_key, own, own, (batch,), jnp.float32)
-    chosen = mixes & jax.random.bernoulli(chosen_key, chance, (batch,))
+    enabled, chance = jnp.asarray(alpha) > 0, jnp.asarray(probability, jnp.float32)
+    concentration = jnp.where(enabled, jnp.asarray(alpha, jnp.float32), 1.0)  # Beta(0, 0) is NaN
+    shares = jax.random.beta(share_key, concentration, concentration, (batch,), jnp.float32)
+    chosen = enabled & jax.random.bernoulli(chosen_key, chance, (batch,))
     return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, jnp.arange(batch, dtype=jnp.int32))
 
 
@@ -108,12 +108,12 @@ def make_mix(config: AugmentConfig, num_classes: int = len(CLASS_NAMES)) -> Mix:
     Raises:
       ConfigError: it selects two; a 0 that is traced or varied over members counts as a selection.
     """
-    if not switched_off(config.mixup_alpha) and not switched_off(config.cutmix_alpha):
+    if not is_static_zero(config.mixup_alpha) and not is_static_zero(config.cutmix_alpha):
         raise ConfigError(
             "augment.mixup_alpha and augment.cutmix_alpha are both set or varied: leave one of them at a plain 0"
         )
-    if not switched_off(config.mixup_alpha):
+    if not is_static_zero(config.mixup_alpha):
         return make_mixup(config.mixup_alpha, config.mix_probability, num_classes=num_classes)
-    if not switched_off(config.cutmix_alpha):
+    if not is_static_zero(config.cutmix_alpha):
         return make_cutmix(config.cutmix_alpha, config.mix_probability, num_classes=num_classes)
     return unmixed

@@ -12,11 +12,11 @@ from jax import Array
 
 from fmnist_jax.config.schema import ModelConfig
 from fmnist_jax.config.validation import check_choices, check_network
-from fmnist_jax.config.values import switched_off
+from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.functional import layers, normalization
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.pixels import check_floats
-from fmnist_jax.functional.sharding import alike, automatic, for_rows
+from fmnist_jax.functional.sharding import for_rows, match_varying_axes, with_auto_axes
 
 Shape = tuple[int, int, int]
 """Height, width and channels."""
@@ -24,13 +24,13 @@ Shape = tuple[int, int, int]
 IMAGE_SHAPE, NUM_CLASSES = (28, 28, 1), 10  # of Fashion-MNIST
 
 
-def _promoted(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
+def _promote_dtype(*arrays: Any, dtype: Any = None, inexact: bool = True) -> list[Any]:
     """The arrays in one dtype, first spread over the shards of a batch, so that gradients are summed in float32.
 
     A kernel cast before it meets the batch of a `shard_map` would have its gradient summed over the shards in `dtype`
     and only then cast to float32.
     """
-    return promote_dtype(*alike(*arrays), dtype=dtype, inexact=inexact)
+    return promote_dtype(*match_varying_axes(*arrays), dtype=dtype, inexact=inexact)
 
 
 class Conv(nn.Module):
@@ -46,7 +46,7 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Applies `operation` to [B, H, W, C] and a kernel [size, size, C, features]."""
         shape = (self.size, self.size, x.shape[-1], self.features)
-        x, kernel = _promoted(x, self.param("kernel", self.initializer, shape, jnp.float32), dtype=self.dtype)
+        x, kernel = _promote_dtype(x, self.param("kernel", self.initializer, shape, jnp.float32), dtype=self.dtype)
         return self.operation(x, kernel)
 
 
@@ -62,16 +62,16 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Drops with `train`, and without it if `Model.apply` is given a key."""
-        if switched_off(self.rate) or not (train or self.has_rng("dropout")):
+        if is_static_zero(self.rate) or not (train or self.has_rng("dropout")):
             return x
-        kept = jnp.asarray(1.0 - self.rate, jnp.float32)
+        keep_prob = jnp.asarray(1.0 - self.rate, jnp.float32)
         shape = [1 if axis in self.broadcast_dims else size for axis, size in enumerate(x.shape)][1:]
 
         def drop(x: Array, key: Array, kept: Array) -> Array:
             mask = for_rows(lambda key, rows: jax.random.bernoulli(key, kept, (rows, *shape)), key, x)
             return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
 
-        return automatic(drop, rows=True)(x, self.make_rng("dropout"), kept)
+        return with_auto_axes(drop, rows=True)(x, self.make_rng("dropout"), keep_prob)
 
 
 class BatchNorm(nn.Module):
@@ -117,14 +117,14 @@ class ConvNet(nn.Module):
         dtype = jnp.dtype(self.config.dtype)
         x = images.astype(dtype)
         for stage, (width, depth) in enumerate(zip(self.config.widths, self.config.depths, strict=True)):
-            by_means = stage > 0 and self.config.pooling == "mean"
-            halving = layers.conv_avg_pool if by_means else layers.conv_max_pool
+            use_avg_pool = stage > 0 and self.config.pooling == "mean"
+            pooling_conv = layers.conv_avg_pool if use_avg_pool else layers.conv_max_pool
             for layer in range(depth):
-                x = Conv(width, dtype, layers.conv if layer else halving)(x)
+                x = Conv(width, dtype, layers.conv if layer else pooling_conv)(x)
                 x = nn.relu(BatchNorm(self.config.batch_norm_momentum, self.frozen)(x, train))
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # also for an empty batch
         x = Dropout(self.config.dropout)(x, train)
-        return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promoted)(x).astype(jnp.float32)
+        return nn.Dense(self.num_classes, dtype=dtype, promote_dtype=_promote_dtype)(x).astype(jnp.float32)
 
 
 class ResidualBlock(nn.Module):
@@ -136,7 +136,7 @@ class ResidualBlock(nn.Module):
 
     features: int
     halve: bool
-    skipped: float | Array
+    drop_path_rate: float | Array
     momentum: float
     dtype: jnp.dtype
     frozen: Callable[[str], bool] | None = None
@@ -145,19 +145,19 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Array, train: bool) -> Array:
         """Maps [B, H, W, C] to [B, H, W, features], or to half the height and width with `halve`.
 
-        In training, a share `skipped` of the images takes the shortcut alone (Huang et al. 2016, arXiv:1603.09382), and
-        the residual of the others is scaled up to compensate, so that evaluation needs no factor.
+        In training, a share `drop_path_rate` of the images takes the shortcut alone (Huang et al. 2016,
+        arXiv:1603.09382), and the residual of the others is scaled up, so that evaluation needs no factor.
         """
         pool = layers.avg_pool if self.halve else lambda x: x
         first_conv = layers.conv_avg_pool if self.halve else layers.conv
-        normal = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
+        preact = nn.relu(BatchNorm(self.momentum, self.frozen)(x, train))
         # Pooling before the projection discards no pixel (He et al. 2018, arXiv:1812.01187, ResNet-D).
-        same = x.shape[-1] == self.features
-        shortcut = pool(x) if same else Conv(self.features, self.dtype, size=1)(pool(normal))
-        y = Conv(self.features, self.dtype, first_conv)(normal)
+        same_channels = x.shape[-1] == self.features
+        shortcut = pool(x) if same_channels else Conv(self.features, self.dtype, size=1)(pool(preact))
+        y = Conv(self.features, self.dtype, first_conv)(preact)
         y = nn.relu(BatchNorm(self.momentum, self.frozen)(y, train))
         y = Conv(self.features, self.dtype, initializer=nn.initializers.zeros)(y)
-        y = Dropout(self.skipped, broadcast_dims=(1, 2, 3))(y, train)
+        y = Dropout(self.drop_path_rate, broadcast_dims=(1, 2, 3))(y, train)
         return shortcut + y
 
 

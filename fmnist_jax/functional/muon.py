@@ -10,7 +10,7 @@ from fmnist_jax.functional.precision import at_least_float32
 # Each step maps a singular value s to s times this polynomial in s^2 (Jordan et al. 2024): the map is steep at 0, and
 # values near 1 then fluctuate between 0.7 and 1.2, which trains as well as exactly 1.
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
-_TINY = 1e-7  # added to a norm, so that a gradient of zeros stays zero
+_EPSILON = 1e-7  # added to a norm, so that a gradient of zeros stays zero
 
 
 def orthogonalize(matrix: Array, steps: int = 5) -> Array:
@@ -32,7 +32,7 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
     wide = matrix.T if rows > columns else matrix
     wide = wide.astype(at_least_float32(matrix.dtype))
     # At zeros, which kernels that start at 0 cause, its derivative is 0, where that of the plain norm is NaN.
-    wide = wide / (optax.safe_norm(wide, 0.0) + _TINY)
+    wide = wide / (optax.safe_norm(wide, 0.0) + _EPSILON)
 
     def product(a: Array, b: Array) -> Array:
         # The Gram matrix has the squares of the singular values, so it needs full precision.
@@ -42,12 +42,12 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
         return _LINEAR * jnp.eye(len(gram), dtype=gram.dtype) + _CUBIC * gram + _QUINTIC * product(gram, gram)
 
     gram = product(wide, wide.T)
-    factor = whole = polynomial(gram)
+    factor = composed = polynomial(gram)
     for _ in range(steps - 1):
         gram = product(product(factor, gram), factor)
         factor = polynomial(gram)
-        whole = product(factor, whole)
-    wide = product(whole, wide)
+        composed = product(factor, composed)
+    wide = product(composed, wide)
     return (wide.T if rows > columns else wide).astype(matrix.dtype)
 
 
@@ -61,9 +61,9 @@ def orthogonalize_kernels(steps: int = 5) -> optax.GradientTransformation:
       steps: of `orthogonalize`.
     """
 
-    def direction(update: Array) -> Array:
+    def orthogonalize_update(update: Array) -> Array:
         matrix = update.reshape(-1, update.shape[-1])
         scale = max(1.0, update.shape[-1] / len(matrix)) ** 0.5
         return (scale * orthogonalize(matrix, steps)).reshape(update.shape)
 
-    return optax.stateless(lambda updates, _: jax.tree.map(direction, updates))
+    return optax.stateless(lambda updates, _: jax.tree.map(orthogonalize_update, updates))

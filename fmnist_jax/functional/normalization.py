@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from fmnist_jax.functional.channel_sums import channel_lines, channel_sums
-from fmnist_jax.functional.sharding import automatic, batch_axes
+from fmnist_jax.functional.channel_sums import channel_affine, channel_sums
+from fmnist_jax.functional.sharding import batch_axes, with_auto_axes
 
 EPSILON = 1e-5  # added to a variance before its root, as in PyTorch
-_RESOLUTION = 2.0**-23  # relative, of float32
+_FLOAT32_EPS = 2.0**-23  # relative, of float32
 
 
 def _means(x: Array, factor: Array) -> Array:
@@ -20,18 +20,18 @@ def _means(x: Array, factor: Array) -> Array:
     return channel_sums(x, factor) / math.prod(x.shape[:-1])
 
 
-def _own_moments(x: Array, shift: Array) -> Array:
+def _local_moments(x: Array, shift: Array) -> Array:
     shifted = x.astype(jnp.float32) - shift
-    return _centred(*_means(shifted, shifted))
+    return _to_variance(*_means(shifted, shifted))
 
 
-def _centred(offset: Array, square: Array) -> Array:
+def _to_variance(offset: Array, square: Array) -> Array:
     """The offset and the variance, from the offset and the mean square about the same point.
 
     The subtraction loses precision in proportion to the squared offset, counted in standard deviations; the result is
     kept no smaller than its own rounding error.
     """
-    return jnp.stack([offset, jnp.maximum(square - jnp.square(offset), _RESOLUTION * jnp.square(offset))])
+    return jnp.stack([offset, jnp.maximum(square - jnp.square(offset), _FLOAT32_EPS * jnp.square(offset))])
 
 
 def _moments(x: Array, shift: Array, axes: tuple[str, ...]) -> Array:
@@ -42,11 +42,11 @@ def _moments(x: Array, shift: Array, axes: tuple[str, ...]) -> Array:
       shift: f32[1, 1, 1, C], the same on all shards.
       axes: axes of a `shard_map`.
     """
-    own = automatic(_own_moments, rows=False)(x, shift)
+    local = with_auto_axes(_local_moments, rows=False)(x, shift)
     if not axes:
-        return own
-    offset, variance = own
-    return _centred(*lax.pmean(jnp.stack([offset, variance + jnp.square(offset)]), axes))
+        return local
+    offset, variance = local
+    return _to_variance(*lax.pmean(jnp.stack([offset, variance + jnp.square(offset)]), axes))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(3, 4))
@@ -71,13 +71,13 @@ def _normalize_jvp(
     (x, shift, (scale, _)), (d_x, _, (d_scale, d_bias)) = primals, tangents
     y, offset, variance = _normalize(*primals, epsilon, axes)
     inverse = lax.rsqrt(variance + epsilon)
-    normal = (x.astype(jnp.float32) - (shift + offset)) * inverse
+    normalized = (x.astype(jnp.float32) - (shift + offset)) * inverse
     d_wide, slope = d_x.astype(jnp.float32), scale * inverse
-    means = automatic(_means, rows=False)(d_wide, normal)
+    means = with_auto_axes(_means, rows=False)(d_wide, normalized)
     d_offset, d_deviation = lax.pmean(means, axes) if axes else means
     coefficients = jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation])
-    spread = automatic(lambda normal, coefficients: channel_lines(coefficients, normal), rows=True)
-    d_y = slope * d_wide + spread(normal, coefficients)
+    spread = with_auto_axes(lambda normalized, coefficients: channel_affine(coefficients, normalized), rows=True)
+    d_y = slope * d_wide + spread(normalized, coefficients)
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 
 
@@ -86,7 +86,7 @@ _normalize.defjvp(_normalize_jvp)
 
 def _mean_of_first(x: Array, axes: tuple[str, ...]) -> Array:
     """The mean f32[C] of each channel of the first image, or of the first images of all shards."""
-    mean = automatic(lambda x: x[0].astype(jnp.float32).mean((0, 1)), rows=False)(x)
+    mean = with_auto_axes(lambda x: x[0].astype(jnp.float32).mean((0, 1)), rows=False)(x)
     return lax.pmean(mean, axes) if axes else mean
 
 
@@ -116,7 +116,7 @@ def batch_norm(
     """
     weights = (scale, bias) if shift is None else (scale, bias, shift)
     axes = batch_axes(x, weights)
-    near = lax.stop_gradient(_mean_of_first(x, axes) if shift is None else shift.astype(jnp.float32))
-    wide_near, *channels = (values.reshape(1, 1, 1, -1) for values in (near, scale, bias))
+    shift_value = lax.stop_gradient(_mean_of_first(x, axes) if shift is None else shift.astype(jnp.float32))
+    wide_near, *channels = (values.reshape(1, 1, 1, -1) for values in (shift_value, scale, bias))
     y, offset, variance = _normalize(x, wide_near, tuple(channels), epsilon, axes)
-    return y, lax.stop_gradient(near + offset.reshape(-1)), lax.stop_gradient(variance).reshape(-1)
+    return y, lax.stop_gradient(shift_value + offset.reshape(-1)), lax.stop_gradient(variance).reshape(-1)

@@ -12,8 +12,8 @@ from fmnist_jax.functional.augment import Augment, identity, normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
-from fmnist_jax.functional.pixels import are_bytes
-from fmnist_jax.functional.sharding import automatic, batch_axes
+from fmnist_jax.functional.pixels import is_uint8
+from fmnist_jax.functional.sharding import batch_axes, with_auto_axes
 from fmnist_jax.functional.state import TrainState
 
 
@@ -71,8 +71,8 @@ def make_objective(
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images, labels = jax.tree.map(jnp.asarray, batch)
-        images = automatic(lambda images, key: _augmented(augment, key, images), rows=True)(images, augment_key)
-        images, targets = automatic(lambda images, labels, key: mix(key, images, labels), rows=True)(
+        images = with_auto_axes(lambda images, key: _augmented(augment, key, images), rows=True)(images, augment_key)
+        images, targets = with_auto_axes(lambda images, labels, key: mix(key, images, labels), rows=True)(
             images, labels, mix_key
         )
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
@@ -88,7 +88,7 @@ def make_objective(
 def _augmented(augment: Augment, key: Array, images: Array) -> Array:
     """The images, augmented and then scaled to floats in [0, 1]."""
     augmented = augment(key, images)
-    if are_bytes(images) and augmented.dtype != images.dtype:
+    if is_uint8(images) and augmented.dtype != images.dtype:
         raise ValueError(
             f"augment turned uint8 into {augmented.dtype} of unknown range: expected uint8; wrap an "
             "augmentation of floats in [0, 1] in fmnist_jax.on_floats"

@@ -13,14 +13,14 @@ import optax
 from jax import Array
 
 from fmnist_jax.config.schema import OptimConfig
-from fmnist_jax.config.values import switched_off
+from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.muon import orthogonalize_kernels
 
-_MORE_THAN_ANY_NORM = 1e30  # of a gradient; infinity would make the branch not taken, and its derivative, NaN
+_NO_CLIP_NORM = 1e30  # of a gradient; infinity would make the branch not taken, and its derivative, NaN
 
 # Added under Adam's square root: its derivative at a gradient of 0 would be NaN, and so that of the whole training.
-_LESS_THAN_ANY_SQUARE = 1e-30
+_EPS_ROOT = 1e-30
 
 
 Mask = Callable[[optax.Params], Any]
@@ -53,25 +53,25 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
       [0.0, 0.2, 0.0]
     """
     peak, final = config.peak_lr, config.peak_lr * config.final_lr
-    warmup_steps = _whole(config.warmup * total_steps)
+    warmup_steps = _round_steps(config.warmup * total_steps)
     match config.schedule:
         case "constant":
             return optax.constant_schedule(peak)
         case "step":
-            stairs = [optax.constant_schedule(peak * factor) for factor in (1.0, 0.1, 0.01)]
-            return optax.join_schedules(stairs, [total_steps // 2, total_steps * 3 // 4])
+            levels = [optax.constant_schedule(peak * factor) for factor in (1.0, 0.1, 0.01)]
+            return optax.join_schedules(levels, [total_steps // 2, total_steps * 3 // 4])
         case "one_cycle":
-            fall = _linear(peak, final, total_steps - warmup_steps)
+            decay = _linear(peak, final, total_steps - warmup_steps)
         case "cosine":
-            fall = _half_cosine(peak, config.final_lr, total_steps - warmup_steps)
+            decay = _cosine(peak, config.final_lr, total_steps - warmup_steps)
         case _:
             raise ConfigError(
                 f"the schedule is {config.schedule!r}: choose one_cycle, cosine, constant or step, or pass "
                 "an optax schedule to make_optimizer"
             )
-    if switched_off(warmup_steps):
-        return fall
-    return optax.join_schedules([_linear(0.0, peak, warmup_steps), fall], [warmup_steps])
+    if is_static_zero(warmup_steps):
+        return decay
+    return optax.join_schedules([_linear(0.0, peak, warmup_steps), decay], [warmup_steps])
 
 
 def make_optimizer(
@@ -99,15 +99,15 @@ def make_optimizer(
     """
     match config.name:
         case "sgd":
-            parts = _with_momentum(config, schedule, decayed)
+            parts = _momentum_parts(config, schedule, decayed)
         case "adam" | "adamw":
-            parts = _adaptive(config, schedule, decayed)
+            parts = _adam_parts(config, schedule, decayed)
         case "muon":
             share = config.rest_lr / config.peak_lr
-            kernels = _with_momentum(config, schedule, decayed, orthogonalize_kernels(config.ortho_steps))
-            rest = _adaptive(config, lambda count: share * schedule(count), decayed)
-            of_each = {"kernels": optax.chain(*kernels), "rest": optax.chain(*rest)}
-            parts = [optax.partition(of_each, lambda params: jax.tree.map(_label, orthogonal(params)))]
+            kernels = _momentum_parts(config, schedule, decayed, orthogonalize_kernels(config.ortho_steps))
+            rest = _adam_parts(config, lambda count: share * schedule(count), decayed)
+            transforms = {"kernels": optax.chain(*kernels), "rest": optax.chain(*rest)}
+            parts = [optax.partition(transforms, lambda params: jax.tree.map(_label, orthogonal(params)))]
         case _:
             raise ConfigError(
                 f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or pass an optax "
@@ -120,7 +120,7 @@ def _label(orthogonal: bool) -> str:
     return "kernels" if orthogonal else "rest"
 
 
-def _with_momentum(
+def _momentum_parts(
     config: OptimConfig, schedule: optax.Schedule, decayed: Mask, *direction: optax.GradientTransformation
 ) -> list[optax.GradientTransformation]:
     """Nesterov momentum, transformed by `direction` if one is given."""
@@ -128,28 +128,28 @@ def _with_momentum(
     return [momentum, *direction, *_decay(config, decayed), optax.scale_by_learning_rate(schedule)]
 
 
-def _adaptive(config: OptimConfig, schedule: optax.Schedule, decayed: Mask) -> list[optax.GradientTransformation]:
+def _adam_parts(config: OptimConfig, schedule: optax.Schedule, decayed: Mask) -> list[optax.GradientTransformation]:
     decay = [] if config.name == "adam" else _decay(config, decayed)
-    moments = optax.scale_by_adam(b1=config.momentum, eps_root=_LESS_THAN_ANY_SQUARE)
+    moments = optax.scale_by_adam(b1=config.momentum, eps_root=_EPS_ROOT)
     return [moments, *decay, optax.scale_by_learning_rate(schedule)]
 
 
 def _clipping(config: OptimConfig) -> list[optax.GradientTransformation]:
     limit: float | Array = config.clip_norm
-    if switched_off(limit):
+    if is_static_zero(limit):
         return []
     if isinstance(limit, Array):
-        limit = jnp.where(limit > 0, limit, _MORE_THAN_ANY_NORM)
+        limit = jnp.where(limit > 0, limit, _NO_CLIP_NORM)
     return [optax.clip_by_global_norm(limit)]
 
 
 def _decay(config: OptimConfig, decayed: Mask) -> list[optax.GradientTransformation]:
-    if switched_off(config.weight_decay):
+    if is_static_zero(config.weight_decay):
         return []
     return [optax.add_decayed_weights(config.weight_decay, mask=decayed)]
 
 
-def _whole(steps: float | Array) -> int | Array:
+def _round_steps(steps: float | Array) -> int | Array:
     return jnp.round(steps).astype(jnp.int32) if isinstance(steps, Array) else round(steps)
 
 
@@ -157,13 +157,13 @@ def _linear(start: float, end: float, steps: int | Array) -> optax.Schedule:
     """`optax.linear_schedule`, but also for a traced number of steps, which optax's own compares with 0."""
     if isinstance(steps, int):
         return optax.linear_schedule(start, end, steps)
-    return lambda count: start + (end - start) * jnp.where(steps > 0, _share(count, steps), 0.0)
+    return lambda count: start + (end - start) * jnp.where(steps > 0, _progress(count, steps), 0.0)
 
 
-def _half_cosine(peak: float, final_share: float, steps: int | Array) -> optax.Schedule:
+def _cosine(peak: float, final_share: float, steps: int | Array) -> optax.Schedule:
     """`optax.cosine_decay_schedule`, but also for a traced number of steps and where promotion is strict."""
-    return lambda count: peak * (final_share + (1 - final_share) * (1 + jnp.cos(jnp.pi * _share(count, steps))) / 2)
+    return lambda count: peak * (final_share + (1 - final_share) * (1 + jnp.cos(jnp.pi * _progress(count, steps))) / 2)
 
 
-def _share(count: Array | int, steps: int | Array) -> Array:
+def _progress(count: Array | int, steps: int | Array) -> Array:
     return jnp.clip(count / jnp.maximum(steps, 1), 0.0, 1.0)

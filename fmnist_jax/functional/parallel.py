@@ -25,7 +25,7 @@ DATA_AXIS = "data"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_EVERYWHERE, _ROWS = PartitionSpec(), PartitionSpec(DATA_AXIS)
+_REPLICATED, _ROWS = PartitionSpec(), PartitionSpec(DATA_AXIS)
 
 
 def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> Function:
@@ -96,12 +96,12 @@ def make_parallel_chunk(
     _check_axis(mesh)
     if batch_size % mesh.size:
         raise ValueError(f"batch_size is {batch_size}: expected a multiple of the {mesh.size} devices")
-    own = sample if mesh.size == 1 else sample_own_rows(sample, DATA_AXIS)
+    local_sample = sample if mesh.size == 1 else sample_own_rows(sample, DATA_AXIS)
     mapped = over_mesh(
-        make_train_chunk(step_fn, batch_size, max_steps, sample=own),
+        make_train_chunk(step_fn, batch_size, max_steps, sample=local_sample),
         mesh,
-        (_EVERYWHERE, _EVERYWHERE, _EVERYWHERE),
-        _EVERYWHERE,
+        (_REPLICATED, _REPLICATED, _REPLICATED),
+        _REPLICATED,
     )
 
     def chunk(state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
@@ -123,10 +123,12 @@ def make_parallel_eval_step(eval_step: EvalStep, mesh: Mesh) -> EvalStep:
     """
     _check_axis(mesh)
 
-    def own_rows(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+    def summed_eval_step(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
         return lax.psum(eval_step(params, batch_stats, batch), DATA_AXIS)
 
-    return over_mesh(own_rows if mesh.size > 1 else eval_step, mesh, (_EVERYWHERE, _EVERYWHERE, _ROWS), _EVERYWHERE)
+    return over_mesh(
+        summed_eval_step if mesh.size > 1 else eval_step, mesh, (_REPLICATED, _REPLICATED, _ROWS), _REPLICATED
+    )
 
 
 def make_parallel_predict(predict: Predict, mesh: Mesh) -> Predict:
@@ -140,4 +142,4 @@ def make_parallel_predict(predict: Predict, mesh: Mesh) -> Predict:
       ValueError: the mesh has other axes.
     """
     _check_axis(mesh)
-    return over_mesh(predict, mesh, (_EVERYWHERE, _EVERYWHERE, _ROWS), _ROWS)
+    return over_mesh(predict, mesh, (_REPLICATED, _REPLICATED, _ROWS), _ROWS)

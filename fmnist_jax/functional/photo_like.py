@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fmnist_jax.functional.pixels import are_bytes
+from fmnist_jax.functional.pixels import is_uint8
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import for_rows
 from fmnist_jax.functional.warping import centred_grid, sample_image
@@ -81,29 +81,29 @@ def vary(images: Array, variation: Variation) -> Array:
     Raises:
       ValueError: the images are neither bytes nor floats.
     """
-    whole = are_bytes(images)
-    levels = images.astype(at_least_float32(images.dtype)) / (255 if whole else 1)
-    varied = jax.vmap(_varied)(levels, variation)
-    return (jnp.round(255 * varied) if whole else varied).astype(images.dtype)
+    from_bytes = is_uint8(images)
+    levels = images.astype(at_least_float32(images.dtype)) / (255 if from_bytes else 1)
+    varied = jax.vmap(_vary_one)(levels, variation)
+    return (jnp.round(255 * varied) if from_bytes else varied).astype(images.dtype)
 
 
-def _varied(image: Array, variation: Variation) -> Array:
+def _vary_one(image: Array, variation: Variation) -> Array:
     height, width, _ = image.shape
     y, x = centred_grid(height, width)
-    seen = _seen_otherwise(image, y, x, variation)
+    warped = _warp(image, y, x, variation)
     down, across = ((2 / edge * grid)[..., None].astype(image.dtype) for edge, grid in ((height, y), (width, x)))
     light, gamma, contrast, softness, hole = (part.astype(image.dtype) for part in variation[4:])
-    lit = jnp.clip(seen * (1 + light[0] * down + light[1] * across), 0, 1)
+    lit = jnp.clip(warped * (1 + light[0] * down + light[1] * across), 0, 1)
     inside = lit > 0
     # A power of 0 has no derivative where gamma is less than 1.
     shaded = contrast * jnp.where(inside, jnp.where(inside, lit, 1) ** gamma, 0)
     garment = inside.any(-1, keepdims=True)  # in any channel: where just one of them ends is no edge of the garment
-    soft = shaded * (1 - softness * (1 - _blurred(garment.astype(image.dtype))))
-    lost = (down - hole[0]) ** 2 + (across - hole[1]) ** 2 < hole[2] ** 2
-    return jnp.where(lost, 0, soft)
+    soft = shaded * (1 - softness * (1 - _blur(garment.astype(image.dtype))))
+    hole_mask = (down - hole[0]) ** 2 + (across - hole[1]) ** 2 < hole[2] ** 2
+    return jnp.where(hole_mask, 0, soft)
 
 
-def _seen_otherwise(image: Array, y: Array, x: Array, variation: Variation) -> Array:
+def _warp(image: Array, y: Array, x: Array, variation: Variation) -> Array:
     """Mirrors, scales, rotates and shifts an image by looking up where each pixel came from."""
     angle = jnp.deg2rad(variation.degrees)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
@@ -112,7 +112,7 @@ def _seen_otherwise(image: Array, y: Array, x: Array, variation: Variation) -> A
     return sample_image(image, y, jnp.where(variation.mirrored, -x, x))
 
 
-def _blurred(image: Array) -> Array:
+def _blur(image: Array) -> Array:
     """Averages [H, W, C] over 3x3 pixels with binomial weights, padding with 0."""
     rows = jnp.pad(image, ((1, 1), (0, 0), (0, 0)))
     down = (rows[:-2] + 2 * image + rows[2:]) / 4

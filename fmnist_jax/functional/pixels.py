@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 
-def are_bytes(images: Array | np.ndarray) -> bool:
+def is_uint8(images: Array | np.ndarray) -> bool:
     """Tells u8 images in [0, 255] from floating ones, which are in [0, 1] already.
 
     Raises:
@@ -52,27 +52,27 @@ def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Arra
       [30, 255]
     """
 
-    def of_any(key: Array, images: Array) -> Array:
-        if not are_bytes(images):
+    def adapted(key: Array, images: Array) -> Array:
+        if not is_uint8(images):
             return augment(key, images).astype(images.dtype)
         levels = 255.0 * augment(key, images.astype(jnp.float32) / 255.0)
         return jnp.round(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
 
-    return of_any
+    return adapted
 
 
-_AT_ONCE = 1 << 24  # bytes, each of which counting widens to eight
+_CHUNK_BYTES = 1 << 24  # bytes, each of which counting widens to eight
 
 
-def level_counts(images: np.ndarray) -> np.ndarray:
+def pixel_histogram(images: np.ndarray) -> np.ndarray:
     """Counts the pixels of each level, i64[256], of images u8[...], piece by piece."""
     pixels = images.reshape(-1)
-    pieces = (pixels[at : at + _AT_ONCE] for at in range(0, len(pixels), _AT_ONCE))
-    return sum((np.bincount(piece, minlength=256) for piece in pieces), np.zeros(256, np.int64))
+    chunks = (pixels[at : at + _CHUNK_BYTES] for at in range(0, len(pixels), _CHUNK_BYTES))
+    return sum((np.bincount(piece, minlength=256) for piece in chunks), np.zeros(256, np.int64))
 
 
-def moments(counts: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, in levels, of one or more pixels with counts i64[256] by `level_counts`."""
+def histogram_mean_std(counts: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation, in levels, of one or more pixels with counts i64[256] by `pixel_histogram`."""
     levels = np.arange(256)
     mean = np.average(levels, weights=counts)
     return float(mean), float(np.sqrt(np.average((levels - mean) ** 2, weights=counts)))

@@ -25,30 +25,30 @@ def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Ca
       elsewhere: the same for every other platform.
 
     Returns:
-      A primitive whose operands must vary along the same axes of a `shard_map` (see `sharding.alike`), and must be
-      whole on every device where axes are explicit (see `sharding.automatic`).
+      A primitive whose operands must vary along the same axes of a `shard_map` (see `sharding.match_varying_axes`), and
+      must be whole on every device where axes are explicit (see `sharding.with_auto_axes`).
     """
 
-    def abstract(first: Any, *others: Any, **static: Any) -> Any:
+    def abstract_eval(first: Any, *others: Any, **static: Any) -> Any:
         plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (first, *others)]
         result = jax.eval_shape(partial(elsewhere, **static), *plain)
         spec = PartitionSpec(*[None] * len(result.shape))
         return first.update(shape=result.shape, dtype=result.dtype, sharding=first.sharding.update(spec=spec))
 
-    def computed(*operands: Array, **static: Any) -> Array:
+    def impl(*operands: Array, **static: Any) -> Array:
         jax.eval_shape(partial(elsewhere, **static), *operands)  # refuses what would be refused while tracing
         platforms = {device.platform for operand in operands for device in jnp.asarray(operand).devices()}
         return (on_cpu if platforms == {"cpu"} else elsewhere)(*operands, **static)
 
     primitive = Primitive(name)
-    primitive.def_impl(computed)
-    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(impl)
+    primitive.def_abstract_eval(abstract_eval)
     mlir.register_lowering(primitive, _lowering(elsewhere))
     mlir.register_lowering(primitive, _lowering(on_cpu), platform="cpu")
     return primitive
 
 
-def models_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
+def move_batch_axes_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
     """Moves an axis of models to the front, for a batching rule of `vmap`; what all models share is repeated for each.
 
     Args:
@@ -62,9 +62,9 @@ def models_first(operands: Sequence[Array], axes: Sequence[Any]) -> list[Array]:
     ]
 
 
-def _lowering(spelling: Callable[..., Array]) -> Callable[..., Any]:
+def _lowering(implementation: Callable[..., Array]) -> Callable[..., Any]:
     """Lowers to a function's operations, on arrays whose types carry no mesh: by then the shards are separate."""
-    lower = mlir.lower_fun(spelling, multiple_results=False)
+    lower = mlir.lower_fun(implementation, multiple_results=False)
 
     def rule(context: Any, *operands: Any, **static: Any) -> Any:
         plain = [jax.core.ShapedArray(aval.shape, aval.dtype) for aval in context.avals_in]

@@ -6,6 +6,7 @@ Nothing here depends on what a step does: the functions of one model are mapped 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -36,12 +37,12 @@ def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any
     Raises:
       ValueError: `in_axes` has another value.
     """
-    each = tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,)
-    if any(axis is not None and axis != 0 for axis in each):
+    axis_of_arg = tuple(in_axes) if isinstance(in_axes, tuple | list) else (in_axes,)
+    if any(axis is not None and axis != 0 for axis in axis_of_arg):
         raise ValueError(f"in_axes is {in_axes}: expected 0 or None for each argument")
 
     def mapped(*args: Any) -> Any:
-        axes = each if isinstance(in_axes, tuple | list) else each * len(args)
+        axes = axis_of_arg if isinstance(in_axes, tuple | list) else axis_of_arg * len(args)
         # None is a pytree without leaves, so what all members share stays out of the loop's arguments.
         own = [None if axis is None else arg for arg, axis in zip(args, axes, strict=True)]
 
@@ -141,35 +142,42 @@ def make_population(
     Raises:
       ConfigError: a varied field does not hold a float, or the values are not f32[M] of one M.
     """
-    values = _as_numbers(varied or {})
+    values = _checked_values(varied or {})
 
-    def recipe(own: Mapping[str, Array]) -> Recipe:
-        return make_recipe(_with_values(config, own), image_shape=image_shape, num_classes=num_classes)
+    def recipe(member_values: Mapping[str, Array]) -> Recipe:
+        return make_recipe(_with_values(config, member_values), image_shape=image_shape, num_classes=num_classes)
 
     def chunk(own: Mapping[str, Array], state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
         parts = recipe(own)
-        one = make_train_chunk(parts.step, config.train.batch_size, max_steps, sample=parts.sample)
-        return one(state, data, num_steps)
+        member_chunk = make_train_chunk(parts.step, config.train.batch_size, max_steps, sample=parts.sample)
+        return member_chunk(state, data, num_steps)
 
-    def of_members(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+    def map_over_members(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
         """Maps a function whose first argument is a member's own values."""
         mapped = over_members(function, (0 if values else None, *in_axes))
         return lambda *args: mapped(values, *args)
 
-    def eval_step(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
-        return make_eval_step(make_predict(recipe(own).model))(params, batch_stats, batch)
-
     def predict(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, images: Any) -> Array:
         return make_predict(recipe(own).model)(params, batch_stats, images)
 
-    of_each = of_members(predict, (0, 0, None))
+    def eval_step(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+        return make_eval_step(partial(predict, own))(params, batch_stats, batch)
+
+    def map_networks(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Maps `predict` or `eval_step` over the weights of all members or, where networks are alike, of any."""
+        if any(name.startswith("model.") for name in values):
+            return map_over_members(function, (0, 0, None))
+        first = {name: value[0] for name, value in values.items()}
+        return over_members(partial(function, first), (0, 0, None))
+
+    predict_members = map_networks(predict)
     return Population(
-        init=of_members(lambda own, key: recipe(own).init(key), (0,)),
-        step=of_members(lambda own, state, batch: recipe(own).step(state, batch), (0, None)),
-        chunk=of_members(chunk, (0, None, None)),
-        eval_step=of_members(eval_step, (0, 0, None)),
-        predict=of_each,
-        ensemble_predict=lambda *args: mean_log_probabilities(of_each(*args)),
+        init=map_over_members(lambda own, key: recipe(own).init(key), (0,)),
+        step=map_over_members(lambda own, state, batch: recipe(own).step(state, batch), (0, None)),
+        chunk=map_over_members(chunk, (0, None, None)),
+        eval_step=map_networks(eval_step),
+        predict=predict_members,
+        ensemble_predict=lambda *args: mean_log_probabilities(predict_members(*args)),
     )
 
 
@@ -181,7 +189,7 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
-def _as_numbers(varied: Mapping[str, Any]) -> dict[str, Array]:
+def _checked_values(varied: Mapping[str, Any]) -> dict[str, Array]:
     floats = [
         f"{section}.{field.name}"
         for section, kind in SECTIONS.items()

@@ -8,7 +8,7 @@ import optax
 from jax import Array
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.config.values import switched_off
+from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.functional.augment import Augment, make_augment
 from fmnist_jax.functional.averaging import make_averaging_step, start_average
 from fmnist_jax.functional.descent import TrainStep, make_descent
@@ -115,15 +115,15 @@ def make_recipe(
         metrics_fn=metrics_fn,
     )
 
-    averages = not switched_off(config.train.average_decay)
+    keeps_average = not is_static_zero(config.train.average_decay)
 
     def init(key: Array) -> TrainState:
         state = init_state(model, optimizer, key)
-        return start_average(state) if averages else state
+        return start_average(state) if keeps_average else state
 
     def make_step(objective: Objective) -> TrainStep:
         step = make_descent(objective, optimizer)
-        return make_averaging_step(step, config.train.average_decay) if averages else step
+        return make_averaging_step(step, config.train.average_decay) if keeps_average else step
 
     sample = make_sample(config.augment)
     return Recipe(model, schedule, optimizer, objective, init, sample, make_step(objective), make_step)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from fmnist_jax.functional.keys import stream
+from fmnist_jax.functional.keys import stream_key
 
 # Four rounds make a Feistel network a strong pseudorandom permutation if the round function is random
 # (Luby & Rackoff 1988); twice that makes up for a cheap one.
@@ -48,10 +48,10 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
         raise ValueError("n is traced: expected a fixed number; if it changes, draw indices with jax.random.randint")
     if n < 1:
         raise ValueError(f"n is {n}: expected a data set with at least one example")
-    epoch, place = jnp.divmod(_positions(step, batch_size), n)
-    order = stream(key, _ORDER_STREAM)
-    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order, e), (_ROUNDS,), jnp.uint32))(epoch)
-    return _permute(keys, place, n)
+    epoch, position = jnp.divmod(_positions(step, batch_size), n)
+    order_key = stream_key(key, _ORDER_STREAM)
+    keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order_key, e), (_ROUNDS,), jnp.uint32))(epoch)
+    return _permute(keys, position, n)
 
 
 def batch_epochs(step: Array | int, batch_size: int, n: int) -> Array:
@@ -73,25 +73,25 @@ def _positions(step: Array | int, batch_size: int) -> Array:
     return jnp.asarray(step, jnp.int32) * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
 
 
-def _permute(keys: Array, place: Array, n: int) -> Array:
+def _permute(keys: Array, position: Array, n: int) -> Array:
     """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
     side = math.isqrt(n - 1) + 1  # the square root of n, rounded up
 
     def encrypt(place: Array) -> Array:
         left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side
         for r in range(_ROUNDS):
-            left, right = right, (left + _mix(right ^ keys[:, r]) % side) % side
+            left, right = right, (left + _murmur_finalizer(right ^ keys[:, r]) % side) % side
         return (left * side + right).astype(jnp.int32)
 
     # The network permutes side**2 >= n values; applied again to any that land outside, it permutes [0, n).
     return jax.lax.while_loop(
-        lambda place: jnp.any(place >= n),
-        lambda place: jnp.where(place >= n, encrypt(place), place),
-        encrypt(place),
+        lambda position: jnp.any(position >= n),
+        lambda position: jnp.where(position >= n, encrypt(position), position),
+        encrypt(position),
     )
 
 
-def _mix(x: Array) -> Array:
+def _murmur_finalizer(x: Array) -> Array:
     """The finaliser of MurmurHash3: each input bit changes each output bit with probability near one half."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)

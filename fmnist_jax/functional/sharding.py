@@ -11,28 +11,28 @@ import jax
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-from fmnist_jax.functional.keys import IMPLEMENTATION, of_threefry
+from fmnist_jax.functional.keys import KEY_IMPL, as_threefry
 
 T = TypeVar("T")
 
 
-def varying(x: Any) -> frozenset[str]:
+def varying_axes(x: Any) -> frozenset[str]:
     """The axes of a `shard_map` along which an array may vary, if its types are checked (`check_vma`)."""
     return jax.typeof(x).manual_axis_type.varying
 
 
-def alike(*arrays: Array) -> tuple[Array, ...]:
+def match_varying_axes(*arrays: Array) -> tuple[Array, ...]:
     """The arrays, all marked as varying along every axis of a `shard_map` that any of them varies along."""
-    axes = frozenset[str]().union(*map(varying, arrays))
+    axes = frozenset[str]().union(*map(varying_axes, arrays))
     return tuple(
-        lax.pcast(x, missing, to="varying") if (missing := tuple(sorted(axes - varying(x)))) else x for x in arrays
+        lax.pcast(x, missing, to="varying") if (missing := tuple(sorted(axes - varying_axes(x)))) else x for x in arrays
     )
 
 
 def varying_like(shape: jax.ShapeDtypeStruct, x: Array) -> Array:
     """The array, marked as varying along each axis of a `shard_map` that `shape`, of `jax.eval_shape`, varies along."""
-    of_shape = shape.manual_axis_type
-    axes = () if of_shape is None else tuple(sorted(of_shape.varying - varying(x)))
+    axis_type = shape.manual_axis_type
+    axes = () if axis_type is None else tuple(sorted(axis_type.varying - varying_axes(x)))
     return lax.pcast(x, axes, to="varying") if axes else x
 
 
@@ -43,11 +43,13 @@ def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
       batch: a pytree of arrays.
       weights: a pytree of arrays, or keys, which vary along an axis if each shard of it trains a model of its own.
     """
-    spread, own = ({axis for leaf in jax.tree.leaves(tree) for axis in varying(leaf)} for tree in (batch, weights))
-    return tuple(sorted(spread - own))
+    data_axes, weight_axes = (
+        {axis for leaf in jax.tree.leaves(tree) for axis in varying_axes(leaf)} for tree in (batch, weights)
+    )
+    return tuple(sorted(data_axes - weight_axes))
 
 
-def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
+def with_auto_axes(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
     """Lets the compiler lay out what a function computes if the caller's mesh has explicit axes.
 
     Args:
@@ -56,14 +58,14 @@ def automatic(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
         every device.
     """
 
-    def laid_out(*arrays: Array) -> T:
+    def wrapped(*arrays: Array) -> T:
         if not jax.sharding.get_abstract_mesh().explicit_axes:
             return function(*arrays)
         spec = jax.typeof(arrays[0]).sharding.spec
         result = PartitionSpec(spec[0]) if rows and spec else PartitionSpec()
         return jax.sharding.auto_axes(function, out_sharding=result)(*arrays)
 
-    return laid_out
+    return wrapped
 
 
 def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
@@ -104,12 +106,12 @@ def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array,
       dtype('uint8')
     """
 
-    def of_batch(key: Array, images: Array) -> Array:
+    def batched(key: Array, images: Array) -> Array:
         # As raw key data, because `shard_map` can slice arrays of numbers, but not of keys.
-        rows = for_rows(lambda key, n: jax.random.key_data(jax.random.split(key, n)), of_threefry(key), images)
-        return jax.vmap(augment)(jax.random.wrap_key_data(rows, impl=IMPLEMENTATION), images)
+        rows = for_rows(lambda key, n: jax.random.key_data(jax.random.split(key, n)), as_threefry(key), images)
+        return jax.vmap(augment)(jax.random.wrap_key_data(rows, impl=KEY_IMPL), images)
 
-    return of_batch
+    return batched
 
 
 def gathered(batch: Array, key: Array) -> Array:

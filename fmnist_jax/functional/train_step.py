@@ -146,7 +146,9 @@ def make_train_chunk(
             return state, jax.tree.map(lambda all_rows, row: all_rows.at[i].set(row), rows, metrics)
 
         shapes = jax.eval_shape(take_step, state)[1]
-        rows = jax.tree.map(lambda leaf: varying_like(leaf, jnp.zeros((max_steps, *leaf.shape), leaf.dtype)), shapes)
-        return lax.fori_loop(0, num_steps, body, (state, rows))
+        stacked_metrics = jax.tree.map(
+            lambda leaf: varying_like(leaf, jnp.zeros((max_steps, *leaf.shape), leaf.dtype)), shapes
+        )
+        return lax.fori_loop(0, num_steps, body, (state, stacked_metrics))
 
     return chunk

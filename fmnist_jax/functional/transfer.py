@@ -49,11 +49,11 @@ def transfer(
     own, other = _shapes(params, batch_stats), _shapes(from_params, from_stats)
     taken = {module for module, shapes in own.items() if other.get(module) == shapes}
 
-    def merged(tree: Any, source: Any) -> Any:
-        found = {_path(path): leaf for path, leaf in tree_flatten_with_path(source)[0]}
+    def merge(tree: Any, source: Any) -> Any:
+        leaves = {_path(path): leaf for path, leaf in tree_flatten_with_path(source)[0]}
         return tree_map_with_path(
             # Copied, because a step to which the new network's buffers are donated would use up the other one's, too.
-            lambda path, leaf: jnp.array(found[_path(path)]) if _module(_path(path)) in taken else leaf,
+            lambda path, leaf: jnp.array(leaves[_path(path)]) if _module_path(_path(path)) in taken else leaf,
             tree,
         )
 
@@ -62,7 +62,7 @@ def transfer(
         tuple(module for module in own if module not in taken),
         tuple(module for module in other if module not in taken),
     )
-    return merged(params, from_params), merged(batch_stats, from_stats), report
+    return merge(params, from_params), merge(batch_stats, from_stats), report
 
 
 def start_from(model: Model, source: Weights) -> Model:
@@ -76,8 +76,9 @@ def start_from(model: Model, source: Weights) -> Model:
         params, batch_stats, report = transfer(*model.init(key), *source)
         if not report.taken:
             raise ConfigError(
-                f"no module of the weights to start from fits the model: of theirs ({_some(list(report.unused))}), "
-                f"none has the path, shapes and dtypes of one of the model's ({_some(list(report.fresh))})"
+                "no module of the weights to start from fits the model: of theirs "
+                f"({_abbreviated(list(report.unused))}), none has the path, shapes and dtypes of one of the model's "
+                f"({_abbreviated(list(report.fresh))})"
             )
         return params, batch_stats
 
@@ -102,11 +103,13 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
     """
     paths = [_path(path) for path, _ in tree_flatten_with_path(params)[0]]
     found = tuple(path for path in paths if matches(pattern, path))
-    asked = f"the pattern to freeze (--init.freeze) is {pattern!r}"
+    subject = f"the pattern to freeze (--init.freeze) is {pattern!r}"
     if not found:
-        raise ConfigError(f"{asked}, which matches no parameter: choose one that matches some of {_some(paths)}")
+        raise ConfigError(
+            f"{subject}, which matches no parameter: choose one that matches some of {_abbreviated(paths)}"
+        )
     if len(found) == len(paths):
-        raise ConfigError(f"{asked}, which leaves no parameter to train: choose a narrower pattern")
+        raise ConfigError(f"{subject}, which leaves no parameter to train: choose a narrower pattern")
     return found
 
 
@@ -135,12 +138,12 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
         return parts.init(params)
 
     def update(updates: Any, opt_state: optax.OptState, params: Any = None, **extra: Any) -> Any:
-        return parts.update(updates, opt_state, params, **_of_trained(extra, params, labels))
+        return parts.update(updates, opt_state, params, **_restrict_to_trained(extra, params, labels))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _of_trained(extra: Mapping[str, Any], params: Any, labels: Callable[[Any], Any]) -> dict[str, Any]:
+def _restrict_to_trained(extra: Mapping[str, Any], params: Any, labels: Callable[[Any], Any]) -> dict[str, Any]:
     """What line searches, SAM and Sophia are given besides the gradient, as functions of the trained parameters."""
 
     def absent(leaf: Any) -> bool:
@@ -176,7 +179,7 @@ def _shapes(params: Params, batch_stats: BatchStats) -> Mapping[str, Mapping[tup
     for kind, tree in (("params", params), ("batch_stats", batch_stats)):
         for path, leaf in tree_flatten_with_path(tree)[0]:
             name = _path(path)
-            shapes.setdefault(_module(name), {})[kind, name] = (jnp.shape(leaf), jnp.result_type(leaf))
+            shapes.setdefault(_module_path(name), {})[kind, name] = (jnp.shape(leaf), jnp.result_type(leaf))
     return shapes
 
 
@@ -184,10 +187,10 @@ def _path(path: Any) -> str:
     return keystr(path, simple=True, separator="/")
 
 
-def _module(path: str) -> str:
+def _module_path(path: str) -> str:
     """The path of the module that a leaf belongs to, or the leaf's own path if it belongs to none."""
     return path.rpartition("/")[0] or path
 
 
-def _some(paths: list[str]) -> str:
+def _abbreviated(paths: list[str]) -> str:
     return f"{', '.join(paths[:3])}, …, {paths[-1]}" if len(paths) > 4 else ", ".join(paths)

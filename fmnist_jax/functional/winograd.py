@@ -16,7 +16,7 @@ from jax import Array
 
 from fmnist_jax.functional.precision import at_least_float32
 
-KERNEL = 3  # pixels on a side
+KERNEL_SIZE = 3  # pixels on a side
 _TILE = 4  # outputs on a side, if the image has as many
 _FINITE_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0)  # those of Lavin & Gray, who add infinity
 
@@ -41,7 +41,7 @@ def _powers(points: int, count: int) -> np.ndarray:
 def _transforms_of_axis(size: int) -> _Transforms:
     """The transforms along one axis of the image, with a zero pixel beyond each end."""
     tile_size = min(size, _TILE)
-    points, tiles = tile_size + KERNEL - 1, -(-size // tile_size)
+    points, tiles = tile_size + KERNEL_SIZE - 1, -(-size // tile_size)
     # Interpolation, transposed: it turns the correlation into products at the points (the Toom-Cook identity
     # sum_p outputs[i, p] kernels[p, k] images[p, j] = 1 where j = i + k, else 0).
     interpolate, evaluate = np.linalg.inv(_powers(points, points)).T, _powers(points, tile_size)
@@ -50,7 +50,7 @@ def _transforms_of_axis(size: int) -> _Transforms:
         start = tile * tile_size
         images[:, tile, start : start + points] = interpolate
         outputs[start : start + tile_size, :, tile] = evaluate.T
-    return _Transforms(images[..., 1 : size + 1], _powers(points, KERNEL), outputs[:size])
+    return _Transforms(images[..., 1 : size + 1], _powers(points, KERNEL_SIZE), outputs[:size])
 
 
 @functools.cache
@@ -60,7 +60,7 @@ def _transforms(height: int, width: int) -> _Transforms:
     points, pixels = len(rows.images) * len(columns.images), height * width
     return _Transforms(
         np.einsum("pth,quw->pqtuhw", rows.images, columns.images).reshape(points, -1, pixels),
-        np.einsum("pi,qj->pqij", rows.kernels, columns.kernels).reshape(points, KERNEL**2),
+        np.einsum("pi,qj->pqij", rows.kernels, columns.kernels).reshape(points, KERNEL_SIZE**2),
         np.einsum("hpt,wqu->hwpqtu", rows.outputs, columns.outputs).reshape(pixels, points, -1),
     )
 
@@ -85,7 +85,7 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
     # Pixels first, so that a transform is one matrix product and its result is already grouped by point.
     columns = x.astype(dtype).transpose(1, 2, 0, 3).reshape(pixels, batch * channels)
     values = jnp.dot(images.reshape(-1, pixels), columns).reshape(points, tiles * batch, channels)
-    weights = jnp.dot(kernels, kernel.astype(dtype).reshape(KERNEL**2, -1)).reshape(points, channels, features)
+    weights = jnp.dot(kernels, kernel.astype(dtype).reshape(KERNEL_SIZE**2, -1)).reshape(points, channels, features)
     products = jnp.einsum("pnc,pco->pno", values, weights)
     y = jnp.dot(outputs.reshape(pixels, -1), products.reshape(points * tiles, batch * features))
     return y.reshape(height, width, batch, features).transpose(2, 0, 1, 3).astype(x.dtype)

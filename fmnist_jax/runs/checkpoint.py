@@ -15,10 +15,10 @@ import orbax.checkpoint as ocp
 from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
-from fmnist_jax.runs.leaves import Snapshot, not_finite, rebuild, snapshot
+from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, rebuild, snapshot
 from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, step_number
-from fmnist_jax.system.signals import unwinding
-from fmnist_jax.system.storage import check_writable, reason, remedy
+from fmnist_jax.system.signals import unwind_on_signal
+from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
 
 Tree = TypeVar("Tree")
 """Any pytree of arrays and keys."""
@@ -31,8 +31,8 @@ class Writer:
         """Takes the Orbax manager to write with."""
         self._manager = manager
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-reader")
-        self._written: int | None = None  # the newest save; it may still be under way
-        self._reading: Future[Snapshot] | None = None
+        self._newest_step: int | None = None  # the newest save; it may still be under way
+        self._pending_read: Future[Snapshot] | None = None
 
     def save(
         self,
@@ -59,14 +59,14 @@ class Writer:
             raise CheckpointError("the state has no value to save: give a pytree with a non-empty array")
         number, score = step_number(state, step), recorded_score(val_accuracy)
         refuse_taken(number, self._manager.all_steps(), self._manager.directory)
-        self._collect()
-        described = manifest.make(saved.leaves, saved.keys, number, score, origin or {})
+        self._finish_read_back()
+        manifest_dict = manifest.make_manifest(saved.leaves, saved.keys, number, score, origin or {})
         try:
-            store.start_saving(self._manager, number, saved, described)
+            store.start_saving(self._manager, number, saved, manifest_dict)
         except Exception as error:  # what Orbax and TensorStore raise of a file system is of many types
-            raise self._unwritten(error) from error
-        self._read_back()
-        self._written = number
+            raise self._write_error(error) from error
+        self._start_read_back()
+        self._newest_step = number
 
     def wait(self) -> None:
         """Waits until everything saved is on the disk and has been read back.
@@ -77,11 +77,11 @@ class Writer:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._unwritten(error) from error
-        self._collect()
-        self._read_back()
-        self._collect()
-        self._written = None
+            raise self._write_error(error) from error
+        self._finish_read_back()
+        self._start_read_back()
+        self._finish_read_back()
+        self._newest_step = None
 
     def close(self) -> None:
         """Waits, then releases the directory.
@@ -96,18 +96,20 @@ class Writer:
             with suppress(Exception):  # from a failed save, which `wait` has reported
                 self._manager.close()
 
-    def _read_back(self) -> None:
+    def _start_read_back(self) -> None:
         """Starts reading the newest save, which is on the disk."""
-        if self._written is not None:
-            self._reading = self._reader.submit(store.read_back, Path(self._manager.directory) / str(self._written))
+        if self._newest_step is not None:
+            self._pending_read = self._reader.submit(
+                store.read_back, Path(self._manager.directory) / str(self._newest_step)
+            )
 
-    def _collect(self) -> None:
+    def _finish_read_back(self) -> None:
         """Waits for the checkpoint that is being read back, if any.
 
         Raises:
           CheckpointError: it differs from what was written.
         """
-        reading, self._reading = self._reading, None
+        reading, self._pending_read = self._pending_read, None
         if reading is None:
             return
         try:
@@ -117,7 +119,7 @@ class Writer:
                 f"{error}, though it was written: check the disk, or choose another --run.dir"
             ) from error
 
-    def _unwritten(self, error: Exception) -> CheckpointError:
+    def _write_error(self, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): free space there and "
             f"start again with the same --run.dir; earlier checkpoints are intact"
@@ -125,7 +127,7 @@ class Writer:
 
 
 @contextmanager
-def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> Iterator[Writer]:
+def writing(directory: str | os.PathLike[str], *, latest: int = store.MIN_KEPT) -> Iterator[Writer]:
     """Opens a directory that keeps the latest checkpoints and the best, and closes it when the block ends.
 
     If the block raises, a save that also fails does not mask its error. Call `restore_latest` first where an earlier
@@ -138,9 +140,11 @@ def writing(directory: str | os.PathLike[str], *, latest: int = store.KEPT) -> I
     Raises:
       CheckpointError: `latest` is below 2, the directory cannot be made, or a save cannot be written or read back.
     """
-    if latest < store.KEPT:
-        raise CheckpointError(f"latest is {latest}: keep {store.KEPT} or more, as the last may turn out to be damaged")
-    writer = Writer(store.open_manager(paths.expanded(directory), latest))
+    if latest < store.MIN_KEPT:
+        raise CheckpointError(
+            f"latest is {latest}: keep {store.MIN_KEPT} or more, as the last may turn out to be damaged"
+        )
+    writer = Writer(store.open_manager(paths.expand(directory), latest))
     try:
         yield writer
     except BaseException:
@@ -157,7 +161,7 @@ def save(
     *,
     step: SupportsIndex | None = None,
     origin: Mapping[str, Any] | None = None,
-    latest: int = store.KEPT,
+    latest: int = store.MIN_KEPT,
 ) -> None:
     """Saves a state into a directory: when this returns, the checkpoint is on the disk and has been read back.
 
@@ -177,17 +181,17 @@ def refuse_unusable(directory: Path) -> None:
     check_writable(directory, "--run.dir", CheckpointError)
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     # Under a unique name, so that it does not get in another process's way.
-    private = existing / f".probe-{uuid.uuid4().hex[:8]}"
-    with unwinding():
+    probe = existing / f".probe-{uuid.uuid4().hex[:8]}"
+    with unwind_on_signal():
         try:
-            save(private / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
+            save(probe / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
         except (CheckpointError, OSError) as error:
             raise CheckpointError(
                 f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
                 f"--run.dir, on a local disk and named with plain letters, digits, - and _ ({in_one_line(error)})"
             ) from error
         finally:
-            shutil.rmtree(private, ignore_errors=True)
+            shutil.rmtree(probe, ignore_errors=True)
 
 
 def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree) -> Tree:
@@ -202,7 +206,7 @@ def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree) 
       CheckpointError: there is none, or it is damaged or of another model or optimiser; the message names the first
         leaf that differs.
     """
-    folder, number = paths.expanded(directory), step_number(like, step)
+    folder, number = paths.expand(directory), step_number(like, step)
     if number not in (known := steps(folder)):
         raise CheckpointError(f"{folder} has no checkpoint {number}: it has {', '.join(map(str, known)) or 'none'}")
     saved = store.read(folder / str(number))
@@ -221,7 +225,7 @@ def check_finite(state: Any, step: int) -> None:
     Raises:
       DivergenceError: one is not finite.
     """
-    if (name := not_finite(snapshot(state).leaves)) is not None:
+    if (name := first_nonfinite(snapshot(state).leaves)) is not None:
         raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr, with another --run.dir")
 
 
@@ -249,4 +253,4 @@ def steps(directory: Path) -> list[int]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise CheckpointError(f"{directory} cannot be read ({reason(error)}): {remedy(error)}") from error
+        raise CheckpointError(f"{directory} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error

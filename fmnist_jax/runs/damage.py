@@ -24,19 +24,19 @@ def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
     Raises:
       CheckpointError: there are checkpoints but no intact one, or the newest is of another kind of state.
     """
-    directory = paths.expanded(directory)
-    set_aside(directory)
+    directory = paths.expand(directory)
+    quarantine_damaged(directory)
     found = steps(directory)
     return restore(directory, found[-1], state) if found else state
 
 
-def _free(path: Path) -> Path:
+def _unused_path(path: Path) -> Path:
     """The path itself if nothing is there, else the first free one with `-2`, `-3`, … appended."""
     others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
     return next(each for each in itertools.chain([path], others) if not each.exists())
 
 
-def set_aside(directory: Path) -> list[str]:
+def quarantine_damaged(directory: Path) -> list[str]:
     """Moves each damaged checkpoint into `damaged/` beside the directory.
 
     Returns:
@@ -45,19 +45,21 @@ def set_aside(directory: Path) -> list[str]:
     Raises:
       CheckpointError: there are checkpoints but no intact one, or a damaged one cannot be moved.
     """
-    found, problems = steps(directory), dict[int, str]()
-    for step in found:
+    existing, problems = steps(directory), dict[int, str]()
+    for step in existing:
         try:
             store.read(directory / str(step))
         except CheckpointError as error:
             problems[step] = str(error)
-    if problems and len(problems) == len(found):
+    if problems and len(problems) == len(existing):
         raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew in another directory")
     for step in problems:
-        aside = _free(directory.parent / "damaged" / str(step))
+        destination = _unused_path(directory.parent / "damaged" / str(step))
         try:
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(directory / str(step), aside)  # the checkpoints may be on another disk
+            destination.parent.mkdir(exist_ok=True)
+            shutil.move(directory / str(step), destination)  # the checkpoints may be on another disk
         except (OSError, shutil.Error) as error:
-            raise CheckpointError(f"{problems[step]}; it cannot be moved to {aside} ({in_one_line(error)})") from error
+            raise CheckpointError(
+                f"{problems[step]}; it cannot be moved to {destination} ({in_one_line(error)})"
+            ) from error
     return list(problems.values())

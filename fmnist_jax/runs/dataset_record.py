@@ -11,7 +11,7 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.model import IMAGE_SHAPE
 from fmnist_jax.runs.directory import read_json
 
-FILE = "dataset.json"
+DATASET_FILE = "dataset.json"
 
 
 class DatasetRecord(NamedTuple):
@@ -38,7 +38,7 @@ def read(directory: Path, config: Config) -> DatasetRecord:
     Raises:
       FmnistError: the record is damaged, or missing for a data set that version 0.1 did not have.
     """
-    path = directory / FILE
+    path = directory / DATASET_FILE
     values = read_json(path)
     if values is None and config.data.name in ("fashion_mnist", "synthetic"):
         return DatasetRecord(IMAGE_SHAPE, CLASS_NAMES)
@@ -60,7 +60,7 @@ def refuse_other(directory: Path, config: Config, found: DatasetRecord) -> None:
     recorded = read(directory, config)
     if recorded != found:
         raise CheckpointError(
-            f"the run in {directory} has images of {in_words(recorded)}, and those found are of {in_words(found)}: "
+            f"the run in {directory} has images of {to_text(recorded)}, and those found are of {to_text(found)}: "
             f"restore the original data set, or start anew with another --run.dir"
         )
 
@@ -70,7 +70,7 @@ def to_dict(record: DatasetRecord) -> Mapping[str, Any]:
     return {"image_shape": list(record.image_shape), "class_names": list(record.class_names)}
 
 
-def in_words(record: DatasetRecord) -> str:
+def to_text(record: DatasetRecord) -> str:
     """The image shape and the classes; of more than ten, the first five."""
     names = record.class_names
     shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."

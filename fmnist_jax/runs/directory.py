@@ -15,14 +15,14 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.system.storage import (
     check_writable,
+    error_reason,
+    error_remedy,
     make_directory,
-    reason,
-    remedy,
     remove_unfinished,
-    unwritten,
+    write_atomically,
+    write_error,
     write_figure,
     write_text,
-    write_whole,
 )
 
 if TYPE_CHECKING:
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 
 # What is printed of a finished run, and compared when it is started again.
-_OF_A_SUMMARY = frozenset(
+_SUMMARY_KEYS = frozenset(
     {
         *("preset", "dataset", "dataset_digest", "seed", "epochs", "train_seconds", "weakest_classes"),
         *("test_accuracy", "test_accuracy_mirrored", "test_loss", "test_examples"),
     }
 )
 
-_FILES = 200  # per run: four checkpoints of some 30 files each, figures, logs
+_MIN_FREE_FILES = 200  # per run: four checkpoints of some 30 files each, figures, logs
 
 
 class RunDirectory:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the path of the directory; `make` makes it.
+        """Takes the path of the directory; `create` makes it.
 
         Raises:
           FmnistError: a run cannot be written there.
@@ -52,7 +52,7 @@ class RunDirectory:
         self.path = path.absolute()
         check_writable(self.path, "--run.dir")
 
-    def make(self) -> None:
+    def create(self) -> None:
         """Makes the directory if it is missing.
 
         Raises:
@@ -61,7 +61,7 @@ class RunDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unmade(self.path, error) from error
+            raise _creation_error(self.path, error) from error
 
     def refuse_full_disk(self, bytes_needed: int) -> None:
         """Checks, without making anything, that the disk has room.
@@ -77,9 +77,9 @@ class RunDirectory:
                 f"free space or choose another --run.dir"
             )
         files = _files_free(existing)
-        if files is not None and files < _FILES:
+        if files is not None and files < _MIN_FREE_FILES:
             raise FmnistError(
-                f"{self.path} has room for {files:,} more files and the run needs {_FILES:,}: "
+                f"{self.path} has room for {files:,} more files and the run needs {_MIN_FREE_FILES:,}: "
                 f"delete some there (df -i) or choose another --run.dir"
             )
 
@@ -112,7 +112,7 @@ class RunDirectory:
           FmnistError: the file is damaged, or was written by another program.
         """
         summary = self.read_json("summary.json")
-        if summary is not None and (missing := _OF_A_SUMMARY - summary.keys()):
+        if summary is not None and (missing := _SUMMARY_KEYS - summary.keys()):
             raise _damaged(self.path / "summary.json", f"it has no {min(missing)}")
         return summary
 
@@ -131,7 +131,7 @@ class RunDirectory:
             with self.metrics.open("a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise unwritten(self.metrics, error) from error
+            raise write_error(self.metrics, error) from error
 
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` those settings of one start of the run that do not change what is trained."""
@@ -144,7 +144,7 @@ class RunDirectory:
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an uncompressed `.npz` file."""
-        write_whole(self.path / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        write_atomically(self.path / name, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def save_figure(self, name: str, figure: "Figure") -> None:
         """Writes `figures/<name>.png`."""
@@ -155,34 +155,34 @@ class RunDirectory:
         """Reads the metrics lines, leaving out a last one that a kill cut short."""
         return read_records(self.path)
 
-    def forget_after(self, step: int) -> list[dict[str, Any]]:
+    def truncate_records(self, step: int) -> list[dict[str, Any]]:
         """Drops the metrics lines after a step, which a resumed run will write again; returns the rest."""
-        kept = [record for record in self.records() if record["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in kept))
-        return kept
+        remaining = [record for record in self.records() if record["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in remaining))
+        return remaining
 
 
-def claim(path: Path) -> Path:
+def create_unique(path: Path) -> Path:
     """Makes a new directory at a path or, if that is taken, at the first free one with `-2`, `-3`, … appended.
 
     Raises:
       FmnistError: none can be made.
     """
     for number in itertools.count(1):
-        name = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
         try:
-            name.parent.mkdir(parents=True, exist_ok=True)
-            name.mkdir()
+            candidate.parent.mkdir(parents=True, exist_ok=True)
+            candidate.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
-            raise _unmade(name, error) from error
-        return name
+            raise _creation_error(candidate, error) from error
+        return candidate
     raise AssertionError("unreachable")
 
 
-def _unmade(path: Path, error: OSError) -> FmnistError:
-    return FmnistError(f"cannot make {path} ({reason(error)}): {remedy(error)} or choose another --run.dir")
+def _creation_error(path: Path, error: OSError) -> FmnistError:
+    return FmnistError(f"cannot make {path} ({error_reason(error)}): {error_remedy(error)} or choose another --run.dir")
 
 
 def _files_free(directory: Path) -> int | None:
@@ -201,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise FmnistError(
-            f"{path} cannot be read ({reason(error)}): {remedy(error)} or choose another run directory"
+            f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)} or choose another run directory"
         ) from error
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
@@ -238,16 +238,16 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Reads lines of JSON objects that have a step, except a last one that was cut short; none if there is no file."""
     try:
         lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [_of_a_step(line, number) for number, line in enumerate(lines, 1)]
+        return [_parse_record(line, number) for number, line in enumerate(lines, 1)]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
+        raise FmnistError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
     except ValueError as error:
         raise FmnistError(f"{path} is damaged ({error}): fix or delete the line") from error
 
 
-def _of_a_step(line: str, number: int) -> dict[str, Any]:
+def _parse_record(line: str, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

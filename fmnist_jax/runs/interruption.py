@@ -8,14 +8,14 @@ from types import FrameType
 from typing import Any
 
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.system.signals import ENDING
+from fmnist_jax.system.signals import TERMINATION_SIGNALS
 
 
 class InterruptionError(FmnistError):
     """A run that was asked to stop, and has saved its state."""
 
     label = "stopped"
-    agreed = True
+    collective = True
 
     def __init__(self, number: signal.Signals, message: str) -> None:
         """Takes the signal; the exit code follows from its number as in a shell (128 + number)."""
@@ -23,32 +23,32 @@ class InterruptionError(FmnistError):
         self.exit_code = 128 + number
 
 
-class Requests:
+class StopRequest:
     """Holds the signal, if any, that has asked the run to stop."""
 
     received: signal.Signals | None = None
 
 
 @contextmanager
-def listen() -> Iterator[Requests]:
+def record_signals() -> Iterator[StopRequest]:
     """Records SIGTERM, SIGINT and SIGHUP instead of ending on them; a second one of a kind has its previous effect.
 
     Closing a terminal sends SIGHUP; a signal that is ignored, as under nohup, stays ignored. Outside the main thread,
     where Python allows no handlers, nothing is recorded.
     """
-    requests = Requests()
+    requests = StopRequest()
     previous: dict[int, Any] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
         requests.received = signal.Signals(number)
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
-        previous = {number: signal.getsignal(number) for number in ENDING}
+        previous = {number: signal.getsignal(number) for number in TERMINATION_SIGNALS}
         previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
     for number in previous:
-        signal.signal(number, note)
+        signal.signal(number, on_signal)
     try:
         yield requests
     finally:

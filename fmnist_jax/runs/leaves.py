@@ -29,7 +29,7 @@ def snapshot(tree: Any) -> Snapshot:
     Raises:
       CheckpointError: a leaf is not an array of numbers, a number or a key.
     """
-    leaves, _ = named(tree)
+    leaves, _ = named_leaves(tree)
     for name, leaf in leaves.items():
         if not _is_key(leaf) and _dtype(leaf).kind in "OSUMm":
             raise CheckpointError(f"{name} is {type(leaf).__name__}: expected numbers or a key; leave it out")
@@ -49,16 +49,16 @@ def rebuild(saved: Snapshot, like: Any) -> Any:
     Raises:
       ValueError: a leaf is missing or unexpected, or has another shape or dtype; the message names the first such leaf.
     """
-    expected, structure = named(like)
+    expected, structure = named_leaves(like)
     for name in [*expected, *saved.leaves]:
         if name not in saved.leaves:
             raise ValueError(f"it has no {name}")
         if name not in expected:
             raise ValueError(f"it has {name}, which is not expected")
-    return jax.tree.unflatten(structure, [_placed(name, saved, leaf) for name, leaf in expected.items()])
+    return jax.tree.unflatten(structure, [_restored_leaf(name, saved, leaf) for name, leaf in expected.items()])
 
 
-def _placed(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
+def _restored_leaf(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
     """A leaf with the type and the placement of its counterpart."""
     leaf: Any = saved.leaves[name]
     # The key implementation was not always recorded; before it was, it was always JAX's default.
@@ -73,7 +73,7 @@ def _placed(name: str, saved: Snapshot, like: Any) -> jax.Array | np.ndarray:
     return jax.device_put(leaf, like.sharding if getattr(like, "committed", hasattr(like, "sharding")) else None)
 
 
-def named(tree: Any) -> tuple[dict[str, Any], Any]:
+def named_leaves(tree: Any) -> tuple[dict[str, Any], Any]:
     """The leaves of a pytree by name, and its structure."""
     paths, structure = jax.tree_util.tree_flatten_with_path(tree)
     names = [keystr(path, simple=True, separator=".") for path, _ in paths]
@@ -88,7 +88,7 @@ def state_digest(state: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def not_finite(tree: Mapping[str, np.ndarray]) -> str | None:
+def first_nonfinite(tree: Mapping[str, np.ndarray]) -> str | None:
     """The name of the first leaf with a value that is not finite, or None."""
     for name, leaf in tree.items():
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():

@@ -10,7 +10,7 @@ import numpy as np
 _FORMAT = 1
 
 
-def make(
+def make_manifest(
     leaves: Mapping[str, np.ndarray],
     keys: Mapping[str, str],
     step: int,

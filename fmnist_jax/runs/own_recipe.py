@@ -15,11 +15,11 @@ from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import Recipe
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.parallel import Layout
-from fmnist_jax.runs.program import make_parts
+from fmnist_jax.runs.program import make_step_functions
 from fmnist_jax.runs.trained import abstract_run_state
 from fmnist_jax.system import output
 
-_REPLACED = "pass it as `fmnist_jax.make_recipe(config, {0}=...)`, or also replace what is made from it"
+_HOW_TO_REPLACE = "pass it as `fmnist_jax.make_recipe(config, {0}=...)`, or also replace what is made from it"
 
 
 def refuse_unfit(
@@ -40,23 +40,25 @@ def refuse_unfit(
     """
     state = jax.eval_shape(recipe.init, jax.random.key(0))
     params, batch_stats = jax.eval_shape(recipe.model.init, jax.random.key(0))
-    if _described((state.params, state.batch_stats)) != _described((params, batch_stats)):
-        raise ConfigError(f"{name}: its init creates different weights from its model's: {_REPLACED.format('model')}")
-    if _described(state.opt_state) != _described(jax.eval_shape(recipe.optimizer.init, state.params)):
-        replaced = _REPLACED.format("optimizer")
+    if _signature((state.params, state.batch_stats)) != _signature((params, batch_stats)):
+        raise ConfigError(
+            f"{name}: its init creates different weights from its model's: {_HOW_TO_REPLACE.format('model')}"
+        )
+    if _signature(state.opt_state) != _signature(jax.eval_shape(recipe.optimizer.init, state.params)):
+        replaced = _HOW_TO_REPLACE.format("optimizer")
         output.warn(
             f"note: {name}: its init sets up the state of a different optimiser from its own, which is ignored: "
             f"{replaced}"
         )
-    parts = make_parts(recipe, config, layout.mesh)
+    parts = make_step_functions(recipe, config, layout.mesh)
     states = abstract_run_state(recipe, config.population.seeds)
-    rows = layout.filled_up(config.train.eval_batch_size)
+    rows = layout.padded_batch_size(config.train.eval_batch_size)
     images = jax.ShapeDtypeStruct((rows, *train_data.images.shape[1:]), np.uint8)
     logits = jax.eval_shape(parts.predict, states.params, states.batch_stats, images)
     leaves = jax.tree.leaves(logits)
     if [leaf.shape[-2:] for leaf in leaves] != [(rows, num_classes)] or leaves[0].dtype == "bfloat16":
-        told = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
-        raise ConfigError(f"{name}: its model's logits are {told}: expected float32[{rows}, {num_classes}]")
+        shapes = ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
+        raise ConfigError(f"{name}: its model's logits are {shapes}: expected float32[{rows}, {num_classes}]")
     try:
         _, metrics = jax.eval_shape(parts.chunk, states, train_data, np.int32(0))
     except (TypeError, ValueError) as error:
@@ -72,24 +74,24 @@ def refuse_unfit(
         )
 
 
-def _described(tree: Any) -> Any:
+def _signature(tree: Any) -> Any:
     """A pytree's structure, with the shape and dtype of each leaf."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
-def refuse_unused_source(without: Recipe, recipe: Recipe, name: str) -> None:
+def refuse_unused_source(baseline: Recipe, recipe: Recipe, name: str) -> None:
     """Checks that a recipe uses the weights that it was given to start from.
 
     Args:
-      without: the recipe that the function composes without them.
+      baseline: the recipe that the function composes without them.
       recipe: the one that it composes with them.
       name: the name of that function.
 
     Raises:
       ConfigError: both start from the same weights.
     """
-    both = [jax.jit(each.init)(jax.random.key(0)) for each in (without, recipe)]
+    both = [jax.jit(each.init)(jax.random.key(0)) for each in (baseline, recipe)]
     if jax.tree.all(jax.tree.map(np.array_equal, *((state.params, state.batch_stats) for state in both))):
         raise ConfigError(
             f"{name}: it starts from the same weights with and without --init.from: pass source= on to "
@@ -97,15 +99,15 @@ def refuse_unused_source(without: Recipe, recipe: Recipe, name: str) -> None:
         )
 
 
-def has_own_network(model: Model, config: Config, dataset: DatasetRecord) -> bool:
+def has_custom_network(model: Model, config: Config, dataset: DatasetRecord) -> bool:
     """Whether a model's weights have other shapes than the configuration's, or it predicts by another program."""
     try:
-        described = make_model(config.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes)
+        reference = make_model(config.model, image_shape=dataset.image_shape, num_classes=dataset.num_classes)
     except ConfigError:
         return True
     images = jax.ShapeDtypeStruct((config.train.eval_batch_size, *dataset.image_shape), np.uint8)
-    weights = [jax.eval_shape(each.init, jax.random.key(0)) for each in (model, described)]
-    if _described(tuple(weights[0])) != _described(tuple(weights[1])):
+    weights = [jax.eval_shape(each.init, jax.random.key(0)) for each in (model, reference)]
+    if _signature(tuple(weights[0])) != _signature(tuple(weights[1])):
         return True
-    programs = [jax.jit(make_predict(each)).lower(*weights[1], images).as_text() for each in (model, described)]
+    programs = [jax.jit(make_predict(each)).lower(*weights[1], images).as_text() for each in (model, reference)]
     return programs[0] != programs[1]

@@ -27,37 +27,37 @@ class Layout(NamedTuple):
         return str(self.mesh.axis_names[0])
 
     @property
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Replicated: whole on each device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def of_members(self) -> NamedSharding:
+    def member_sharding(self) -> NamedSharding:
         """The sharding of arrays whose leading axis is that of the members."""
         return NamedSharding(self.mesh, PartitionSpec("member") if self.axis == "member" else PartitionSpec())
 
     @property
-    def of_rows(self) -> NamedSharding:
+    def batch_sharding(self) -> NamedSharding:
         """The sharding of a batch that is passed in from outside the compiled loop."""
         return NamedSharding(self.mesh, PartitionSpec("data") if self.axis == "data" else PartitionSpec())
 
     @property
-    def of_stacked_rows(self) -> NamedSharding:
+    def stacked_batch_sharding(self) -> NamedSharding:
         """The sharding of batches that are stacked along an axis before their rows."""
-        return NamedSharding(self.mesh, PartitionSpec(None, *self.of_rows.spec))
+        return NamedSharding(self.mesh, PartitionSpec(None, *self.batch_sharding.spec))
 
-    def filled_up(self, batch_size: int) -> int:
+    def padded_batch_size(self, batch_size: int) -> int:
         """The batch size, rounded up to a number of rows that the devices can share evenly."""
         return math.ceil(batch_size / self.mesh.size) * self.mesh.size if self.axis == "data" else batch_size
 
 
-def choose(config: Config) -> Layout:
+def choose_layout(config: Config) -> Layout:
     """Chooses the devices that a configuration asks for, the same number from each process.
 
     Raises:
       ConfigError: there are too few, or they cannot share the batch or the members evenly.
     """
-    per_process = _devices_of_each_process(config.parallel)
+    per_process = _devices_per_process(config.parallel)
     if problems := list(sharing_problems(config, per_process * jax.process_count())):
         raise ConfigError("; ".join(problems))
     used = [
@@ -70,21 +70,22 @@ def choose(config: Config) -> Layout:
     return Layout(mesh)
 
 
-def _devices_of_each_process(parallel: ParallelConfig) -> int:
-    asked, processes = parallel.devices, jax.process_count()
-    there = min(sum(device.process_index == process for device in jax.devices()) for process in range(processes))
-    if asked == "all":
-        return there
-    if asked > there * processes:
+def _devices_per_process(parallel: ParallelConfig) -> int:
+    requested, processes = parallel.devices, jax.process_count()
+    available = min(sum(device.process_index == process for device in jax.devices()) for process in range(processes))
+    if requested == "all":
+        return available
+    if requested > available * processes:
         raise ConfigError(
-            f"--parallel.devices is {asked}, but there are {there * processes}: choose all, or at most that many"
+            f"--parallel.devices is {requested}, but there are {available * processes}: choose all, or at most "
+            "that many"
         )
-    if asked % processes:
+    if requested % processes:
         raise ConfigError(
-            f"--parallel.devices is {asked}, which {processes} processes cannot share evenly: "
-            f"choose {nearest_multiples(asked, processes)}"
+            f"--parallel.devices is {requested}, which {processes} processes cannot share evenly: "
+            f"choose {nearest_multiples(requested, processes)}"
         )
-    return asked // processes
+    return requested // processes
 
 
 def place(tree: Tree, sharding: NamedSharding) -> Tree:
@@ -94,27 +95,27 @@ def place(tree: Tree, sharding: NamedSharding) -> Tree:
       tree: a pytree of NumPy arrays, numbers, or this process's arrays and keys.
       sharding: the sharding of every leaf.
     """
-    return jax.tree.map(lambda leaf: _placed(leaf, sharding), tree)
+    return jax.tree.map(lambda leaf: _put_leaf(leaf, sharding), tree)
 
 
-def _placed(leaf: Any, sharding: NamedSharding) -> jax.Array:
+def _put_leaf(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _placed(jax.random.key_data(leaf), sharding)
+        data = _put_leaf(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=str(jax.random.key_impl(leaf)))
     # With devices of several processes, `device_put` would first compare what each of them passes.
-    whole = np.asarray(leaf)
+    array = np.asarray(leaf)
     with jax.transfer_guard("allow"):  # an explicit transfer, though JAX cannot tell
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def gathered(tree: Tree, layout: Layout) -> Tree:
+def gather(tree: Tree, layout: Layout) -> Tree:
     """Arrays that this process can read whole, copying members from other processes; all processes must call this."""
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=layout.everywhere)(tree)
+    return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(tree)
 
 
 def describe(layout: Layout) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def describe(layout: Layout) -> dict[str, Any]:
     }
 
 
-def in_words(layout: Layout) -> str:
+def to_text(layout: Layout) -> str:
     """Says how many of the available devices are used."""
     used, seen, processes = layout.mesh.size, jax.device_count(), jax.process_count()
     kind = layout.mesh.devices.flat[0].device_kind

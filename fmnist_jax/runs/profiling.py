@@ -23,17 +23,17 @@ def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int
       directory: where to write; the profiler makes a folder there, named by the time.
     """
     # The chunk's state is donated to it, and training has yet to start from this one.
-    own = jax.tree.map(jnp.copy, state)
-    own, _ = jax.block_until_ready(chunk(own, data, jnp.int32(1)))
+    state_copy = jax.tree.map(jnp.copy, state)
+    state_copy, _ = jax.block_until_ready(chunk(state_copy, data, jnp.int32(1)))
     with jax.profiler.trace(str(directory)):
         for steps in parts:
-            own, _ = chunk(own, data, jnp.int32(steps))
-        jax.block_until_ready(own)
+            state_copy, _ = chunk(state_copy, data, jnp.int32(steps))
+        jax.block_until_ready(state_copy)
     output.say(f"traced training steps; view them with: xprof --logdir {directory}")
 
 
-def parts(total: int, most: int) -> Iterator[int]:
-    """Divides `total` into parts of at most `most`."""
-    yield from [most] * (total // most)
-    if total % most:
-        yield total % most
+def chunk_sizes(total: int, max_size: int) -> Iterator[int]:
+    """Divides `total` into parts of at most `max_size`."""
+    yield from [max_size] * (total // max_size)
+    if total % max_size:
+        yield total % max_size

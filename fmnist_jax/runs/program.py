@@ -14,7 +14,7 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.data.batching import padded_batches, stacked_batches
 from fmnist_jax.data.dataset import Splits
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.eval_step import EvalStep, Predict, make_eval_step, make_evaluate, make_predict
+from fmnist_jax.functional.eval_step import EvalStep, Evaluate, Predict, make_eval_step, make_evaluate, make_predict
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
@@ -32,7 +32,7 @@ from fmnist_jax.runs.parallel import Layout, place
 from fmnist_jax.system.compilation import FOR_ONE_CALL, compiler_options
 
 
-class Parts(NamedTuple):
+class StepFunctions(NamedTuple):
     """The functions to compile: for one model, or with a leading axis of members."""
 
     chunk: TrainChunk
@@ -53,7 +53,7 @@ class Program(NamedTuple):
     compile_seconds: float
 
 
-def make_parts(recipe: Recipe, config: Config, mesh: Mesh) -> Parts:
+def make_step_functions(recipe: Recipe, config: Config, mesh: Mesh) -> StepFunctions:
     """Composes the functions of a run, without compiling them.
 
     Args:
@@ -66,22 +66,22 @@ def make_parts(recipe: Recipe, config: Config, mesh: Mesh) -> Parts:
     eval_step = make_eval_step(predict)
     if config.parallel.axis == "data":
         chunk = make_parallel_chunk(recipe.step, batch_size, max_steps, mesh, sample=recipe.sample)
-        parts = Parts(chunk, make_parallel_eval_step(eval_step, mesh), make_parallel_predict(predict, mesh))
-        return parts if config.population.seeds == 1 else _of_members(parts)
+        parts = StepFunctions(chunk, make_parallel_eval_step(eval_step, mesh), make_parallel_predict(predict, mesh))
+        return parts if config.population.seeds == 1 else _map_over_members(parts)
     chunk = make_train_chunk(recipe.step, batch_size, max_steps, sample=recipe.sample)
-    parts = _of_members(Parts(chunk, eval_step, predict))
+    parts = _map_over_members(StepFunctions(chunk, eval_step, predict))
     own, shared = PartitionSpec("member"), PartitionSpec()
-    return Parts(
+    return StepFunctions(
         over_mesh(parts.chunk, mesh, (own, shared, shared), own),
         over_mesh(parts.eval_step, mesh, (own, own, shared), own),
         over_mesh(parts.predict, mesh, (own, own, shared), own),
     )
 
 
-def _of_members(one: Parts) -> Parts:
+def _map_over_members(one: StepFunctions) -> StepFunctions:
     """Maps the functions of one model over members."""
     over_members = members_map(jax.default_backend())
-    return Parts(
+    return StepFunctions(
         over_members(one.chunk, (0, None, None)),
         over_members(one.eval_step, (0, 0, None)),
         over_members(one.predict, (0, 0, None)),
@@ -100,33 +100,29 @@ def prepare(
       train_data: all training images, on every device.
       splits: the data, whose validation and test images are evaluated.
     """
-    parts = make_parts(recipe, config, layout.mesh)
+    parts = make_step_functions(recipe, config, layout.mesh)
     start = time.perf_counter()
-    eval_batch_size = layout.filled_up(config.train.eval_batch_size)
-    images = place(next(padded_batches(splits.test, eval_batch_size)).images, layout.of_rows)
-    state = place(_initial(recipe, config), layout.of_members)
+    eval_batch_size = layout.padded_batch_size(config.train.eval_batch_size)
+    images = place(next(padded_batches(splits.test, eval_batch_size)).images, layout.batch_sharding)
+    state = place(_initial_state(recipe, config), layout.member_sharding)
     weights = weights_to_score(state)
     options = compiler_options()
-    chunk = jax.jit(parts.chunk, donate_argnums=0, out_shardings=(layout.of_members, layout.everywhere))
-    evaluate = jax.jit(make_evaluate(parts.eval_step), out_shardings=layout.everywhere)
-    predict = jax.jit(parts.predict, out_shardings=layout.everywhere)
-    steps = place(np.int32(0), layout.everywhere)
-    program = Program(
-        # All computed now, because a computation in the loop would wait for the running chunk.
-        learning_rates=np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps))),
-        chunk=_with_steps_placed(chunk.lower(state, train_data, steps).compile(options), layout),
-        validate=None,
-        predict=_with_images_placed(predict.lower(*weights, images).compile(options), layout),
-        compile_seconds=0.0,
-    )
+    chunk = jax.jit(parts.chunk, donate_argnums=0, out_shardings=(layout.member_sharding, layout.replicated))
+    evaluate = jax.jit(make_evaluate(parts.eval_step), out_shardings=layout.replicated)
+    predict = jax.jit(parts.predict, out_shardings=layout.replicated)
+    steps = place(np.int32(0), layout.replicated)
+    # All computed now, because a computation in the loop would wait for the running chunk.
+    learning_rates = np.asarray(jax.vmap(recipe.schedule)(np.arange(config.total_steps)))
+    compiled_chunk = _with_steps_placed(chunk.lower(state, train_data, steps).compile(options), layout)
+    compiled_predict = _with_images_placed(predict.lower(*weights, images).compile(options), layout)
+    validate = None
     if len(splits.validation):
-        batches = place(stacked_batches(splits.validation, eval_batch_size), layout.of_stacked_rows)
-        compiled = evaluate.lower(*weights, batches).compile(options)
-        program = program._replace(validate=lambda weights: compiled(*weights, batches))
-    return state, program._replace(compile_seconds=time.perf_counter() - start)
+        batches = place(stacked_batches(splits.validation, eval_batch_size), layout.stacked_batch_sharding)
+        validate = _with_batches(evaluate.lower(*weights, batches).compile(options), batches)
+    return state, Program(learning_rates, compiled_chunk, validate, compiled_predict, time.perf_counter() - start)
 
 
-def _initial(recipe: Recipe, config: Config) -> TrainState:
+def _initial_state(recipe: Recipe, config: Config) -> TrainState:
     """The state before the first step; members are initialised one by one, so that each starts as it would alone."""
     keys = [root_key(config.train.seed + member) for member in range(config.population.seeds)]
     init = jax.jit(recipe.init).lower(keys[0]).compile(compiler_options={**FOR_ONE_CALL})
@@ -136,13 +132,17 @@ def _initial(recipe: Recipe, config: Config) -> TrainState:
 
 def _with_steps_placed(chunk: TrainChunk, layout: Layout) -> TrainChunk:
     def placed(state: TrainState, data: Batch, num_steps: Array | np.integer[Any]) -> tuple[TrainState, Any]:
-        return chunk(state, data, place(num_steps, layout.everywhere))
+        return chunk(state, data, place(num_steps, layout.replicated))
 
     return placed
 
 
+def _with_batches(evaluate: Evaluate, batches: Batch) -> Callable[[Weights], Any]:
+    return lambda weights: evaluate(*weights, batches)
+
+
 def _with_images_placed(predict: Predict, layout: Layout) -> Predict:
     def placed(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
-        return predict(params, batch_stats, place(images, layout.of_rows))
+        return predict(params, batch_stats, place(images, layout.batch_sharding))
 
     return placed

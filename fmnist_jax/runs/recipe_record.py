@@ -8,13 +8,13 @@ from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import MakeRecipe, make_recipe
 from fmnist_jax.runs.directory import RunDirectory, read_json
 
-FILE = "recipe.json"
+RECIPE_FILE = "recipe.json"
 """For a run that was given a `make_recipe`: its name, and whether its network differs from the configuration's."""
 
 _NAME, _OWN_NETWORK = "make_recipe", "own_network"
 
 
-def name_of(given: MakeRecipe) -> str | None:
+def custom_recipe_name(given: MakeRecipe) -> str | None:
     """The name of a function that takes the place of `make_recipe`; None for that one itself."""
     return None if given is make_recipe else _name(given)
 
@@ -28,13 +28,13 @@ def _name(given: Any) -> str:
 def write(directory: RunDirectory, name: str | None, own_network: bool) -> None:
     """Records the name; without one, removes a record that an interrupted start has left."""
     if name is not None:
-        directory.write_json(FILE, {_NAME: name, _OWN_NETWORK: own_network})
+        directory.write_json(RECIPE_FILE, {_NAME: name, _OWN_NETWORK: own_network})
     elif _NAME in _read(directory.path):  # and not an unrelated file of the user's
-        (directory.path / FILE).unlink()
+        (directory.path / RECIPE_FILE).unlink()
 
 
 def _read(directory: Path) -> dict[str, Any]:
-    return read_json(directory / FILE) or {}
+    return read_json(directory / RECIPE_FILE) or {}
 
 
 def refuse_other(directory: Path, name: str | None) -> None:
@@ -43,15 +43,17 @@ def refuse_other(directory: Path, name: str | None) -> None:
     Raises:
       CheckpointError: it is not.
     """
-    began = _read(directory).get(_NAME)
-    if (began is None) != (name is None):
-        was, now = (f"with make_recipe={each}" if each else "with the package's own recipe" for each in (began, name))
+    recorded = _read(directory).get(_NAME)
+    if (recorded is None) != (name is None):
+        was, now = (
+            f"with make_recipe={each}" if each else "with the package's own recipe" for each in (recorded, name)
+        )
         raise CheckpointError(
             f"{directory} was started {was} and is now opened {now}: use the same, or another run directory"
         )
 
 
-def has_unknown_network(directory: Path) -> bool:
+def has_custom_network(directory: Path) -> bool:
     """Whether a run's network differs from the one that its configuration describes."""
     return bool(_read(directory).get(_OWN_NETWORK))
 
@@ -62,7 +64,7 @@ def refuse_unknown_network(directory: Path) -> None:
     Raises:
       CheckpointError: it is not.
     """
-    if has_unknown_network(directory):
+    if has_custom_network(directory):
         raise CheckpointError(
             f"{directory} has a network that its configuration does not describe, from "
             f"make_recipe={_read(directory)[_NAME]}: give that function to "
@@ -76,11 +78,11 @@ def refuse_other_network(directory: RunDirectory, name: str | None, own_network:
     Raises:
       CheckpointError: it began with that of its configuration and now has another, or vice versa.
     """
-    began = _read(directory.path).get(_OWN_NETWORK)
-    if name is not None and began is None:
+    recorded = _read(directory.path).get(_OWN_NETWORK)
+    if name is not None and recorded is None:
         write(directory, name, own_network)
-    elif name is not None and began != own_network:
-        was, now = ("a network of its own" if each else "that of its configuration" for each in (began, own_network))
+    elif name is not None and recorded != own_network:
+        was, now = ("a network of its own" if each else "that of its configuration" for each in (recorded, own_network))
         raise CheckpointError(
             f"{directory.path} was started with {was}, and make_recipe={name} now gives it {now}: use the function "
             "that it was started with, or another run directory"

@@ -7,9 +7,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.system.storage import reason, remedy
+from fmnist_jax.system.storage import error_reason, error_remedy
 
-FILE = "predictions.npz"
+PREDICTIONS_FILE = "predictions.npz"
 
 
 def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
@@ -25,7 +25,7 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
     Raises:
       FmnistError: the file is damaged or cannot be read.
     """
-    path = directory / FILE
+    path = directory / PREDICTIONS_FILE
     if not (directory / "summary.json").exists() or not path.exists():
         return None
     try:
@@ -33,7 +33,7 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
             read = {name: np.asarray(arrays[name]) for name in arrays.files}
         missing = {"logits", "labels"} - read.keys()
     except PermissionError as error:
-        raise FmnistError(f"{path} cannot be read ({reason(error)}): {remedy(error)}") from error
+        raise FmnistError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise _damaged(path, error) from error
     if missing:

@@ -9,20 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from fmnist_jax.analysis.assessment import Assessment, assess
-from fmnist_jax.analysis.members import spread
-from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.analysis.members import mean_std
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
-from fmnist_jax.runs import recipe_record
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
-from fmnist_jax.runs.recorded import FILE
+from fmnist_jax.runs.recorded import PREDICTIONS_FILE
 from fmnist_jax.runs.trained import predict_all
-from fmnist_jax.system import environment, output
 from fmnist_jax.system.storage import write_text
 
 if TYPE_CHECKING:
@@ -70,35 +67,35 @@ def score(predict: Predict, weights: Weights, splits: Splits, batch_size: int, *
       average_mirrors: also score the mean of the logits of each image and its mirror image.
     """
 
-    def predicted(images: np.ndarray) -> np.ndarray:
+    def predict_logits(images: np.ndarray) -> np.ndarray:
         return predict_all(predict, weights, images, batch_size)
 
-    def averaged(logits: np.ndarray, of_mirror_images: np.ndarray) -> np.ndarray | None:
-        return (logits + of_mirror_images) / 2 if average_mirrors else None
-
     test, held_out = splits.test, splits.validation
-    of_test, flipped = predicted(test.images), predicted(_mirrored(test.images))
-    of_both, of_validation = averaged(of_test, flipped), None
+    test_logits, mirrored_test_logits = predict_logits(test.images), predict_logits(_mirrored(test.images))
+    averaged_test_logits = (test_logits + mirrored_test_logits) / 2 if average_mirrors else None
+    averaged_val_logits = None
     if average_mirrors and len(held_out):
-        of_validation = averaged(predicted(held_out.images), predicted(_mirrored(held_out.images)))
-    logits, labels = _of_all(of_test), test.labels
-    members = of_test if of_test.ndim > logits.ndim else None
-    own = {
-        "test_accuracy_of_mirror_images": (flipped, labels),
-        "test_accuracy_mirrored": (of_both, labels),
-        "val_accuracy_mirrored": (of_validation, held_out.labels),
+        averaged_val_logits = (predict_logits(held_out.images) + predict_logits(_mirrored(held_out.images))) / 2
+    logits, labels = _ensemble_logits(test_logits), test.labels
+    members = test_logits if test_logits.ndim > logits.ndim else None
+    mirrored_sets = {
+        "test_accuracy_of_mirror_images": (mirrored_test_logits, labels),
+        "test_accuracy_mirrored": (averaged_test_logits, labels),
+        "val_accuracy_mirrored": (averaged_val_logits, held_out.labels),
     }
     return Scores(
         assessment=assess(logits, labels),
         logits=logits,
         labels=labels,
         member_logits=members,
-        mirrored_logits=None if of_both is None else _of_all(of_both),
-        accuracy_of_mirror_images=_accuracy(_of_all(flipped), labels),
-        mirrored_val_accuracy=None if of_validation is None else _accuracy(_of_all(of_validation), held_out.labels),
+        mirrored_logits=None if averaged_test_logits is None else _ensemble_logits(averaged_test_logits),
+        accuracy_of_mirror_images=_accuracy(_ensemble_logits(mirrored_test_logits), labels),
+        mirrored_val_accuracy=None
+        if averaged_val_logits is None
+        else _accuracy(_ensemble_logits(averaged_val_logits), held_out.labels),
         members_mirrored={
             name: [_accuracy(member, true) for member in found]
-            for name, (found, true) in own.items()
+            for name, (found, true) in mirrored_sets.items()
             if members is not None and found is not None
         },
     )
@@ -108,7 +105,7 @@ def _mirrored(images: np.ndarray) -> np.ndarray:
     return images[:, :, ::-1]
 
 
-def _of_all(logits: np.ndarray) -> np.ndarray:
+def _ensemble_logits(logits: np.ndarray) -> np.ndarray:
     """The logits of the ensemble if given those of several members, else those given."""
     return logits if logits.ndim < 3 else np.asarray(mean_log_probabilities(jnp.asarray(logits)))
 
@@ -117,15 +114,17 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(logits.argmax(-1) == labels))
 
 
-def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Scores, seed: int) -> dict[str, Any]:
+def _population_results(
+    records: Sequence[Mapping[str, Any]], state: TrainState, scores: Scores, seed: int
+) -> dict[str, Any]:
     """The results of each member of a population, if there is one."""
     if scores.member_logits is None:
         return {}
     assessed = [assess(logits, scores.labels) for logits in scores.member_logits]
     accuracies = [float(member.accuracy) for member in assessed]
-    mean, deviation = spread(accuracies)
+    mean, deviation = mean_std(accuracies)
     validated = (record["members"]["val_accuracy"] for record in reversed(records) if "val_accuracy" in record)
-    described = {
+    population = {
         "seeds": [seed + member for member in range(len(assessed))],
         "test_accuracy": accuracies,
         "test_loss": [_finite(member.loss) for member in assessed],
@@ -139,16 +138,18 @@ def _members(records: Sequence[Mapping[str, Any]], state: TrainState, scores: Sc
         "test_accuracy_mean": mean,
         "test_accuracy_std": deviation,
     }
-    return {"population": described}
+    return {"population": population}
 
 
 def save_predictions(directory: RunDirectory, scores: Scores) -> None:
     """Writes `predictions.npz`: `logits`, `labels` and any `mirrored_logits` and `member_logits`."""
     arrays = {name: getattr(scores, name) for name in ("logits", "labels", "mirrored_logits", "member_logits")}
-    directory.save_arrays(FILE, {name: array for name, array in arrays.items() if array is not None})
+    directory.save_arrays(PREDICTIONS_FILE, {name: array for name, array in arrays.items() if array is not None})
 
 
-def draw(records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequence[str]) -> dict[str, "Figure"]:
+def make_figures(
+    records: Sequence[Mapping[str, Any]], scores: Scores, class_names: Sequence[str]
+) -> dict[str, "Figure"]:
     """Draws the training curves and the confusion matrix: figures by name."""
     # matplotlib takes half a second to import; the first step need not wait for it
     from fmnist_jax.views.scores import confusion_matrix, curves
@@ -194,7 +195,7 @@ def write_report(
     return path
 
 
-def summarize(
+def make_summary(
     records: Sequence[Mapping[str, Any]],
     state: TrainState,
     scores: Scores,
@@ -228,35 +229,10 @@ def summarize(
         "train_seconds": seconds,
         "images_per_second": round(members * steps * train.batch_size / seconds, 1),
         "state_digest": state_digest(state),
-        **_members(records, state, scores, train.seed),
+        **_population_results(records, state, scores, train.seed),
     }
 
 
 def _finite(value: float) -> float | None:
     """The value, or None for one that JSON cannot hold: a loss is infinite if a label's probability is 0."""
     return float(value) if np.isfinite(value) else None
-
-
-def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Prints the results, where they are, and what to try next."""
-    weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
-    mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
-    loss = "not finite" if summary["test_loss"] is None else f"{summary['test_loss']:.4f}"
-    if population is not None:
-        output.say(
-            f"test accuracy of one member {population['test_accuracy_mean']:.2%} ± "
-            f"{100 * population['test_accuracy_std']:.2f} (mean and standard deviation of "
-            f"{len(population['seeds'])}); of their ensemble:"
-        )
-    output.say(
-        f"test accuracy {summary['test_accuracy']:.2%} on {summary['test_examples']:,} images "
-        f"(loss {loss}) after epoch {summary['epochs']} in {summary['train_seconds']:.0f} s"
-        f"{'' if mirrored is None else f'; {mirrored:.2%} with their mirror images averaged in'}\n"
-        f"weakest classes: {weakest}\nrun directory: {directory}\n"
-        f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
-        f"figures/confusion_matrix.png"
-    )
-    own_recipe, preset = (directory / recipe_record.FILE).exists(), summary["preset"]
-    if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and not own_recipe:
-        larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
-        output.say(f"next: {environment.python()} -m fmnist_jax.train --preset {larger}")

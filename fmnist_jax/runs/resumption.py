@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from fmnist_jax.config.record import diff
-from fmnist_jax.config.schema import UNTRAINED, Config
+from fmnist_jax.config.schema import NON_TRAINING_SECTIONS, Config, RunConfig
 from fmnist_jax.data.resolution import with_absolute_source
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.state import TrainState
@@ -18,7 +18,7 @@ from fmnist_jax.runs.parallel import Layout
 from fmnist_jax.runs.training import planned_stops
 from fmnist_jax.system import output
 
-_OF_A_RUN = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html")
+_RUN_FILES = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html")
 """Files that a new run would take for its own and replace; none of them is written before `config.json`."""
 
 
@@ -31,18 +31,18 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     started = directory.read_config()
     if started is None:
         found = ["checkpoints"] if checkpoint.steps(directory.checkpoints) else []
-        found += [name for name in _OF_A_RUN if (directory.path / name).exists()]
+        found += [name for name in _RUN_FILES if (directory.path / name).exists()]
         if found:
             raise CheckpointError(f"{directory.path} has {found[0]} but no config.json: choose another --run.dir")
         return
     # Where the data are and settings outside training may change; what is trained may not.
-    data, before = config.data, started.data
+    data, old = config.data, started.data
     # The number of images is recorded once they have been counted.
-    total = data.total or before.total
-    data_config = replace(data, dir=before.dir, raw_dir=before.raw_dir, file=before.file, total=total)
-    untrained = {section: getattr(started, section) for section in UNTRAINED}
-    now = replace(config, preset=started.preset, data=data_config, **untrained)
-    changed = diff(with_absolute_source(started), with_absolute_source(now))
+    total = data.total or old.total
+    data_config = replace(data, dir=old.dir, raw_dir=old.raw_dir, file=old.file, total=total)
+    untrained = {section: getattr(started, section) for section in NON_TRAINING_SECTIONS}
+    new = replace(config, preset=started.preset, data=data_config, **untrained)
+    changed = diff(with_absolute_source(started), with_absolute_source(new))
     if changed:
         raise CheckpointError(
             f"{directory.path} holds a run with a different configuration ({'; '.join(changed)}): "
@@ -50,7 +50,7 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
         )
 
 
-def warn_of_damage(directory: RunDirectory, config: Config) -> None:
+def quarantine_and_warn(directory: RunDirectory, config: Config) -> None:
     """Moves damaged checkpoints out of the way, and warns of each.
 
     Args:
@@ -60,7 +60,7 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
     Raises:
       CheckpointError: no checkpoint is left, though the run must have written one, or a damaged one cannot be moved.
     """
-    for problem in damage.set_aside(directory.checkpoints):
+    for problem in damage.quarantine_damaged(directory.checkpoints):
         output.warn(f"warning: {problem}; moved to {directory.path / 'damaged'}")
     records = directory.records()
     # By the second save the first one is on the disk; a run that has logged more but has none has lost its checkpoints.
@@ -74,14 +74,21 @@ def warn_of_damage(directory: RunDirectory, config: Config) -> None:
 
 def _second_save(directory: RunDirectory, config: Config) -> int:
     """The step by which a run has saved twice, at the slowest rate that any of its starts from step 0 was given."""
-    now = {name: getattr(config.run, name) for name in ("log_every", "checkpoint_every")}
+    current = {name: getattr(config.run, name) for name in ("log_every", "checkpoint_every")}
     starts = [session.get("run", {}) for session in directory.sessions() if session["step"] == 0]
-    told = [replace(config.run, **{name: start.get(name, now[name]) for name in now}) for start in starts or [now]]
-    plans = (planned_stops(replace(config, run=run), 0) for run in told)
-    return max(next(islice((stop.step for stop in plan if stop.save), 1, None), config.total_steps) for plan in plans)
+    run_configs = [
+        replace(config.run, **{name: start.get(name, current[name]) for name in current})
+        for start in starts or [current]
+    ]
+
+    def second_save(run: RunConfig) -> int:
+        saves = (stop.step for stop in planned_stops(replace(config, run=run), 0) if stop.save)
+        return next(islice(saves, 1, None), config.total_steps)
+
+    return max(map(second_save, run_configs))
 
 
-def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
+def restore_newest(directory: Path, state: TrainState, layout: Layout, total_steps: int) -> TrainState:
     """Restores the newest checkpoint in a directory, or returns the given state if there is none.
 
     Only the first process reads it; the others are given its bytes.
@@ -96,45 +103,45 @@ def resumed(directory: Path, state: TrainState, layout: Layout, total_steps: int
       CheckpointError: it is damaged, or belongs to another model or optimiser.
     """
     like = jax.eval_shape(lambda: state)
-    latest = processes.first_alone(lambda: checkpoint.steps(directory)[-1:])
+    latest = processes.run_on_first(lambda: checkpoint.steps(directory)[-1:])
     if not latest:
         return state
     output.say(f"resuming from step {latest[0]} of {total_steps}")
-    restored = processes.together(
+    restored = processes.run_on_all(
         lambda: checkpoint.restore(directory, latest[0], like) if processes.is_first() else None
     )
-    saved = processes.hand_on(None if restored is None else snapshot(restored))
-    return parallel.place(rebuild(saved, like), layout.of_members)
+    saved = processes.broadcast_snapshot(None if restored is None else snapshot(restored))
+    return parallel.place(rebuild(saved, like), layout.member_sharding)
 
 
-START_ANEW = "start anew with another --run.dir"
-NAME_IT = "say where it is with --data.file, --data.raw-dir or --data.dir"
+START_OVER_HINT = "start anew with another --run.dir"
+LOCATE_DATA_HINT = "say where it is with --data.file, --data.raw-dir or --data.dir"
 
 
-def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: str = NAME_IT) -> None:
+def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: str = LOCATE_DATA_HINT) -> None:
     """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
 
     Raises:
       CheckpointError: it was not; the message advises bringing them back, or the `remedy`.
     """
-    before = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
-    refuse_other_images(f"checkpoint {step} in {directory}", before, dataset_digest, remedy)
+    recorded_digest = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
+    refuse_other_images(f"checkpoint {step} in {directory}", recorded_digest, dataset_digest, remedy)
 
 
-def refuse_other_images(trained: object, before: str | None, now: str, remedy: str) -> None:
+def refuse_other_images(subject: object, recorded_digest: str | None, found_digest: str, remedy: str) -> None:
     """Checks that two digests of images and labels are the same.
 
     Args:
-      trained: what was trained on the earlier images, for the message.
-      before: the digest of those.
-      now: the digest of those at hand.
+      subject: what was trained on the earlier images, for the message.
+      recorded_digest: the digest of those.
+      found_digest: the digest of those at hand.
       remedy: what to do if the earlier ones cannot be brought back.
 
     Raises:
       CheckpointError: they differ.
     """
-    if before != now:
+    if recorded_digest != found_digest:
         raise CheckpointError(
-            f"{trained} was trained on images with digest {before}, and those found have {now}: restore the original "
-            f"data set, or {remedy}"
+            f"{subject} was trained on images with digest {recorded_digest}, and those found have "
+            f"{found_digest}: restore the original data set, or {remedy}"
         )

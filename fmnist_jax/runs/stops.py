@@ -27,9 +27,9 @@ def stops(
     Yields:
       The stops after `start`, the last of them at `total_steps`.
     """
-    at = {*eval_steps, total_steps}
+    fixed_steps = {*eval_steps, total_steps}
     step = start
     while step < total_steps:
-        end = min((step // log_every + 1) * log_every, *(later for later in at if later > step))
-        yield Stop(end, evaluate=end in at, save=end in at or end // save_every > step // save_every)
+        end = min((step // log_every + 1) * log_every, *(later for later in fixed_steps if later > step))
+        yield Stop(end, evaluate=end in fixed_steps, save=end in fixed_steps or end // save_every > step // save_every)
         step = end

@@ -23,10 +23,10 @@ METRIC = "val_accuracy"
 Leaves = Mapping[str, np.ndarray]
 """Arrays by name."""
 
-KEPT = 2  # newest checkpoints: if the last one is damaged, the one before it is used
+MIN_KEPT = 2  # newest checkpoints: if the last one is damaged, the one before it is used
 
 
-def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
+def open_manager(directory: Path, latest: int = MIN_KEPT) -> ocp.CheckpointManager:
     """Opens (making it if missing) a directory that keeps the latest checkpoints and the best.
 
     The best has the highest validation accuracy; of two that are equal, the later.
@@ -35,7 +35,7 @@ def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
       CheckpointError: the directory cannot be made.
     """
     best = policies.BestN(get_metric_fn=_accuracy, n=1)
-    alone = _alone()
+    alone = _single_process_options()
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(latest), best]),
         best_fn=_accuracy,
@@ -54,7 +54,7 @@ def open_manager(directory: Path, latest: int = KEPT) -> ocp.CheckpointManager:
         raise CheckpointError(f"cannot use {directory} ({in_one_line(error)}): choose another --run.dir") from error
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
+def _single_process_options() -> ocp.options.MultiprocessingOptions:
     """Keeps Orbax from waiting for other processes: where there are several, the first reads and writes for all."""
     if jax.process_count() == 1:
         return ocp.options.MultiprocessingOptions()
@@ -67,17 +67,17 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
     return metrics[METRIC]
 
 
-def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, described: Mapping[str, Any]) -> None:
+def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, manifest_dict: Mapping[str, Any]) -> None:
     """Waits for the previous save, then starts this one."""
     # Orbax refuses empty arrays, which the manifest describes completely.
     leaves = {name: leaf for name, leaf in saved.leaves.items() if leaf.size}
-    args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(described))
-    manager.save(step, args=args, metrics={METRIC: described["val_accuracy"]}, force=True)
+    args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(manifest_dict))
+    manager.save(step, args=args, metrics={METRIC: manifest_dict["val_accuracy"]}, force=True)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads the manifest of one checkpoint."""
-    alone = _alone()
+    alone = _single_process_options()
     handler = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path.absolute() / "manifest")
 
@@ -89,7 +89,7 @@ def read(path: Path) -> Snapshot:
       CheckpointError: it is damaged.
       FmnistError: it cannot be read, for lack of permission.
     """
-    return _compared(path, _one_by_one)
+    return _read_verified(path, _read_leaves_serially)
 
 
 def read_back(path: Path) -> Snapshot:
@@ -98,17 +98,17 @@ def read_back(path: Path) -> Snapshot:
     Raises:
       CheckpointError: it is damaged.
     """
-    return _compared(path, _all_at_once)
+    return _read_verified(path, _read_leaves)
 
 
-def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snapshot:
+def _read_verified(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snapshot:
     try:
-        described = read_manifest(path)
-        manifest.check(described, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
-        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in described["leaves"].items()}
+        manifest_dict = read_manifest(path)
+        manifest.check(manifest_dict, int(path.name), json.loads((path / "metrics" / "metrics").read_text()))
+        like = {name: np.empty(leaf["shape"], leaf["dtype"]) for name, leaf in manifest_dict["leaves"].items()}
         written = {name: leaf for name, leaf in like.items() if leaf.size}
         leaves = {**like, **read_leaves(path.absolute() / "state", written)}
-        manifest.check_leaves(described, leaves)
+        manifest.check_leaves(manifest_dict, leaves)
     except PermissionError as error:
         raise _unreadable(path, error) from error
     # Whatever Orbax, TensorStore or JSON raise over a damaged file, it means that the file is damaged.
@@ -116,7 +116,7 @@ def _compared(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) -> Snap
         if "PERMISSION_DENIED" in str(error):  # TensorStore's wording
             raise _unreadable(path, error) from error
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
-    return Snapshot(leaves, dict(described.get("keys", {})))
+    return Snapshot(leaves, dict(manifest_dict.get("keys", {})))
 
 
 def _unreadable(path: Path, error: Exception) -> FmnistError:
@@ -124,7 +124,7 @@ def _unreadable(path: Path, error: Exception) -> FmnistError:
     return FmnistError(f"checkpoint {path} cannot be read ({in_one_line(error)}): give yourself permission")
 
 
-def _one_by_one(path: Path, like: Leaves) -> Leaves:
+def _read_leaves_serially(path: Path, like: Leaves) -> Leaves:
     """Reads the leaves one at a time.
 
     With several in flight, the first that fails ends Orbax's event loop, and TensorStore prints a traceback
@@ -132,13 +132,13 @@ def _one_by_one(path: Path, like: Leaves) -> Leaves:
     """
     leaves: dict[str, np.ndarray] = {}
     for name, leaf in like.items():
-        leaves.update(_all_at_once(path, {name: leaf}))
+        leaves.update(_read_leaves(path, {name: leaf}))
     return leaves
 
 
-def _all_at_once(path: Path, like: Leaves) -> Leaves:
+def _read_leaves(path: Path, like: Leaves) -> Leaves:
     as_numpy = dict.fromkeys(like, ocp.RestoreArgs(restore_type=np.ndarray))
     args = ocp.args.PyTreeRestore(dict(like), restore_args=as_numpy, partial_restore=True)
-    alone = _alone()
+    alone = _single_process_options()
     handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path, args=args)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.runs.display import Display
 from fmnist_jax.system.packages import is_installed
-from fmnist_jax.system.storage import unwritten
+from fmnist_jax.system.storage import write_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,14 +36,14 @@ def refuse_without_writer() -> None:
         raise ConfigError("--run.tensorboard needs tensorboardX: pip install tensorboardX")
 
 
-Add = Callable[[Any, int], None]
+AddSummary = Callable[[Any, int], None]
 """`add(summary, step)`: appends a `Summary` of a step."""
 
 
-class _Writing:
+class _TensorBoardDisplay:
     """A `Display` that writes each metrics line for TensorBoard and passes it on."""
 
-    def __init__(self, add: Add, shown: Display) -> None:
+    def __init__(self, add: AddSummary, shown: Display) -> None:
         self._add = add
         self._shown = shown
 
@@ -56,11 +56,11 @@ class _Writing:
 
 
 @contextmanager
-def beside(shown: Display, directory: Path, step: int) -> Iterator[Display]:
+def tee_to_tensorboard(display: Display, directory: Path, step: int) -> Iterator[Display]:
     """Writes the metrics lines of a run to `<directory>/tensorboard`, besides showing them.
 
     Args:
-      shown: also receives every line.
+      display: also receives every line.
       directory: the run directory.
       step: steps already taken; what an earlier session wrote about later ones is dropped.
 
@@ -68,7 +68,7 @@ def beside(shown: Display, directory: Path, step: int) -> Iterator[Display]:
       FmnistError: they cannot be written.
     """
     with _events(directory / "tensorboard", step) as add:
-        yield _Writing(add, shown)
+        yield _TensorBoardDisplay(add, display)
 
 
 def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -> None:
@@ -89,7 +89,7 @@ def write_figures(directory: Path, step: int, figures: Mapping[str, "Figure"]) -
 
 
 @contextmanager
-def _events(folder: Path, step: int) -> Iterator[Add]:
+def _events(folder: Path, step: int) -> Iterator[AddSummary]:
     """Opens a new event file, which makes TensorBoard discard the events of later steps in earlier files.
 
     Written here, because failures in the thread of tensorboardX's `SummaryWriter` go unreported, and its queue then
@@ -97,15 +97,15 @@ def _events(folder: Path, step: int) -> Iterator[Add]:
     """
     from tensorboardX.proto.event_pb2 import Event, SessionLog  # an optional dependency
 
-    with _told(folder):
+    with _convert_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard recognises the files by how their names begin, and reads them in the order of what follows.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{step:010d}"
         file = (folder / name).open("wb")
 
     def write(**contents: Any) -> None:
-        with _told(folder):
-            file.write(_framed(Event(wall_time=time.time(), **contents).SerializeToString()))
+        with _convert_write_errors(folder):
+            file.write(_tfrecord(Event(wall_time=time.time(), **contents).SerializeToString()))
             file.flush()
 
     try:
@@ -117,7 +117,7 @@ def _events(folder: Path, step: int) -> Iterator[Add]:
             file.close()
 
 
-def _framed(data: bytes) -> bytes:
+def _tfrecord(data: bytes) -> bytes:
     """A record in TensorFlow's file format: its length and its data, each followed by a checksum."""
     from tensorboardX.record_writer import masked_crc32c
 
@@ -126,8 +126,8 @@ def _framed(data: bytes) -> bytes:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _convert_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise unwritten(folder, error) from error
+        raise write_error(folder, error) from error

@@ -18,7 +18,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, DataError, FmnistErr
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
-from fmnist_jax.functional.keys import IMPLEMENTATION
+from fmnist_jax.functional.keys import KEY_IMPL
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
@@ -30,7 +30,7 @@ TestTimeAugmentation = Literal["none", "mirror"]
 """Which logits a prediction consists of: the image's, or the mean of the image's and its mirror image's."""
 
 
-_OTHER_KEYS = ("rbg", "unsafe_rbg")
+_LEGACY_KEY_IMPLS = ("rbg", "unsafe_rbg")
 
 
 class Trained(NamedTuple):
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
     @property
     def tta(self) -> TestTimeAugmentation:
         """How to predict as the run scores itself: `mirror` if it averages mirror images and was trained on them."""
-        return "mirror" if self.config.train.eval_mirror and saw_mirror_images(self.config) else "none"
+        return "mirror" if self.config.train.eval_mirror and trained_on_mirrored(self.config) else "none"
 
     def member(self, number: int) -> "Trained":
         """One member of a population, as a run of that member alone would have trained it.
@@ -107,7 +107,7 @@ class Trained(NamedTuple):
         return predict_all(_compiled(self.model, tta, self.members), self.weights, images, batch_size)
 
 
-def saw_mirror_images(config: Config) -> bool:
+def trained_on_mirrored(config: Config) -> bool:
     """Whether images are mirrored in training, alone or among other augmentations."""
     return config.augment.flip != "none" or config.augment.photo_probability > 0
 
@@ -126,19 +126,19 @@ def load_trained(
       FmnistError: there is no run or no such checkpoint, or it is damaged; the message lists what there is. Or its
         network came from another `make_recipe`.
     """
-    run = paths.expanded(run)
-    config, step = find(run, which)
-    if recipe_record.name_of(make_recipe) is None:
+    run = paths.expand(run)
+    config, step = find_checkpoint(run, which)
+    if recipe_record.custom_recipe_name(make_recipe) is None:
         recipe_record.refuse_unknown_network(run)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
-    like = abstract_run_state(recipe, config.population.seeds, _key_kind(run / "checkpoints", step))
+    like = abstract_run_state(recipe, config.population.seeds, _key_impl(run / "checkpoints", step))
     try:
         state = checkpoint.restore(run / "checkpoints", step, like)
     except CheckpointError as error:
         if which == "latest" and step not in checkpoint.steps(run / "checkpoints"):
             return load_trained(run, make_recipe=make_recipe)  # a run in progress has replaced it by a newer one
-        recipe_record.refuse_other(run, recipe_record.name_of(make_recipe))
+        recipe_record.refuse_other(run, recipe_record.custom_recipe_name(make_recipe))
         others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
         raise CheckpointError(f"{error}; others found: {others or 'none'}") from error
     # Callables of a user's own class need not be hashable, as cache keys must be; `partial` objects are.
@@ -146,7 +146,7 @@ def load_trained(
     return Trained(config, model, weights_to_score(state), step, *record)
 
 
-def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
+def find_checkpoint(run: Path, which: str | int = "latest") -> tuple[Config, int]:
     """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
     if (config := read_config(run)) is None:
         raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
@@ -154,21 +154,21 @@ def find(run: Path, which: str | int = "latest") -> tuple[Config, int]:
         validate(config)
     except ConfigError as error:
         raise ConfigError(f"in {run / 'config.json'}: {error}; restore what the run was started with") from error
-    return config, choose(run / "checkpoints", which)
+    return config, choose_step(run / "checkpoints", which)
 
 
-def _key_kind(directory: Path, step: int) -> str:
+def _key_impl(directory: Path, step: int) -> str:
     """The key implementation of a run: runs that predate the use of threefry for all may have another.
 
     For a damaged checkpoint, which is reported when it is restored, any will do.
     """
     with suppress(CheckpointError, AttributeError):
         kind = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
-        return kind if kind in _OTHER_KEYS else IMPLEMENTATION
-    return IMPLEMENTATION
+        return kind if kind in _LEGACY_KEY_IMPLS else KEY_IMPL
+    return KEY_IMPL
 
 
-def abstract_run_state(recipe: Recipe, members: int, key_kind: str = IMPLEMENTATION) -> TrainState:
+def abstract_run_state(recipe: Recipe, members: int, key_kind: str = KEY_IMPL) -> TrainState:
     """Describes the state of a run by shapes and dtypes, with a leading axis of members if there are several."""
     key = jax.random.key(0, impl=key_kind)
     if members == 1:
@@ -176,7 +176,7 @@ def abstract_run_state(recipe: Recipe, members: int, key_kind: str = IMPLEMENTAT
     return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(key, members)))
 
 
-def choose(directory: Path, which: str | int) -> int:
+def choose_step(directory: Path, which: str | int) -> int:
     """Finds the step of a checkpoint.
 
     Args:
@@ -218,8 +218,8 @@ def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_si
       N rows of its output, [N, K] or, if it predicts for each of M members, [M, N, K].
     """
     # If there are no images, a batch of padding shows how long a row is.
-    shown = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
-    rows = [np.asarray(predict(*weights, batch)) for batch in batching.padded_rows(shown, batch_size)]
+    padded = images if len(images) else np.zeros((1, *images.shape[1:]), images.dtype)
+    rows = [np.asarray(predict(*weights, batch)) for batch in batching.padded_rows(padded, batch_size)]
     return np.concatenate(rows, axis=-2)[..., : len(images), :]
 
 

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program
 from fmnist_jax.runs.stops import Stop, stops
 from fmnist_jax.runs.voting import Vote
-from fmnist_jax.runs.warm_start import Beginning
+from fmnist_jax.runs.warm_start import RunSetup
 from fmnist_jax.system import environment
 
 
@@ -37,18 +37,18 @@ class Session:
     """All training images, on each device."""
     directory: RunDirectory
     layout: parallel.Layout
-    requests: interruption.Requests
-    beginning: Beginning
+    requests: interruption.StopRequest
+    setup: RunSetup
 
 
 def planned_stops(config: Config, start: int) -> Iterator[Stop]:
     """Where the chunks of a run end, from a given step on."""
     train, run = config.train, config.run
-    scored = range(train.eval_every, train.epochs + 1, train.eval_every)
+    eval_epochs = range(train.eval_every, train.epochs + 1, train.eval_every)
     return stops(
         start,
         config.total_steps,
-        [config.steps(epoch) for epoch in scored],
+        [config.steps(epoch) for epoch in eval_epochs],
         log_every=run.log_every,
         save_every=run.checkpoint_every,
     )
@@ -56,7 +56,7 @@ def planned_stops(config: Config, start: int) -> Iterator[Stop]:
 
 def steps_taken(state: TrainState, layout: parallel.Layout) -> int:
     """The number of steps that a model, or each member of a population, has taken."""
-    return int(np.max(jax.device_get(parallel.gathered(state.step, layout))))
+    return int(np.max(jax.device_get(parallel.gather(state.step, layout))))
 
 
 def train(
@@ -84,42 +84,43 @@ def train(
     # Transfers between host and device in the loop must be explicit (device_put, device_get); others are errors.
     with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
         for stop in planned_stops(config, step):
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             state, rows = program.chunk(state, session.train_data, np.int32(stop.step - step))
             # The previous chunk's metrics are awaited and read while this one runs, so the device never waits.
-            log.dispatched(step, stop.step, rows, began)
+            log.add_chunk(step, stop.step, rows, start_time)
             step = stop.step
-            received = vote.answer()
-            if not stop.save and not received:
+            stop_signal = vote.poll()
+            if not stop.save and not stop_signal:
                 continue
             log.flush()
             accuracy = numbering.UNSCORED
             if stop.evaluate and program.validate is not None:
                 results = metrics.summarize_members(jax.device_get(program.validate(weights_to_score(state))))
-                log.evaluated(step, results)
+                log.log_evaluation(step, results)
                 accuracy = float(np.mean([result.accuracy for result in results]))
-            whole = parallel.gathered(state, layout)
-            checkpoint.check_finite(replace(whole, opt_state=()), step)  # optimiser state may start at infinity
+            gathered_state = parallel.gather(state, layout)
+            # Not the optimiser's state, which may start at infinity.
+            checkpoint.check_finite(replace(gathered_state, opt_state=()), step)
             if writer is not None:
-                writer.save(whole, accuracy, step=step, origin=origin)
-            if received:
+                writer.save(gathered_state, accuracy, step=step, origin=origin)
+            if stop_signal:
                 if writer is not None:
                     writer.wait()
-                processes.together(lambda: None)  # the others wait until it is on the disk
-                saved = f"{received.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
-                how = how_to_resume(config, session.beginning.own_recipe)
-                raise interruption.InterruptionError(received, saved + how)
+                processes.run_on_all(lambda: None)  # the others wait until it is on the disk
+                saved = f"{stop_signal.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
+                how = how_to_resume(config, session.setup.custom_recipe)
+                raise interruption.InterruptionError(stop_signal, saved + how)
     return state
 
 
-def how_to_resume(config: Config, own_recipe: str | None = None) -> str:
-    """Says how to resume a stopped run; `own_recipe` names the function that composed it, if not the package's."""
+def how_to_resume(config: Config, custom_recipe: str | None = None) -> str:
+    """Says how to resume a stopped run; `custom_recipe` names the function that composed it, if not the package's."""
     splits = ["splits"] if config.data.name == "own" else []
-    recipe = [] if own_recipe is None else [f"make_recipe={own_recipe}"]
+    recipe = [] if custom_recipe is None else [f"make_recipe={custom_recipe}"]
     if given := [*splits, *recipe]:
         same = " and the same splits" if splits else ""
         return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
-    return f"{environment.python()} -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
+    return f"{environment.python_command()} -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
 
 
 @contextmanager
@@ -127,12 +128,11 @@ def _log(session: Session, program: Program, step: int, writer: checkpoint.Write
     """Opens the log that writes and shows the metrics lines, from a given step on."""
     config = session.config
     epochs_per_step = config.train.batch_size / len(session.splits.train)
-    if writer is None:
-        yield MetricsLog(None, display.Unseen(), program.learning_rates, epochs_per_step, step)
-        return
-    with display.display(config.run.progress, config.total_steps, step) as screen:
-        if not config.run.tensorboard:
-            yield MetricsLog(session.directory, screen, program.learning_rates, epochs_per_step, step)
-            return
-        with tensorboard_log.beside(screen, session.directory.path, step) as both:
-            yield MetricsLog(session.directory, both, program.learning_rates, epochs_per_step, step)
+    with ExitStack() as stack:
+        shown: display.Display = display.NullDisplay()
+        if writer is not None:
+            shown = stack.enter_context(display.display(config.run.progress, config.total_steps, step))
+        if writer is not None and config.run.tensorboard:
+            shown = stack.enter_context(tensorboard_log.tee_to_tensorboard(shown, session.directory.path, step))
+        directory = None if writer is None else session.directory
+        yield MetricsLog(directory, shown, program.learning_rates, epochs_per_step, step)

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fmnist_jax.runs.interruption import Requests
+from fmnist_jax.runs.interruption import StopRequest
 from fmnist_jax.runs.parallel import Layout, place
 
 
@@ -19,20 +19,20 @@ class Vote:
     A single process needs no vote: the signal that it has received is the answer.
     """
 
-    def __init__(self, layout: Layout, requests: Requests) -> None:
+    def __init__(self, layout: Layout, requests: StopRequest) -> None:
         """Takes the devices that the vote is held on, and the record of received signals."""
         self._requests = requests
         self._alone = jax.process_count() == 1
         self._sharding = NamedSharding(layout.mesh, PartitionSpec(layout.axis))
         self._size = layout.mesh.size
-        self._largest: Any = jax.jit(jnp.max, out_shardings=layout.everywhere)
-        self._asked: Array | None = None
+        self._max: Any = jax.jit(jnp.max, out_shardings=layout.replicated)
+        self._pending: Array | None = None
 
-    def answer(self) -> signal.Signals | None:
+    def poll(self) -> signal.Signals | None:
         """The signal that stops the run, if any, the same in every process; also starts the next vote."""
         if self._alone:
             return self._requests.received
-        before, received = self._asked, int(self._requests.received or 0)
-        self._asked = self._largest(place(np.full(self._size, received, np.int32), self._sharding))
-        number = 0 if before is None else int(jax.device_get(before))
+        pending, received = self._pending, int(self._requests.received or 0)
+        self._pending = self._max(place(np.full(self._size, received, np.int32), self._sharding))
+        number = 0 if pending is None else int(jax.device_get(pending))
         return signal.Signals(number) if number else None

@@ -16,12 +16,12 @@ from fmnist_jax.runs import checkpoint, own_recipe, recipe_record
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import read_config, read_json
 from fmnist_jax.runs.leaves import state_digest
-from fmnist_jax.runs.trained import choose, load_trained
+from fmnist_jax.runs.trained import choose_step, load_trained
 
-FILE = "transfer.json"
+TRANSFER_FILE = "transfer.json"
 
 
-class Beginning(NamedTuple):
+class RunSetup(NamedTuple):
     """What a run trains, and what it took over from another run."""
 
     recipe: Recipe
@@ -29,9 +29,9 @@ class Beginning(NamedTuple):
     """JSON values that say where the weights come from and what became of each module; None without another run."""
     resumes: bool = False
     """Whether the recipe leaves out those weights, because the run has a checkpoint to resume from."""
-    own_recipe: str | None = None
+    custom_recipe: str | None = None
     """The name of the function that composed it in place of `make_recipe`."""
-    own_network: bool = False
+    custom_network: bool = False
     """Whether that function gave it a network other than the one that the configuration describes."""
 
 
@@ -55,17 +55,17 @@ def refuse_unusable(config: Config, directory: Path, *, resumes: bool) -> None:
         raise ConfigError(f"--init.from is {run}, which has no config.json: give a run directory")
     if started.population.seeds > 1:
         raise ConfigError(f"--init.from is {run}, a population of {started.population.seeds}: give a run of one model")
-    choose(run / "checkpoints", "latest")
+    choose_step(run / "checkpoints", "latest")
 
 
-def begin(
+def make_setup(
     config: Config,
     directory: Path,
     dataset: DatasetRecord,
     *,
     resumes: bool,
     make_recipe: MakeRecipe = make_recipe,
-) -> Beginning:
+) -> RunSetup:
     """Composes the parts of a run with the weights that it starts from.
 
     Args:
@@ -80,14 +80,14 @@ def begin(
     """
     shape, classes = dataset.image_shape, dataset.num_classes
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
-    own = recipe_record.name_of(make_recipe)
-    own_network = own is not None and own_recipe.has_own_network(recipe.model, config, dataset)
-    beginning = Beginning(recipe, None, own_recipe=own, own_network=own_network)
+    custom_name = recipe_record.custom_recipe_name(make_recipe)
+    own_network = custom_name is not None and own_recipe.has_custom_network(recipe.model, config, dataset)
+    beginning = RunSetup(recipe, None, custom_recipe=custom_name, custom_network=own_network)
     if config.init.source is None:
         return beginning
     if resumes:
-        return beginning._replace(record=read_json(directory / FILE), resumes=True)
-    weights, told = _source(config.init.source, make_recipe)
+        return beginning._replace(record=read_json(directory / TRANSFER_FILE), resumes=True)
+    weights, source_record = _load_source(config.init.source, make_recipe)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
     _, _, report = transfer(params, batch_stats, *weights)
     if not report.taken:
@@ -96,30 +96,30 @@ def begin(
             f"give that run's --model.family, --model.widths and --model.depths"
         )
     frozen = () if config.init.freeze is None else frozen_parameters(config.init.freeze, params)
-    record = {**told, **report._asdict(), "frozen": frozen}
-    started = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
-    if own is not None:
-        own_recipe.refuse_unused_source(recipe, started, own)
-    return beginning._replace(recipe=started, record=record)
+    record = {**source_record, **report._asdict(), "frozen": frozen}
+    warm_recipe = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
+    if custom_name is not None:
+        own_recipe.refuse_unused_source(recipe, warm_recipe, custom_name)
+    return beginning._replace(recipe=warm_recipe, record=record)
 
 
-def _source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
+def _load_source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
     """The weights that the newest checkpoint of a run is scored with, and a record of where they come from."""
-    began = (read_json(run / recipe_record.FILE) or {}).get("make_recipe")
-    if recipe_record.name_of(make_recipe) is None and recipe_record.has_unknown_network(run):
+    source_recipe = (read_json(run / recipe_record.RECIPE_FILE) or {}).get("make_recipe")
+    if recipe_record.custom_recipe_name(make_recipe) is None and recipe_record.has_custom_network(run):
         raise CheckpointError(
-            f"--init.from is {run}, whose network its configuration does not describe, from make_recipe={began}: give "
-            "that function to fmnist_jax.run(config, make_recipe=...)"
+            f"--init.from is {run}, whose network its configuration does not describe, from "
+            f"make_recipe={source_recipe}: give that function to fmnist_jax.run(config, make_recipe=...)"
         )
     try:
-        model = load_trained(run) if began is None else load_trained(run, make_recipe=make_recipe)
+        model = load_trained(run) if source_recipe is None else load_trained(run, make_recipe=make_recipe)
     except FmnistError as error:
         raise type(error)(f"--init.from: {error}") from error
     weights = jax.device_get(model.weights)
     return weights, {"source": str(run.absolute()), "step": model.step, "digest": state_digest(weights)}
 
 
-def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
+def refuse_lost_start(beginning: RunSetup, directory: Path) -> None:
     """Checks, once damaged checkpoints are out of the way, that a run to be resumed has an intact one left.
 
     Raises:
@@ -132,18 +132,18 @@ def refuse_lost_start(beginning: Beginning, directory: Path) -> None:
         )
 
 
-def in_words(record: Mapping[str, Any]) -> str:
+def to_text(record: Mapping[str, Any]) -> str:
     """Says in a line or two which modules were taken, which were not, and which parameters stay frozen."""
     taken, fresh, unused, frozen = (record[name] for name in ("taken", "fresh", "unused", "frozen"))
     lines = [
         f"{len(taken)} of {len(taken) + len(fresh)} modules start from step {record['step']} of {record['source']}; "
-        f"{_listed(fresh)} afresh{f'; not used: {_listed(unused)}' if unused else ''}"
+        f"{_abbreviated(fresh)} afresh{f'; not used: {_abbreviated(unused)}' if unused else ''}"
     ]
     if frozen:
-        lines.append(f"frozen parameters, {len(frozen)}: {_listed(frozen)}")
+        lines.append(f"frozen parameters, {len(frozen)}: {_abbreviated(frozen)}")
     return "\n".join(lines)
 
 
-def _listed(names: Any) -> str:
+def _abbreviated(names: Any) -> str:
     shown = 6
     return ", ".join([*names[:shown], *([f"and {len(names) - shown} more"] if len(names) > shown else [])]) or "none"

@@ -53,10 +53,10 @@ def _reason(error: BaseException) -> str:
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ValueError):  # a JAX setting that it cannot parse; the reason names it
         return "fix or unset it"
-    asked = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
-    if not asked:
+    variables = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
+    if not variables:
         return "fix the driver, or set JAX_PLATFORMS=cpu to use the processor"
     return (
-        f"{asked[0]} is {os.environ[asked[0]]}; unset it, set it to cpu, or install that device: for a GPU its driver "
-        "and jax[cuda13] (with a driver before 580 jax[cuda12]), for a TPU jax[tpu]"
+        f"{variables[0]} is {os.environ[variables[0]]}; unset it, set it to cpu, or install that device: for a GPU "
+        "its driver and jax[cuda13] (with a driver before 580 jax[cuda12]), for a TPU jax[tpu]"
     )

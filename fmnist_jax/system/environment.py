@@ -15,7 +15,7 @@ import jax
 
 _PACKAGES = ("fmnist_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 
-_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+_VECTOR_EXTENSIONS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 """Vector extensions of x86, the widest first, by the names that Linux gives them."""
 
 
@@ -41,11 +41,11 @@ def package_versions() -> dict[str, str | None]:
     return {name: _version(name) for name in _PACKAGES}
 
 
-def python() -> str:
+def python_command() -> str:
     """How to call this interpreter in a shell: by its path, unless its environment has been activated."""
-    found, here = shutil.which("python"), Path(sys.executable)
+    on_path, here = shutil.which("python"), Path(sys.executable)
     # The same file in the same folder, because several environments may link to the same interpreter.
-    if not sys.executable or (found is not None and Path(found).parent == here.parent and here.samefile(found)):
+    if not sys.executable or (on_path is not None and Path(on_path).parent == here.parent and here.samefile(on_path)):
         return "python"
     with contextlib.suppress(OSError, ValueError):  # the working directory is gone, or elsewhere
         here = here.relative_to(Path.cwd())
@@ -68,11 +68,11 @@ def _processor(cpuinfo: Path) -> str:
         lines = cpuinfo.read_text().splitlines()
     except OSError:  # not Linux
         lines = []
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
-    flags = told.get("flags", "").split()
-    family = [f"family {told['cpu family']}"] if told.get("cpu family") else []
-    vectors = [name for flag, name in _VECTORS.items() if flag in flags][:1]
-    name = told.get("model name") or platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    flags = fields.get("flags", "").split()
+    family = [f"family {fields['cpu family']}"] if fields.get("cpu family") else []
+    vectors = [name for flag, name in _VECTOR_EXTENSIONS.items() if flag in flags][:1]
+    name = fields.get("model name") or platform.processor() or platform.machine()
     return f"{name} ({', '.join(details)})" if (details := family + vectors) else name
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 _INTERVAL = 1.0  # seconds between signs of life
-_INTRODUCTION = 2.0  # seconds that a peer has to say who it is, which it does as soon as it has connected
+_HANDSHAKE_TIMEOUT = 2.0  # seconds that a peer has to say who it is, which it does as soon as it has connected
 _PASSWORD_BYTES = 16
 _ALIVE, _LEAVING, _FAILED = b".", b"bye", b"error "
 
@@ -36,7 +36,7 @@ class Heartbeat:
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         dual = family == socket.AF_INET6
         self._server = socket.create_server(("", 0), family=family, dualstack_ipv6=dual, backlog=4096)
-        return _own_names(), int(self._server.getsockname()[1]), self._password.hex()
+        return _own_addresses(), int(self._server.getsockname()[1]), self._password.hex()
 
     def accept(self, peers: int) -> None:
         """Waits for this many peers to connect to the port.
@@ -49,22 +49,23 @@ class Heartbeat:
             while len(self._peers) < peers:
                 self._server.settimeout(max(deadline - time.monotonic(), 0.01))
                 peer, _ = self._server.accept()
-                number = self._introduced(peer)
+                number = self._handshake(peer)
                 if number is None:
                     peer.close()
                     continue
                 self._watch(peer, f"process {number}")
                 deadline = time.monotonic() + self._seconds
 
-    def _introduced(self, peer: socket.socket) -> int | None:
+    def _handshake(self, peer: socket.socket) -> int | None:
         """The number of a peer that knows the password; None for a stranger, who may say nothing, or hang up."""
-        peer.settimeout(min(_INTRODUCTION, self._seconds / 4))  # short, so that peers waiting behind it see no silence
+        # Short, so that peers waiting behind it see no silence.
+        peer.settimeout(min(_HANDSHAKE_TIMEOUT, self._seconds / 4))
         try:
-            said = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
+            greeting = peer.recv(_PASSWORD_BYTES + 4, socket.MSG_WAITALL)
         except OSError:
             return None
-        known = len(said) == _PASSWORD_BYTES + 4 and said.startswith(self._password)
-        return int.from_bytes(said[_PASSWORD_BYTES:]) if known else None
+        known = len(greeting) == _PASSWORD_BYTES + 4 and greeting.startswith(self._password)
+        return int.from_bytes(greeting[_PASSWORD_BYTES:]) if known else None
 
     def connect(self, names: Sequence[str], port: int, password: str, number: int) -> None:
         """Connects to the first process.
@@ -89,7 +90,7 @@ class Heartbeat:
                 return self._watch(peer, "process 0")
         raise problem
 
-    def say_goodbye(self, failure: str | None = None) -> None:
+    def announce_exit(self, failure: str | None = None) -> None:
         """Tells the peers that this process ends, and why if it has failed; from now on, their ends are ignored."""
         self._closing.set()
         line = _LEAVING if failure is None else _FAILED + " ".join(failure.split()).encode()
@@ -106,7 +107,7 @@ class Heartbeat:
 
     def _receive(self, peer: socket.socket, name: str) -> None:
         with peer:
-            end = self._end_of(peer, name)
+            end = self._wait_for_end(peer, name)
         if end is not None and not self._closing.is_set():
             self._on_end(end)
 
@@ -115,16 +116,16 @@ class Heartbeat:
             while not self._closing.wait(_INTERVAL):
                 peer.sendall(_ALIVE + b"\n")
 
-    def _end_of(self, peer: socket.socket, name: str) -> str | None:
+    def _wait_for_end(self, peer: socket.socket, name: str) -> str | None:
         """Waits for a peer to end; returns None if it has said goodbye, else what has become of it."""
         received = b""
         while True:
-            asked = time.monotonic()
+            started = time.monotonic()
             try:
                 part = peer.recv(4096)
             except TimeoutError:
                 # A process that was stopped itself (SIGSTOP) has to listen again before it may blame others.
-                if time.monotonic() - asked > 2 * self._seconds:
+                if time.monotonic() - started > 2 * self._seconds:
                     continue
                 return f"{name} has not been heard from for {self._seconds:g} s"
             except OSError as error:
@@ -139,7 +140,7 @@ class Heartbeat:
                     return f"{name} has stopped: {line[len(_FAILED) :].decode(errors='replace')}"
 
 
-def _own_names() -> list[str]:
+def _own_addresses() -> list[str]:
     """The addresses that other machines may reach this one by; its name alone may be that of a loopback (127.0.1.1)."""
     names = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

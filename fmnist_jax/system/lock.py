@@ -12,7 +12,7 @@ from portalocker import LockFlags
 
 from fmnist_jax.errors import FmnistError, RunInUseError, in_one_line
 from fmnist_jax.system import output
-from fmnist_jax.system.storage import reason, remedy
+from fmnist_jax.system.storage import error_reason, error_remedy
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def exclusive(directory: Path) -> Iterator[None]:
       RunInUseError: another process holds it; the message names that process.
       FmnistError: the lock file cannot be opened.
     """
-    with _opened(directory / ".lock", "--run.dir") as file:
+    with _open_lock_file(directory / ".lock", "--run.dir") as file:
         try:
             portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
         except portalocker.AlreadyLocked as error:
@@ -35,18 +35,18 @@ def exclusive(directory: Path) -> Iterator[None]:
         except portalocker.LockException as error:
             _warn_unlocked(directory, error)
         if file.writable():
-            _sign(file)
+            _write_holder(file)
         yield
 
 
 @contextmanager
-def in_turn(directory: Path) -> Iterator[None]:
+def wait_exclusive(directory: Path) -> Iterator[None]:
     """Locks a data directory against other processes that call this, after waiting for those that came before.
 
     Raises:
       FmnistError: the lock file cannot be opened.
     """
-    with _opened(directory / ".lock", "--data.dir") as file:
+    with _open_lock_file(directory / ".lock", "--data.dir") as file:
         try:
             portalocker.lock(file, LockFlags.EXCLUSIVE)
         except portalocker.LockException as error:
@@ -54,19 +54,17 @@ def in_turn(directory: Path) -> Iterator[None]:
         yield
 
 
-def _opened(path: Path, flag: str) -> IO[str]:
+def _open_lock_file(path: Path, flag: str) -> IO[str]:
     """Opens a lock file, which another user may have made: one that can only be read can be locked, too."""
-    for mode in ("a+", "r"):
+    try:
         try:
-            return path.open(mode)
-        except PermissionError as error:
-            problem: OSError = error
-        except OSError as error:
-            problem = error
-            break
-    raise FmnistError(
-        f"{path} cannot be opened ({reason(problem)}): {remedy(problem)} or choose another {flag}"
-    ) from problem
+            return path.open("a+")
+        except PermissionError:
+            return path.open("r")
+    except OSError as error:
+        raise FmnistError(
+            f"{path} cannot be opened ({error_reason(error)}): {error_remedy(error)} or choose another {flag}"
+        ) from error
 
 
 def _warn_unlocked(directory: Path, error: portalocker.LockException) -> None:
@@ -84,7 +82,7 @@ def _holder(file: IO[str]) -> str:
     return "another process"
 
 
-def _sign(file: IO[str]) -> None:
+def _write_holder(file: IO[str]) -> None:
     """Writes into the lock file who holds it, unbuffered; on a full disk it stays unsigned."""
     with suppress(OSError):
         os.ftruncate(file.fileno(), 0)

@@ -17,7 +17,7 @@ from typing import Any
 _handlers: list[Any] = []  # the C library holds no reference to what it calls
 
 
-def set_aside(name: str) -> Path:
+def redirect_to_file(name: str) -> Path:
     """Redirects what native code prints to a temporary file; what Python prints still goes where it did.
 
     Args:

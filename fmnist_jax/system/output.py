@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TextIO
 
 
-class Unfailing:
+class BestEffortStream:
     """A text stream that is given up the first time a write fails: its terminal or reader is gone, or its disk is full.
 
     `print` and rich accept it as a file.
@@ -48,12 +48,12 @@ class Unfailing:
 
 def say(text: str) -> None:
     """Prints a line on standard output, if it can be printed."""
-    print(text, file=Unfailing(sys.stdout), flush=True)
+    print(text, file=BestEffortStream(sys.stdout), flush=True)
 
 
 def warn(text: str) -> None:
     """Prints a line on standard error, if it can be printed."""
-    print(text, file=Unfailing(sys.stderr), flush=True)
+    print(text, file=BestEffortStream(sys.stderr), flush=True)
 
 
 def open_standard_streams() -> None:
@@ -74,7 +74,7 @@ def open_standard_streams() -> None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def let_go(stream: TextIO | None) -> OSError | None:
+def final_flush(stream: TextIO | None) -> OSError | None:
     """Flushes a standard stream for the last time; if that fails, returns the error and drops what the stream holds."""
     if stream is None or stream.closed:
         return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.system.signals import unwinding
+from fmnist_jax.system.signals import unwind_on_signal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes half a second to import
@@ -19,27 +19,29 @@ if TYPE_CHECKING:
 _UNFINISHED = ".unfinished"
 
 
-def check_writable(path: Path, flag: str, error: type[FmnistError] = FmnistError) -> None:
+def check_writable(path: Path, flag: str, error_type: type[FmnistError] = FmnistError) -> None:
     """Checks, without writing anything, that a directory exists or can be created, and is writable.
 
     Raises:
-      FmnistError: it is not; raised as `error`, with the advice to choose another `flag`.
+      FmnistError: it is not; raised as `error_type`, with the advice to choose another `flag`.
     """
     try:
         # lexists, because a dangling symbolic link exists, too.
         existing = next(parent for parent in (path, *path.parents) if os.path.lexists(parent))
         if existing.is_symlink() and not existing.exists():
-            raise error(
+            raise error_type(
                 f"{existing} is a symbolic link to {existing.readlink()}, which does not exist: create it or "
                 f"choose another {flag}"
             )
-        found = existing.stat()
+        status = existing.stat()
     except OSError as problem:
-        raise error(f"{path} cannot be used ({reason(problem)}): choose another {flag}") from problem
-    if not stat.S_ISDIR(found.st_mode):
-        raise error(f"{existing} is a file, not a directory: choose another {flag}")
+        raise error_type(f"{path} cannot be used ({error_reason(problem)}): choose another {flag}") from problem
+    if not stat.S_ISDIR(status.st_mode):
+        raise error_type(f"{existing} is a file, not a directory: choose another {flag}")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise error(f"{existing} cannot be written{_owner(existing)}: change its permissions or choose another {flag}")
+        raise error_type(
+            f"{existing} cannot be written{_owner(existing)}: change its permissions or choose another {flag}"
+        )
 
 
 def check_file(path: Path, flag: str) -> None:
@@ -73,7 +75,7 @@ def make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritten(path, error) from error
+        raise write_error(path, error) from error
 
 
 @contextlib.contextmanager
@@ -84,7 +86,7 @@ def directory_for_files(path: Path) -> Iterator[None]:
       FmnistError: it cannot be created.
     """
     missing = [each for each in (path, *path.parents) if not each.exists()]
-    with unwinding():
+    with unwind_on_signal():
         try:
             make_directory(path)
             yield
@@ -95,7 +97,7 @@ def directory_for_files(path: Path) -> Iterator[None]:
             raise
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Replaces a file atomically, so that a reader never sees half of it, and a failure leaves the old one.
 
     Concurrent writers each write a file of their own first, and the last one wins. A symbolic link stays one, and what
@@ -113,19 +115,19 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             with path.open("wb") as file:
                 write(file)
         except OSError as error:
-            raise unwritten(path, error) from error
+            raise write_error(path, error) from error
         return
-    place = Path(os.path.realpath(path))
-    unfinished = place.with_name(f"{place.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-    with unwinding():
+    target = Path(os.path.realpath(path))
+    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    with unwind_on_signal():
         try:
             with unfinished.open("xb") as file:
                 write(file)
-            unfinished.replace(place)
+            unfinished.replace(target)
         except BaseException as error:
             unfinished.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise unwritten(path, error) from error
+                raise write_error(path, error) from error
             raise
 
 
@@ -146,15 +148,15 @@ def refuse_taken(path: Path, flag: str) -> None:
     if path.exists():
         if any(path.iterdir()):
             raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
-        if (kind := _irreplaceable(path)) is not None:
+        if (kind := _why_irreplaceable(path)) is not None:
             raise FmnistError(f"{path} is {kind}, which cannot be replaced: give a new directory in it for {flag}")
     check_writable(path.absolute().parent, flag)
-    if os.path.lexists(unfinished := _beside(path.absolute())):
-        raise _being_written(unfinished)
+    if os.path.lexists(unfinished := _staging_path(path.absolute())):
+        raise _staging_exists_error(unfinished)
 
 
 @contextlib.contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
+def atomic_directory(path: Path) -> Iterator[Path]:
     """Makes a directory appear with all of its files at once; a failure leaves nothing.
 
     Args:
@@ -167,62 +169,62 @@ def whole_directory(path: Path) -> Iterator[Path]:
       FmnistError: it cannot be created or moved.
     """
     path = path.absolute()
-    unfinished = _beside(path)
+    unfinished = _staging_path(path)
     try:
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         unfinished.mkdir()
     except FileExistsError as error:
-        raise _being_written(unfinished) from error
+        raise _staging_exists_error(unfinished) from error
     except OSError as error:
-        raise unwritten(path, error) from error
-    with unwinding():
+        raise write_error(path, error) from error
+    with unwind_on_signal():
         try:
             yield unfinished
             unfinished.replace(path)
         except OSError as error:
-            raise unwritten(path, error) from error
+            raise write_error(path, error) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _beside(path: Path) -> Path:
+def _staging_path(path: Path) -> Path:
     return path.with_name(f"{path.name}{_UNFINISHED}")
 
 
-def _being_written(unfinished: Path) -> FmnistError:
+def _staging_exists_error(unfinished: Path) -> FmnistError:
     return FmnistError(
         f"{unfinished} exists, made by a process that is still writing it or was killed: wait for it, or delete it"
     )
 
 
 def write_bytes(path: Path, contents: bytes) -> None:
-    """Replaces a file as `write_whole` does."""
-    write_whole(path, lambda file: file.write(contents))
+    """Replaces a file as `write_atomically` does."""
+    write_atomically(path, lambda file: file.write(contents))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a UTF-8 text file as `write_whole` does; invalid Unicode, as in some file names, is escaped."""
+    """Replaces a UTF-8 text file as `write_atomically` does; invalid Unicode, as in some file names, is escaped."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
-    """Replaces a PNG file as `write_whole` does, at a resolution fit for printing."""
-    write_whole(path, lambda file: figure.savefig(file, dpi=150, format="png"))
+    """Replaces a PNG file as `write_atomically` does, at a resolution fit for printing."""
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png"))
 
 
-def unwritten(path: Path, error: OSError) -> FmnistError:
+def write_error(path: Path, error: OSError) -> FmnistError:
     """The error of a file that cannot be written."""
     return FmnistError(
-        f"cannot write {path} ({reason(error)}): {remedy(error)} and start again with the same directory"
+        f"cannot write {path} ({error_reason(error)}): {error_remedy(error)} and start again with the same directory"
     )
 
 
-def reason(error: OSError) -> str:
+def error_reason(error: OSError) -> str:
     """Why something failed, in the system's words."""
     return error.strerror or str(error) or type(error).__name__
 
 
-def remedy(error: OSError) -> str:
+def error_remedy(error: OSError) -> str:
     """How to fix it, as the beginning of a sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free space (df -h) or files (df -i) there"
@@ -235,7 +237,7 @@ def remedy(error: OSError) -> str:
     return "fix that"
 
 
-def _irreplaceable(path: Path) -> str | None:
+def _why_irreplaceable(path: Path) -> str | None:
     """Why a directory cannot be replaced by another one, as part of a sentence; None if it can."""
     if path.is_symlink():
         return "a symbolic link"

@@ -34,7 +34,7 @@ def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dic
       u8[N, H, W, C] by the name of the technique, the unchanged images first.
     """
     classes = jnp.asarray(labels)
-    places, even = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)
+    indices, even_epochs = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)
 
     def mixed(mix: Mix) -> Augment:
         return lambda key, images: jnp.round(255 * mix(key, normalize(images), classes)[0]).astype(jnp.uint8)
@@ -42,8 +42,8 @@ def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dic
     techniques: dict[str, Augment] = {
         "original": identity,
         "mirrored at random": random_flip,
-        "alternating, even epochs": lambda key, images: mirror_alternately(key, images, places, even),
-        "alternating, odd epochs": lambda key, images: mirror_alternately(key, images, places, even + 1),
+        "alternating, even epochs": lambda key, images: mirror_alternately(key, images, indices, even_epochs),
+        "alternating, odd epochs": lambda key, images: mirror_alternately(key, images, indices, even_epochs + 1),
         "shifted by up to 4 pixels": make_random_crop(4),
         "turned by up to 15 degrees": make_random_rotation(15.0),
         "like photos": make_photo_like(1.0),
@@ -56,8 +56,8 @@ def augmentation_rows(key: Array, images: np.ndarray, labels: np.ndarray) -> dic
         ),
     }
 
-    def every(key: Array, images: Array) -> list[Array]:
+    def apply_all(key: Array, images: Array) -> list[Array]:
         return [technique(key, images) for technique in techniques.values()]
 
-    rows = jax.jit(every, compiler_options=dict(FOR_ONE_CALL))(key, images)
+    rows = jax.jit(apply_all, compiler_options=dict(FOR_ONE_CALL))(key, images)
     return {name: np.asarray(row) for name, row in zip(techniques, rows, strict=True)}

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fmnist_jax.analysis.assessment import Assessment, assess
-from fmnist_jax.analysis.pairs import Paired, paired_difference
+from fmnist_jax.analysis.pairs import PairedComparison, paired_difference
 from fmnist_jax.config.record import differences
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import overlays, pages
-from fmnist_jax.views.style import cut_within
+from fmnist_jax.views.style import truncate_middle
 
-_LONG = 28  # letters of a name; longer ones would leave no room for the figure
+_MAX_NAME_LENGTH = 28  # letters of a name; longer ones would leave no room for the figure
 
 
 class Run(NamedTuple):
@@ -38,9 +38,9 @@ class _Row(NamedTuple):
 
     run: Run
     scores: Assessment
-    against: Paired | None
+    against: PairedComparison | None
     """Compared with the first run, if both saw the same test images."""
-    line: overlays.Line
+    line: overlays.LineStyle
     colour: str
     """The line's colour on the page."""
 
@@ -59,7 +59,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
     """
     rows = _rows(runs)
     names = runs[0].test.class_names
-    curves = [overlays.Curves(row.line, row.run.records) for row in rows]
+    curves = [overlays.RunCurves(row.line, row.run.records) for row in rows]
     recalls = np.array([row.scores.classes.recall for row in rows])
     return pages.render(
         "comparison.html",
@@ -68,12 +68,12 @@ def render(title: str, runs: Sequence[Run]) -> str:
         rows=rows,
         names=names,
         recalls=recalls,
-        apart_first=_apart_first(recalls),
+        apart_first=_by_recall_range(recalls),
         settings=differences([run.config for run in runs]),
         charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
         accuracies=pages.svg(
             overlays.accuracy_rows(
-                [cut_within(run.name, _LONG) for run in runs],
+                [truncate_middle(run.name, _MAX_NAME_LENGTH) for run in runs],
                 [row.scores.accuracy for row in rows],
                 [row.scores.interval for row in rows],
             )
@@ -88,12 +88,12 @@ def _rows(runs: Sequence[Run]) -> list[_Row]:
     for number, (run, scores) in enumerate(zip(runs, assessed, strict=True)):
         comparable = number > 0 and same_images(run.test, runs[0].test)
         against = paired_difference(scores.predictions == run.test.labels, first) if comparable else None
-        line = overlays.line(number)
-        rows.append(_Row(run, scores, against, line, pages.themed(line.colour)))
+        line = overlays.line_style(number)
+        rows.append(_Row(run, scores, against, line, pages.css_colour(line.colour)))
     return rows
 
 
-def _apart_first(recalls: np.ndarray) -> list[int]:
+def _by_recall_range(recalls: np.ndarray) -> list[int]:
     """The classes, those whose recall differs most between the runs first."""
     known = [values[~np.isnan(values)] for values in recalls.T]
     apart = [float(np.ptp(values)) if len(values) else -math.inf for values in known]

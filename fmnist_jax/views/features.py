@@ -14,19 +14,19 @@ from fmnist_jax.views.style import (
     DIVERGING,
     SEQUENTIAL,
     describe_axes,
-    in_two_lines,
-    literal,
+    escape_mathtext,
+    for_imshow,
+    hide_ticks,
     new_figure,
-    printed,
     show_image,
-    without_ticks,
+    wrap_two_lines,
 )
 
 _FILTER_COLUMNS = 8
 _KERNELS = 64
 _LAYERS = 8
 _CHANNELS = 10  # of a layer, the most active
-_NAMED = 20  # classes that can be named among their points
+_MAX_NAMED_CLASSES = 20  # classes that can be named among their points
 _LEGEND_ROWS = 40
 _LEGEND_COLUMNS = 4
 
@@ -40,17 +40,17 @@ def filters(kernels: np.ndarray) -> Figure:
     shown = kernels[:_KERNELS]
     rows = -(-len(shown) // _FILTER_COLUMNS)
     figure = new_figure(8.2, 0.95 * rows + 0.8)
-    places = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
-    most = np.abs(kernels).max()
-    for number, (axes, kernel) in enumerate(zip(places.ravel(), shown, strict=False)):
-        colours = kernel if kernel.ndim == 2 else 0.5 + kernel / (2 * (most or 1))
-        image = axes.imshow(colours, cmap=DIVERGING, vmin=-most, vmax=most)
+    axes_grid = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
+    limit = np.abs(kernels).max()
+    for number, (axes, kernel) in enumerate(zip(axes_grid.ravel(), shown, strict=False)):
+        colours = kernel if kernel.ndim == 2 else 0.5 + kernel / (2 * (limit or 1))
+        image = axes.imshow(colours, cmap=DIVERGING, vmin=-limit, vmax=limit)
         axes.set_title(f"{number}", fontsize=8, pad=2)
-        without_ticks(axes)
-    for axes in places.ravel()[len(shown) :]:
+        hide_ticks(axes)
+    for axes in axes_grid.ravel()[len(shown) :]:
         axes.set_axis_off()
     if kernels.ndim == 3:
-        figure.colorbar(image, ax=places, label="weight", shrink=0.9)
+        figure.colorbar(image, ax=axes_grid, label="weight", shrink=0.9)
     count = f"{len(kernels)}" if len(shown) == len(kernels) else f"{len(shown)} of {len(kernels)}"
     figure.suptitle(f"{count} kernels of the first convolution, {kernels.shape[1]}x{kernels.shape[2]} pixels")
     return figure
@@ -65,15 +65,15 @@ def activation_maps(
       image: u8[H, W, C].
       layers: f[H, W, C] each, first layer first.
       name: of the image, for the title.
-      like: u8[N, H, W, C]: images of its data set, as `printed` takes them.
+      like: u8[N, H, W, C]: images of its data set, as `for_imshow` takes them.
     """
     chosen = np.unique(np.linspace(0, len(layers) - 1, min(_LAYERS, len(layers))).round().astype(int))
     figure = new_figure(10.2, 0.98 * len(chosen) + 0.7)
-    places = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
-    for axes in places.ravel():
-        without_ticks(axes)
-    show_image(places[0, 0], printed(image[None], None if like is None else [like])[0])
-    for row, number in zip(places, chosen, strict=True):
+    axes_grid = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
+    for axes in axes_grid.ravel():
+        hide_ticks(axes)
+    show_image(axes_grid[0, 0], for_imshow(image[None], None if like is None else [like])[0])
+    for row, number in zip(axes_grid, chosen, strict=True):
         layer = layers[number]
         height, width, channels = layer.shape
         most_active = np.argsort(-layer.mean((0, 1)), kind="stable")[:_CHANNELS]
@@ -83,7 +83,7 @@ def activation_maps(
             shown = axes.imshow(layer[..., channel], cmap=SEQUENTIAL, vmin=min(0, layer.min()), vmax=layer.max())
             axes.set_title(f"{channel}", fontsize=7, pad=2)
         figure.colorbar(shown, ax=row, shrink=0.85, aspect=8, pad=0.01).ax.tick_params(labelsize=7)
-    figure.suptitle(literal(f"{name}: the most active channels of each layer, by number; one scale per layer"))
+    figure.suptitle(escape_mathtext(f"{name}: the most active channels of each layer, by number; one scale per layer"))
     return figure
 
 
@@ -98,7 +98,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     figure = new_figure(8.4, 6.4)
     axes = figure.subplots()
     outlined = [withStroke(linewidth=3, foreground="white")]
-    named: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
+    text_style: dict[str, Any] = {"ha": "center", "va": "center", "weight": "bold", "path_effects": outlined}
     for label in np.unique(labels):
         points = projection.points[labels == label]
         colour, marker = CLASS_COLOURS[label % 10], CLASS_MARKERS[(label + label // 10) % 10]
@@ -112,8 +112,10 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
             linewidths=0,
         )
     present = np.unique(labels)
-    for label, (x, y) in _apart(projection.points, labels).items() if len(present) <= _NAMED else ():
-        axes.text(x, y, literal(class_names[label]), **named)
+    for label, (x, y) in (
+        _label_positions(projection.points, labels).items() if len(present) <= _MAX_NAMED_CLASSES else ()
+    ):
+        axes.text(x, y, escape_mathtext(class_names[label]), **text_style)
     # Points that all coincide have no variance to share.
     first, second = (f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in projection.shares)
     describe_axes(
@@ -122,13 +124,13 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
         x=f"first principal component{first}",
         y=f"second principal component{second}",
     )
-    size = "medium" if len(present) <= _NAMED else "xx-small"
+    size = "medium" if len(present) <= _MAX_NAMED_CLASSES else "xx-small"
     columns = -(-len(present) // _LEGEND_ROWS)
     if columns > _LEGEND_COLUMNS:  # which would leave no room for the points
         return figure
     figure.legend(
         axes.collections,  # named here, because matplotlib skips those whose own label begins with an underscore
-        [literal(class_names[label]) for label in present],
+        [escape_mathtext(class_names[label]) for label in present],
         loc="outside right upper",
         markerscale=1.8,
         frameon=False,
@@ -138,7 +140,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     return figure
 
 
-def _apart(points: np.ndarray, labels: np.ndarray) -> dict[int, tuple[float, float]]:
+def _label_positions(points: np.ndarray, labels: np.ndarray) -> dict[int, tuple[float, float]]:
     """Finds a place for the name of each class: the middle of its points, moved up until it covers no other name."""
     width, height = np.ptp(points, axis=0) * (0.2, 0.04)
     places: dict[int, tuple[float, float]] = {}
@@ -159,16 +161,16 @@ def saliency_maps(
       images: u8[N, H, W, C], N >= 1.
       saliency: f[N, H, W].
       names: of the N images.
-      like: u8[M, H, W, C]: images of their data set, as `printed` takes them.
+      like: u8[M, H, W, C]: images of their data set, as `for_imshow` takes them.
     """
     figure = new_figure(0.9 + 1.15 * len(images), 2.85)
-    places = figure.subplots(2, len(images), squeeze=False)
-    shown_images = printed(images, None if like is None else [like])
-    for above, below, image, values, name in zip(*places, shown_images, saliency, names, strict=True):
+    axes_grid = figure.subplots(2, len(images), squeeze=False)
+    shown_images = for_imshow(images, None if like is None else [like])
+    for above, below, image, values, name in zip(*axes_grid, shown_images, saliency, names, strict=True):
         show_image(above, image)
-        above.set_title(literal(in_two_lines(name, 17)), fontsize=8.5)
+        above.set_title(escape_mathtext(wrap_two_lines(name, 17)), fontsize=8.5)
         shown = below.imshow(values / (values.max() or 1), cmap=SEQUENTIAL, vmin=0, vmax=1)
-        without_ticks(below)
-    figure.colorbar(shown, ax=places, shrink=0.8, pad=0.01, label="share of the largest gradient")
+        hide_ticks(below)
+    figure.colorbar(shown, ax=axes_grid, shrink=0.8, pad=0.01, label="share of the largest gradient")
     figure.suptitle("How strongly the highest logit depends on each pixel", fontsize=11)
     return figure

@@ -10,20 +10,20 @@ from fmnist_jax.analysis.assessment import Assessment
 from fmnist_jax.views.style import (
     BLUE,
     VERMILLION,
-    cut,
+    escape_mathtext,
+    for_imshow,
     has_colour,
-    in_two_lines,
-    literal,
+    hide_ticks,
     new_figure,
-    printed,
     show_image,
-    without_ticks,
+    truncate,
+    wrap_two_lines,
 )
 
 _COLUMNS = 6
 _ROWS = 40  # more would not fit on a screen
 _AVERAGES = 5  # side by side
-_LONGEST = 4.0  # longest edge of an image that a figure makes room for, in multiples of the shorter one
+_MAX_ASPECT_RATIO = 4.0  # longest edge of an image that a figure makes room for, in multiples of the shorter one
 
 
 def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
@@ -35,14 +35,14 @@ def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
     columns = max(len(images) for images in rows.values())
     height, width = next(iter(rows.values())).shape[1:3]
     names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the length of the longest
-    wide, tall = (min(max(ratio, 1.0), _LONGEST) for ratio in (width / height, height / width))
+    wide, tall = (min(max(ratio, 1.0), _MAX_ASPECT_RATIO) for ratio in (width / height, height / width))
     figure = new_figure(names + 0.54 * wide * columns, 0.62 * tall * len(rows))
     grey = [images for images in rows.values() if not has_colour(images)]
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
-        axes.imshow(np.concatenate(list(printed(images, grey)), axis=1), cmap="gray", vmin=0, vmax=255)
-        axes.set_ylabel(literal(name), rotation=0, ha="right", va="center", labelpad=8)
+        axes.imshow(np.concatenate(list(for_imshow(images, grey)), axis=1), cmap="gray", vmin=0, vmax=255)
+        axes.set_ylabel(escape_mathtext(name), rotation=0, ha="right", va="center", labelpad=8)
         axes.set_anchor("E")  # spare width goes to the names
-        without_ticks(axes)
+        hide_ticks(axes)
     return figure
 
 
@@ -70,13 +70,13 @@ def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.
     columns = min(_AVERAGES if len(class_names) <= _AVERAGES**2 else 2 * _AVERAGES, len(class_names))
     rows = -(-len(class_names) // columns)
     figure = new_figure(1.7 * columns, 2.15 * rows, padding=0.06)
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
-    shown = printed(averages, [averages[np.asarray(counts) > 0]] if np.any(counts) else None)
-    for axes, average, name, count in zip(places, shown, class_names, counts, strict=False):
+    axes_grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    shown = for_imshow(averages, [averages[np.asarray(counts) > 0]] if np.any(counts) else None)
+    for axes, average, name, count in zip(axes_grid, shown, class_names, counts, strict=False):
         show_image(axes, average)
-        axes.set_title(literal(in_two_lines(name, 17)), fontsize=11)
+        axes.set_title(escape_mathtext(wrap_two_lines(name, 17)), fontsize=11)
         axes.set_xlabel(f"{count:,} images", fontsize=9)
-    for axes in places[len(class_names) :]:
+    for axes in axes_grid[len(class_names) :]:
         axes.set_axis_off()
     return figure
 
@@ -93,21 +93,21 @@ def prediction_grid(
       class_names: by label.
     """
     if not len(indices):
-        return _note("no image to show")
+        return _text_figure("no image to show")
     rows = -(-len(indices) // _COLUMNS)
     figure = new_figure(1.75 * _COLUMNS, 2.35 * rows, padding=0.09)
-    places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, index, image in zip(places, indices, printed(images[indices], [images]), strict=False):
+    axes_grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, index, image in zip(axes_grid, indices, for_imshow(images[indices], [images]), strict=False):
         true, predicted = assessment.labels[index], assessment.predictions[index]
         probability = assessment.probabilities[index, predicted]
         show_image(axes, image)
         _frame(axes, BLUE if true == predicted else VERMILLION)
         mark = "✓" if true == predicted else "✗"
-        taken_for = in_two_lines(f"{mark} {class_names[predicted]}", 22)
-        axes.set_title(literal(f"{taken_for}\n{probability:.1%}"), fontsize=9)
-        truth = f"#{index}" if true == predicted else f"is {cut(class_names[true], 18)} (#{index})"
-        axes.set_xlabel(literal(truth), fontsize=8)
-    for axes in places[len(indices) :]:
+        prediction_text = wrap_two_lines(f"{mark} {class_names[predicted]}", 22)
+        axes.set_title(escape_mathtext(f"{prediction_text}\n{probability:.1%}"), fontsize=9)
+        truth = f"#{index}" if true == predicted else f"is {truncate(class_names[true], 18)} (#{index})"
+        axes.set_xlabel(escape_mathtext(truth), fontsize=8)
+    for axes in axes_grid[len(indices) :]:
         axes.set_axis_off()
     return figure
 
@@ -131,9 +131,9 @@ def _frame(axes: Axes, colour: str) -> None:
     axes.spines[:].set(color=colour, linewidth=2.5)
 
 
-def _note(text: str) -> Figure:
+def _text_figure(text: str) -> Figure:
     figure = new_figure(4, 1)
     axes = figure.subplots()
-    without_ticks(axes)
+    hide_ticks(axes)
     axes.text(0.5, 0.5, text, ha="center", va="center")
     return figure

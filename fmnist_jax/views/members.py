@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fmnist_jax.analysis.assessment import Assessment, assess
-from fmnist_jax.analysis.members import Agreement, Spread, agreement, spread
+from fmnist_jax.analysis.members import Agreement, MeanStd, agreement, mean_std
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION, describe_axes, draw_panels
 
-_NAMED = 16  # seeds named beside the axis, evenly spaced if there are more members
-_COUNTED = 12  # most members for which there is room for a count over each bar
+_MAX_NAMED_SEEDS = 16  # seeds named beside the axis, evenly spaced if there are more members
+_MAX_COUNTED = 12  # most members for which there is room for a count over each bar
 
 
 class Member(NamedTuple):
@@ -35,9 +35,9 @@ class Members(NamedTuple):
     ensemble: Assessment
     agreement: Agreement
 
-    def spread(self, name: str) -> Spread:
+    def spread(self, name: str) -> MeanStd:
         """Mean and standard deviation over the members of a field of `Member`."""
-        return spread([getattr(member, name) for member in self.each])
+        return mean_std([getattr(member, name) for member in self.each])
 
 
 def score_members(
@@ -80,17 +80,17 @@ def _accuracies(axes: Axes, members: Members) -> None:
     ensemble = 100 * members.ensemble.accuracy
     low, high = (100 * end for end in members.ensemble.interval)
     rows = np.arange(1, len(members.each) + 1)
-    top = 1 - max(1.0, len(rows) / _NAMED)  # as far above the first member as the named ones are apart
+    top = 1 - max(1.0, len(rows) / _MAX_NAMED_SEEDS)  # as far above the first member as the named ones are apart
     if len(rows) > 1:
         axes.axvspan(mean - deviation, mean + deviation, color=BLUE, alpha=0.15, linewidth=0)
     axes.axvline(mean, color=BLUE, linewidth=1, label=_spread_text(mean, deviation))
     axes.plot([100 * member.accuracy for member in members.each], rows, "o", color=BLUE, markersize=5)
     axes.axvline(ensemble, color=VERMILLION, linewidth=1.2, linestyle="--")
-    reach = [[ensemble - low], [high - ensemble]]
-    interval: dict[str, Any] = {"xerr": reach, "color": VERMILLION, "marker": "D", "markersize": 5, "capsize": 3}
+    xerr = [[ensemble - low], [high - ensemble]]
+    interval: dict[str, Any] = {"xerr": xerr, "color": VERMILLION, "marker": "D", "markersize": 5, "capsize": 3}
     label = f"ensemble, {ensemble:.2f}, and its 95% interval"
     axes.errorbar([ensemble], [top], linestyle="none", label=label, **interval)
-    named = rows[:: -(-len(rows) // _NAMED)]
+    named = rows[:: -(-len(rows) // _MAX_NAMED_SEEDS)]
     axes.set_yticks([top, *named], ["ensemble", *(f"seed {members.each[row - 1].seed}" for row in named)])
     axes.set_ylim(len(rows) + 0.6, top - 0.6)
     describe_axes(axes, "Test accuracy (%)")
@@ -102,13 +102,13 @@ def _spread_text(mean: float, deviation: float) -> str:
 
 
 def _agreement(axes: Axes, members: Members) -> None:
-    found, largest = members.agreement, len(members.each)
-    filled = np.flatnonzero(found.counts)
-    errors = 100 * found.error[filled]
+    groups, largest = members.agreement, len(members.each)
+    filled = np.flatnonzero(groups.counts)
+    errors = 100 * groups.error[filled]
     axes.bar(filled, errors, color=VERMILLION, width=0.8)
-    if largest <= _COUNTED:
+    if largest <= _MAX_COUNTED:
         for place, error in zip(filled, errors, strict=True):
-            count = f"{found.counts[place]:,}"
+            count = f"{groups.counts[place]:,}"
             axes.annotate(
                 count, (place, error), (0, 2), textcoords="offset points", ha="center", fontsize=9, color=GREY
             )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fmnist_jax.analysis.assessment import Assessment
-from fmnist_jax.config.record import shareable
+from fmnist_jax.config.record import to_shareable_dict
 from fmnist_jax.config.schema import AugmentConfig, Config, ModelConfig
 from fmnist_jax.views import pages
 
@@ -59,7 +59,7 @@ def render(card: Card) -> str:
         ],
         network=_network(card.config.model),
         recipe=list(_recipe(card.config, card.mirrored)),
-        settings=json.dumps(shareable(card.config), indent=2),
+        settings=json.dumps(to_shareable_dict(card.config), indent=2),
         versions=[
             f"{what} with {', '.join(f'{name} {version}' for name, version in versions.items() if version)}"
             for what, versions in (("trained", card.trained_with), ("exported", card.exported_with))

@@ -17,7 +17,7 @@ from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 _QUALITY = 80  # of JPEG; a thumbnail of 200 pixels then has some 8 KB
 
 # The page sets these, for light and dark; what a figure draws in black takes the text's colour.
-_THEMED = {
+_CSS_COLOURS = {
     BLUE: "var(--right)",
     VERMILLION: "var(--wrong)",
     GREY: "var(--muted)",
@@ -53,9 +53,9 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or np.isnan(value) else f"{value:.{digits}%}"  # noqa: RUF001
 
 
-def themed(colour: str) -> str:
+def css_colour(colour: str) -> str:
     """The page's CSS colour for a figure's colour, such as `#0072B2`."""
-    return _THEMED.get(colour, colour)
+    return _CSS_COLOURS.get(colour, colour)
 
 
 def svg(figure: Figure) -> Markup:
@@ -67,7 +67,7 @@ def svg(figure: Figure) -> Markup:
     head, _, body = drawing.partition(">")
     # Without a size of its own, it is as wide as its container.
     drawing = re.sub(r' (?:width|height)="[^"]*"', "", head) + ">" + body
-    for colour, theme in _THEMED.items():
+    for colour, theme in _CSS_COLOURS.items():
         drawing = drawing.replace(colour.lower(), theme)
     return Markup(f'<svg aria-hidden="true"{drawing}')
 
@@ -82,7 +82,7 @@ def jpeg_uri(image: np.ndarray) -> str:
     return _uri(_picture(image), "jpeg", optimize=True, quality=_QUALITY)
 
 
-def small_uri(image: np.ndarray, edge: int) -> str:
+def thumbnail_uri(image: np.ndarray, edge: int) -> str:
     """A data URI of an image whose longer edge has at most `edge` pixels: lossless, unless it has to be shrunk."""
     if max(image.shape[:2]) <= edge:
         return png_uri(image)

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fmnist_jax.analysis.classification import most_probable
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION, literal, new_figure, without_ticks
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, escape_mathtext, hide_ticks, new_figure
 
-_ABREAST = 2  # pictures side by side on a sheet
+_PICTURES_PER_ROW = 2  # pictures side by side on a sheet
 _LINE = 34  # letters per line under the bars
 
 
@@ -34,24 +34,24 @@ def photo_sheet(
       class_names: C names.
       doubts: for each picture, what makes its classes unsure, if anything does.
     """
-    abreast = min(_ABREAST, len(thumbnails))
-    rows = -(-len(thumbnails) // abreast)
-    figure = new_figure(5.9 * abreast, 1.9 * rows, padding=0.08)
-    places = figure.subplots(rows, 3 * abreast, squeeze=False, width_ratios=[1, 1, 1.1] * abreast).reshape(-1, 3)
-    shown = zip(places, thumbnails, boxes, images, probabilities, doubts, strict=False)
+    per_row = min(_PICTURES_PER_ROW, len(thumbnails))
+    rows = -(-len(thumbnails) // per_row)
+    figure = new_figure(5.9 * per_row, 1.9 * rows, padding=0.08)
+    axes_grid = figure.subplots(rows, 3 * per_row, squeeze=False, width_ratios=[1, 1, 1.1] * per_row).reshape(-1, 3)
+    shown = zip(axes_grid, thumbnails, boxes, images, probabilities, doubts, strict=False)
     for (photo, seen, bars), thumbnail, box, image, shares, reasons in shown:
         _draw_photo(photo, thumbnail, box)
         shape = image.shape[:2] if image.shape[-1] == 1 else image.shape
         seen.imshow(image.reshape(shape), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        without_ticks(seen)
+        hide_ticks(seen)
         _draw_bars(bars, shares, class_names)
         if reasons:
             bars.set_xlabel(textwrap.fill(f"unsure: {', '.join(reasons)}", _LINE), fontsize=8, color=VERMILLION)
-    for photo, seen, bars in places[:abreast]:
+    for photo, seen, bars in axes_grid[:per_row]:
         photo.set_title("picture", fontsize=10)
         seen.set_title("seen by the network", fontsize=10)
         bars.set_title("probability", fontsize=10)
-    for axes in places[len(thumbnails) :].ravel():
+    for axes in axes_grid[len(thumbnails) :].ravel():
         axes.set_axis_off()
     return figure
 
@@ -67,17 +67,19 @@ def _draw_photo(axes: Axes, thumbnail: np.ndarray, box: tuple[float, float, floa
     half = max(height, width) / 2
     axes.set_xlim(width / 2 - half - 0.5, width / 2 + half - 0.5)
     axes.set_ylim(height / 2 + half - 0.5, height / 2 - half - 0.5)
-    without_ticks(axes)
+    hide_ticks(axes)
     axes.spines[:].set(visible=True, color=GREY, linewidth=0.5)
 
 
 def _draw_bars(axes: Axes, shares: np.ndarray, class_names: Sequence[str]) -> None:
     """Draws the most probable classes as bars, each with its name and share written over it."""
     top = most_probable(shares)
-    places = np.arange(len(top))
-    axes.barh(places, shares[top], height=0.3, color=BLUE)
-    for place, label in zip(places, top, strict=True):
-        axes.text(0, place - 0.22, literal(f"{class_names[label]}  {shares[label]:.1%}"), fontsize=9, va="bottom")
+    positions = np.arange(len(top))
+    axes.barh(positions, shares[top], height=0.3, color=BLUE)
+    for place, label in zip(positions, top, strict=True):
+        axes.text(
+            0, place - 0.22, escape_mathtext(f"{class_names[label]}  {shares[label]:.1%}"), fontsize=9, va="bottom"
+        )
     axes.set_xlim(0, 1)
     axes.set_ylim(len(top) - 0.6, -0.8)
-    without_ticks(axes)
+    hide_ticks(axes)

@@ -14,12 +14,12 @@ from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import pages, scores
 from fmnist_jax.views.members import Members, member_panels, score_members
-from fmnist_jax.views.style import on_black
+from fmnist_jax.views.style import has_black_background
 
 _EXAMPLES = 12  # images behind a cell of the confusion matrix
 _EMBEDDED = 1_200  # images behind all cells, the fullest of which come first
 _EDGE = 96  # pixels of an embedded image, at most
-_MATRIX = 200  # classes; more make a table too large for a browser to scroll
+_MAX_MATRIX_CLASSES = 200  # classes; more make a table too large for a browser to scroll
 _MISTAKES = 24  # images in the gallery
 
 
@@ -47,13 +47,13 @@ def render(contents: Contents) -> str:
     """Renders a page that needs no other file and no network."""
     assessment, test = assess(contents.logits, contents.test.labels), contents.test
     members = _members(contents, assessment)
-    has_matrix = len(test.class_names) <= _MATRIX
+    has_matrix = len(test.class_names) <= _MAX_MATRIX_CLASSES
     cells = _cells(assessment) if has_matrix else {}
     mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
-    portraits = [_portrait(assessment, label) for label in range(len(test.class_names))]
+    portraits = [_exemplar(assessment, label) for label in range(len(test.class_names))]
     shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
     images = {
-        index: pages.small_uri(test.images[index], _EDGE)
+        index: pages.thumbnail_uri(test.images[index], _EDGE)
         for index in sorted(index for index in shown if index is not None)
     }
     return pages.render(
@@ -63,7 +63,7 @@ def render(contents: Contents) -> str:
         total_steps=contents.config.total_steps,
         names=test.class_names,
         shape=test.image_shape,
-        negated=test.image_shape[2] == 1 and on_black(test.images),
+        negated=test.image_shape[2] == 1 and has_black_background(test.images),
         has_matrix=has_matrix,
         weakest_first=np.argsort(np.nan_to_num(assessment.classes.f1, nan=2.0), kind="stable").tolist(),
         portraits=portraits,
@@ -79,7 +79,7 @@ def render(contents: Contents) -> str:
         member_charts={name: pages.svg(figure) for name, figure in (member_panels(members) if members else {}).items()},
         changes=_changes(contents.config),
         settings=json.dumps(to_dict(contents.config), indent=2),
-        environment=list(_flattened(contents.environment)),
+        environment=list(_flatten(contents.environment)),
     )
 
 
@@ -97,13 +97,13 @@ def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
     cells: dict[tuple[int, int], list[int]] = {(int(true), int(predicted)): [] for true, predicted in fullest}
     examples = min(_EXAMPLES, max(1, _EMBEDDED // max(len(filled), 1)))
     for index in np.argsort(-assessment.probabilities.max(-1), kind="stable"):
-        found = cells.get((int(assessment.labels[index]), int(assessment.predictions[index])))
-        if found is not None and len(found) < examples:
-            found.append(int(index))
+        cell = cells.get((int(assessment.labels[index]), int(assessment.predictions[index])))
+        if cell is not None and len(cell) < examples:
+            cell.append(int(index))
     return cells
 
 
-def _portrait(assessment: Assessment, label: int) -> int | None:
+def _exemplar(assessment: Assessment, label: int) -> int | None:
     """The image of a class with the highest probability of that class, a recognised one if there is any."""
     of_class = assessment.labels == label
     recognised = of_class & (assessment.predictions == label)
@@ -117,7 +117,7 @@ def _changes(config: Config) -> list[tuple[str, str, str]]:
     return [(name, str(before), str(after)) for name, (before, after) in changed.items()]
 
 
-def _flattened(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _flatten(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Lists nested values as (name, text)."""
     for name, value in values.items():
         label = name.replace("_", " ")

@@ -9,11 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from fmnist_jax.analysis.calibration import Reliability
-from fmnist_jax.views.style import BLUE, GREY, SHARES, VERMILLION, describe_axes, draw_panels, literal, new_figure
+from fmnist_jax.views.style import (
+    BLUE,
+    GREY,
+    SHARE_COLOURMAP,
+    VERMILLION,
+    describe_axes,
+    draw_panels,
+    escape_mathtext,
+    new_figure,
+)
 
-_LARGEST = 32.0  # inches: enough for 200 names
-_COUNTED = 25  # most classes whose counts are legible
-_MEMBERS = 32  # most curves of members; of more, only their range is drawn
+_MAX_INCHES = 32.0  # inches: enough for 200 names
+_MAX_COUNTED_CLASSES = 25  # most classes whose counts are legible
+_MAX_MEMBER_CURVES = 32  # most curves of members; of more, only their range is drawn
 
 
 def curves(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -39,23 +48,23 @@ def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
 def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "loss", 1, "training objective")
     axes.set_ylim(bottom=0)
-    over_epochs(axes, "Loss (nats)")
-    axes.legend(title=_averaged(records))
+    label_epoch_axis(axes, "Loss (nats)")
+    axes.legend(title=_members_title(records))
 
 
 def _accuracy(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "accuracy", 100, "training")
     axes.set_ylim(bottom=max(0.0, _lower_quartile(records) - 5), top=100.5)
     _ring_best(axes, records)
-    over_epochs(axes, "Accuracy (%)")
-    axes.legend(loc="lower right", title=_averaged(records))
+    label_epoch_axis(axes, "Accuracy (%)")
+    axes.legend(loc="lower right", title=_members_title(records))
 
 
 def _learning_rate(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     epochs, values = series(records, "learning_rate")
     axes.plot(epochs, values, color=BLUE, marker=marker(epochs))
     axes.set_ylim(bottom=0)
-    over_epochs(axes, "Learning rate")
+    label_epoch_axis(axes, "Learning rate")
 
 
 def _plot(axes: Axes, records: Sequence[Mapping[str, Any]], name: str, scale: float, label: str) -> None:
@@ -77,20 +86,20 @@ def _plot_members(axes: Axes, records: Sequence[Mapping[str, Any]], key: str, sc
         return
     epochs = [record["epoch"] for record in having]
     values = scale * np.array([record["members"][key] for record in having], np.float64)
-    if values.shape[1] > _MEMBERS:
+    if values.shape[1] > _MAX_MEMBER_CURVES:
         axes.fill_between(epochs, values.min(1), values.max(1), color=colour, alpha=0.2, linewidth=0, zorder=1.5)
     else:
         axes.plot(epochs, values, color=colour, alpha=0.5, linewidth=0.7, marker=marker(epochs), zorder=1.5)
 
 
-def _averaged(records: Sequence[Mapping[str, Any]]) -> str | None:
+def _members_title(records: Sequence[Mapping[str, Any]]) -> str | None:
     """What a bold line shows, if there are members."""
     of_members = (values for record in records for values in record.get("members", {}).values())
     values = next(of_members, None)
     return None if values is None else f"mean of {len(values)} members"
 
 
-def over_epochs(axes: Axes, title: str) -> None:
+def label_epoch_axis(axes: Axes, title: str) -> None:
     """Labels axes with epochs on the horizontal one, and ticks at whole epochs."""
     describe_axes(axes, title, x="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -112,8 +121,8 @@ def marker(points: Sequence[float]) -> str:
 
 def series(records: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> tuple[list[float], list[float]]:
     """The epochs and scaled values of the records that have a key."""
-    having = [record for record in records if record.get(key) is not None]
-    return [record["epoch"] for record in having], [scale * record[key] for record in having]
+    with_key = [record for record in records if record.get(key) is not None]
+    return [record["epoch"] for record in with_key], [scale * record[key] for record in with_key]
 
 
 def _lower_quartile(records: Sequence[Mapping[str, Any]]) -> float:
@@ -135,22 +144,22 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
       class_names: C names.
     """
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    classes, few = len(class_names), len(class_names) <= _COUNTED
+    classes, few = len(class_names), len(class_names) <= _MAX_COUNTED_CLASSES
     # Inches, 0.16 for a name in small print; if a page has no room for all classes, only every n-th is named.
-    side = min(max(7.6, (0.7 if few else 0.16) * classes), _LARGEST)
-    every = 1 if few else int(np.ceil(0.16 * classes / _LARGEST))
+    side = min(max(7.6, (0.7 if few else 0.16) * classes), _MAX_INCHES)
+    tick_step = 1 if few else int(np.ceil(0.16 * classes / _MAX_INCHES))
     figure = new_figure(side + 1, side)
     axes = figure.subplots()
-    image = axes.imshow(100 * shares, cmap=SHARES, vmin=0, vmax=100)
+    image = axes.imshow(100 * shares, cmap=SHARE_COLOURMAP, vmin=0, vmax=100)
     for row, column in np.argwhere(confusion) if few else ():
         count, share = confusion[row, column], shares[row, column]
         label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
         axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
-    turned: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
+    tick_style: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
     size = 10 if few else 7
-    names = [literal(name) for name in class_names[::every]]
-    axes.set_xticks(range(0, classes, every), names, fontsize=size, **turned)
-    axes.set_yticks(range(0, classes, every), names, fontsize=size)
+    names = [escape_mathtext(name) for name in class_names[::tick_step]]
+    axes.set_xticks(range(0, classes, tick_step), names, fontsize=size, **tick_style)
+    axes.set_yticks(range(0, classes, tick_step), names, fontsize=size)
     # Lines between the cells, so that the eye can follow a row through the empty ones.
     axes.set_xticks(np.arange(1, len(class_names)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(class_names)) - 0.5, minor=True)
@@ -191,7 +200,7 @@ def _reliability(axes: Axes, bins: Reliability) -> None:
     axes.legend(loc="upper left")
     error = bins.calibration_error
     describe_axes(axes, f"Reliability: expected calibration error {error:.2%}", y="accuracy")
-    _over_confidence(axes)
+    _label_confidence_axis(axes)
 
 
 def _confidences(axes: Axes, bins: Reliability) -> None:
@@ -205,10 +214,10 @@ def _confidences(axes: Axes, bins: Reliability) -> None:
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.legend(loc="upper left")
     describe_axes(axes, "Confidence", y="images (logarithmic)")
-    _over_confidence(axes)
+    _label_confidence_axis(axes)
 
 
-def _over_confidence(axes: Axes) -> None:
+def _label_confidence_axis(axes: Axes) -> None:
     axes.set_xlabel("confidence: probability of the predicted class")
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlim(0, 1)

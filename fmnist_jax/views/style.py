@@ -22,7 +22,7 @@ CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 _BLACK = 64  # of 255: the edges of images of garments and digits are 0, and somewhat more in averages of many
 
-SHARES = "Blues"
+SHARE_COLOURMAP = "Blues"
 """Colour map for shares, most of which are near zero, on paper."""
 SEQUENTIAL = "cividis"
 """Colour map for values from zero to a maximum; equally readable in grey."""
@@ -30,7 +30,7 @@ DIVERGING = "PuOr"
 """Colour map for values of both signs."""
 
 
-class _Shown(Figure):
+class _NotebookFigure(Figure):
     """A figure that a notebook shows when it is the last expression of a cell, without pyplot."""
 
     def _repr_png_(self) -> bytes:
@@ -42,24 +42,24 @@ class _Shown(Figure):
 def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
     """Makes a figure, sized in inches, that keeps its parts from overlapping, and `padding` apart."""
     layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding)
-    return _Shown(figsize=(width, height), layout=layout, facecolor="white")
+    return _NotebookFigure(figsize=(width, height), layout=layout, facecolor="white")
 
 
-def cut(text: str, letters: int) -> str:
+def truncate(text: str, letters: int) -> str:
     """Cuts a text that is longer than `letters`, and marks where."""
     return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
-def cut_within(text: str, letters: int) -> str:
+def truncate_middle(text: str, letters: int) -> str:
     """Cuts a text that is longer than `letters` in the middle, for names that differ at their ends."""
     first = (letters - 1) // 2
     return text if len(text) <= letters else f"{text[:first]}…{text[first + 1 - letters :]}"
 
 
-def in_two_lines(text: str, letters: int) -> str:
+def wrap_two_lines(text: str, letters: int) -> str:
     """Breaks a text that is longer than `letters` into two lines, and cuts what does not fit."""
     first, *rest = textwrap.wrap(text, letters) or [text]
-    return "\n".join([first, cut(" ".join(rest), letters)] if rest else [first])
+    return "\n".join([first, truncate(" ".join(rest), letters)] if rest else [first])
 
 
 def draw_panels(
@@ -89,18 +89,18 @@ def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def literal(text: str) -> str:
+def escape_mathtext(text: str) -> str:
     """User-supplied text, such as a class name, for matplotlib: dollar signs in it start no mathematics."""
     return text.replace("$", r"\$")
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """Draws an image without axes, as `printed` gives it: [H, W] or [H, W, 3] in [0, 255]."""
+    """Draws an image without axes, as `for_imshow` gives it: [H, W] or [H, W, 3] in [0, 255]."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    without_ticks(axes)
+    hide_ticks(axes)
 
 
-def printed(images: np.ndarray, like: Sequence[np.ndarray] | None = None) -> np.ndarray:
+def for_imshow(images: np.ndarray, like: Sequence[np.ndarray] | None = None) -> np.ndarray:
     """Converts images [N, H, W, C] in [0, 255] for `imshow`: colour ones to u8[N, H, W, 3], grey ones to [N, H, W].
 
     Grey ones on a black background, such as garments and digits, are drawn dark on light; others are photographs, which
@@ -113,7 +113,7 @@ def printed(images: np.ndarray, like: Sequence[np.ndarray] | None = None) -> np.
     if has_colour(images):
         return np.rint(images).astype(np.uint8)
     grey = images.reshape(images.shape[:3])
-    return 255 - grey if on_black(*(like or [images])) else grey
+    return 255 - grey if has_black_background(*(like or [images])) else grey
 
 
 def has_colour(images: np.ndarray) -> bool:
@@ -121,13 +121,13 @@ def has_colour(images: np.ndarray) -> bool:
     return images.ndim == 4 and images.shape[-1] == 3
 
 
-def on_black(*images: np.ndarray) -> bool:
+def has_black_background(*images: np.ndarray) -> bool:
     """Whether images [N, H, W] or [N, H, W, 1] in [0, 255] have a black background, by the median along their edges."""
     edges = [edge for each in images for edge in (each[:, 0], each[:, -1], each[:, :, 0], each[:, :, -1])]
     return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < _BLACK)
 
 
-def without_ticks(axes: Axes) -> None:
+def hide_ticks(axes: Axes) -> None:
     """Removes ticks and frame from axes that show a picture."""
     axes.set_xticks([])
     axes.set_yticks([])

@@ -7,10 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist_jax.analysis.assessment import Assessment
-from fmnist_jax.analysis.census import Copies, Summary
+from fmnist_jax.analysis.census import Copies, SplitSummary
 from fmnist_jax.analysis.classification import most_probable
 
-_MOST = 5  # rows of a ranked list, at most
+_MAX_ROWS = 5  # rows of a ranked list, at most
 
 
 def score_tables(assessment: Assessment, class_names: Sequence[str], title: str) -> Iterator[str | Table]:
@@ -37,14 +37,14 @@ def _class_scores(assessment: Assessment, class_names: Sequence[str]) -> Table:
 
 def _confused(assessment: Assessment, class_names: Sequence[str]) -> Table:
     table = _table(["most confused", "taken for"], ["images", "of the class"])
-    for pair in assessment.most_confused[:_MOST]:
+    for pair in assessment.most_confused[:_MAX_ROWS]:
         _add_row(table, class_names[pair.true], class_names[pair.predicted], f"{pair.examples:,}", f"{pair.share:.1%}")
     return table
 
 
 def _most_confident_mistakes(assessment: Assessment, class_names: Sequence[str]) -> Table:
     table = _table(["most confident mistakes", "taken for"], ["probability", "image"])
-    for index in assessment.wrong[:_MOST]:
+    for index in assessment.wrong[:_MAX_ROWS]:
         predicted = assessment.predictions[index]
         probability = f"{assessment.probabilities[index, predicted]:.2%}"
         _add_row(table, class_names[assessment.labels[index]], class_names[predicted], probability, f"#{index}")
@@ -52,7 +52,7 @@ def _most_confident_mistakes(assessment: Assessment, class_names: Sequence[str])
 
 
 def dataset_tables(
-    summaries: Mapping[str, Summary], copies: Mapping[str, Copies], class_names: Sequence[str]
+    summaries: Mapping[str, SplitSummary], copies: Mapping[str, Copies], class_names: Sequence[str]
 ) -> Iterator[Table]:
     """Yields tables of sizes and ranges, class counts and exact copies of splits, given by name."""
     yield _sizes(summaries)
@@ -60,7 +60,7 @@ def dataset_tables(
     yield _copies(copies)
 
 
-def _sizes(summaries: Mapping[str, Summary]) -> Table:
+def _sizes(summaries: Mapping[str, SplitSummary]) -> Table:
     table = _table(["split"], ["images", "shape", "type", "values", "mean", "deviation"])
     for name, summary in summaries.items():
         shape, values = "x".join(map(str, summary.shape)), f"{summary.lowest}..{summary.highest}"
@@ -70,7 +70,7 @@ def _sizes(summaries: Mapping[str, Summary]) -> Table:
     return table
 
 
-def _class_counts(summaries: Mapping[str, Summary], class_names: Sequence[str]) -> Table:
+def _class_counts(summaries: Mapping[str, SplitSummary], class_names: Sequence[str]) -> Table:
     table = _table(["label", "class"], list(summaries))
     for label, name in enumerate(class_names):
         _add_row(table, str(label), name, *(f"{summary.class_counts[label]:,}" for summary in summaries.values()))
@@ -80,8 +80,8 @@ def _class_counts(summaries: Mapping[str, Summary], class_names: Sequence[str]) 
 def _copies(copies: Mapping[str, Copies]) -> Table:
     table = _table(["exact copies"], ["images", "distinct", "labels disagree"])
     for name, counts in copies.items():
-        place = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
-        _add_row(table, place, *(f"{count:,}" for count in counts))
+        label = name.replace(" in ", ", also in ") if " in " in name else f"within {name}"
+        _add_row(table, label, *(f"{count:,}" for count in counts))
     return table
 
 

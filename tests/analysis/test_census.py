@@ -4,11 +4,11 @@ from hypothesis import given, strategies as st
 from fmnist_jax.analysis.census import (
     Copies,
     class_averages,
+    content_ids,
     copies_across,
     copies_within,
     find_copies,
-    picture_ids,
-    summarize,
+    summarize_split,
 )
 
 
@@ -24,7 +24,7 @@ def test_summary_equals_numpys() -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(3, 201, (50, 28, 28, 1), dtype=np.uint8)
     labels = rng.integers(0, 4, 50).astype(np.int32)
-    summary = summarize(images, labels, 5)
+    summary = summarize_split(images, labels, 5)
     assert summary is not None
     assert (summary.size, summary.shape, summary.dtype) == (50, (28, 28, 1), "uint8")
     assert [summary.lowest, summary.highest] == [np.min(images), np.max(images)]
@@ -34,14 +34,14 @@ def test_summary_equals_numpys() -> None:
 
 
 def test_summary_of_one_flat_image_has_no_deviation() -> None:
-    summary = summarize(np.full((1, 28, 28, 1), 200, np.uint8), np.array([2], np.int32), 3)
+    summary = summarize_split(np.full((1, 28, 28, 1), 200, np.uint8), np.array([2], np.int32), 3)
     assert summary is not None
     assert (summary.lowest, summary.highest, summary.mean, summary.std) == (200, 200, 200.0, 0.0)
     assert summary.class_counts == (0, 0, 1)
 
 
 def test_an_empty_split_has_no_summary() -> None:
-    assert summarize(np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, np.int32), 10) is None
+    assert summarize_split(np.zeros((0, 28, 28, 1), np.uint8), np.zeros(0, np.int32), 10) is None
 
 
 def test_averages_equal_numpys_and_are_black_without_images() -> None:
@@ -97,6 +97,6 @@ def test_copies_agree_with_comparing_every_pair(first: list[tuple[int, int]], se
 def test_one_byte_makes_another_picture() -> None:
     images = images_of([0, 0, 1])
     images[1, 2, 1, 0] ^= 1
-    first, second = picture_ids([images, images[::-1]])
+    first, second = content_ids([images, images[::-1]])
     assert len(set(first)) == 3
     assert second.tolist() == first[::-1].tolist()

@@ -65,7 +65,7 @@ def test_the_plane_is_that_of_scikit_learns_principal_components(shape: tuple[in
 def test_features_that_are_taken_piece_by_piece_have_the_same_plane(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.random.default_rng(2).normal(size=(6, 30))
     whole = principal_plane(features)
-    monkeypatch.setattr(inspection, "_COLUMNS", 7)
+    monkeypatch.setattr(inspection, "_CHUNK_FEATURES", 7)
     for ours, theirs in zip(principal_plane(features), whole, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 

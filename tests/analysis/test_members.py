@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from fmnist_jax.analysis.members import agreement, spread
+from fmnist_jax.analysis.members import agreement, mean_std
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_the_spread_is_mean_and_sample_deviation(values: list[float]) -> None:
-    found = spread(values)
+    found = mean_std(values)
     assert found.mean == pytest.approx(statistics.mean(values), abs=1e-12)
     assert found.deviation == pytest.approx(statistics.stdev(values), abs=1e-12)
 
 
 def test_one_member_alone_has_no_spread() -> None:
-    found = spread([0.5])
+    found = mean_std([0.5])
     assert found.mean == 0.5
     assert np.isnan(found.deviation)
 

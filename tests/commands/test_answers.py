@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fmnist_jax.commands import answers
-from fmnist_jax.commands.prediction import Look, Picture, Report
+from fmnist_jax.commands.prediction import Picture, Preview, Report
 from fmnist_jax.data.photos import Background
 from fmnist_jax.errors import DataError, FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
@@ -24,7 +24,7 @@ def report(**changes: Any) -> Report:
     """Three pictures, of which the second is unsure, between two that cannot be read."""
     rng = np.random.default_rng(0)
     looks = [
-        Look(
+        Preview(
             rng.integers(0, 256, (200, 150, 3), dtype=np.uint8),
             (0.1, 0.2, 0.8, 0.9),
             rng.integers(0, 256, (28, 28, 1), dtype=np.uint8),
@@ -38,7 +38,7 @@ def report(**changes: Any) -> Report:
         step=70,
         tta="mirror",
         class_names=CLASS_NAMES,
-        found=["gone.png", *names, "text.png"],
+        names=["gone.png", *names, "text.png"],
         pictures=[
             Picture(name, background, (10, 20, 30, 40), 1.5, look)
             for name, background, look in zip(names, (LIGHT, DARK, LIGHT), looks, strict=True)
@@ -53,7 +53,7 @@ def report(**changes: Any) -> Report:
     return made._replace(**changes)
 
 
-EMPTY: dict[str, Any] = {"pictures": [], "probabilities": np.zeros((0, 10)), "doubts": [], "found": ["gone.png"]}
+EMPTY: dict[str, Any] = {"pictures": [], "probabilities": np.zeros((0, 10)), "doubts": [], "names": ["gone.png"]}
 
 
 def test_json_holds_all_that_was_decided() -> None:
@@ -82,7 +82,7 @@ def test_json_holds_all_that_was_decided() -> None:
 def test_csv_has_a_row_for_each_picture_in_the_order_of_their_names() -> None:
     given = report()
     rows = list(csv.DictReader(io.StringIO(answers.to_csv(given))))
-    assert [row["path"] for row in rows] == given.found
+    assert [row["path"] for row in rows] == given.names
     for row, shares in zip(rows[1:4], given.probabilities, strict=True):
         order = np.argsort(-shares)[:3]
         assert [row["class"], row["second"], row["third"]] == [CLASS_NAMES[label] for label in order]
@@ -105,7 +105,7 @@ def test_csv_of_two_classes_leaves_the_third_empty() -> None:
 
 def test_csv_is_written_whole_whatever_the_names_hold(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.csv"
-    answers.write_csv(path, report(found=["gone.png", "\udcff.png"], skipped=[("gone.png", DataError("gone"))],
+    answers.write_csv(path, report(names=["gone.png", "\udcff.png"], skipped=[("gone.png", DataError("gone"))],
                                    pictures=[report().pictures[0]._replace(name="\udcff.png")],
                                    probabilities=report().probabilities[:1], doubts=[()]))  # fmt: skip
     assert path.read_text().splitlines()[2].startswith("\\udcff.png,")
@@ -132,7 +132,7 @@ def test_the_table_has_a_row_for_each_picture(
 
 
 def test_of_many_pictures_counts_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "_IN_TABLE", 2)
+    monkeypatch.setattr(answers, "_MAX_TABLE_PICTURES", 2)
     answers.print_table(report())
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split("│")[1].strip(): line.split("│")[2:4] for line in lines if "│" in line}
@@ -159,7 +159,7 @@ def test_nothing_to_tell_is_still_a_document(tmp_path: Path, capsys: pytest.Capt
     assert answers.to_csv(empty).splitlines()[1] == "gone.png,,,,,,,,,gone.png cannot be read"
     answers.print_table(empty)
     for name in ("sheet.png", "page.html"):
-        answers.write_shown(tmp_path / name, empty)
+        answers.write_previews(tmp_path / name, empty)
     assert (list(tmp_path.iterdir()), capsys.readouterr()) == ([], ("", ""))
 
 
@@ -168,17 +168,17 @@ def test_what_was_seen_is_drawn_in_full_or_in_part(
     name: str, begins: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / name
-    answers.write_shown(path, report())
+    answers.write_previews(path, report())
     assert path.read_bytes().startswith(begins)
     assert capsys.readouterr().err == ""
     first, second, third = report().pictures
-    answers.write_shown(path, report(pictures=[first, second, third._replace(look=None)]))
+    answers.write_previews(path, report(pictures=[first, second, third._replace(preview=None)]))
     assert capsys.readouterr().err == f"note: {path} shows the first 2 of 3 pictures\n"
 
 
 def test_a_sheet_shows_less_than_a_page_and_no_file_nothing() -> None:
-    assert answers.looks(None) == 0
-    assert 0 < answers.looks(Path("sheet.png")) < answers.looks(Path("page.html"))
+    assert answers.max_previews(None) == 0
+    assert 0 < answers.max_previews(Path("sheet.png")) < answers.max_previews(Path("page.html"))
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "page.html", "table.csv"])
@@ -192,12 +192,12 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was_there(
     path.write_text("before")
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(FmnistError, match=f"cannot write .*{name} \\(No space left on device\\)"):
-        (answers.write_csv if name == "table.csv" else answers.write_shown)(path, report())
+        (answers.write_csv if name == "table.csv" else answers.write_previews)(path, report())
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_sheet_is_a_picture(tmp_path: Path) -> None:
-    answers.write_shown(tmp_path / "sheet.png", report())
+    answers.write_previews(tmp_path / "sheet.png", report())
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.format == "PNG"

@@ -38,11 +38,11 @@ def test_the_answer_of_a_command_is_its_exit_code(
 
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
     # What a command sets for its whole process must not outlive this test.
-    monkeypatch.setattr(cli, "end_on_signals", lambda: None)
+    monkeypatch.setattr(cli, "install_exit_handlers", lambda: None)
     for logger in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr(cli, "keep_executables", lambda: None)
+    monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
     with pytest.raises(SystemExit) as stop:

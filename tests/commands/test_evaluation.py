@@ -101,7 +101,7 @@ def test_files_are_written_though_the_reader_of_the_tables_leaves(
     def leave(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(cli, "show", leave)
+    monkeypatch.setattr(cli, "print_rich", leave)
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     with pytest.raises(BrokenPipeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_jax.commands.executables import keep_executables
+from fmnist_jax.commands.executables import enable_compilation_cache
 
 _VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
 
@@ -23,14 +23,14 @@ def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_executables_are_kept_in_the_users_cache(cache_home: Path, made: str) -> None:
     if made:
         (cache_home / made).mkdir(parents=True)
-    keep_executables()
+    enable_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(cache_home / "fmnist_jax" / "executables")
     assert float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]) < 1
 
 
 def test_a_place_that_the_user_chose_for_executables_stays(cache_home: Path) -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = "/elsewhere"
-    keep_executables()
+    enable_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
     assert not cache_home.exists()
 
@@ -38,7 +38,7 @@ def test_a_place_that_the_user_chose_for_executables_stays(cache_home: Path) -> 
 @pytest.mark.parametrize("chosen", [None, "/elsewhere"])
 def test_executables_of_a_script_that_has_imported_jax_are_kept_too(cache_home: Path, chosen: str | None) -> None:
     script = (
-        "import jax; from fmnist_jax.commands.executables import keep_executables\n"
+        "import jax; from fmnist_jax.commands.executables import enable_compilation_cache\n"
         f"if {chosen!r}: jax.config.update('jax_compilation_cache_dir', {chosen!r})\n"
         "keep_executables()\n"
         "print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)"
@@ -50,7 +50,7 @@ def test_executables_of_a_script_that_has_imported_jax_are_kept_too(cache_home: 
 
 def test_without_a_cache_that_can_be_written_nothing_is_kept(cache_home: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(cache_home / "no" / "such" / "place")
-    keep_executables()
+    enable_compilation_cache()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
@@ -61,7 +61,7 @@ def test_what_somebody_else_has_made_or_may_not_be_searched_is_left_alone(
     (cache_home / "fmnist_jax").mkdir(parents=True)
     closed = cache_home / "fmnist_jax"
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != closed)
-    keep_executables()
+    enable_compilation_cache()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
     def unsearchable(_: Path) -> bool:
@@ -69,5 +69,5 @@ def test_what_somebody_else_has_made_or_may_not_be_searched_is_left_alone(
 
     monkeypatch.setattr(Path, "exists", unsearchable)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    keep_executables()
+    enable_compilation_cache()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

@@ -148,8 +148,10 @@ def test_the_graph_gives_onnx_runtime_the_same_probabilities() -> None:
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has an export write names in place of models, which other tests write."""
-    monkeypatch.setattr(formats, "_need", lambda _: None)
-    monkeypatch.setattr(exporting, "_WRITERS", {name: lambda _, name=name: name.encode() for name in formats.KINDS})
+    monkeypatch.setattr(formats, "_missing_package", lambda _: None)
+    monkeypatch.setattr(
+        exporting, "_WRITERS", {name: lambda _, name=name: name.encode() for name in formats.FORMAT_FILES}
+    )
 
 
 @pytest.mark.usefixtures("written")

@@ -99,7 +99,7 @@ def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(
     assert [Path(picture.name).name for picture in report.pictures] == ["0.png", "1.png", "2.png"]
     assert [Path(name).name for name, _ in report.skipped] == ["blank.png", "broken.png", "missing.png"]
     expected = ["0.png", "1.png", "2.png", "blank.png", "broken.png", "missing.png"]
-    assert [Path(name).name for name in report.found] == expected
+    assert [Path(name).name for name in report.names] == expected
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in lines] == [True] * 3
     for line, words in zip(
@@ -133,7 +133,7 @@ def test_no_picture_is_an_empty_report(run: Path, folder: Path) -> None:
 
 def test_batches_change_nothing_and_ask_for_one_shape(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = predicted(run, folder, tta="mirror")
-    monkeypatch.setattr(prediction, "_TOGETHER", 2)
+    monkeypatch.setattr(prediction, "_MAX_BATCH_SIZE", 2)
     shapes, ask = [], trained.Trained.predict
 
     def spy(model: trained.Trained, images: np.ndarray, **options: Any) -> np.ndarray:
@@ -144,22 +144,22 @@ def test_batches_change_nothing_and_ask_for_one_shape(run: Path, folder: Path, m
     parts = predicted(run, folder, tta="mirror")
     assert shapes == [(2, 28, 28, 1)] * 2
     np.testing.assert_allclose(parts.probabilities, whole.probabilities, rtol=1e-4, atol=1e-6)
-    assert (parts.pictures, parts.doubts, parts.found) == (whole.pictures, whole.doubts, whole.found)
+    assert (parts.pictures, parts.doubts, parts.names) == (whole.pictures, whole.doubts, whole.names)
 
 
 def test_what_can_be_shown_is_kept_of_as_many_pictures_as_are_asked_for(run: Path, folder: Path) -> None:
-    first, second, third = predicted(run, folder, looks=2).pictures
-    assert first.look is not None
-    assert second.look is not None
-    assert third.look is None
-    assert first.look.thumbnail.shape == (200, 150, 3)
-    assert first.look.image.shape == (28, 28, 1)
+    first, second, third = predicted(run, folder, max_previews=2).pictures
+    assert first.preview is not None
+    assert second.preview is not None
+    assert third.preview is None
+    assert first.preview.thumbnail.shape == (200, 150, 3)
+    assert first.preview.image.shape == (28, 28, 1)
     shares = np.array(first.box) / (600, 800, 600, 800)
-    assert first.look.box == pytest.approx(tuple(shares), abs=0.002)
+    assert first.preview.box == pytest.approx(tuple(shares), abs=0.002)
 
 
 def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction, "_TOGETHER", 2)
+    monkeypatch.setattr(prediction, "_MAX_BATCH_SIZE", 2)
     model = SimpleNamespace(
         config=PRESETS["demo"],
         step=1,
@@ -205,7 +205,7 @@ def test_only_garments_are_drawn_as_large_as_the_image(
     )
     one = np.zeros((28, 28), np.uint8)
     one[4:24, 12:16] = 255
-    drawn = np.flatnonzero(prediction._preparation(model)(one).image.any((1, 2)))
+    drawn = np.flatnonzero(prediction._make_prepare(model)(one).image.any((1, 2)))
     assert (drawn[0], drawn[-1] + 1) == rows
 
 

@@ -12,12 +12,12 @@ from fmnist_jax.errors import ConfigError
     "path", ["runs/a", "/runs/a", "./a", "../a", "a~b/~", "C:/runs", "läuft/日本", "a b", "x" * 255]
 )
 def test_paths_on_this_machine_are_left_as_they_are(path: str) -> None:
-    assert paths.local(Path(path), "--here") == Path(path)
+    assert paths.expand_checked(Path(path), "--here") == Path(path)
 
 
 def test_a_tilde_is_a_home_directory() -> None:
-    assert paths.local(Path("~/runs"), "--here") == Path.home() / "runs"
-    assert paths.local(Path("~root/runs"), "--here") == Path("~root").expanduser() / "runs"
+    assert paths.expand_checked(Path("~/runs"), "--here") == Path.home() / "runs"
+    assert paths.expand_checked(Path("~root/runs"), "--here") == Path("~root").expanduser() / "runs"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_tilde_is_a_home_directory() -> None:
 )
 def test_what_is_no_path_on_any_machine_is_refused_in_one_line(path: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        paths.local(Path(path), "--here")
+        paths.expand_checked(Path(path), "--here")
     message = str(caught.value)
     assert words in message
     assert message.isprintable()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_jax.config.record import diff, differences, from_dict, shareable, to_dict
-from fmnist_jax.config.schema import UNTRAINED, Config, DataConfig, InitConfig, RunConfig, TrainConfig
+from fmnist_jax.config.record import diff, differences, from_dict, to_dict, to_shareable_dict
+from fmnist_jax.config.schema import NON_TRAINING_SECTIONS, Config, DataConfig, InitConfig, RunConfig, TrainConfig
 from fmnist_jax.errors import ConfigError
 from tests.config.strategies import FIELDS, SECTIONS, configs
 
@@ -47,7 +47,7 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
     first = next(iter(known[section]))
     with pytest.raises(ConfigError, match=rf"'{section}'.*\bsurprise\b"):
         from_dict({**known, section: {**known[section], "surprise": 1}})
-    if section not in UNTRAINED:
+    if section not in NON_TRAINING_SECTIONS:
         with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
             from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
     if section not in ("init", "population", "parallel"):  # which earlier versions had not
@@ -59,9 +59,9 @@ def test_what_is_passed_on_tells_what_was_trained_and_not_where() -> None:
     data = DataConfig(name="npz", file=Path("/home/somebody/own.npz"), dir=Path("/data"), raw_dir=Path("/raw"))
     init = InitConfig(source=Path("/home/somebody/other"), freeze="Conv_*")
     config = Config(data=data, init=init, run=RunConfig(dir=Path("/home/somebody/run")))
-    passed_on, whole = shareable(config), to_dict(config)
+    passed_on, whole = to_shareable_dict(config), to_dict(config)
     assert "somebody" not in str(passed_on)
-    assert whole.keys() - passed_on.keys() == UNTRAINED
+    assert whole.keys() - passed_on.keys() == NON_TRAINING_SECTIONS
     assert whole["data"].keys() - passed_on["data"].keys() == {"dir", "raw_dir", "file"}
     assert passed_on["init"] == {"freeze": "Conv_*"}
     assert all(passed_on[name] == whole[name] for name in passed_on if name not in ("data", "init"))

@@ -9,7 +9,7 @@ import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fmnist_jax.config.validation import validate
-from fmnist_jax.config.values import plain, switched_off
+from fmnist_jax.config.values import is_static_zero, to_builtin
 from fmnist_jax.errors import ConfigError
 from tests.faults.values import GIVEN, is_taken_or_named
 
@@ -32,18 +32,18 @@ from tests.faults.values import GIVEN, is_taken_or_named
     ],
 )
 def test_numbers_and_sequences_become_python_s_own(given: Any, expected: Any) -> None:
-    found = plain(given)
+    found = to_builtin(given)
     assert found == expected
     assert type(found) is type(expected)
 
 
 def test_an_array_of_jax_is_left_alone() -> None:
     array = jnp.float32(0.1)
-    assert plain(array) is array
+    assert to_builtin(array) is array
 
 
 def test_a_plain_zero_switches_off_and_no_array_does() -> None:
-    assert [switched_off(value) for value in (0, 0.0, 0.1, 1, jnp.float32(0))] == [True, True, False, False, False]
+    assert [is_static_zero(value) for value in (0, 0.0, 0.1, 1, jnp.float32(0))] == [True, True, False, False, False]
 
 
 def test_a_configuration_of_numpy_scalars_is_the_one_of_python_s() -> None:

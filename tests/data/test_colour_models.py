@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.data import colour_models
-from fmnist_jax.data.segmentation import border_of
+from fmnist_jax.data.segmentation import border_mask
 
 SHAPE = (240, 180)
 _ENOUGH = 0.65  # of the pixels of object and mask together: a rim of three of the 96 pixels may be wrong
@@ -37,7 +37,7 @@ def test_an_object_is_found_also_where_it_reaches_the_edge(
     truth = np.zeros(SHAPE, bool)
     truth[place] = True
     pixels = np.where(truth[..., None], colour, background).astype(np.float32)
-    assert overlap(colour_models.divide(pixels, border_of(*SHAPE)), truth) > _ENOUGH
+    assert overlap(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _ENOUGH
 
 
 def test_a_print_with_several_colours_belongs_to_its_object() -> None:
@@ -45,13 +45,13 @@ def test_a_print_with_several_colours_belongs_to_its_object() -> None:
     truth[60:190, 50:130] = True
     printed = np.where(((X + Y) // 8 % 2 == 0)[..., None], (0.1, 0.2, 0.5), (0.9, 0.95, 1.0))
     pixels = np.where(truth[..., None], printed, planks()).astype(np.float32)
-    assert overlap(colour_models.divide(pixels, border_of(*SHAPE)), truth) > _ENOUGH
+    assert overlap(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _ENOUGH
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2), (5, 7)])
 def test_the_smallest_pictures_are_divided_too(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).random((*shape, 3), np.float32)
-    mask = colour_models.divide(pixels, border_of(*shape))
+    mask = colour_models.segment_by_colour(pixels, border_mask(*shape))
     assert mask.shape == shape
     assert mask.dtype == np.bool_
 
@@ -63,4 +63,4 @@ def test_the_smallest_pictures_are_divided_too(shape: tuple[int, int]) -> None:
 def test_a_picture_is_shrunk_in_proportion_to_no_less_than_a_pixel(
     shape: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    assert colour_models.fitting(shape, 96) == expected
+    assert colour_models.fit_size(shape, 96) == expected

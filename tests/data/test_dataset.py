@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import dataset, synthetic
-from fmnist_jax.data.dataset import Dataset, Splits, spread_over
+from fmnist_jax.data.dataset import Dataset, Splits, evenly_spaced
 from fmnist_jax.errors import ConfigError, DataError
 
 
@@ -92,7 +92,7 @@ def test_a_name_that_cannot_be_written_is_refused() -> None:
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(10, 3, [0, 3, 6]), (3, 24, [0, 1, 2]), (0, 5, [])])
 def test_examples_are_chosen_evenly(count: int, most: int, expected: list[int]) -> None:
-    assert spread_over(count, most).tolist() == expected
+    assert evenly_spaced(count, most).tolist() == expected
 
 
 def test_names_that_repeat_are_refused() -> None:

@@ -15,7 +15,7 @@ from fmnist_jax.data import download
 from fmnist_jax.errors import DataError
 
 CONTENT = b"\x1f\x8b what a file holds"
-FILE = download.File("http://data.invalid/labels.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+FILE = download.RemoteFile("http://data.invalid/labels.gz", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
 
 
 @contextmanager

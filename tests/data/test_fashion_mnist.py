@@ -133,7 +133,7 @@ def test_beside_what_tensorflow_has_prepared_another_is_prepared_from_the_same_d
 def _as_tfds_downloads(raw_dir: Path, downloads: Path) -> None:
     """Puts the original files where TFDS keeps what it has downloaded."""
     downloads.mkdir()
-    for url, info in fashion_mnist._listed().items():
+    for url, info in fashion_mnist._url_infos().items():
         path = downloads / resource.get_dl_fname(url, info.checksum)
         path.write_bytes((raw_dir / url.rpartition("/")[2]).read_bytes())
         described = {"urls": [url], "original_fname": url.rpartition("/")[2]}
@@ -216,7 +216,7 @@ def test_what_another_process_prepares_meanwhile_is_taken(
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("it is prepared a second time")
 
-    monkeypatch.setattr(lock, "in_turn", waiting)
+    monkeypatch.setattr(lock, "wait_exclusive", waiting)
     monkeypatch.setattr(fashion_mnist.FashionMNIST, "download_and_prepare", never)
     assert fashion_mnist.prepare(tmp_path, raw_dir).info.splits["test"].num_examples == 10_000
 

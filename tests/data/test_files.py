@@ -22,11 +22,11 @@ def _npz(folder: Path, **changed: Any) -> DataConfig:
 def test_classes_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
     found = read(_npz(tmp_path))
     assert found.class_names == ("0", "1", "2", "3", "4")
-    assert found.place == tmp_path / "a.npz"
+    assert found.path == tmp_path / "a.npz"
     assert found.test_labels.tolist() == [4, 2]
     write(tmp_path / "raw", compressed=True)
     found = read(DataConfig(name="idx", raw_dir=tmp_path / "raw"))
-    assert (found.place, found.class_names) == (tmp_path / "raw", ("0", "1", "2"))
+    assert (found.path, found.class_names) == (tmp_path / "raw", ("0", "1", "2"))
 
 
 def test_names_are_taken_from_the_file(tmp_path: Path) -> None:

@@ -253,16 +253,16 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path
 
 def test_a_file_with_too_many_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "x.png")
-    monkeypatch.setattr(photo_files, "MOST_BYTES", path.stat().st_size)
+    monkeypatch.setattr(photo_files, "MAX_BYTES", path.stat().st_size)
     photo_files.read(str(path))
-    monkeypatch.setattr(photo_files, "MOST_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(photo_files, "MAX_BYTES", path.stat().st_size - 1)
     assert "bytes: make it smaller" in refused(path)
 
 
 def test_a_name_is_shown_in_one_line_that_every_terminal_can_print() -> None:
-    assert photo_files.shown("hemd ü.png") == "hemd ü.png"
+    assert photo_files.printable("hemd ü.png") == "hemd ü.png"
     for name in ("a\nb.png", "\x1b[31mred", os.fsdecode(b"\xff.png")):
-        shown = photo_files.shown(name)
+        shown = photo_files.printable(name)
         assert shown.isprintable()
         shown.encode()
 

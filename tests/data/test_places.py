@@ -8,7 +8,7 @@ import pytest
 
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import places
-from fmnist_jax.data.places import Places, data_dir, located, raw_dir, tfds_dir
+from fmnist_jax.data.places import DataPaths, data_dir, raw_dir, tfds_dir, with_local_paths
 from fmnist_jax.errors import DataError
 
 
@@ -49,31 +49,33 @@ def test_without_a_home_directory_the_default_is_refused_with_the_way_round_it(m
 
 def test_the_files_of_ones_own_data_lie_where_they_lay_unless_that_is_said(tmp_path: Path) -> None:
     recorded = DataConfig(name="npz", file=tmp_path / "gone.npz")
-    assert located(recorded) == recorded
-    assert located(recorded, Places(file=Path("a.npz"))) == DataConfig(name="npz", file=Path("a.npz"))
+    assert with_local_paths(recorded) == recorded
+    assert with_local_paths(recorded, DataPaths(file=Path("a.npz"))) == DataConfig(name="npz", file=Path("a.npz"))
     recorded = DataConfig(name="idx", raw_dir=tmp_path / "gone")
-    assert located(recorded) == recorded
-    assert located(recorded, Places(raw_dir=tmp_path)) == DataConfig(name="idx", raw_dir=tmp_path)
-    assert located(DataConfig(), Places(file=Path("a.npz"))).file == Path("a.npz"), "to be refused"
+    assert with_local_paths(recorded) == recorded
+    assert with_local_paths(recorded, DataPaths(raw_dir=tmp_path)) == DataConfig(name="idx", raw_dir=tmp_path)
+    assert with_local_paths(DataConfig(), DataPaths(file=Path("a.npz"))).file == Path("a.npz"), "to be refused"
 
 
 def test_a_recorded_place_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there, gone = tmp_path / "there", tmp_path / "gone"
     (there / "fashion_mnist").mkdir(parents=True)
     recorded = DataConfig(dir=there, raw_dir=there, seed=7)
-    assert located(recorded) == recorded
-    assert located(DataConfig(dir=gone, raw_dir=gone)) == DataConfig()
-    assert located(DataConfig(dir=tmp_path)) == DataConfig(), "a directory without the data set is no place for it"
-    assert located(recorded, Places(dir=gone, raw_dir=gone)) == DataConfig(dir=gone, raw_dir=gone, seed=7)
+    assert with_local_paths(recorded) == recorded
+    assert with_local_paths(DataConfig(dir=gone, raw_dir=gone)) == DataConfig()
+    assert with_local_paths(DataConfig(dir=tmp_path)) == DataConfig(), (
+        "a directory without the data set is no place for it"
+    )
+    assert with_local_paths(recorded, DataPaths(dir=gone, raw_dir=gone)) == DataConfig(dir=gone, raw_dir=gone, seed=7)
     monkeypatch.setenv("FMNIST_DATA_DIR", str(gone))
-    assert located(recorded) == DataConfig(raw_dir=there, seed=7)
+    assert with_local_paths(recorded) == DataConfig(raw_dir=there, seed=7)
     monkeypatch.setenv("FMNIST_RAW_DIR", str(gone))
-    assert located(recorded) == DataConfig(seed=7)
-    assert located(recorded, Places(dir=there)).dir == there
+    assert with_local_paths(recorded) == DataConfig(seed=7)
+    assert with_local_paths(recorded, DataPaths(dir=there)).dir == there
 
 
 def test_a_recorded_place_that_cannot_be_looked_at_is_no_place() -> None:
-    assert located(DataConfig(dir=Path("/" + "x" * 300))) == DataConfig()
+    assert with_local_paths(DataConfig(dir=Path("/" + "x" * 300))) == DataConfig()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image, ImageDraw
 
-from fmnist_jax.data.postures import LYING, axes, turn_upright
+from fmnist_jax.data.postures import MAX_CERTAIN_TURN, principal_axis, turn_upright
 
 TROUSERS = [(-12, -40), (12, -40), (16, 40), (4, 40), (0, -14), (-4, 40), (-16, 40)]
 DRESS = [(-8, -40), (-4, -40), (0, -35), (4, -40), (8, -40), (7, -12), (18, 40), (-18, 40), (-7, -12)]
@@ -24,13 +24,13 @@ def lying(outline: list[tuple[int, int]], degrees: float) -> np.ndarray:
 @given(st.floats(-80, 80), st.sampled_from([(30, 10), (40, 20)]))
 def test_axes_are_those_of_a_rectangle(degrees: float, sides: tuple[int, int]) -> None:
     long, short = sides
-    length, angle = axes(lying([(-long, -short), (long, -short), (long, short), (-long, short)], degrees))
+    length, angle = principal_axis(lying([(-long, -short), (long, -short), (long, short), (-long, short)], degrees))
     assert length == pytest.approx(long / short, rel=0.08)
     assert abs((angle - degrees + 90) % 180 - 90) < 2
 
 
 def test_what_has_no_form_has_no_axes() -> None:
-    assert axes(np.zeros((5, 5), bool)) == (1.0, 0.0)
+    assert principal_axis(np.zeros((5, 5), bool)) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("outline", [TROUSERS, DRESS], ids=["trousers", "dress"])
@@ -55,4 +55,4 @@ def test_only_what_lies_further_than_the_limit_may_be_turned_by_more_than_it() -
     upside_down = [(x, -y) for x, y in TROUSERS]
     assert turn_upright(lying(upside_down, 40)) == pytest.approx(40, abs=3)
     assert abs(turn_upright(lying(upside_down, 80))) == pytest.approx(100, abs=3)
-    assert LYING < 80
+    assert MAX_CERTAIN_TURN < 80

@@ -8,7 +8,7 @@ import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, InitConfig
 from fmnist_jax.data.dataset import Dataset, Splits, load
-from fmnist_jax.data.resolution import resolved, with_splits
+from fmnist_jax.data.resolution import resolve, with_splits
 from fmnist_jax.errors import ConfigError, DataError
 
 
@@ -36,13 +36,13 @@ def test_files_are_counted_once_they_are_read_and_found_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
-    found = resolved(config, _SPLITS)
+    found = resolve(config, _SPLITS)
     assert found.data == replace(config.data, total=36, file=tmp_path / "a.npz")
-    assert resolved(found, _SPLITS) == found
+    assert resolve(found, _SPLITS) == found
     with pytest.raises(DataError, match=r"data\.total is 36, but there are 30 images"):
-        resolved(found, _SPLITS._replace(validation=_dataset(0)))
+        resolve(found, _SPLITS._replace(validation=_dataset(0)))
     synthetic = Config(data=DataConfig(name="synthetic"))
-    assert resolved(synthetic, _SPLITS) == synthetic
+    assert resolve(synthetic, _SPLITS) == synthetic
 
 
 def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
@@ -51,12 +51,12 @@ def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA_DIR", "prepared")
     monkeypatch.setenv("FMNIST_RAW_DIR", "raw")
-    found = resolved(Config(), _SPLITS)
+    found = resolve(Config(), _SPLITS)
     assert (found.data.dir, found.data.raw_dir) == (tmp_path / "prepared", None)
     given = Config(data=DataConfig(dir=Path("there"), raw_dir=Path("raw")), init=InitConfig(source=Path("runs/a")))
-    assert resolved(given, _SPLITS).data.dir == tmp_path / "there"
-    assert resolved(given, _SPLITS).data.raw_dir == tmp_path / "raw"
-    assert resolved(given, _SPLITS).init.source == tmp_path / "runs" / "a"
+    assert resolve(given, _SPLITS).data.dir == tmp_path / "there"
+    assert resolve(given, _SPLITS).data.raw_dir == tmp_path / "raw"
+    assert resolve(given, _SPLITS).init.source == tmp_path / "runs" / "a"
 
 
 @pytest.mark.parametrize(

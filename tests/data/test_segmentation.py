@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from fmnist_jax.data import colour_models
-from fmnist_jax.data.segmentation import background_of, border_of, parts, segment
+from fmnist_jax.data.segmentation import border_mask, connected_components, fit_background, segment
 
 Y, X = np.mgrid[-1:1:200j, -1:1:160j].astype(np.float32)
 BOX = np.s_[50:150, 40:110]
@@ -38,7 +38,7 @@ def test_the_shade_of_a_lens_is_background() -> None:
     assert found.plain
     assert (found.mask != truth()).mean() < 0.02
     np.testing.assert_allclose(
-        background_of(covered(shade, (0.3, 0.1, 0.1)), border_of(*X.shape)), shade + np.zeros(3), atol=1e-2
+        fit_background(covered(shade, (0.3, 0.1, 0.1)), border_mask(*X.shape)), shade + np.zeros(3), atol=1e-2
     )
 
 
@@ -66,7 +66,7 @@ def test_thin_lines_that_run_to_the_edges_are_gaps_of_the_floor() -> None:
 
 
 def test_a_picture_of_several_colours_is_never_blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(colour_models, "divide", lambda _, border: np.zeros_like(border))
+    monkeypatch.setattr(colour_models, "segment_by_colour", lambda _, border: np.zeros_like(border))
     found = segment(covered(SQUARES, (0.1, 0.1, 0.1)))
     assert found.mask[100, 70]
     assert not found.mask[0].any()
@@ -75,7 +75,7 @@ def test_a_picture_of_several_colours_is_never_blank(monkeypatch: pytest.MonkeyP
 def test_parts_are_numbered_and_counted() -> None:
     mask = np.zeros((5, 6), bool)
     mask[0, 0] = mask[1, 1] = mask[4, 3:6] = True
-    labels, areas = parts(mask)
+    labels, areas = connected_components(mask)
     assert areas.tolist() == [0, 2, 3]
     assert labels[1, 1] == labels[0, 0] == 1
 

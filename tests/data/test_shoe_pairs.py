@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fmnist_jax.data.shoe_pairs import pair
+from fmnist_jax.data.shoe_pairs import find_pair
 
 Y, X = np.mgrid[:200, :240]
 
@@ -12,7 +12,7 @@ def ellipse(x: float, y: float, across: float, down: float) -> np.ndarray:
 
 @pytest.mark.parametrize("between", [60, 50, 44])
 def test_two_long_things_are_a_pair_apart_or_touching(between: int) -> None:
-    found = pair(ellipse(120 - between / 2, 100, 25, 70) | ellipse(120 + between / 2, 100, 27, 74))
+    found = find_pair(ellipse(120 - between / 2, 100, 25, 70) | ellipse(120 + between / 2, 100, 27, 74))
     assert found is not None
     larger, angle = found
     assert abs(angle) == pytest.approx(90, abs=8)
@@ -24,7 +24,7 @@ def test_two_long_things_are_a_pair_apart_or_touching(between: int) -> None:
 def test_a_pair_may_lie_as_it_likes(degrees: float) -> None:
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     u, v = cos * (X - 120) + sin * (Y - 100), cos * (Y - 100) - sin * (X - 120)
-    found = pair(((u / 80) ** 2 + ((v - 22) / 25) ** 2 < 1) | ((u / 80) ** 2 + ((v + 22) / 25) ** 2 < 1))
+    found = find_pair(((u / 80) ** 2 + ((v - 22) / 25) ** 2 < 1) | ((u / 80) ** 2 + ((v + 22) / 25) ** 2 < 1))
     assert found is not None
     assert found[1] == pytest.approx(degrees, abs=8)
 
@@ -61,4 +61,4 @@ def open_shirt() -> np.ndarray:
     ids=["trousers", "shirt", "one", "round", "unlike", "across", "open shirt", "nothing"],
 )
 def test_other_things_are_none(mask: np.ndarray) -> None:
-    assert pair(mask) is None
+    assert find_pair(mask) is None

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from fmnist_jax.data.segmentation import Segment
-from fmnist_jax.data.silhouettes import Silhouette, is_small, silhouette
+from fmnist_jax.data.silhouettes import Silhouette, extract_garment, is_small
 
 Y, X = np.mgrid[:200, :240]
 
 
 def of(mask: np.ndarray, plain: bool = True) -> Silhouette:
-    return silhouette(Segment(mask, np.where(mask, 0.6, 0.0).astype(np.float32), np.zeros((*mask.shape, 3)), plain))
+    return extract_garment(
+        Segment(mask, np.where(mask, 0.6, 0.0).astype(np.float32), np.zeros((*mask.shape, 3)), plain)
+    )
 
 
 def ellipse(x: float, y: float, across: float, down: float) -> np.ndarray:
@@ -19,7 +21,7 @@ def test_one_garment_stays_as_it_is() -> None:
     mask = ellipse(120, 100, 50, 80)
     found = of(mask)
     np.testing.assert_array_equal(found.mask, mask)
-    assert (found.turned, found.doubts) == (0, ())
+    assert (found.rotation, found.doubts) == (0, ())
     assert of(mask, plain=False).doubts == ("background not plain",)
 
 
@@ -49,7 +51,7 @@ def test_of_a_pair_the_larger_is_laid_flat(bridge: bool) -> None:
     mask[98:101, 80:140] |= bridge
     found = of(mask)
     assert found.doubts == ("a pair",)
-    assert abs(found.turned) == pytest.approx(90, abs=2)
+    assert abs(found.rotation) == pytest.approx(90, abs=2)
     assert found.mask[100, 140]
     assert not found.mask[100, 80]
 
@@ -57,7 +59,7 @@ def test_of_a_pair_the_larger_is_laid_flat(bridge: bool) -> None:
 def test_a_long_garment_is_stood_up_and_said_to_lie() -> None:
     legs = (np.abs(Y - 100) < 30) & (np.abs(X - 120) < 90) & ~((np.abs(Y - 100) < 6) & (X > 90))
     found = of(legs)
-    assert found.turned == pytest.approx(-90, abs=1)
+    assert found.rotation == pytest.approx(-90, abs=1)
     assert found.doubts == ("on its side",)
     np.testing.assert_array_equal(found.mask, legs)
 

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fmnist_jax.data.photos import to_dataset_image
-from fmnist_jax.data.segmentation import border_of
+from fmnist_jax.data.segmentation import border_mask
 from fmnist_jax.data.skin import is_skin, shows_person
 
 SKIN = ("#f1c9a5", "#c68642", "#8d5524")
@@ -60,5 +60,5 @@ def test_a_print_inside_a_garment_is_none() -> None:
 
 def test_where_no_background_shows_nothing_is_said() -> None:
     colours = np.zeros((40, 30, 3), np.float32)
-    assert not shows_person(colours, np.ones((40, 30), bool), border_of(40, 30))
-    assert not shows_person(colours, np.zeros((40, 30), bool), border_of(40, 30))
+    assert not shows_person(colours, np.ones((40, 30), bool), border_mask(40, 30))
+    assert not shows_person(colours, np.zeros((40, 30), bool), border_mask(40, 30))

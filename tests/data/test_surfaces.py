@@ -2,16 +2,17 @@ import numpy as np
 import pytest
 
 from fmnist_jax.data import surfaces
-from fmnist_jax.data.segmentation import border_of
+from fmnist_jax.data.segmentation import border_mask
 
 Y, X = np.mgrid[-1:1:60j, -1:1:80j].astype(np.float32)
-BORDER = border_of(60, 80)
+BORDER = border_mask(60, 80)
 PLANE = np.stack([0.5 + 0.2 * X - 0.1 * Y, 0.4 + 0 * X, 0.6 - 0.1 * X], -1).astype(np.float32)
 SHADE = np.stack([0.8 - 0.15 * X**2 - 0.2 * Y**2] * 3, -1).astype(np.float32)
 
 
 @pytest.mark.parametrize(
-    ("fit", "background"), [(surfaces.plane, PLANE), (surfaces.paraboloid, PLANE), (surfaces.paraboloid, SHADE)]
+    ("fit", "background"),
+    [(surfaces.fit_plane, PLANE), (surfaces.fit_paraboloid, PLANE), (surfaces.fit_paraboloid, SHADE)],
 )
 @pytest.mark.parametrize("place", [np.s_[20:40, 20:50], np.s_[20:40, 0:30]])
 def test_a_background_goes_on_behind_an_object_even_one_that_touches_the_border(
@@ -26,7 +27,7 @@ def test_a_background_goes_on_behind_an_object_even_one_that_touches_the_border(
 
 
 def test_a_plane_is_far_from_a_shade() -> None:
-    assert surfaces.plane(SHADE, BORDER).residual > 0.02
+    assert surfaces.fit_plane(SHADE, BORDER).residual > 0.02
 
 
 def test_distances_are_roots_of_mean_squares() -> None:

@@ -72,7 +72,7 @@ class Lab:
     def undisturbed(self) -> Outcome:
         """The outcome of a run that nothing happens to, made once."""
         run = self.folder / "undisturbed"
-        with lock.in_turn(self.folder):
+        with lock.wait_exclusive(self.folder):
             if not (run / "summary.json").exists():
                 done = self.finish(run)
                 assert done.returncode == 0, done.stderr
@@ -81,7 +81,7 @@ class Lab:
     def half_done(self) -> Path:
         """A run that SIGINT stopped near its middle, made once; copy it before hurting it."""
         run = self.folder / "half-done"
-        with lock.in_turn(self.folder):
+        with lock.wait_exclusive(self.folder):
             if not run.exists():
                 process = self.start(run, log_delay=0.02)
                 wait_for_step(run, process, STEPS // 2)

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fmnist_jax.system.environment import python
+from fmnist_jax.system.environment import python_command
 from tests.faults.harness import (
     STEPS,
     Lab,
@@ -57,7 +57,7 @@ def test_a_signal_saves_and_says_how_to_go_on(lab: Lab) -> None:
     assert 10 <= step < STEPS
     assert errors.splitlines() == [
         f"stopped: {number.name} at step {step} of {STEPS}; its state is saved; "
-        f"resume with: {python()} -m fmnist_jax.train --run.dir {run}"
+        f"resume with: {python_command()} -m fmnist_jax.train --run.dir {run}"
     ]
     assert _newest(run).name == str(step)
 

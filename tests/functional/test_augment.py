@@ -24,7 +24,7 @@ from fmnist_jax import (
     random_flip,
     rotate,
 )
-from fmnist_jax.functional.augment import chain, identity, inside_boxes
+from fmnist_jax.functional.augment import box_masks, chain, identity
 
 # Images of the tests that count them: alike, so that an operation is compiled once for all.
 COUNT = 3000
@@ -237,7 +237,7 @@ def test_the_alternating_mirror_goes_by_the_index_and_not_by_the_place_in_the_ba
 
 @given(st.integers(-9, 9), st.integers(-9, 9), st.integers(0, 12), st.integers(0, 12))
 def test_boxes_are_slices_cut_off_at_the_border(top: int, left: int, height: int, width: int) -> None:
-    found = inside_boxes(jnp.array([[top, left]]), jnp.array([[height, width]]), 5, 7)
+    found = box_masks(jnp.array([[top, left]]), jnp.array([[height, width]]), 5, 7)
     expected = np.zeros((1, 5, 7, 1), bool)
     expected[:, max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = True
     np.testing.assert_array_equal(found, expected)

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from jax import Array
 
 from fmnist_jax.functional import channel_sums as module
-from fmnist_jax.functional.channel_sums import channel_lines, channel_sums
+from fmnist_jax.functional.channel_sums import channel_affine, channel_sums
 
 # Pixels that are groups of 16, 14, 7 and 1, the last because their number is a prime; no image at all.
 SHAPES = [(5, 8, 6, 2), (6, 14, 14, 3), (3, 7, 5, 2), (2, 19, 1, 3), (4, 1, 1, 5), (0, 4, 4, 2)]
@@ -42,11 +42,11 @@ def test_every_number_of_images_and_pixels_is_summed(batch: int, height: int, wi
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_each_is_the_transpose_of_the_other(shape: tuple[int, ...]) -> None:
     x, factor, coefficients = draw(*shape), draw(*shape, seed=1), draw(2, 1, 1, 1, shape[3], seed=2)
-    lines = channel_lines(coefficients, factor)
+    lines = channel_affine(coefficients, factor)
     np.testing.assert_allclose(lines, coefficients[0] + coefficients[1] * factor, rtol=1e-6)
     (of_sums,) = jax.jit(jax.linear_transpose(lambda x: channel_sums(x, factor), x))(coefficients)
     np.testing.assert_array_equal(of_sums, lines)
-    (of_lines,) = jax.jit(jax.linear_transpose(lambda c: channel_lines(c, factor), coefficients))(x)
+    (of_lines,) = jax.jit(jax.linear_transpose(lambda c: channel_affine(c, factor), coefficients))(x)
     np.testing.assert_array_equal(of_lines, jax.jit(channel_sums)(x, factor))
 
 
@@ -56,7 +56,7 @@ def test_derivatives_in_both_arguments_of_both_orders_and_modes_agree_with_plain
     pixels = operands[0][..., 0].size
 
     def ours(x: Array, factor: Array) -> Array:
-        return jnp.sum(jnp.exp(x) * channel_lines(jnp.tanh(channel_sums(x, factor) / pixels), jnp.sin(factor)))
+        return jnp.sum(jnp.exp(x) * channel_affine(jnp.tanh(channel_sums(x, factor) / pixels), jnp.sin(factor)))
 
     def plain(x: Array, factor: Array) -> Array:
         first, second = (jnp.tanh(values.mean((0, 1, 2), keepdims=True)) for values in (x, x * factor))
@@ -77,15 +77,15 @@ def test_derivatives_in_both_arguments_of_both_orders_and_modes_agree_with_plain
 def test_mapped_over_models_along_any_axis(axis: int) -> None:
     many, factor = draw(3, 2, 16, 4, 5), draw(2, 16, 4, 5, seed=1)
     sums = jax.vmap(channel_sums, in_axes=(axis, None))(jnp.moveaxis(many, 0, axis), factor)
-    lines = jax.vmap(channel_lines, in_axes=(0, None))(sums, factor)
+    lines = jax.vmap(channel_affine, in_axes=(0, None))(sums, factor)
     for index, x in enumerate(many):
         np.testing.assert_allclose(sums[index], expected(x, factor), rtol=1e-4, atol=1e-4)
-        np.testing.assert_array_equal(lines[index], channel_lines(sums[index], factor))
+        np.testing.assert_array_equal(lines[index], channel_affine(sums[index], factor))
 
 
 def of_both(x: Array, factor: Array) -> Array:
     """A function of both operands in which each rule of derivation has a part."""
-    return jnp.sum(jnp.sin(channel_lines(jnp.tanh(channel_sums(x, factor) / 10), x * factor)))
+    return jnp.sum(jnp.sin(channel_affine(jnp.tanh(channel_sums(x, factor) / 10), x * factor)))
 
 
 gradients_of_both = jax.jit(jax.grad(of_both, (0, 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax import batch_indices, mirror_alternately
-from fmnist_jax.functional.keys import root_key, stream
+from fmnist_jax.functional.keys import root_key, stream_key
 
 OTHERS = ["rbg", "unsafe_rbg"]
 N, BATCH = 60, 16
@@ -14,12 +14,14 @@ N, BATCH = 60, 16
 
 def test_a_stream_of_threefry_is_the_key_with_the_number_folded_in() -> None:
     key = jax.random.key(3, impl="threefry2x32")
-    np.testing.assert_array_equal(jax.random.key_data(stream(key, 5)), jax.random.key_data(jax.random.fold_in(key, 5)))
+    np.testing.assert_array_equal(
+        jax.random.key_data(stream_key(key, 5)), jax.random.key_data(jax.random.fold_in(key, 5))
+    )
 
 
 @pytest.mark.parametrize("implementation", OTHERS)
 def test_streams_of_other_keys_are_of_threefry_and_differ(implementation: str) -> None:
-    streams = [stream(jax.random.key(seed, impl=implementation), number) for seed in (0, 1) for number in (2, 3)]
+    streams = [stream_key(jax.random.key(seed, impl=implementation), number) for seed in (0, 1) for number in (2, 3)]
     assert {str(jax.random.key_impl(each)) for each in streams} == {"threefry2x32"}
     assert len({jax.random.key_data(each).tobytes() for each in streams}) == 4
 

@@ -111,7 +111,7 @@ def test_one_pass_is_as_good_as_two_where_the_shift_is_near(
     x = (ratio + np.random.default_rng(0).normal(size=(16, 14, 14, 3))).astype(np.float32)
     mean, variance = x.mean((0, 1, 2), np.float64), x.var((0, 1, 2), np.float64)
     shift = jnp.asarray(mean + off, jnp.float32).reshape(1, 1, 1, -1)
-    jitted = jax.jit(partial(normalization._own_moments))  # not the function itself, compiled in another spelling
+    jitted = jax.jit(partial(normalization._local_moments))  # not the function itself, compiled in another spelling
     got = np.asarray(jitted(x, shift), np.float64).reshape(2, -1)
     np.testing.assert_allclose(got[0] + np.asarray(shift).ravel(), mean, rtol=2e-7, atol=2e-6)
     np.testing.assert_allclose(got[1], variance, rtol=4e-6 + 5e-7 * off**2)
@@ -120,7 +120,7 @@ def test_one_pass_is_as_good_as_two_where_the_shift_is_near(
 @pytest.mark.parametrize("off", [30.0, 300.0, 3e3, 3e4, 3e5])
 def test_a_stale_shift_costs_as_much_as_it_is_off_and_never_explodes(off: float) -> None:
     x = np.random.default_rng(0).normal(size=(16, 14, 14, 3)).astype(np.float32)
-    offset, variance = jax.jit(normalization._own_moments)(x, jnp.full((1, 1, 1, 3), off, jnp.float32))
+    offset, variance = jax.jit(normalization._local_moments)(x, jnp.full((1, 1, 1, 3), off, jnp.float32))
     exact = x.var((0, 1, 2), np.float64)
     np.testing.assert_allclose(offset.ravel() + off, x.mean((0, 1, 2), np.float64), atol=2e-6 * off)
     assert (np.abs(variance.ravel() - exact) <= 2e-6 * (off**2 + 8) * exact).all()
@@ -132,7 +132,7 @@ def test_without_a_shift_the_mean_may_lie_anywhere() -> None:
     x = (1e4 + np.random.default_rng(0).normal(size=(8, 7, 7, 2))).astype(np.float32)
     near = normalization._mean_of_first(jnp.asarray(x), ())
     assert (np.abs(near - x.mean((0, 1, 2), np.float64)) < 0.5).all()
-    _, variance = normalization._own_moments(jnp.asarray(x), near.reshape(1, 1, 1, -1)).reshape(2, -1)
+    _, variance = normalization._local_moments(jnp.asarray(x), near.reshape(1, 1, 1, -1)).reshape(2, -1)
     np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-5)
 
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from fmnist_jax.functional import pixels
-from fmnist_jax.functional.pixels import are_bytes, check_floats, fingerprint, level_counts, on_floats
+from fmnist_jax.functional.pixels import check_floats, fingerprint, is_uint8, on_floats, pixel_histogram
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_floats_are_not_bytes(dtype: type) -> None:
     images = jnp.zeros((1, 2, 2, 1), dtype)
-    assert not are_bytes(images)
+    assert not is_uint8(images)
     check_floats(images)
 
 
 def test_bytes_are_not_floats() -> None:
-    assert are_bytes(jnp.zeros((1, 2, 2, 1), jnp.uint8))
+    assert is_uint8(jnp.zeros((1, 2, 2, 1), jnp.uint8))
     with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
         check_floats(jnp.zeros((1, 2, 2, 1), jnp.uint8))
 
@@ -25,16 +25,16 @@ def test_whatever_else_is_refused_by_name_while_tracing(dtype: type) -> None:
     images = jax.ShapeDtypeStruct((1, 2, 2, 1), dtype)
     name = np.dtype(dtype).name
     with pytest.raises(ValueError, match=rf"images are {name}: expected uint8 in \[0, 255\] or floats in \[0, 1\]"):
-        jax.eval_shape(lambda images: jnp.float32(are_bytes(images)), images)
+        jax.eval_shape(lambda images: jnp.float32(is_uint8(images)), images)
     with pytest.raises(ValueError, match=rf"images are {name}: expected floats"):
         jax.eval_shape(check_floats, images)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 1), (7, 5, 3, 3), (2, 4, 4)])
 def test_levels_are_counted_piece_by_piece_as_at_once(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "_AT_ONCE", 16)
+    monkeypatch.setattr(pixels, "_CHUNK_BYTES", 16)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    np.testing.assert_array_equal(level_counts(images), [(images == level).sum() for level in range(256)])
+    np.testing.assert_array_equal(pixel_histogram(images), [(images == level).sum() for level in range(256)])
 
 
 def test_a_fingerprint_is_of_every_byte_and_of_them_alone() -> None:

@@ -171,8 +171,8 @@ def test_stochastic_depth_skips_its_share_of_the_images() -> None:
 def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
     from fmnist_jax.functional import model as module
 
-    block = module.ResidualBlock(3, halve=False, skipped=0.4, momentum=0.9, dtype=jnp.dtype("float32"))
-    whole = replace(block, skipped=0.0)
+    block = module.ResidualBlock(3, halve=False, drop_path_rate=0.4, momentum=0.9, dtype=jnp.dtype("float32"))
+    whole = replace(block, drop_path_rate=0.0)
     x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 5, 3)).astype(np.float32))
     variables = block.init(jax.random.key(0), x, train=False)
     params = jax.tree.map(lambda leaf: leaf + 0.2, variables["params"])

@@ -9,7 +9,15 @@ import pytest
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
-from fmnist_jax.functional.sharding import alike, automatic, batch_axes, for_each_image, for_rows, gathered, varying
+from fmnist_jax.functional.sharding import (
+    batch_axes,
+    for_each_image,
+    for_rows,
+    gathered,
+    match_varying_axes,
+    varying_axes,
+    with_auto_axes,
+)
 
 ROWS = np.arange(8, dtype=np.float32).reshape(4, 2)
 
@@ -22,10 +30,10 @@ def mesh() -> Any:
 
 
 def test_without_a_mesh_nothing_varies() -> None:
-    assert varying(ROWS) == varying(jnp.asarray(ROWS)) == frozenset()
+    assert varying_axes(ROWS) == varying_axes(jnp.asarray(ROWS)) == frozenset()
     assert batch_axes(ROWS, ()) == ()
     rows = jnp.asarray(ROWS)
-    assert [array is rows for array in alike(rows, rows)] == [True, True]
+    assert [array is rows for array in match_varying_axes(rows, rows)] == [True, True]
 
 
 def test_the_batch_is_spread_along_the_axes_that_the_weights_are_not(mesh: jax.sharding.Mesh) -> None:
@@ -33,7 +41,7 @@ def test_the_batch_is_spread_along_the_axes_that_the_weights_are_not(mesh: jax.s
 
     def look(batch: Array, shared: Array, own: Array) -> Array:
         seen.append((batch_axes({"a": batch}, [shared]), batch_axes(batch, own), batch_axes(shared, shared)))
-        seen.append([varying(array) for array in alike(batch, shared)])
+        seen.append([varying_axes(array) for array in match_varying_axes(batch, shared)])
         return batch
 
     rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
@@ -44,10 +52,10 @@ def test_the_batch_is_spread_along_the_axes_that_the_weights_are_not(mesh: jax.s
 
 def test_on_explicit_axes_results_are_spread_like_the_batch_or_whole(mesh: jax.sharding.Mesh) -> None:
     rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
-    spread = jax.jit(automatic(lambda x: x.reshape(2, -1).reshape(4, 2) * 2, rows=True))(rows)
+    spread = jax.jit(with_auto_axes(lambda x: x.reshape(2, -1).reshape(4, 2) * 2, rows=True))(rows)
     assert spread.sharding.spec == P("data", None) or spread.sharding.spec == P("data")
     np.testing.assert_array_equal(spread, 2 * ROWS)
-    whole = jax.jit(automatic(lambda x, y: x.T @ y, rows=False))(rows, rows)
+    whole = jax.jit(with_auto_axes(lambda x, y: x.T @ y, rows=False))(rows, rows)
     assert whole.sharding.is_fully_replicated
     np.testing.assert_array_equal(whole, ROWS.T @ ROWS)
 
@@ -56,7 +64,7 @@ def test_on_explicit_axes_results_are_spread_like_the_batch_or_whole(mesh: jax.s
 def test_without_explicit_axes_the_function_is_called_as_it_is(types: tuple[AxisType, ...] | None) -> None:
     mesh = jax.make_mesh((2,), ("data",), axis_types=types) if types else None
     with jax.set_mesh(mesh) if mesh else jax.disable_jit(False):
-        np.testing.assert_array_equal(automatic(lambda x: x + 1, rows=True)(ROWS), ROWS + 1)
+        np.testing.assert_array_equal(with_auto_axes(lambda x: x + 1, rows=True)(ROWS), ROWS + 1)
 
 
 def draw(key: Array, rows: int) -> Array:

@@ -114,9 +114,9 @@ def test_pictures_are_told_by_their_classes(run: tuple[fj.Config, Path], tmp_pat
 
     for number, name in enumerate(_NAMES):
         Image.fromarray(np.repeat(np.repeat(_SPLITS.test.images[number], 9, 0), 9, 1)).save(tmp_path / f"{name}.png")
-    report = prediction.run(path, [str(tmp_path)], looks=9)
-    answers.write_shown(tmp_path / "sheet" / "seen.png", report)
-    answers.write_shown(tmp_path / "sheet" / "seen.html", report)
+    report = prediction.run(path, [str(tmp_path)], max_previews=9)
+    answers.write_previews(tmp_path / "sheet" / "seen.png", report)
+    answers.write_previews(tmp_path / "sheet" / "seen.html", report)
     told = json.loads(answers.to_json(report))["predictions"]
     assert {Path(each["file"]).stem: each["top"][0]["name"] for each in told} == {name: name for name in _NAMES}
 

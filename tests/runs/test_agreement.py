@@ -22,18 +22,18 @@ def beside_first(monkeypatch: pytest.MonkeyPatch) -> Any:
     def be_second(said: Any) -> None:
         monkeypatch.setattr(jax, "process_count", lambda: 2)
         monkeypatch.setattr(jax, "process_index", lambda: 1)
-        monkeypatch.setattr(processes, "exchange", lambda own: [said, own])
+        monkeypatch.setattr(processes, "allgather_json", lambda own: [said, own])
 
     return be_second
 
 
 def agreed(beside_first: Any, first: Config, own: Config) -> Config:
     beside_first(to_dict(first))
-    return agreement.of_first_process(own)
+    return agreement.adopt_first_config(own)
 
 
 def test_one_process_alone_trains_what_it_is_told() -> None:
-    assert agreement.of_first_process(FIRST) is FIRST
+    assert agreement.adopt_first_config(FIRST) is FIRST
 
 
 def test_a_process_without_the_flags_of_the_first_takes_all_of_them(
@@ -74,4 +74,4 @@ def test_what_has_another_digest_elsewhere_is_refused_by_all(beside_first: Any) 
         FmnistError, match=r"different images \(process 0 a{12}…, process 1 b{12}…\): give .* data set"
     ) as caught:
         agreement.refuse_disagreement("images", "b" * 64, "data set")
-    assert caught.value.agreed
+    assert caught.value.collective

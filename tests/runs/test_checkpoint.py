@@ -102,7 +102,7 @@ def test_a_changed_value_is_found_by_its_digest_though_orbax_reads_it(tmp_path: 
     values = json.loads(path.read_text())
     values["val_accuracy"] = 0.99
     path.write_text(json.dumps(values))
-    problems = damage.set_aside(tmp_path / "c")
+    problems = damage.quarantine_damaged(tmp_path / "c")
     assert len(problems) == 1
     assert "does not match its digest" in problems[0]
     assert checkpoint.steps(tmp_path / "c") == [1]
@@ -121,14 +121,14 @@ def test_nothing_is_moved_when_no_checkpoint_can_be_believed(tmp_path: Path, sta
     _save(tmp_path / "c", state, {1: 0.1})
     (tmp_path / "c" / "1" / "metrics" / "metrics").write_text("{}")
     with pytest.raises(CheckpointError, match="no other is left"):
-        damage.set_aside(tmp_path / "c")
+        damage.quarantine_damaged(tmp_path / "c")
     assert checkpoint.steps(tmp_path / "c") == [1]
 
 
 def test_believable_checkpoints_are_left_alone(tmp_path: Path, state: TrainState) -> None:
     _save(tmp_path / "c", state, {1: 0.1, 2: 0.2})
-    assert damage.set_aside(tmp_path / "c") == []
-    assert damage.set_aside(tmp_path / "none") == []
+    assert damage.quarantine_damaged(tmp_path / "c") == []
+    assert damage.quarantine_damaged(tmp_path / "none") == []
     assert checkpoint.steps(tmp_path / "c") == [1, 2]
 
 
@@ -210,7 +210,7 @@ def test_a_step_is_not_saved_twice(tmp_path: Path, state: TrainState) -> None:
     checkpoint.save(tmp_path / "c", state)
     with pytest.raises(CheckpointError, match="already has a checkpoint 0"):
         checkpoint.save(tmp_path / "c", state)
-    assert damage.set_aside(tmp_path / "c") == []
+    assert damage.quarantine_damaged(tmp_path / "c") == []
 
 
 def test_a_script_that_ends_has_saved(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_whatever_is_damaged_the_one_before_is_left(tmp_path: Path, hurt: Callab
     for step in (1, 2):
         checkpoint.save(tmp_path / "c", {"w": jnp.arange(300.0) * step, "b": jnp.ones(())}, step=step)
     hurt(tmp_path / "c" / "2")
-    (problem,) = damage.set_aside(tmp_path / "c")
+    (problem,) = damage.quarantine_damaged(tmp_path / "c")
     assert problem.startswith(f"checkpoint 2 in {tmp_path / 'c'} is damaged (")
     assert checkpoint.steps(tmp_path / "c") == [1]
     assert (tmp_path / "damaged" / "2").is_dir()
@@ -63,7 +63,7 @@ def test_a_damaged_checkpoint_is_set_aside_from_another_disk(tmp_path: Path, mon
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "rename", across)
-    assert len(damage.set_aside(tmp_path / "c")) == 1
+    assert len(damage.quarantine_damaged(tmp_path / "c")) == 1
     assert checkpoint.steps(tmp_path / "c") == [1]
     assert (tmp_path / "damaged" / "2" / "metrics").is_dir()
 
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_that_cannot_be_moved_is_one_line(tmp_path: Path, m
 
     monkeypatch.setattr(shutil, "move", deny)
     with pytest.raises(CheckpointError, match=r"2 .* is damaged .*; it cannot be moved to .* Read-only file system"):
-        damage.set_aside(tmp_path / "c")
+        damage.quarantine_damaged(tmp_path / "c")
 
 
 def test_a_program_goes_on_from_the_newest_checkpoint_that_can_be_believed(tmp_path: Path) -> None:
@@ -97,5 +97,5 @@ def test_what_is_damaged_again_lies_beside_what_was_before(tmp_path: Path) -> No
     for _ in range(2):
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
         _save_two_and_damage_the_second(tmp_path / "c")
-        damage.set_aside(tmp_path / "c")
+        damage.quarantine_damaged(tmp_path / "c")
     assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "2-2"]

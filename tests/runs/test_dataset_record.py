@@ -17,7 +17,7 @@ _OWN = Config(data=DataConfig(name="own", total=9))
 
 
 def _write(directory: Path, record: DatasetRecord) -> None:
-    (directory / dataset_record.FILE).write_text(json.dumps(dataset_record.to_dict(record)))
+    (directory / dataset_record.DATASET_FILE).write_text(json.dumps(dataset_record.to_dict(record)))
 
 
 def test_a_record_survives_the_file(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_runs_that_recorded_nothing_are_of_garments(tmp_path: Path) -> None:
     "text", ["{}", '{"image_shape": [8, 8], "class_names": ["a"]}', '{"image_shape": 8}', "[", "[]"]
 )
 def test_a_damaged_record_is_named(text: str, tmp_path: Path) -> None:
-    (tmp_path / dataset_record.FILE).write_text(text)
+    (tmp_path / dataset_record.DATASET_FILE).write_text(text)
     with pytest.raises(FmnistError, match=r"dataset\.json is damaged"):
         dataset_record.read(tmp_path, _OWN)
 

@@ -13,14 +13,14 @@ import pytest
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.runs.directory import RunDirectory, claim, read_records
+from fmnist_jax.runs.directory import RunDirectory, create_unique, read_records
 from fmnist_jax.views import scores
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     return directory
 
 
@@ -67,7 +67,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: Ru
     with directory.metrics.open("a") as file:
         file.write('{"step": 3, "train_lo')
     assert directory.records() == [{"step": 1}, {"step": 2}]
-    assert directory.forget_after(1) == [{"step": 1}]
+    assert directory.truncate_records(1) == [{"step": 1}]
     assert directory.metrics.read_text() == '{"step": 1}\n'
 
 
@@ -123,7 +123,7 @@ def test_a_file_that_cannot_be_written_is_named(directory: RunDirectory) -> None
 
 def test_each_of_many_that_claim_a_name_at_once_gets_a_directory_of_its_own(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(claim, [tmp_path / "runs" / "fast"] * 16))
+        claimed = list(pool.map(create_unique, [tmp_path / "runs" / "fast"] * 16))
     assert sorted(claimed) == sorted((tmp_path / "runs").iterdir())
     assert {path.name for path in claimed} == {"fast", *(f"fast-{number}" for number in range(2, 17))}
 
@@ -131,13 +131,13 @@ def test_each_of_many_that_claim_a_name_at_once_gets_a_directory_of_its_own(tmp_
 def test_a_claim_passes_over_whatever_has_the_name(tmp_path: Path) -> None:
     (tmp_path / "fast").touch()
     (tmp_path / "fast-2").symlink_to("nowhere")
-    assert claim(tmp_path / "fast") == tmp_path / "fast-3"
+    assert create_unique(tmp_path / "fast") == tmp_path / "fast-3"
 
 
 def test_a_claim_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FmnistError, match=r"cannot make .*Not a directory.*choose another --run\.dir"):
-        claim(tmp_path / "file" / "runs" / "fast")
+        create_unique(tmp_path / "file" / "runs" / "fast")
 
 
 def test_a_file_system_that_takes_few_files_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

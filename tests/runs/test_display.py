@@ -30,7 +30,7 @@ def shown(style: Any, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyP
     """What reaches the screen of a console, without the codes that move its cursor and colour it."""
     screen = console(terminal=terminal)
     monkeypatch.setattr(display, "Console", lambda **_: screen)
-    monkeypatch.setattr(output.Unfailing, "isatty", lambda _: terminal)
+    monkeypatch.setattr(output.BestEffortStream, "isatty", lambda _: terminal)
     with display.display(style, total_steps=430, start_step=25) as opened:
         for record in records:
             opened.update(record)
@@ -39,26 +39,28 @@ def shown(style: Any, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyP
 
 
 def test_a_training_line_names_its_numbers() -> None:
-    assert display.describe(TRAINING) == (
+    assert display.format_record(TRAINING) == (
         "epoch   0.12  step     50  loss 1.2346  accuracy 56.79%  rate 1.25e-02  12,346 images/s"
     )
 
 
 def test_an_evaluation_line_names_its_numbers() -> None:
-    assert display.describe(EVALUATION) == ("epoch   1.00  step    430  validation: accuracy 91.23%  loss 0.5432")
+    assert display.format_record(EVALUATION) == ("epoch   1.00  step    430  validation: accuracy 91.23%  loss 0.5432")
 
 
 def test_a_line_of_a_population_says_how_far_its_members_lie_apart() -> None:
     training = {**TRAINING, "members": {"train_loss": [1.0, 1.5], "train_accuracy": [0.5676, 0.5681]}}
-    assert "  accuracy 56.79% ± 0.04  rate " in display.describe(training)
+    assert "  accuracy 56.79% ± 0.04  rate " in display.format_record(training)
     evaluation = {**EVALUATION, "members": {"val_loss": [0.5] * 3, "val_accuracy": [0.91, 0.92, 0.93]}}
-    assert display.describe(evaluation).endswith("  validation: accuracy 91.23% ± 1.00  loss 0.5432")
-    assert display.describe({**EVALUATION, "members": {"val_accuracy": [0.9123]}}) == display.describe(EVALUATION)
+    assert display.format_record(evaluation).endswith("  validation: accuracy 91.23% ± 1.00  loss 0.5432")
+    assert display.format_record({**EVALUATION, "members": {"val_accuracy": [0.9123]}}) == display.format_record(
+        EVALUATION
+    )
 
 
 def test_lines_of_a_long_run_stay_aligned() -> None:
     late = {**TRAINING, "step": 999_999, "epoch": 999.99}
-    assert display.describe(late).index("loss") == display.describe(TRAINING).index("loss")
+    assert display.format_record(late).index("loss") == display.format_record(TRAINING).index("loss")
 
 
 @pytest.mark.parametrize("style", ["plain", "auto"])
@@ -69,14 +71,14 @@ def test_plain_lines_are_printed_one_for_each_record(
         monkeypatch.setenv(name, "1")
     with display.display(style, total_steps=430, start_step=0) as opened:
         opened.update(TRAINING)
-        assert capsys.readouterr().out == display.describe(TRAINING) + "\n"
+        assert capsys.readouterr().out == display.format_record(TRAINING) + "\n"
         opened.update(EVALUATION)
-    assert capsys.readouterr().out == display.describe(EVALUATION) + "\n"
+    assert capsys.readouterr().out == display.format_record(EVALUATION) + "\n"
 
 
 def test_plain_stays_plain_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert shown("plain", [TRAINING], monkeypatch, terminal=True) == ""
-    assert capsys.readouterr().out == display.describe(TRAINING) + "\n"
+    assert capsys.readouterr().out == display.format_record(TRAINING) + "\n"
 
 
 @pytest.mark.parametrize("style", ["bar", "auto"])
@@ -87,7 +89,7 @@ def test_a_terminal_shows_a_bar_from_the_first_step_to_the_last_record(
     assert "25/430" in screen
     assert "430/430" in screen
     assert "loss 1.2346  accuracy 56.79%" in screen
-    assert screen.count(display.describe(EVALUATION)) == 1
+    assert screen.count(display.format_record(EVALUATION)) == 1
     assert capsys.readouterr().out == ""
 
 
@@ -100,7 +102,7 @@ def test_auto_shows_no_bar_where_there_is_no_terminal(
 
 def test_a_bar_that_is_asked_for_works_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = shown("bar", [TRAINING, EVALUATION], monkeypatch, terminal=False)
-    assert display.describe(EVALUATION) in screen
+    assert display.format_record(EVALUATION) in screen
     assert "50/430" in screen
 
 

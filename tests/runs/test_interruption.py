@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fmnist_jax.runs.interruption import InterruptionError, listen
+from fmnist_jax.runs.interruption import InterruptionError, record_signals
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def _in_the_foreground() -> Iterator[None]:
 def test_a_signal_is_noted_and_the_previous_handlers_return(number: signal.Signals) -> None:
     every = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = [signal.getsignal(each) for each in every]
-    with listen() as requests:
+    with record_signals() as requests:
         assert not requests.received
         os.kill(os.getpid(), number)
         assert requests.received is number
@@ -33,7 +33,7 @@ def test_a_signal_is_noted_and_the_previous_handlers_return(number: signal.Signa
 def test_what_is_ignored_stays_ignored_as_under_nohup() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with listen() as requests:
+        with record_signals() as requests:
             signal.raise_signal(signal.SIGHUP)
             assert requests.received is None
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -43,7 +43,7 @@ def test_what_is_ignored_stays_ignored_as_under_nohup() -> None:
 
 def test_a_second_interrupt_does_what_it_did_before() -> None:
     def interrupt_twice() -> None:
-        with listen():
+        with record_signals():
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
@@ -54,7 +54,7 @@ def test_a_second_interrupt_does_what_it_did_before() -> None:
 
 def test_handlers_return_after_an_error() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RuntimeError), listen():
+    with pytest.raises(RuntimeError), record_signals():
         raise RuntimeError
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -63,7 +63,7 @@ def test_another_thread_listens_to_nothing_and_breaks_nothing() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
-        with listen() as requests:
+        with record_signals() as requests:
             seen.append((requests.received, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.errors import CheckpointError
-from fmnist_jax.runs.leaves import Snapshot, named, not_finite, rebuild, snapshot, state_digest
+from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, named_leaves, rebuild, snapshot, state_digest
 
 
 def test_a_snapshot_is_a_copy_by_name_with_the_kinds_of_its_keys() -> None:
@@ -22,7 +22,7 @@ def test_a_snapshot_is_a_copy_by_name_with_the_kinds_of_its_keys() -> None:
 
 
 def test_names_stay_apart_where_a_dot_would_make_them_one() -> None:
-    names = list(named({"a.b": 1, "a": {"b": 2}})[0])
+    names = list(named_leaves({"a.b": 1, "a": {"b": 2}})[0])
     assert len(set(names)) == 2
 
 
@@ -48,8 +48,10 @@ def test_a_digest_tells_trees_apart(change: float) -> None:
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
 def test_the_first_leaf_that_is_not_finite_is_named(dtype: Any) -> None:
     leaves = snapshot({"a": jnp.ones(2, dtype), "b": jnp.array([1, jnp.nan], dtype), "c": jnp.array([jnp.inf])}).leaves
-    assert not_finite(leaves) == "b"
-    assert not_finite(snapshot({"a": jnp.ones(2, dtype), "n": jnp.arange(3), "k": jax.random.key(0)}).leaves) is None
+    assert first_nonfinite(leaves) == "b"
+    assert (
+        first_nonfinite(snapshot({"a": jnp.ones(2, dtype), "n": jnp.arange(3), "k": jax.random.key(0)}).leaves) is None
+    )
 
 
 @pytest.mark.parametrize(

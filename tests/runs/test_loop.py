@@ -34,12 +34,13 @@ from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, loop, results
+from fmnist_jax.runs import checkpoint, loop
 from fmnist_jax.runs.leaves import state_digest
+from fmnist_jax.runs.summary import print_summary
 from fmnist_jax.runs.training import Session
 from fmnist_jax.system import lock
-from fmnist_jax.system.compilation import RAISED_BY_XLA
-from fmnist_jax.system.environment import python
+from fmnist_jax.system.compilation import XLA_ERRORS
+from fmnist_jax.system.environment import python_command
 
 _TINY = Config(
     preset="demo",
@@ -268,12 +269,12 @@ def test_a_finished_run_started_again_changes_nothing_and_prints_its_summary_wit
     assert lines[1].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
     assert lines[2].count("%") == 3
     assert str(path) in lines[3]
-    assert lines[-1] == f"next: {python()} -m fmnist_jax.train --preset fast"
-    results.print_summary(path, {**summary, "preset": "custom"})  # which no command line can start from
+    assert lines[-1] == f"next: {python_command()} -m fmnist_jax.train --preset fast"
+    print_summary(path, {**summary, "preset": "custom"})  # which no command line can start from
     assert "next:" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", RAISED_BY_XLA)
+@pytest.mark.parametrize("kind", XLA_ERRORS)
 def test_a_device_without_room_for_the_images_is_one_line_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:

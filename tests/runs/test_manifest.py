@@ -12,7 +12,7 @@ _LEAVES: dict[str, np.ndarray] = {"step": np.array(4, np.int32), "kernel": _KERN
 
 
 def test_a_manifest_believes_the_arrays_that_it_was_made_of() -> None:
-    made = manifest.make(_LEAVES, {}, 4, 0.5, {"seed": 1})
+    made = manifest.make_manifest(_LEAVES, {}, 4, 0.5, {"seed": 1})
     manifest.check(made, 4, {"val_accuracy": 0.5})
     manifest.check_leaves(made, _LEAVES)
 
@@ -28,7 +28,7 @@ def test_a_manifest_believes_the_arrays_that_it_was_made_of() -> None:
     ids=["rounding", "shape", "dtype", "sign of zero too"],
 )
 def test_other_arrays_are_not_believed(kernel: np.ndarray) -> None:
-    made = manifest.make(_LEAVES, {}, 4, 0.5, {})
+    made = manifest.make_manifest(_LEAVES, {}, 4, 0.5, {})
     with pytest.raises(ValueError, match="kernel does not match"):
         manifest.check_leaves(made, {**_LEAVES, "kernel": kernel})
 
@@ -45,13 +45,13 @@ def test_other_arrays_are_not_believed(kernel: np.ndarray) -> None:
     ],
 )
 def test_a_changed_manifest_is_not_believed(name: str, value: Any) -> None:
-    changed = manifest.make(_LEAVES, {}, 4, 0.5, {"seed": 1}) | {name: value}
+    changed = manifest.make_manifest(_LEAVES, {}, 4, 0.5, {"seed": 1}) | {name: value}
     with pytest.raises(ValueError, match="digest"):
         manifest.check(changed, 4, {"val_accuracy": 0.5})
 
 
 def test_a_manifest_in_another_place_is_not_believed() -> None:
-    made = manifest.make(_LEAVES, {}, 4, 0.5, {})
+    made = manifest.make_manifest(_LEAVES, {}, 4, 0.5, {})
     with pytest.raises(ValueError, match="step or metrics"):
         manifest.check(made, 5, {"val_accuracy": 0.5})
     with pytest.raises(ValueError, match="step or metrics"):

@@ -31,7 +31,7 @@ class _Shown:
 @pytest.fixture
 def directory(tmp_path: Path) -> RunDirectory:
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     return directory
 
 
@@ -45,9 +45,9 @@ def _rows(losses: list[float]) -> Metrics:
 def test_a_line_sums_up_its_chunk_once_the_next_one_is_running(directory: RunDirectory) -> None:
     shown = _Shown()
     log = MetricsLog(directory, shown, _RATES, 0.1, 0)
-    log.dispatched(0, 3, _rows([8.0, 4.0, 6.0]), time.perf_counter())
+    log.add_chunk(0, 3, _rows([8.0, 4.0, 6.0]), time.perf_counter())
     assert shown.records == []
-    log.dispatched(3, 4, _rows([2.0]), time.perf_counter())
+    log.add_chunk(3, 4, _rows([2.0]), time.perf_counter())
     log.flush()
     log.flush()
     first, second = shown.records
@@ -80,10 +80,10 @@ def _late(losses: list[float], seconds: float) -> Any:
 
 def test_a_chunk_is_timed_to_its_own_end_where_the_call_for_the_next_one_takes_long(directory: RunDirectory) -> None:
     log, began = MetricsLog(directory, _Shown(), _RATES, 0.1, 0), time.perf_counter()
-    log.dispatched(0, 3, _late([1.0, 1.0, 1.0], 0.2), began)
+    log.add_chunk(0, 3, _late([1.0, 1.0, 1.0], 0.2), began)
     began = time.perf_counter()
     time.sleep(0.8)  # a call that comes back when its chunk is almost done
-    log.dispatched(3, 4, _late([1.0], 0.0), began)
+    log.add_chunk(3, 4, _late([1.0], 0.0), began)
     log.flush()
     long, short = directory.records()
     assert 12 / 0.4 < long["images_per_second"] <= 12 / 0.2
@@ -99,7 +99,7 @@ class _Broken(_Late):
 
 def test_what_a_device_says_of_a_chunk_is_raised_where_its_numbers_are_read(directory: RunDirectory) -> None:
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
-    log.dispatched(0, 1, jax.tree.map(lambda leaf: _Broken(leaf, 0.0), _rows([1.0])), time.perf_counter())
+    log.add_chunk(0, 1, jax.tree.map(lambda leaf: _Broken(leaf, 0.0), _rows([1.0])), time.perf_counter())
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
         log.flush()
     assert directory.records() == []
@@ -127,7 +127,7 @@ def test_a_process_that_ends_while_a_chunk_runs_ends_as_it_says() -> None:
 def test_what_is_done_between_chunks_takes_time_but_is_no_part_of_their_rate(directory: RunDirectory) -> None:
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
     time.sleep(0.8)
-    log.dispatched(0, 3, _late([1.0, 1.0, 1.0], 0.2), time.perf_counter())
+    log.add_chunk(0, 3, _late([1.0, 1.0, 1.0], 0.2), time.perf_counter())
     log.flush()
     (line,) = directory.records()
     assert 12 / 0.4 < line["images_per_second"] <= 12 / 0.1
@@ -136,7 +136,7 @@ def test_what_is_done_between_chunks_takes_time_but_is_no_part_of_their_rate(dir
 
 def test_an_evaluation_has_a_line_of_its_own(directory: RunDirectory) -> None:
     shown = _Shown()
-    MetricsLog(directory, shown, _RATES, 0.1, 0).evaluated(10, [Summary(0.5, 0.8, 100)])
+    MetricsLog(directory, shown, _RATES, 0.1, 0).log_evaluation(10, [Summary(0.5, 0.8, 100)])
     assert shown.records[0].items() >= {"step": 10, "epoch": 1.0, "val_loss": 0.5, "val_accuracy": 0.8}.items()
 
 
@@ -145,7 +145,7 @@ def test_a_resumed_log_forgets_later_lines_and_goes_on_with_the_clock(directory:
         directory.append({"step": step, "elapsed_seconds": elapsed})
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 10)
     assert [record["step"] for record in directory.records()] == [5, 10]
-    log.dispatched(10, 11, _rows([1.0]), time.perf_counter())
+    log.add_chunk(10, 11, _rows([1.0]), time.perf_counter())
     log.flush()
     assert 20.0 <= directory.records()[-1]["elapsed_seconds"] < 30.0
 
@@ -153,7 +153,7 @@ def test_a_resumed_log_forgets_later_lines_and_goes_on_with_the_clock(directory:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_the_first_step_with_a_loss_that_is_not_finite_is_named(directory: RunDirectory, bad: float) -> None:
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 20)
-    log.dispatched(20, 24, _rows([1.0, 2.0, bad, bad]), time.perf_counter())
+    log.add_chunk(20, 24, _rows([1.0, 2.0, bad, bad]), time.perf_counter())
     with pytest.raises(DivergenceError, match=r"not finite at step 22, where the learning rate is 0\.32: lower"):
         log.flush()
     assert directory.records() == []
@@ -162,7 +162,7 @@ def test_the_first_step_with_a_loss_that_is_not_finite_is_named(directory: RunDi
 def test_what_lies_past_the_chunk_in_its_buffer_is_not_looked_at(directory: RunDirectory) -> None:
     rows = _rows([1.0])
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
-    log.dispatched(0, 1, rows._replace(loss_sum=jnp.asarray(rows.loss_sum).at[2].set(jnp.nan)), time.perf_counter())
+    log.add_chunk(0, 1, rows._replace(loss_sum=jnp.asarray(rows.loss_sum).at[2].set(jnp.nan)), time.perf_counter())
     log.flush()
     assert directory.records()[0]["train_loss"] == pytest.approx(0.25)
 
@@ -170,9 +170,9 @@ def test_what_lies_past_the_chunk_in_its_buffer_is_not_looked_at(directory: RunD
 def test_of_a_population_each_line_has_the_mean_and_every_member(directory: RunDirectory) -> None:
     one, two = _rows([1.0, 2.0]), _rows([3.0, 4.0])
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 0)
-    log.dispatched(0, 2, jax.tree.map(lambda *leaves: jnp.stack(leaves), one, two), time.perf_counter())
+    log.add_chunk(0, 2, jax.tree.map(lambda *leaves: jnp.stack(leaves), one, two), time.perf_counter())
     log.flush()
-    log.evaluated(2, [Summary(0.5, 0.8, 100), Summary(0.7, 0.9, 100)])
+    log.log_evaluation(2, [Summary(0.5, 0.8, 100), Summary(0.7, 0.9, 100)])
     trained, validated = directory.records()
     assert trained["train_loss"] == pytest.approx(np.mean(trained["members"]["train_loss"]))
     assert trained["members"]["train_loss"] == pytest.approx([3 / 8, 7 / 8])
@@ -182,7 +182,7 @@ def test_of_a_population_each_line_has_the_mean_and_every_member(directory: RunD
 
 def test_of_a_population_a_member_that_diverges_is_noticed(directory: RunDirectory) -> None:
     log = MetricsLog(directory, _Shown(), _RATES, 0.1, 20)
-    log.dispatched(
+    log.add_chunk(
         20,
         22,
         jax.tree.map(lambda *both: jnp.stack(both), _rows([1.0, 1.0]), _rows([1.0, float("nan")])),
@@ -194,6 +194,6 @@ def test_of_a_population_a_member_that_diverges_is_noticed(directory: RunDirecto
 
 def test_a_process_that_does_not_write_the_log_still_notices_divergence() -> None:
     log = MetricsLog(None, _Shown(), _RATES, 0.1, 0)
-    log.dispatched(0, 1, _rows([float("inf")]), time.perf_counter())
+    log.add_chunk(0, 1, _rows([float("inf")]), time.perf_counter())
     with pytest.raises(DivergenceError):
         log.flush()

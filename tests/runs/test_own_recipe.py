@@ -50,8 +50,8 @@ DATA = Batch(np.zeros((60, 28, 28, 1), np.uint8), np.zeros(60, np.int32))
 
 def check(made: Callable[..., Recipe], devices: int = 1) -> None:
     config = replace(CONFIG, parallel=ParallelConfig(devices=devices))
-    layout = parallel.choose(config)
-    data = parallel.place(DATA, layout.everywhere)
+    layout = parallel.choose_layout(config)
+    data = parallel.place(DATA, layout.replicated)
     recipe = made(config, image_shape=(28, 28, 1), num_classes=10)
     own_recipe.refuse_unfit(recipe, "mine", config, layout, data, num_classes=10)
 
@@ -127,7 +127,7 @@ def _inverted(config: Config, **kind: Any) -> Recipe:
 
 def test_a_network_is_another_one_if_it_predicts_otherwise() -> None:
     def own(made: Callable[..., Recipe], config: Config = CONFIG) -> bool:
-        return own_recipe.has_own_network(_compose(made).model, config, DATASET)
+        return own_recipe.has_custom_network(_compose(made).model, config, DATASET)
 
     assert not own(make_recipe)
     assert not own(partial(make_recipe, optimizer=optax.sgd(0.1)))
@@ -245,7 +245,7 @@ def test_a_run_of_ones_own_network_is_known_to_its_function_alone(
     config = replace(CONFIG, run=RunConfig(dir=tmp_path / "own", progress="plain"))
     of_linear = partial(make_recipe, model=Model(LINEAR.init, Unhashable()))
     summary = loop.run(config, make_recipe=of_linear)
-    assert recipe_record.name_of(of_linear) == "partial(make_recipe, model)"
+    assert recipe_record.custom_recipe_name(of_linear) == "partial(make_recipe, model)"
     images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), np.uint8)
     model = load_trained(tmp_path / "own", make_recipe=of_linear)
     expected = images.reshape(3, -1) / 255 @ np.asarray(model.params["kernel"])

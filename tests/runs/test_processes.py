@@ -20,8 +20,8 @@ import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.runs import checkpoint, loop, processes, results
-from fmnist_jax.runs.processes import exchange, first_alone, together
-from fmnist_jax.system.compilation import RAISED_BY_XLA
+from fmnist_jax.runs.processes import allgather_json, run_on_all, run_on_first
+from fmnist_jax.system.compilation import XLA_ERRORS
 from fmnist_jax.system.heartbeat import Heartbeat
 from tests.undrawn import IN_RESULTS
 
@@ -194,7 +194,7 @@ def test_when_one_is_gone_or_stands_still_the_other_ends_with_one_line(
     assert checkpoint.steps(long_run.directory / "checkpoints")
 
 
-@pytest.mark.parametrize("kind", RAISED_BY_XLA)
+@pytest.mark.parametrize("kind", XLA_ERRORS)
 def test_a_collective_that_fails_says_that_another_process_has_gone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Exception]
 ) -> None:
@@ -221,11 +221,11 @@ def _leaving(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """The exit code of one of two processes that meets an error, and what it says."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(processes, "_watch_others", lambda _: Heartbeat(HEARTBEAT, print))
-    monkeypatch.setattr(processes, "_leaving", threading.Lock())
-    monkeypatch.setattr(processes, "_NAMING", 0)
-    monkeypatch.setattr(processes, "_TELLING", 0)
+    monkeypatch.setattr(processes, "_exit_lock", threading.Lock())
+    monkeypatch.setattr(processes, "_PEER_ERROR_DELAY", 0)
+    monkeypatch.setattr(processes, "_EXIT_DELAY", 0)
     monkeypatch.setattr(os, "_exit", sys.exit)
-    with pytest.raises(SystemExit) as left, processes.bound(ParallelConfig()):
+    with pytest.raises(SystemExit) as left, processes.fail_together(ParallelConfig()):
         raise error
     return int(str(left.value)), capsys.readouterr().err
 
@@ -266,11 +266,11 @@ def _alone_of_two(number: int, run: Path) -> subprocess.Popen[str]:
     # Within one heartbeat instead of ten.
     code = (
         "from fmnist_jax import train; from fmnist_jax.runs import processes; "
-        f"processes._ARRIVAL = 1; train.main({arguments})"
+        f"processes._STARTUP_TIMEOUT_FACTOR = 1; train.main({arguments})"
     )
     return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_one_process_alone_decides_for_itself() -> None:
-    assert exchange({"a": 1}) == [{"a": 1}]
-    assert first_alone(lambda: 3) == together(lambda: 3) == 3
+    assert allgather_json({"a": 1}) == [{"a": 1}]
+    assert run_on_first(lambda: 3) == run_on_all(lambda: 3) == 3

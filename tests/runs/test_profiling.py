@@ -25,7 +25,7 @@ def test_a_trace_has_the_steps_asked_for_and_leaves_the_state_alone(
     data = Batch(jnp.asarray(batch.images), jnp.asarray(batch.labels))
     before = state_digest(state)
     chunk = jax.jit(make_train_chunk(make_train_step(model, optimizer), 4, max_steps=3), donate_argnums=0)
-    profiling.trace(chunk, state, data, profiling.parts(steps, 3), tmp_path)
+    profiling.trace(chunk, state, data, profiling.chunk_sizes(steps, 3), tmp_path)
     assert state_digest(state) == before
     (path,) = tmp_path.glob("plugins/profile/*/*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
@@ -37,4 +37,4 @@ def test_a_trace_has_the_steps_asked_for_and_leaves_the_state_alone(
 
 @pytest.mark.parametrize(("total", "most", "parts"), [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 3, [2]), (0, 3, [])])
 def test_parts_add_up_and_none_is_too_long(total: int, most: int, parts: list[int]) -> None:
-    assert list(profiling.parts(total, most)) == parts
+    assert list(profiling.chunk_sizes(total, most)) == parts

@@ -24,7 +24,7 @@ from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.runs.leaves import state_digest
-from fmnist_jax.runs.parallel import choose, place
+from fmnist_jax.runs.parallel import choose_layout, place
 from fmnist_jax.runs.program import prepare
 
 _TINY = Config(
@@ -46,15 +46,15 @@ def test_the_learning_rates_are_those_of_the_schedule_at_each_step() -> None:
     total = config.total_steps
     splits = load(config.data)
     data = Batch(splits.train.images, splits.train.labels)
-    _, program = prepare(_without_steps(config), config, choose(config), data, splits)
+    _, program = prepare(_without_steps(config), config, choose_layout(config), data, splits)
     schedule = make_schedule(config.optim, total)
     assert program.learning_rates.shape == (total,) == (12,)
     np.testing.assert_allclose(program.learning_rates, [float(schedule(step)) for step in range(total)], rtol=1e-6)
 
 
 def test_the_compiled_functions_are_those_of_the_recipe() -> None:
-    recipe, splits, layout = make_recipe(_TINY), load(_TINY.data), choose(_TINY)
-    data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
+    recipe, splits, layout = make_recipe(_TINY), load(_TINY.data), choose_layout(_TINY)
+    data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
     state, program = prepare(recipe, _TINY, layout, data, splits)
     assert program.validate is None  # no image is held out
     assert int(state.step) == 0
@@ -87,10 +87,10 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
         parallel=ParallelConfig(devices=devices, axis=axis),
         population=PopulationConfig(seeds=seeds),
     )
-    recipe, splits, layout = _without_steps(config), load(config.data), choose(config)
+    recipe, splits, layout = _without_steps(config), load(config.data), choose_layout(config)
     # Of the same training images, so that only the validation is compiled anew.
     splits = splits._replace(validation=splits.validation.take(np.arange(held_out)))
-    data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
+    data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
     state, program = prepare(recipe, config, layout, data, splits)
     assert program.validate is not None
     validation, predict = splits.validation, jax.jit(make_predict(recipe.model))
@@ -104,8 +104,8 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
 
 
 def test_a_run_is_the_same_whatever_kind_of_key_jax_makes_by_default() -> None:
-    splits, layout = load(_TINY.data), choose(_TINY)
-    data = place(Batch(splits.train.images, splits.train.labels), layout.everywhere)
+    splits, layout = load(_TINY.data), choose_layout(_TINY)
+    data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
     expected, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)
     with jax.default_prng_impl("rbg"):
         found, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)

@@ -16,8 +16,8 @@ def own(*arguments: Any, **kind: Any) -> Any:
 
 
 def test_only_a_function_of_ones_own_has_a_name() -> None:
-    assert recipe_record.name_of(make_recipe) is None
-    assert recipe_record.name_of(own) == "own"
+    assert recipe_record.custom_recipe_name(make_recipe) is None
+    assert recipe_record.custom_recipe_name(own) == "own"
 
 
 @pytest.mark.parametrize(("began", "now"), [(None, "own"), ("own", None)])
@@ -35,10 +35,10 @@ def test_what_a_start_that_was_cut_short_has_left_is_removed(tmp_path: Path) -> 
 
 
 def test_a_file_of_somebody_elses_stays(tmp_path: Path) -> None:
-    (tmp_path / recipe_record.FILE).write_text('{"flour": 500}')
+    (tmp_path / recipe_record.RECIPE_FILE).write_text('{"flour": 500}')
     recipe_record.write(RunDirectory(tmp_path), None, False)
     recipe_record.refuse_other(tmp_path, None)
-    assert (tmp_path / recipe_record.FILE).read_text() == '{"flour": 500}'
+    assert (tmp_path / recipe_record.RECIPE_FILE).read_text() == '{"flour": 500}'
 
 
 def test_a_recipe_may_be_called_otherwise_when_its_run_goes_on(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.runs.recorded import FILE, read_predictions
+from fmnist_jax.runs.recorded import PREDICTIONS_FILE, read_predictions
 
 
 def test_the_arrays_come_back_once_the_run_has_ended(tmp_path: Path) -> None:
     assert read_predictions(tmp_path) is None
     arrays = {"logits": np.ones((2, 3), np.float32), "labels": np.arange(2), "mirrored_logits": np.zeros((2, 3))}
-    np.savez(tmp_path / FILE, **arrays)  # type: ignore[arg-type]
+    np.savez(tmp_path / PREDICTIONS_FILE, **arrays)  # type: ignore[arg-type]
     assert read_predictions(tmp_path) is None
     (tmp_path / "summary.json").write_text("{}")
     read = read_predictions(tmp_path)
@@ -24,9 +24,9 @@ def test_the_arrays_come_back_once_the_run_has_ended(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
-    np.savez(tmp_path / FILE, logits=np.ones((2, 3)))
+    np.savez(tmp_path / PREDICTIONS_FILE, logits=np.ones((2, 3)))
     with pytest.raises(FmnistError, match=r"is damaged \(it has no labels\): restore it, or delete it"):
         read_predictions(tmp_path)
-    (tmp_path / FILE).write_bytes(b"PK")
+    (tmp_path / PREDICTIONS_FILE).write_bytes(b"PK")
     with pytest.raises(FmnistError, match="is damaged"):
         read_predictions(tmp_path)

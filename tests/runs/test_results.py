@@ -37,13 +37,13 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     test = _dataset([0, 1, 1, 1, 1, 0, *labels[6:]], labels)
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
     splits = Splits(test, test, test)
     weights = weights_to_score(_state())
     scores = results.score(_first_pixel_is_the_class, weights, splits, batch_size=4, average_mirrors=False)
     assert scores.logits.shape == (14, 10)
-    summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
+    summary = results.make_summary(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy_mirrored"] is None
     assert summary["test_accuracy_of_mirror_images"] == pytest.approx(4 / 14)  # all are black there, as class 0 is
     assert summary["val_accuracy_mirrored"] is None
@@ -66,11 +66,11 @@ def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation:
         return jnp.where(first == jnp.arange(10)[None], jnp.where(first == 7, 3.0, 1.0), 0.0)
 
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
     splits = Splits(test, test.take(np.arange(validation)), test)
     scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2, average_mirrors=True)
-    summary = results.summarize(directory.records(), _state(), scores, Config(), test.class_names)
+    summary = results.make_summary(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy"] == 1.0
     assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
     assert summary["test_accuracy_of_mirror_images"] == pytest.approx(1 / 3)
@@ -91,7 +91,7 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
         return jax.nn.one_hot(taken, 10) * sure[..., None]
 
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     own = {"val_accuracy": [0.5, 0.7], "val_loss": [1.0, 1.0]}
     directory.append({"step": 3, "val_accuracy": 0.6, "val_loss": 1.0, "elapsed_seconds": 2.0, "members": own})
     splits = Splits(test, test.take(np.arange(0)), test)
@@ -100,7 +100,7 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     assert scores.member_logits.shape == (2, 3, 10)
     config = Config(train=TrainConfig(seed=5), population=PopulationConfig(seeds=2))
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), _state())
-    summary = results.summarize(directory.records(), members, scores, config, test.class_names)
+    summary = results.make_summary(directory.records(), members, scores, config, test.class_names)
     assert summary["test_accuracy"] == 1.0
     assert summary["parameters"] == 10
     assert summary["population"]["state_digest"] == [state_digest(_state())] * 2
@@ -117,22 +117,18 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
         np.testing.assert_array_equal(saved["member_logits"], scores.member_logits)
 
 
-def test_a_label_of_no_probability_makes_a_loss_that_json_can_hold(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_label_of_no_probability_makes_a_loss_that_json_can_hold(tmp_path: Path) -> None:
     def never_the_last(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
         return _first_pixel_is_the_class(params, batch_stats, images).at[:, 9].set(-jnp.inf)
 
     test = _dataset(range(10), range(10))
     directory = RunDirectory(tmp_path / "run")
-    directory.make()
+    directory.create()
     scores = results.score(
         never_the_last, weights_to_score(_state()), Splits(test, test, test), batch_size=4, average_mirrors=False
     )
     records = [{"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0}]
-    summary = results.summarize(records, _state(), scores, Config(), test.class_names)
+    summary = results.make_summary(records, _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy"] == pytest.approx(0.9)
     assert summary["test_loss"] is None
     directory.write_json("summary.json", summary)
-    results.print_summary(directory.path, {**summary, "preset": "custom", "dataset": "own"})
-    assert "(loss not finite)" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, resumption
 from fmnist_jax.runs.directory import RunDirectory
-from fmnist_jax.runs.parallel import choose
+from fmnist_jax.runs.parallel import choose_layout
 
 
 def _config(directory: RunDirectory) -> Config:
@@ -75,41 +75,41 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
     assert config is not None
     fresh, layout = (
         make_recipe(config).init(jax.random.key(1)),
-        choose(replace(config, parallel=ParallelConfig(devices=1))),
+        choose_layout(replace(config, parallel=ParallelConfig(devices=1))),
     )
-    state = resumption.resumed(directory.checkpoints, fresh, layout, 10)
+    state = resumption.restore_newest(directory.checkpoints, fresh, layout, 10)
     assert int(state.step) == 5
     assert capsys.readouterr().out == "resuming from step 5 of 10\n"
-    assert resumption.resumed(directory.path / "none", fresh, layout, 10) is fresh
+    assert resumption.restore_newest(directory.path / "none", fresh, layout, 10) is fresh
     known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
     resumption.refuse_other_data(directory.checkpoints, 5, known)
     with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* with --data.file"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000")
     with pytest.raises(CheckpointError, match=r"restore the original data set, or start anew with another --run\.dir$"):
-        resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_ANEW)
+        resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_OVER_HINT)
 
 
 def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(
     directory: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    resumption.warn_of_damage(directory, _config(directory))
+    resumption.quarantine_and_warn(directory, _config(directory))
     assert capsys.readouterr().err == ""
     shutil.copytree(directory.checkpoints / "5", directory.checkpoints / "7")  # one that calls itself another
-    resumption.warn_of_damage(directory, _config(directory))
+    resumption.quarantine_and_warn(directory, _config(directory))
     assert "checkpoint 7" in capsys.readouterr().err
     assert checkpoint.steps(directory.checkpoints) == [5]
     (directory.checkpoints / "5").rename(directory.checkpoints / "8")
     with pytest.raises(CheckpointError, match="no other is left"):
-        resumption.warn_of_damage(directory, _config(directory))
+        resumption.quarantine_and_warn(directory, _config(directory))
 
 
 def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
     # The line at step 5 is written before the checkpoint of step 5.
-    resumption.warn_of_damage(directory, _config(directory))
+    resumption.quarantine_and_warn(directory, _config(directory))
     directory.append({"step": 11})
     with pytest.raises(CheckpointError, match="is empty although the run has reached step 11"):
-        resumption.warn_of_damage(directory, _config(directory))
+        resumption.quarantine_and_warn(directory, _config(directory))
 
 
 def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: RunDirectory) -> None:
@@ -117,19 +117,19 @@ def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: R
     config = _config(directory)
     often = replace(config, run=replace(config.run, log_every=1, checkpoint_every=2))
     with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
-        resumption.warn_of_damage(directory, often)
+        resumption.quarantine_and_warn(directory, often)
     directory.append_session({"step": 0, "run": {"log_every": 5, "checkpoint_every": 200}})
-    resumption.warn_of_damage(directory, often)
+    resumption.quarantine_and_warn(directory, often)
 
 
 def test_it_has_lost_some_though_it_is_now_told_to_save_seldom(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
     config = _config(directory)
     seldom = replace(config, run=replace(config.run, checkpoint_every=200))
-    resumption.warn_of_damage(directory, seldom)
+    resumption.quarantine_and_warn(directory, seldom)
     directory.append_session({"step": 0, "run": {"log_every": 1, "checkpoint_every": 2}})
     with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
-        resumption.warn_of_damage(directory, seldom)
+        resumption.quarantine_and_warn(directory, seldom)
     # Nor does a start that was not kept on record in full end in a traceback.
     (directory.path / "sessions.jsonl").write_text('{"step": 0}\n')
-    resumption.warn_of_damage(directory, seldom)
+    resumption.quarantine_and_warn(directory, seldom)

@@ -19,7 +19,7 @@ from fmnist_jax.errors import CheckpointError
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.runs import checkpoint, loop, results, resumption
 from fmnist_jax.runs.leaves import state_digest
-from fmnist_jax.runs.parallel import choose
+from fmnist_jax.runs.parallel import choose_layout
 from fmnist_jax.runs.trained import load_trained
 from tests.undrawn import IN_RESULTS
 
@@ -81,8 +81,8 @@ def test_a_checkpoint_of_eight_devices_is_the_same_bits_on_any_number(
 ) -> None:
     config, path = over_eight
     fresh = jax.jit(make_recipe(config).init)(jax.random.key(9))
-    layout = choose(replace(config, parallel=ParallelConfig(devices=devices)))
-    state = resumption.resumed(path / "checkpoints", fresh, layout, config.total_steps)
+    layout = choose_layout(replace(config, parallel=ParallelConfig(devices=devices)))
+    state = resumption.restore_newest(path / "checkpoints", fresh, layout, config.total_steps)
     assert state_digest(state) == json.loads((path / "summary.json").read_text())["state_digest"]
     assert all(leaf.sharding.device_set == set(layout.mesh.devices.flat) for leaf in jax.tree.leaves(state))
 

@@ -16,7 +16,7 @@ _SAVED = Snapshot({"kernel": np.arange(6.0).reshape(2, 3), "key": np.array([1, 2
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     manager = store.open_manager(tmp_path / "c")
-    store.start_saving(manager, 4, _SAVED, manifest.make(_SAVED.leaves, _SAVED.keys, 4, 0.5, {"seed": 1}))
+    store.start_saving(manager, 4, _SAVED, manifest.make_manifest(_SAVED.leaves, _SAVED.keys, 4, 0.5, {"seed": 1}))
     manager.close()
     return tmp_path / "c"
 

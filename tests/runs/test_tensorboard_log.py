@@ -30,7 +30,7 @@ def _training(step: int, loss: float) -> dict[str, Any]:
 
 def _write(directory: Path, start: int, records: list[dict[str, Any]]) -> _Shown:
     shown = _Shown()
-    with tensorboard_log.beside(shown, directory, start) as told:
+    with tensorboard_log.tee_to_tensorboard(shown, directory, start) as told:
         for record in records:
             told.update(record)
     return shown
@@ -80,7 +80,7 @@ def test_figures_are_read_back_as_images(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_disk_that_is_full_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As by all other files of a run; the thread of tensorboardX's own writer would die unheard."""
-    with tensorboard_log.beside(_Shown(), tmp_path, 0) as told:
+    with tensorboard_log.tee_to_tensorboard(_Shown(), tmp_path, 0) as told:
         told.update(_training(10, 2.0))
         assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0)]  # though the file is open
     with monkeypatch.context() as patched:

@@ -37,7 +37,7 @@ def _state(step: int) -> TrainState:
 
 def _write(run: Path, scores: dict[int, float]) -> Path:
     directory = RunDirectory(run)
-    directory.make()
+    directory.create()
     directory.write_json("config.json", to_dict(_CONFIG))
     with checkpoint.writing(run / "checkpoints") as writer:
         for step, score in scores.items():

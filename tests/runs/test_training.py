@@ -13,10 +13,10 @@ import pytest
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.loop import run
-from fmnist_jax.runs.parallel import choose
+from fmnist_jax.runs.parallel import choose_layout
 from fmnist_jax.runs.program import prepare
 from fmnist_jax.runs.training import how_to_resume, planned_stops, steps_taken
-from fmnist_jax.system.environment import python
+from fmnist_jax.system.environment import python_command
 
 CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=20),
@@ -42,7 +42,7 @@ def test_a_run_that_goes_on_stops_where_it_would_have_stopped() -> None:
 @pytest.mark.parametrize(("steps", "taken"), [(jnp.int32(7), 7), (jnp.array([7, 7, 7], jnp.int32), 7)])
 def test_the_steps_of_a_model_and_of_members_are_counted_alike(steps: jax.Array, taken: int) -> None:
     state = TrainState(steps, {}, {}, (), jax.random.key(0))
-    assert steps_taken(state, choose(CONFIG)) == taken
+    assert steps_taken(state, choose_layout(CONFIG)) == taken
 
 
 def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
@@ -52,7 +52,7 @@ def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
 
 def test_how_to_go_on_can_be_pasted_and_names_python_where_the_images_came_from_there() -> None:
     config = Config(run=RunConfig(dir=Path("my runs/1")))
-    assert how_to_resume(config) == f"{python()} -m fmnist_jax.train --run.dir 'my runs/1'"
+    assert how_to_resume(config) == f"{python_command()} -m fmnist_jax.train --run.dir 'my runs/1'"
     own = replace(config, data=DataConfig(name="own", total=9))
     assert how_to_resume(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
     assert how_to_resume(config, "mine") == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"

@@ -72,7 +72,7 @@ def test_what_was_taken_is_kept_on_record_and_in_each_checkpoint(
     saved_run: Path, ended: tuple[Config, dict[str, Any]]
 ) -> None:
     assert ended[0].run.dir is not None
-    record = json.loads((ended[0].run.dir / warm_start.FILE).read_text())
+    record = json.loads((ended[0].run.dir / warm_start.TRANSFER_FILE).read_text())
     assert (record["source"], record["step"], record["fresh"], record["unused"]) == (str(saved_run), 5, [], [])
     assert "Dense_0" in record["taken"]
     assert len(record["frozen"]) == sum(1 for _ in jax.tree.leaves(load_trained(saved_run).params["ResidualBlock_0"]))
@@ -118,22 +118,22 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_from_other_weigh
 ) -> None:
     run = tmp_path / "run"
     (run / "checkpoints" / "3").mkdir(parents=True)
-    beginning = warm_start.begin(_config(run, saved_run), run, _DATASET, resumes=True)
+    beginning = warm_start.make_setup(_config(run, saved_run), run, _DATASET, resumes=True)
     assert beginning.resumes
     warm_start.refuse_lost_start(beginning, run)
     (run / "checkpoints" / "3").rmdir()
     with pytest.raises(CheckpointError, match="no intact checkpoint left to resume from"):
         warm_start.refuse_lost_start(beginning, run)
-    warm_start.refuse_lost_start(warm_start.begin(_config(run, saved_run), run, _DATASET, resumes=False), run)
+    warm_start.refuse_lost_start(warm_start.make_setup(_config(run, saved_run), run, _DATASET, resumes=False), run)
 
 
 def test_other_classes_get_a_head_of_their_own(saved_run: Path, tmp_path: Path) -> None:
     dataset = DatasetRecord((28, 28, 1), ("a", "b", "c"))
-    beginning = warm_start.begin(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset, resumes=False)
+    beginning = warm_start.make_setup(_config(tmp_path / "run", saved_run), tmp_path / "run", dataset, resumes=False)
     assert beginning.record is not None
     assert beginning.record["fresh"] == beginning.record["unused"] == ("Dense_0",)
-    assert "11 of 12 modules" in warm_start.in_words(beginning.record)
-    assert "; Dense_0 afresh; not used: Dense_0\n" in warm_start.in_words(beginning.record)
+    assert "11 of 12 modules" in warm_start.to_text(beginning.record)
+    assert "; Dense_0 afresh; not used: Dense_0\n" in warm_start.to_text(beginning.record)
     params = jax.jit(beginning.recipe.init)(jax.random.key(1)).params
     assert params["Dense_0"]["kernel"].shape[1] == 3
     np.testing.assert_array_equal(params["Conv_0"]["kernel"], load_trained(saved_run).params["Conv_0"]["kernel"])
@@ -141,7 +141,7 @@ def test_other_classes_get_a_head_of_their_own(saved_run: Path, tmp_path: Path) 
 
 def test_a_long_list_is_cut_short() -> None:
     record = {"taken": (), "fresh": tuple("abcdefgh"), "unused": (), "frozen": (), "step": 1, "source": "x"}
-    assert "a, b, c, d, e, f, and 2 more afresh" in warm_start.in_words(record)
+    assert "a, b, c, d, e, f, and 2 more afresh" in warm_start.to_text(record)
 
 
 def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
@@ -171,7 +171,9 @@ def test_what_is_no_run_to_start_from_is_refused_before_any_data_are_loaded(
 def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -> None:
     def refused(**changes: Any) -> str:
         with pytest.raises(FmnistError) as caught:
-            warm_start.begin(_config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET, resumes=False)
+            warm_start.make_setup(
+                _config(tmp_path / "run", saved_run, **changes), tmp_path / "run", _DATASET, resumes=False
+            )
         return str(caught.value)
 
     other = ModelConfig(family="plain", widths=(3,), depths=(1,))
@@ -183,4 +185,4 @@ def test_what_does_not_fit_is_refused_by_name(saved_run: Path, tmp_path: Path) -
 
 def test_a_run_of_its_own_reads_nothing(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", tmp_path, init=InitConfig())
-    assert warm_start.begin(config, tmp_path / "run", _DATASET, resumes=False).record is None
+    assert warm_start.make_setup(config, tmp_path / "run", _DATASET, resumes=False).record is None

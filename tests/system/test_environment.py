@@ -82,16 +82,16 @@ def test_python_is_typed_by_its_path_unless_its_environment_is_activated(
     own.touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(own))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment.python() == f"'{own}'"
+    assert environment.python_command() == f"'{own}'"
     monkeypatch.chdir(tmp_path)
-    assert environment.python() == "'my env/bin/python'"
+    assert environment.python_command() == "'my env/bin/python'"
     monkeypatch.setenv("PATH", str(own.parent))
-    assert environment.python() == "python"
+    assert environment.python_command() == "python"
     other = own.with_name("python3")
     other.touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(other))
-    assert environment.python() == "'my env/bin/python3'"
+    assert environment.python_command() == "'my env/bin/python3'"
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    assert environment.python() == f"'{other}'"
+    assert environment.python_command() == f"'{other}'"

@@ -35,8 +35,8 @@ def pair() -> Iterator[tuple[Heartbeat, Told, Heartbeat, Told]]:
     second.connect(names, port, password, 3)
     accepting.join()
     yield first, of_first, second, of_second
-    first.say_goodbye()
-    second.say_goodbye()
+    first.announce_exit()
+    second.announce_exit()
 
 
 def test_who_lives_longer_than_the_silence_is_not_missed(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
@@ -47,14 +47,14 @@ def test_who_lives_longer_than_the_silence_is_not_missed(pair: tuple[Heartbeat, 
 
 def test_a_goodbye_is_no_end(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
     _, of_first, second, of_second = pair
-    second.say_goodbye()
+    second.announce_exit()
     assert not of_first.event.wait(0.5)
     assert of_second.ends == []
 
 
 def test_a_failure_is_told_in_its_own_words(pair: tuple[Heartbeat, Told, Heartbeat, Told]) -> None:
     _, of_first, second, _ = pair
-    second.say_goodbye("the disk\nis full")
+    second.announce_exit("the disk\nis full")
     assert of_first.event.wait(SILENCE)
     assert of_first.ends == ["process 3 has stopped: the disk is full"]
 
@@ -78,7 +78,7 @@ def test_who_falls_silent_is_missed_after_the_silence_and_not_before() -> None:
     assert not told.event.wait(0.7)
     assert told.event.wait(1.0)
     assert told.ends == ["process 1 has not been heard from for 1 s"]
-    first.say_goodbye()
+    first.announce_exit()
     peer.close()
 
 
@@ -87,7 +87,7 @@ def test_a_connection_that_breaks_is_noticed_at_once() -> None:
     peer.close()
     assert told.event.wait(2.0)
     assert told.ends[0].startswith("process 1 has gone")
-    first.say_goodbye()
+    first.announce_exit()
 
 
 def test_a_line_may_come_in_parts() -> None:
@@ -97,7 +97,7 @@ def test_a_line_may_come_in_parts() -> None:
         time.sleep(0.1)
     assert told.event.wait(1.0)
     assert told.ends == ["process 1 has stopped: no room"]
-    first.say_goodbye()
+    first.announce_exit()
     peer.close()
 
 
@@ -116,7 +116,7 @@ def test_a_stranger_who_says_nothing_or_hangs_up_does_no_harm() -> None:
     peer.sendall(b"error found\n")
     assert told.event.wait(1.0)
     assert told.ends == ["process 1 has stopped: found"]
-    first.say_goodbye()
+    first.announce_exit()
     peer.close()
 
 

@@ -13,7 +13,7 @@ import portalocker
 import pytest
 
 from fmnist_jax.errors import FmnistError, RunInUseError
-from fmnist_jax.system.lock import exclusive, in_turn
+from fmnist_jax.system.lock import exclusive, wait_exclusive
 
 
 def test_a_second_holder_is_refused_by_the_name_of_the_first(tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 
 def test_a_turn_comes_when_the_holder_before_has_ended(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from fmnist_jax.system.lock import in_turn\n"
-        "with in_turn(Path(sys.argv[1])):\n"
+        "import sys; from pathlib import Path; from fmnist_jax.system.lock import wait_exclusive\n"
+        "with wait_exclusive(Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.readline()\n"
         "    (Path(sys.argv[1]) / 'done').touch()"
@@ -59,7 +59,7 @@ def test_a_turn_comes_when_the_holder_before_has_ended(tmp_path: Path) -> None:
         with pytest.raises(RunInUseError), exclusive(tmp_path):
             pass
         threading.Timer(0.3, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
-        with in_turn(tmp_path):
+        with wait_exclusive(tmp_path):
             assert (tmp_path / "done").exists()
 
 
@@ -71,7 +71,7 @@ def test_a_file_system_without_locks_is_warned_of_and_used(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(portalocker.portalocker, "LOCKER", fail)
-    for held in (exclusive, in_turn):
+    for held in (exclusive, wait_exclusive):
         with held(tmp_path):
             pass
         (line,) = capsys.readouterr().err.splitlines()
@@ -95,7 +95,7 @@ def test_a_lock_file_that_cannot_be_opened_is_one_line(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "open", fail)
-    for held, flag in ((exclusive, "--run.dir"), (in_turn, "--data.dir")):
+    for held, flag in ((exclusive, "--run.dir"), (wait_exclusive, "--data.dir")):
         with (
             pytest.raises(FmnistError, match=f"{os.strerror(number)}.*{advice} or choose another {flag}"),
             held(tmp_path),

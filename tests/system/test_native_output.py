@@ -7,7 +7,7 @@ from pathlib import Path
 CODE = """
 import os, sys
 from fmnist_jax.system import native_output
-path = native_output.set_aside("a-test")
+path = native_output.redirect_to_file("a-test")
 native_output.on_abort(lambda: (print("the end", file=sys.stderr), os._exit(3)))
 os.write(1, b"greeting\\n")
 os.write(2, b"stack trace\\n")

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fmnist_jax.system import output
-from fmnist_jax.system.output import Unfailing
+from fmnist_jax.system.output import BestEffortStream
 
 
 class Failing(io.StringIO):
@@ -44,7 +44,7 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_stream_that_fails_is_given_up_and_nothing_is_raised(error: Exception) -> None:
     stream = Failing(error, writes=2, flushes=100)
-    screen = Unfailing(stream)
+    screen = BestEffortStream(stream)
     for line in ("one", "two", "three"):
         print(line, file=screen, flush=True)
     assert stream.getvalue() == "one\n"
@@ -53,7 +53,7 @@ def test_a_stream_that_fails_is_given_up_and_nothing_is_raised(error: Exception)
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_rich_draws_on_one_and_goes_on(error: Exception) -> None:
-    console = Console(file=cast(TextIO, Unfailing(Failing(error))))
+    console = Console(file=cast(TextIO, BestEffortStream(Failing(error))))
     console.print("anything")
     console.print("more")
 
@@ -63,8 +63,8 @@ def test_none_is_a_stream_that_has_been_given_up(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sys, "stderr", None)
     output.say("anything")
     output.warn("anything")
-    assert not Unfailing(None).isatty()
-    assert Unfailing(None).encoding == "utf-8"
+    assert not BestEffortStream(None).isatty()
+    assert BestEffortStream(None).encoding == "utf-8"
 
 
 @pytest.mark.parametrize("answer", [True, False])
@@ -73,10 +73,10 @@ def test_the_stream_itself_is_asked_whether_it_is_a_terminal(answer: bool, monke
         monkeypatch.setenv(name, "1")
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: answer)
-    assert Unfailing(stream).isatty() is answer
+    assert BestEffortStream(stream).isatty() is answer
     stream.close()
     monkeypatch.undo()
-    assert not Unfailing(stream).isatty()
+    assert not BestEffortStream(stream).isatty()
 
 
 def test_what_is_said_goes_to_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_a_name_that_the_terminal_cannot_spell_is_escaped() -> None:
 def test_a_full_stream_is_let_go_with_its_reason_and_the_interpreter_ends_in_peace() -> None:
     script = (
         "import sys; from fmnist_jax.system import output\n"
-        "print('lost'); problem = output.let_go(sys.stdout); print(problem.strerror, file=sys.stderr)"
+        "print('lost'); problem = output.final_flush(sys.stdout); print(problem.strerror, file=sys.stderr)"
     )
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = run_without("> /dev/full", script, stderr=subprocess.PIPE, env=kept)
@@ -119,5 +119,5 @@ def test_a_full_stream_is_let_go_with_its_reason_and_the_interpreter_ends_in_pea
 
 
 def test_a_sound_stream_is_let_go_without_a_word() -> None:
-    assert output.let_go(io.StringIO()) is None
-    assert output.let_go(None) is None
+    assert output.final_flush(io.StringIO()) is None
+    assert output.final_flush(None) is None

@@ -12,14 +12,14 @@ import pytest
 
 import fmnist_jax
 from fmnist_jax.system import signals
-from fmnist_jax.system.signals import unwinding
+from fmnist_jax.system.signals import unwind_on_signal
 
 _BEGIN = """
 import os, signal, time
 from pathlib import Path
 from fmnist_jax.system import signals, storage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground, which these tests may not be in
-signals.end_on_signals()
+signals.install_exit_handlers()
 """
 
 
@@ -34,14 +34,14 @@ def ended(script: str, folder: Path) -> tuple[int, str, str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_a_signal_cuts_short_leaves_nothing_and_says_nothing(tmp_path: Path, number: signal.Signals) -> None:
     script = f"""
-with storage.whole_directory(Path("out")) as unfinished:
+with storage.atomic_directory(Path("out")) as unfinished:
     (unfinished / "file").touch()
     def write(file):
         file.write(b"half")
         file.flush()
         os.kill(os.getpid(), {int(number)})
         time.sleep(9)
-    storage.write_whole(unfinished / "other", write)
+    storage.write_atomically(unfinished / "other", write)
 """
     assert ended(script, tmp_path) == (-number, "", "")
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +50,7 @@ with storage.whole_directory(Path("out")) as unfinished:
 def test_it_ends_whatever_comes_of_taking_back(tmp_path: Path) -> None:
     script = """
 try:
-    with signals.unwinding(), signals.unwinding():
+    with signals.unwind_on_signal(), signals.unwind_on_signal():
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(9)
@@ -65,7 +65,7 @@ except OSError:
 
 def test_a_second_signal_waits_for_nothing(tmp_path: Path) -> None:
     script = """
-with signals.unwinding():
+with signals.unwind_on_signal():
     try:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(9)
@@ -79,9 +79,9 @@ with signals.unwinding():
 def test_the_first_process_of_a_container_takes_back_and_ends_as_well(tmp_path: Path) -> None:
     script = """
 os.getpid, pid = lambda: 1, os.getpid()
-signals.end_on_signals()
+signals.install_exit_handlers()
 try:
-    with signals.unwinding():
+    with signals.unwind_on_signal():
         try:
             os.kill(pid, signal.SIGTERM)
             time.sleep(9)
@@ -98,7 +98,7 @@ def test_handlers_that_somebody_has_set_stay_and_those_before_come_back(monkeypa
     assert own is not signal.SIG_DFL  # a notebook's Ctrl-C, as Python has it
     for of_a_command in (False, True):
         monkeypatch.setattr(signals._process, "of_a_command", of_a_command)
-        with unwinding(), unwinding():
+        with unwind_on_signal(), unwind_on_signal():
             assert signal.getsignal(signal.SIGINT) is own
             assert (signal.getsignal(signal.SIGTERM) is default) is not of_a_command
         assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (own, default)
@@ -109,7 +109,7 @@ def test_a_thread_of_a_command_changes_no_handler(monkeypatch: pytest.MonkeyPatc
     found: list[object] = []
 
     def look() -> None:
-        with unwinding():
+        with unwind_on_signal():
             found.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)
@@ -125,5 +125,5 @@ def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.Mo
     for before, after in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
         set_to.clear()
         monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
-        signals.end_on_signals()
+        signals.install_exit_handlers()
         assert set_to == after

@@ -11,13 +11,13 @@ import pytest
 from fmnist_jax.errors import DataError, FmnistError
 from fmnist_jax.system import storage
 from fmnist_jax.system.storage import (
+    atomic_directory,
     check_writable,
     directory_for_files,
     refuse_taken,
     remove_unfinished,
-    whole_directory,
+    write_atomically,
     write_text,
-    write_whole,
 )
 
 
@@ -55,7 +55,7 @@ def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_pat
         raise OSError(28, "No space left on device")
 
     with pytest.raises(FmnistError, match=r"cannot write .*a\.txt \(No space left on device\): free space"):
-        write_whole(tmp_path / "a.txt", fail)
+        write_atomically(tmp_path / "a.txt", fail)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
@@ -66,10 +66,10 @@ def test_an_interrupted_write_leaves_nothing_and_what_a_kill_left_can_be_removed
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "a.txt", stop)
+        write_atomically(tmp_path / "a.txt", stop)
     assert list(tmp_path.iterdir()) == []
     # A kill leaves no time to remove it.
-    write_whole(tmp_path / "a.txt", lambda file: shutil.copy(file.name, tmp_path / f"b{Path(file.name).name}"))
+    write_atomically(tmp_path / "a.txt", lambda file: shutil.copy(file.name, tmp_path / f"b{Path(file.name).name}"))
     remove_unfinished(tmp_path)
     remove_unfinished(tmp_path / "none")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
@@ -82,7 +82,7 @@ def test_of_two_that_write_at_once_the_last_one_wins_whole(tmp_path: Path) -> No
         assert (tmp_path / "a.txt").read_text() == "second"
         file.write(b"st")
 
-    write_whole(tmp_path / "a.txt", write_within)
+    write_atomically(tmp_path / "a.txt", write_within)
     assert (tmp_path / "a.txt").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
@@ -96,7 +96,7 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
     with pytest.raises(FmnistError, match="is a file"):
         refuse_taken(tmp_path / "file", "OUT")
     with (
-        whole_directory(tmp_path / "new"),
+        atomic_directory(tmp_path / "new"),
         pytest.raises(FmnistError, match=r"new\.unfinished exists, made by a process"),
     ):
         refuse_taken(tmp_path / "new", "OUT")
@@ -128,7 +128,7 @@ def test_a_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, there
     path = tmp_path / "new" / "out"
     if there:
         path.mkdir(parents=True)
-    with whole_directory(path) as unfinished:
+    with atomic_directory(path) as unfinished:
         (unfinished / "a").write_text("a")
         assert not there or list(path.iterdir()) == []
         assert path.exists() == there
@@ -138,7 +138,7 @@ def test_a_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, there
 
 def test_a_directory_of_which_a_file_fails_does_not_appear(tmp_path: Path) -> None:
     def write(problem: Exception) -> None:
-        with whole_directory(tmp_path / "out") as unfinished:
+        with atomic_directory(tmp_path / "out") as unfinished:
             (unfinished / "a").write_text("a")
             raise problem
 
@@ -180,7 +180,7 @@ def test_a_directory_for_files_that_is_there_or_succeeds_stays(tmp_path: Path) -
 
 def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out.unfinished").mkdir()
-    with pytest.raises(FmnistError, match=r"out\.unfinished exists"), whole_directory(tmp_path / "out"):
+    with pytest.raises(FmnistError, match=r"out\.unfinished exists"), atomic_directory(tmp_path / "out"):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]
 

@@ -17,23 +17,26 @@ _RECORDS: list[dict[str, Any]] = [
 
 def test_each_run_has_a_line_in_every_panel_and_what_none_has_logged_has_no_panel() -> None:
     silent = [{**record, "val_accuracy": None} for record in _RECORDS if "val_loss" not in record]
-    runs = [overlays.Curves(overlays.line(number), records) for number, records in enumerate((_RECORDS, silent, []))]
+    runs = [
+        overlays.RunCurves(overlays.line_style(number), records)
+        for number, records in enumerate((_RECORDS, silent, []))
+    ]
     panels = overlays.overlaid_panels(runs)
     assert list(panels) == [
         *("training objective", "training accuracy", "validation loss", "validation accuracy", "learning rate"),
     ]
     losses, _, validation, *_ = (figure.axes[0].get_lines() for figure in panels.values())
     assert [np.asarray(line.get_xydata()).tolist() for line in losses] == [[[1, 2], [2, 1]], [[1, 2], [2, 1]], []]
-    assert [line.get_color() for line in losses[:2]] == [overlays.line(0).colour, overlays.line(1).colour]
+    assert [line.get_color() for line in losses[:2]] == [overlays.line_style(0).colour, overlays.line_style(1).colour]
     assert [np.size(line.get_xdata()) for line in validation] == [1, 0, 0]
-    assert list(overlays.overlaid_panels([overlays.Curves(overlays.line(0), silent)])) == [
+    assert list(overlays.overlaid_panels([overlays.RunCurves(overlays.line_style(0), silent)])) == [
         *("training objective", "training accuracy", "learning rate"),
     ]
 
 
 def test_28_lines_are_told_apart() -> None:
-    assert len({overlays.line(number) for number in range(40)}) == 28
-    assert overlays.line(28) == overlays.line(0)
+    assert len({overlays.line_style(number) for number in range(40)}) == 28
+    assert overlays.line_style(28) == overlays.line_style(0)
 
 
 def test_accuracies_stand_in_order_with_their_intervals() -> None:

@@ -27,11 +27,11 @@ def test_a_figure_takes_the_colours_of_the_page_and_the_width_of_its_place() -> 
     figure = new_figure(2, 2)
     figure.subplots().plot([0, 1], color=BLUE)
     drawing = pages.svg(figure)
-    assert pages.themed(BLUE) == "var(--right)"
+    assert pages.css_colour(BLUE) == "var(--right)"
     assert "var(--right)" in drawing
     assert "#0072b2" not in drawing
     assert "width=" not in drawing.partition(">")[0].replace("stroke-width", "")
-    assert pages.themed("#009E73") == "#009E73"
+    assert pages.css_colour("#009E73") == "#009E73"
 
 
 def opened(uri: str) -> tuple[str, np.ndarray]:
@@ -51,12 +51,12 @@ def test_an_image_stands_in_its_address(channels: int) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_large_image_is_shrunk_into_its_address_and_a_small_one_is_exact(channels: int) -> None:
     image = np.broadcast_to(np.arange(0, 200, 2, dtype=np.uint8)[:, None, None], (100, 300, channels))
-    head, pixels = opened(pages.small_uri(image, 96))
+    head, pixels = opened(pages.thumbnail_uri(image, 96))
     assert head == "data:image/jpeg;base64"
     assert pixels.shape[:2] == (32, 96)
     expected = 2 * (3.125 * np.arange(32) + 1.0625)  # the mean of as many rows
     assert np.abs(pixels.reshape(32, 96, channels) - expected[:, None, None]).max() < 6
-    assert pages.small_uri(image, 300) == pages.png_uri(image)
+    assert pages.thumbnail_uri(image, 300) == pages.png_uri(image)
 
 
 def test_a_photo_stands_in_its_address_and_is_small() -> None:

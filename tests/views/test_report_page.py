@@ -146,9 +146,9 @@ def test_the_portrait_of_a_class_is_recognised_if_any_image_of_it_is() -> None:
     found = assess(
         np.log([[0.45, 0.55, 0.01], [0.4, 0.3, 0.3], [0.1, 0.2, 0.7], [0.1, 0.8, 0.1]]), np.array([0, 0, 1, 1])
     )
-    assert [report_page._portrait(found, label) for label in range(3)] == [1, 3, None]
+    assert [report_page._exemplar(found, label) for label in range(3)] == [1, 3, None]
     wrong = assess(np.log([[0.45, 0.55], [0.2, 0.8]]), np.array([0, 0]))
-    assert report_page._portrait(wrong, 0) == 0
+    assert report_page._exemplar(wrong, 0) == 0
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -24,14 +24,14 @@ from fmnist_jax.views.style import (
     CLASS_COLOURS,
     CLASS_MARKERS,
     VERMILLION,
-    cut,
-    cut_within,
     describe_axes,
     draw_panels,
-    in_two_lines,
+    for_imshow,
     new_figure,
-    printed,
     show_image,
+    truncate,
+    truncate_middle,
+    wrap_two_lines,
 )
 
 # Viénot, Brettel & Mollon 1999 (Color Research and Application 24): linear RGB as seen without red or green cones.
@@ -71,14 +71,14 @@ def test_an_image_is_drawn_without_ticks() -> None:
 def test_colours_and_photographs_are_drawn_as_they_are_and_what_lies_on_black_dark_on_light() -> None:
     green = np.zeros((1, 2, 2, 3), np.uint8)
     green[..., 1] = 200
-    np.testing.assert_array_equal(printed(green), green)
-    np.testing.assert_array_equal(printed(green + 0.4), green)
+    np.testing.assert_array_equal(for_imshow(green), green)
+    np.testing.assert_array_equal(for_imshow(green + 0.4), green)
     digits = np.zeros((2, 8, 6, 1), np.uint8)
     digits[:, 2:6, 2:4] = 220
-    np.testing.assert_array_equal(printed(digits), 255 - digits[..., 0])
+    np.testing.assert_array_equal(for_imshow(digits), 255 - digits[..., 0])
     photographs = digits + np.uint8(30)
     photographs[:, 0] = photographs[:, -1] = photographs[:, :, 0] = 140
-    np.testing.assert_array_equal(printed(photographs), photographs[..., 0])
+    np.testing.assert_array_equal(for_imshow(photographs), photographs[..., 0])
 
 
 def test_a_figure_hands_a_notebook_its_picture() -> None:
@@ -104,13 +104,13 @@ def _drawn(figure: Figure) -> str:
 
 
 def test_a_long_text_is_broken_and_then_cut() -> None:
-    assert in_two_lines("", 20) == cut("", 20) == ""
-    assert in_two_lines("Ankle boot", 20) == cut("Ankle boot", 10) == "Ankle boot"
-    assert in_two_lines("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
-    assert in_two_lines("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
-    assert cut("sleeveless summer dress", 12) == "sleeveless…"
-    assert cut_within("standard-lr0.2-seed0", 12) == "stand…-seed0"
-    assert cut_within("standard", 8) == "standard"
+    assert wrap_two_lines("", 20) == truncate("", 20) == ""
+    assert wrap_two_lines("Ankle boot", 20) == truncate("Ankle boot", 10) == "Ankle boot"
+    assert wrap_two_lines("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
+    assert wrap_two_lines("x" * 45, 20) == f"{'x' * 20}\n{'x' * 19}…"
+    assert truncate("sleeveless summer dress", 12) == "sleeveless…"
+    assert truncate_middle("standard-lr0.2-seed0", 12) == "stand…-seed0"
+    assert truncate_middle("standard", 8) == "standard"
 
 
 def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:

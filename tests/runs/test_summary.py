@@ -1,0 +1,50 @@
+"""What is printed of a finished run; `test_loop` has the lines of a whole one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fmnist_jax.runs.summary import print_summary
+
+_SUMMARY: dict[str, Any] = {
+    "preset": "fast",
+    "dataset": "fashion_mnist",
+    "seed": 3,
+    "epochs": 9,
+    "train_seconds": 61.4,
+    "test_accuracy": 0.9384,
+    "test_accuracy_mirrored": None,
+    "test_loss": 0.21,
+    "test_examples": 10_000,
+    "weakest_classes": {"Shirt": 0.8, "Coat": 0.9},
+}
+
+
+def _printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: Any) -> str:
+    print_summary(tmp_path, {**_SUMMARY, **changes})
+    return capsys.readouterr().out
+
+
+def test_scores_the_weakest_classes_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = _printed(tmp_path, capsys)
+    assert printed.startswith("test accuracy 93.84% on 10,000 images (loss 0.2100) after epoch 9 in 61 s\n")
+    assert "weakest classes: Shirt 80.0%, Coat 90.0%" in printed
+    assert printed.splitlines()[-1].endswith("-m fmnist_jax.train --preset standard")
+
+
+def test_mirror_images_and_another_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = _printed(tmp_path, capsys, test_accuracy_mirrored=0.941, preset="standard")
+    assert "; 94.10% with their mirror images averaged in" in printed
+    assert printed.splitlines()[-1].endswith("--preset standard --train.seed 4")
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "own"}, {"preset": "custom"}])
+def test_of_ones_own_images_or_configuration_nothing_is_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str]
+) -> None:
+    assert "next:" not in _printed(tmp_path, capsys, **changes)
+
+
+def test_a_loss_that_is_not_finite_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "(loss not finite)" in _printed(tmp_path, capsys, test_loss=None)
