@@ -1,4 +1,4 @@
-"""What passes through the layers, against the logits and against layers that only pass on their number."""
+"""Activations of the layers, checked against the logits and against layers that output their own index."""
 
 from functools import partial
 
@@ -27,9 +27,9 @@ from fmnist_jax import ModelConfig, make_activations, make_model
             [(14, 14, 4), (7, 7, 6), (7, 7, 6), (7, 7, 6), (6,)],
         ),
     ],
-    ids=["plain", "resnet", "pooled resnet"],
+    ids=["plain", "resnet", "resnet-pooled"],
 )
-def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
+def test_activations_list_every_layer_in_order_and_end_with_the_head_input(
     config: ModelConfig, shapes: list[tuple[int, ...]], key: Array
 ) -> None:
     params, batch_stats = jax.jit(make_model(config).init)(key)
@@ -41,26 +41,26 @@ def test_activations_are_each_layers_in_order_and_end_in_what_the_head_reads(
     np.testing.assert_allclose(
         np.asarray(hidden) @ np.asarray(head["kernel"]) + np.asarray(head["bias"]), logits, rtol=1e-4, atol=1e-4
     )
-    # What the last layer passes on is what is flattened, or averaged over its pixels.
+    # The head's input is the output of the last layer, flattened or averaged over its pixels.
     flat = layers[-1].reshape(3, -1) if config.family == "plain" else layers[-1].mean((1, 2))
     np.testing.assert_allclose(flat, hidden, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_of_a_deep_network_come_one_after_another(key: Array) -> None:
+def test_activations_of_more_than_ten_layers_are_in_numeric_order(key: Array) -> None:
     config = ModelConfig(family="plain", widths=(2,), depths=(11,), dropout=0.3)
     params, batch_stats = jax.jit(make_model(config).init)(key)
-    # Without kernels, a layer passes on its bias alone, which here is its number.
-    marked = {
+    # With zero kernels a layer outputs only its bias, which here is its index.
+    indexed_params = {
         name: jax.tree.map(lambda leaf, name=name: jnp.full_like(leaf, int(name.rpartition("_")[2])), leaves)
         if name.startswith("BatchNorm")
         else jax.tree.map(jnp.zeros_like, leaves)
         for name, leaves in params.items()
     }
-    layers, _ = jax.jit(make_activations(config))(marked, batch_stats, jnp.zeros((1, 28, 28, 1)))
+    layers, _ = jax.jit(make_activations(config))(indexed_params, batch_stats, jnp.zeros((1, 28, 28, 1)))
     assert [float(layer.max()) for layer in layers] == list(range(11))
 
 
-def test_bytes_are_refused() -> None:
+def test_uint8_images_are_rejected() -> None:
     config = ModelConfig(family="plain", widths=(2,), depths=(1,))
     params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
     images = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.uint8)

@@ -35,22 +35,22 @@ def dataset() -> Dataset:
 
 
 def first_pixels(params: Params, batch_stats: BatchStats, images: Array | np.ndarray) -> Array:
-    """A classifier whose answers NumPy can read off the images."""
+    """A classifier whose logits NumPy can compute from the images."""
     return jnp.asarray(images)[:, 0, :10, 0].astype(jnp.float32) / 50
 
 
-def no_init(key: Array) -> tuple[Params, BatchStats]:
+def empty_init(key: Array) -> tuple[Params, BatchStats]:
     return {}, {}
 
 
 def numpy_summary(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    wide = logits.astype(np.float64)
-    losses = np.log(np.exp(wide).sum(-1)) - wide[np.arange(len(labels)), labels]
-    return losses.mean(), (wide.argmax(-1) == labels).mean()
+    logits64 = logits.astype(np.float64)
+    losses = np.log(np.exp(logits64).sum(-1)) - logits64[np.arange(len(labels)), labels]
+    return losses.mean(), (logits64.argmax(-1) == labels).mean()
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, COUNT - 1, COUNT, COUNT + 1, 100])
-def test_every_example_counts_once_whatever_the_batch_size(dataset: Dataset, batch_size: int) -> None:
+def test_every_example_counts_once_for_any_batch_size(dataset: Dataset, batch_size: int) -> None:
     metrics = evaluate_batches(jax.jit(make_eval_step(first_pixels)), {}, {}, padded_batches(dataset, batch_size))
     loss, accuracy, examples = summarize(metrics)
     expected = numpy_summary(dataset.images[:, 0, :10, 0] / np.float32(50), dataset.labels)
@@ -69,75 +69,75 @@ def test_predict_normalises_the_images_and_uses_the_running_statistics(batch: Ba
         logits = images.reshape(len(images), -1)[:, :10] * params["scale"] + batch_stats["shift"]
         return logits, {"shift": jnp.nan}
 
-    predict = make_predict(Model(no_init, apply))
+    predict = make_predict(Model(empty_init, apply))
     logits = predict({"scale": jnp.float32(2)}, {"shift": jnp.float32(3)}, batch.images)
     expected = np.asarray(batch.images).reshape(8, -1)[:, :10].astype(np.float64) / 255 * 2 + 3
     np.testing.assert_allclose(logits, expected, rtol=1e-6)
 
 
-def test_network_metrics_do_not_depend_on_batches_or_on_what_padding_shows(
+def test_network_metrics_do_not_depend_on_batching_or_padding_pixels(
     model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
 ) -> None:
     predict = jax.jit(make_predict(model))
     eval_step = jax.jit(make_eval_step(predict))
 
-    def bright(batch: Batch) -> Batch:
+    def brighten_padding(batch: Batch) -> Batch:
         padding = np.asarray(batch.labels) == PADDING_LABEL
         return Batch(np.where(padding[:, None, None, None], np.uint8(255), batch.images), batch.labels)
 
     logits = np.asarray(predict(*variables, dataset.images))
     expected = numpy_summary(logits, dataset.labels)
-    for change in (bright, lambda batch: batch):
-        batches = [change(batch) for batch in padded_batches(dataset, 8)]
+    for transform in (brighten_padding, lambda batch: batch):
+        batches = [transform(batch) for batch in padded_batches(dataset, 8)]
         loss, accuracy, examples = summarize(evaluate_batches(eval_step, *variables, batches))
         assert (examples, accuracy) == (COUNT, expected[1])
         assert loss == pytest.approx(expected[0], rel=1e-4)
 
 
-def test_predictions_of_an_example_do_not_depend_on_the_others(
+def test_prediction_of_an_example_does_not_depend_on_the_rest_of_the_batch(
     model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
 ) -> None:
     predict = jax.jit(make_predict(model))
-    whole = predict(*variables, dataset.images)
-    assert (whole.shape, whole.dtype) == ((COUNT, 10), jnp.float32)
-    np.testing.assert_allclose(predict(*variables, dataset.images[4:5])[0], whole[4], rtol=1e-4, atol=1e-5)
+    logits = predict(*variables, dataset.images)
+    assert (logits.shape, logits.dtype) == ((COUNT, 10), jnp.float32)
+    np.testing.assert_allclose(predict(*variables, dataset.images[4:5])[0], logits[4], rtol=1e-4, atol=1e-5)
 
 
-def test_eval_step_sums_the_loss_that_it_is_given(dataset: Dataset) -> None:
-    def label_itself(logits: Array, labels: Array) -> Array:
+def test_eval_step_sums_a_custom_loss(dataset: Dataset) -> None:
+    def label_as_loss(logits: Array, labels: Array) -> Array:
         return labels.astype(jnp.float32)
 
-    metrics = make_eval_step(first_pixels, loss_fn=label_itself)({}, {}, Batch(dataset.images, dataset.labels))
+    metrics = make_eval_step(first_pixels, loss_fn=label_as_loss)({}, {}, Batch(dataset.images, dataset.labels))
     assert metrics.loss_sum == dataset.labels.sum()
 
 
-def test_eval_step_mapped_over_models_equals_one_call_per_model(
+def test_vmapped_eval_step_equals_one_call_per_model(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     eval_step = make_eval_step(make_predict(model))
     models = [jax.tree.map(lambda leaf, factor=factor: factor * leaf, variables) for factor in (1.0, 0.5, 2.0)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
-    many = jax.jit(jax.vmap(eval_step, in_axes=(0, 0, None)))(*stacked, batch)
+    mapped = jax.jit(jax.vmap(eval_step, in_axes=(0, 0, None)))(*stacked, batch)
     for i, variables_i in enumerate(models):
-        one = jax.jit(eval_step)(*variables_i, batch)
-        np.testing.assert_array_equal(many.confusion[i], one.confusion)
-        np.testing.assert_allclose(many.loss_sum[i], one.loss_sum, rtol=1e-4)
+        single = jax.jit(eval_step)(*variables_i, batch)
+        np.testing.assert_array_equal(mapped.confusion[i], single.confusion)
+        np.testing.assert_allclose(mapped.loss_sum[i], single.loss_sum, rtol=1e-4)
 
 
-def test_mirrored_predictions_average_the_logits_of_both_ways_round(
+def test_mirrored_predict_averages_the_logits_of_both_orientations(
     model: Model, variables: tuple[Params, BatchStats], dataset: Dataset
 ) -> None:
     predict = jax.jit(make_predict(model))
     mirrored_predict = make_mirrored_predict(predict)
-    found = mirrored_predict(*variables, dataset.images)
+    actual = mirrored_predict(*variables, dataset.images)
     mirrored = np.ascontiguousarray(dataset.images[:, :, ::-1])
     expected = (np.asarray(predict(*variables, dataset.images)) + np.asarray(predict(*variables, mirrored))) / 2
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    np.testing.assert_allclose(mirrored_predict(*variables, mirrored), found, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(jax.jit(mirrored_predict)(*variables, dataset.images), found, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    np.testing.assert_allclose(mirrored_predict(*variables, mirrored), actual, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(mirrored_predict)(*variables, dataset.images), actual, rtol=1e-4, atol=1e-5)
 
 
-def test_floats_are_not_divided_twice_and_other_numbers_are_refused(
+def test_predict_does_not_rescale_floats_and_rejects_other_dtypes(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     predict = jax.jit(make_predict(model))
@@ -147,7 +147,9 @@ def test_floats_are_not_divided_twice_and_other_numbers_are_refused(
         predict(*variables, np.asarray(batch.images, np.int32))
 
 
-def test_metrics_of_ones_own_add_up(model: Model, variables: tuple[Params, BatchStats], batch: Batch) -> None:
+def test_custom_metrics_are_summed_over_batches(
+    model: Model, variables: tuple[Params, BatchStats], batch: Batch
+) -> None:
     def metrics_fn(logits: Array, labels: Array, losses: Array) -> dict[str, Array]:
         return {"count": jnp.int32(len(labels)), "loss": losses.sum()}
 
@@ -158,52 +160,56 @@ def test_metrics_of_ones_own_add_up(model: Model, variables: tuple[Params, Batch
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 20])
-def test_one_loop_over_batches_adds_up_what_they_do_one_by_one(
+def test_make_evaluate_equals_evaluating_batch_by_batch(
     model: Model, variables: tuple[Params, BatchStats], dataset: Dataset, batch_size: int
 ) -> None:
     eval_step = make_eval_step(make_predict(model))
-    found = jax.jit(make_evaluate(eval_step))(*variables, stacked_batches(dataset, batch_size))
+    actual = jax.jit(make_evaluate(eval_step))(*variables, stacked_batches(dataset, batch_size))
     expected = evaluate_batches(jax.jit(eval_step), *variables, padded_batches(dataset, batch_size))
-    np.testing.assert_array_equal(found.confusion, expected.confusion)
-    np.testing.assert_allclose(found.loss_sum, expected.loss_sum, rtol=1e-5)
-    assert found.confusion.sum() == len(dataset)
+    np.testing.assert_array_equal(actual.confusion, expected.confusion)
+    np.testing.assert_allclose(actual.loss_sum, expected.loss_sum, rtol=1e-5)
+    assert actual.confusion.sum() == len(dataset)
 
 
-def test_one_loop_evaluates_many_models(model: Model, dataset: Dataset) -> None:
+def test_make_evaluate_of_a_vmapped_step_equals_each_model_alone(model: Model, dataset: Dataset) -> None:
     eval_step = make_eval_step(make_predict(model))
-    both = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
-    found = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*both, stacked_batches(dataset, 8))
+    variables = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
+    actual = jax.jit(make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None))))(*variables, stacked_batches(dataset, 8))
     evaluate_one = jax.jit(eval_step)
-    for number in range(2):
-        params, batch_stats = jax.tree.map(lambda leaf, number=number: leaf[number], both)
+    for index in range(2):
+        params, batch_stats = jax.tree.map(lambda leaf, index=index: leaf[index], variables)
         expected = evaluate_batches(evaluate_one, params, batch_stats, padded_batches(dataset, 8))
-        np.testing.assert_array_equal(found.confusion[number], expected.confusion)
-        np.testing.assert_allclose(found.loss_sum[number], expected.loss_sum, rtol=1e-4)
-    assert (found.confusion[0] != found.confusion[1]).any()
+        np.testing.assert_array_equal(actual.confusion[index], expected.confusion)
+        np.testing.assert_allclose(actual.loss_sum[index], expected.loss_sum, rtol=1e-4)
+    assert (actual.confusion[0] != actual.confusion[1]).any()
 
 
-def test_one_loop_runs_on_the_shards_of_a_mesh(model: Model, dataset: Dataset) -> None:
+def test_make_evaluate_runs_on_shards_of_models_and_of_rows(model: Model, dataset: Dataset) -> None:
     eval_step, batches = make_eval_step(make_predict(model)), stacked_batches(dataset, 8)
-    own, shared, rows = (PartitionSpec(*axes) for axes in (("data",), (), (None, "data")))
+    by_model, replicated, by_row = (PartitionSpec(*axes) for axes in (("data",), (), (None, "data")))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-    both = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
-    of_members = make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None)))
-    expected = jax.jit(of_members)(*both, batches)
-    found = jax.jit(jax.shard_map(of_members, mesh=mesh, in_specs=(own, own, shared), out_specs=own))(*both, batches)
-    np.testing.assert_array_equal(found.confusion, expected.confusion)
+    variables = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(3), 2))
+    evaluate_models = make_evaluate(jax.vmap(eval_step, in_axes=(0, 0, None)))
+    expected = jax.jit(evaluate_models)(*variables, batches)
+    actual = jax.jit(
+        jax.shard_map(evaluate_models, mesh=mesh, in_specs=(by_model, by_model, replicated), out_specs=by_model)
+    )(*variables, batches)
+    np.testing.assert_array_equal(actual.confusion, expected.confusion)
 
-    def of_rows(*operands: Any) -> Any:
+    def evaluate_rows(*operands: Any) -> Any:
         return jax.tree.map(lambda sums: sums[None], make_evaluate(eval_step)(*operands))
 
-    one = jax.tree.map(lambda leaf: leaf[0], both)
-    parts = jax.jit(jax.shard_map(of_rows, mesh=mesh, in_specs=(shared, shared, rows), out_specs=own))(*one, batches)
-    np.testing.assert_array_equal(parts.confusion.sum(0), expected.confusion[0])
+    single = jax.tree.map(lambda leaf: leaf[0], variables)
+    partial_sums = jax.jit(
+        jax.shard_map(evaluate_rows, mesh=mesh, in_specs=(replicated, replicated, by_row), out_specs=by_model)
+    )(*single, batches)
+    np.testing.assert_array_equal(partial_sums.confusion.sum(0), expected.confusion[0])
 
 
 def test_probabilities_are_the_softmax_of_the_logits(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     predict = make_predict(model)
-    logits, probabilities = (jax.jit(each)(*variables, batch.images) for each in (predict, make_probabilities(predict)))
+    logits, probabilities = (jax.jit(fn)(*variables, batch.images) for fn in (predict, make_probabilities(predict)))
     np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Convolutions and pooling against NumPy, and against autodiff of their plain spellings in float64."""
+"""Convolutions and pooling against NumPy, and against autodiff of their plain implementations in float64."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,7 +23,7 @@ CONV_SHAPES = [
     (2, 6, 6, 4, 1, 1),
     (2, 1, 1, 2, 3, 3),
     (1, 2, 3, 2, 2, 5),
-    (1, 7, 6, 64, 65, 3),  # small and wide: Winograd's form
+    (1, 7, 6, 64, 65, 3),  # few pixels, many channels: Winograd's algorithm
 ]
 SMALL = (2, 5, 4, 3, 2, 3)
 
@@ -44,13 +44,13 @@ def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def numpy_conv_gradients(x: np.ndarray, kernel: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     size, (_, height, width, _) = len(kernel), x.shape
-    wide, pad = padded(x, size), size // 2
-    d_wide, d_kernel = np.zeros_like(wide), np.zeros_like(kernel)
+    padded_x, pad = padded(x, size), size // 2
+    d_padded, d_kernel = np.zeros_like(padded_x), np.zeros_like(kernel)
     for i in range(size):
         for j in range(size):
-            d_wide[:, i : i + height, j : j + width] += g @ kernel[i, j].T
-            d_kernel[i, j] = np.einsum("bhwc,bhwo->co", wide[:, i : i + height, j : j + width], g)
-    return d_wide[:, pad : pad + height, pad : pad + width], d_kernel
+            d_padded[:, i : i + height, j : j + width] += g @ kernel[i, j].T
+            d_kernel[i, j] = np.einsum("bhwc,bhwo->co", padded_x[:, i : i + height, j : j + width], g)
+    return d_padded[:, pad : pad + height, pad : pad + width], d_kernel
 
 
 def draw_conv(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -64,8 +64,8 @@ def as_float32(*arrays: np.ndarray) -> list[Array]:
     return [jnp.asarray(array, jnp.float32) for array in arrays]
 
 
-def assert_all_close(got: Iterable[Any], expected: Iterable[Any], tolerance: float) -> None:
-    for ours, theirs in zip(got, expected, strict=True):
+def assert_all_close(actual: Iterable[Any], expected: Iterable[Any], tolerance: float) -> None:
+    for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
@@ -92,29 +92,29 @@ def test_conv_and_its_gradients_equal_numpy_and_autodiff_in_float64(shape: tuple
     assert_all_close(ours, autodiff, 1e-12)
 
 
-def test_conv_gradients_of_bfloat16_keep_the_dtype_and_accumulate_in_more() -> None:
-    # All positive: a sum over 8 x 14 x 14 places that was kept in bfloat16 would stop growing near 256.
+def test_conv_gradients_keep_bfloat16_but_accumulate_in_higher_precision() -> None:
+    # All positive: a sum over 8 x 14 x 14 positions accumulated in bfloat16 would stop growing near 256.
     x, kernel, g = (jnp.asarray(np.abs(a), jnp.bfloat16) for a in draw_conv((8, 14, 14, 4, 4, 3)))
-    wide = [np.asarray(a, np.float64) for a in (x, kernel, g)]
-    for got, expected in zip(gradients(conv, g, x, kernel), numpy_conv_gradients(*wide), strict=True):
-        assert got.dtype == jnp.bfloat16
-        np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=2**-7)
+    arrays64 = [np.asarray(a, np.float64) for a in (x, kernel, g)]
+    for actual, expected in zip(gradients(conv, g, x, kernel), numpy_conv_gradients(*arrays64), strict=True):
+        assert actual.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=2**-7)
 
 
 @pytest.mark.parametrize(
-    ("shape", "products_alone"),
+    ("shape", "only_products"),
     [
-        ((1, 7, 7, 64, 64, 3), True),  # of whole images
+        ((1, 7, 7, 64, 64, 3), True),  # transforms of whole images
         ((1, 7, 7, 63, 64, 3), False),
         ((1, 7, 7, 64, 64, 5), False),
         ((1, 9, 7, 64, 64, 3), False),
     ],
 )
-def test_conv_is_matrix_products_alone_only_where_there_are_many_channels(
-    shape: tuple[int, ...], products_alone: bool
+def test_conv_lowers_to_products_only_for_3x3_on_small_images_with_many_channels(
+    shape: tuple[int, ...], only_products: bool
 ) -> None:
     x, kernel, _ = as_float32(*draw_conv(shape))
-    assert ("stablehlo.convolution" not in jax.jit(conv).lower(x, kernel).as_text()) == products_alone
+    assert ("stablehlo.convolution" not in jax.jit(conv).lower(x, kernel).as_text()) == only_products
 
 
 def plain_conv_max_pool(x: Array, kernel: Array) -> Array:
@@ -125,36 +125,36 @@ def plain_conv_avg_pool(x: Array, kernel: Array) -> Array:
     return nn.avg_pool(plain_conv(x, kernel), (2, 2), strides=(2, 2))
 
 
-def assert_equals_two_steps(
-    operation: Callable[..., Array], two_steps: Callable[..., Array], shape: tuple[int, ...]
+def assert_equals_composition(
+    operation: Callable[..., Array], composition: Callable[..., Array], shape: tuple[int, ...]
 ) -> None:
-    """A pooled convolution of [B, H, W, C_in, C_out, K] and its gradients, in float64."""
+    """Compares a pooled convolution of [B, H, W, C_in, C_out, K] and its gradients in float64."""
     x, kernel, _ = draw_conv(shape)
     g = np.random.default_rng(1).normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[4]))
     with jax.enable_x64(True):
         operands = (jnp.asarray(g), jnp.asarray(x), jnp.asarray(kernel))
-        ours, expected = (value_and_gradients(function, *operands) for function in (operation, two_steps))
+        ours, expected = (value_and_gradients(function, *operands) for function in (operation, composition))
     assert ours[0].dtype == jnp.float64
     assert_all_close(ours, expected, 1e-12)
 
 
-def of_windows(x: Array, kernel: Array) -> Array:
-    """`conv_max_pool` as other platforms than a CPU spell it."""
+def conv_max_pool_of_windows(x: Array, kernel: Array) -> Array:
+    """`conv_max_pool` as implemented on platforms other than a CPU."""
     y = convolution._conv_windows(x, kernel)
     return y.reshape(*y.shape[:2], -1, 4, y.shape[3]).max(3)
 
 
 # Patches of 16 and 36 values, too many values for patches, odd sides.
-@pytest.mark.parametrize("spelling", [conv_max_pool, of_windows])
+@pytest.mark.parametrize("implementation", [conv_max_pool, conv_max_pool_of_windows])
 @pytest.mark.parametrize("shape", [(2, 28, 28, 1, 3, 3), (2, 6, 4, 1, 4, 5), (2, 6, 4, 8, 4, 3), (2, 7, 5, 2, 3, 3)])
-def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(
-    spelling: Callable[..., Array], shape: tuple[int, ...]
+def test_conv_max_pool_and_its_gradients_equal_conv_then_pool_in_float64(
+    implementation: Callable[..., Array], shape: tuple[int, ...]
 ) -> None:
-    assert_equals_two_steps(spelling, plain_conv_max_pool, shape)
+    assert_equals_composition(implementation, plain_conv_max_pool, shape)
 
 
-# The shapes have even and odd sides, one row, none left after pooling, and kernels of 5x5 and 1x1.
-@pytest.mark.parametrize("spelling", [conv_avg_pool, convolution._conv_mean])
+# Even and odd sides, a single row, nothing left after pooling, and kernels of 5x5 and 1x1.
+@pytest.mark.parametrize("implementation", [conv_avg_pool, convolution._conv_mean])
 @pytest.mark.parametrize(
     "shape",
     [
@@ -162,37 +162,37 @@ def test_conv_max_pool_and_its_gradients_equal_the_two_steps_in_float64(
         *[(2, 9, 6, 2, 3, 5), (1, 1, 4, 2, 3, 3), (1, 4, 5, 2, 3, 1)],
     ],
 )
-def test_conv_avg_pool_and_its_gradients_equal_the_two_steps_in_float64(
-    spelling: Callable[..., Array], shape: tuple[int, ...]
+def test_conv_avg_pool_and_its_gradients_equal_conv_then_pool_in_float64(
+    implementation: Callable[..., Array], shape: tuple[int, ...]
 ) -> None:
-    assert_equals_two_steps(spelling, plain_conv_avg_pool, shape)
+    assert_equals_composition(implementation, plain_conv_avg_pool, shape)
 
 
-@pytest.mark.parametrize("spelling", [conv_avg_pool, convolution._conv_mean])
-def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(spelling: Callable[..., Array]) -> None:
+@pytest.mark.parametrize("implementation", [conv_avg_pool, convolution._conv_mean])
+def test_conv_avg_pool_of_bfloat16_keeps_the_dtype(implementation: Callable[..., Array]) -> None:
     x, kernel, _ = draw_conv((2, 6, 6, 4, 3, 3))
     g = np.random.default_rng(1).normal(size=(2, 3, 3, 3))
     half = [jnp.asarray(a, jnp.bfloat16) for a in (g, x, kernel)]
-    wide = [a.astype(jnp.float32) for a in half]
-    got, expected = value_and_gradients(spelling, *half), value_and_gradients(spelling, *wide)
-    assert {a.dtype for a in got} == {jnp.dtype("bfloat16")}
-    assert_all_close([a.astype(jnp.float32) for a in got], expected, 0.1)
+    single = [a.astype(jnp.float32) for a in half]
+    actual, expected = value_and_gradients(implementation, *half), value_and_gradients(implementation, *single)
+    assert {a.dtype for a in actual} == {jnp.dtype("bfloat16")}
+    assert_all_close([a.astype(jnp.float32) for a in actual], expected, 0.1)
 
 
 def test_conv_max_pool_has_the_same_values_with_and_without_a_gradient() -> None:
-    """Its maxima are spelled twice."""
+    """The two cases are implemented separately."""
     x, kernel, _ = as_float32(*draw_conv((2, 8, 6, 1, 4, 3)))
     for inputs in (x, x.at[0, 3, 3].set(jnp.nan), x.at[0, 3, 3].set(-jnp.inf)):
         np.testing.assert_array_equal(conv_max_pool(inputs, kernel), jax.vjp(conv_max_pool, inputs, kernel)[0])
 
 
-def test_conv_max_pool_of_equal_pixels_shares_the_gradient_as_the_two_steps_do() -> None:
+def test_conv_max_pool_splits_the_gradient_between_ties_like_conv_then_pool() -> None:
     x, kernel = jnp.ones((1, 6, 6, 1)), jnp.ones((3, 3, 1, 2))
     ours = gradients(conv_max_pool, jnp.ones((1, 3, 3, 2)), x, kernel)
     assert_all_close(ours, gradients(plain_conv_max_pool, jnp.ones((1, 3, 3, 2)), x, kernel), 0)
 
 
-def test_conv_gradients_inside_compiled_loops_equal_those_outside() -> None:
+def test_conv_gradients_inside_scan_and_fori_loop_equal_numpy() -> None:
     draws = [draw_conv(SMALL, seed) for seed in range(3)]
     xs, kernels, gs = (jnp.asarray(np.stack(a), jnp.float32) for a in zip(*draws, strict=True))
 
@@ -215,38 +215,38 @@ def test_conv_gradients_inside_compiled_loops_equal_those_outside() -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_conv_under_vmap_equals_one_call_per_member(axes: tuple[int | None, int | None]) -> None:
+def test_vmapped_conv_and_its_gradients_equal_numpy_for_each_member(axes: tuple[int | None, int | None]) -> None:
     draws = [draw_conv(SMALL, seed) for seed in range(3)]
-    stacks = [np.stack([draw[place] for draw in draws]) for place in range(3)]
-    operands = [jnp.asarray(stacks[place] if axis == 0 else stacks[place][0]) for place, axis in enumerate(axes)]
+    stacks = [np.stack([draw[index] for draw in draws]) for index in range(3)]
+    operands = [jnp.asarray(stacks[index] if axis == 0 else stacks[index][0]) for index, axis in enumerate(axes)]
 
-    def both(g: Array, x: Array, kernel: Array) -> tuple[Array, ...]:
+    def conv_and_gradients(g: Array, x: Array, kernel: Array) -> tuple[Array, ...]:
         return conv(x, kernel), *gradients(conv, g, x, kernel)
 
-    y, d_x, d_kernel = jax.jit(jax.vmap(both, in_axes=(0, *axes)))(jnp.asarray(stacks[2]), *operands)
+    y, d_x, d_kernel = jax.jit(jax.vmap(conv_and_gradients, in_axes=(0, *axes)))(jnp.asarray(stacks[2]), *operands)
     for i in range(3):
-        x, kernel = (draws[i if axis == 0 else 0][place] for place, axis in enumerate(axes))
+        x, kernel = (draws[i if axis == 0 else 0][index] for index, axis in enumerate(axes))
         expected = (numpy_conv(x, kernel), *numpy_conv_gradients(x, kernel, draws[i][2]))
         assert_all_close((y[i], d_x[i], d_kernel[i]), expected, 1e-5)
 
 
 @partial(jax.jit, static_argnums=0)
-def hessian_product(function: Callable[..., Array], weights: Array, *both: Array) -> tuple[Array, ...]:
-    """Reverse over reverse: the gradient of `<gradient, tangents>`; `both` are operands, then tangents."""
-    operands, tangents = both[: len(both) // 2], both[len(both) // 2 :]
-    places = tuple(range(len(operands)))
+def hessian_product(function: Callable[..., Array], weights: Array, *arrays: Array) -> tuple[Array, ...]:
+    """Reverse over reverse: the gradient of `<gradient, tangents>`; the operands come first, then the tangents."""
+    operands, tangents = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
+    argnums = tuple(range(len(operands)))
 
     def loss(*operands: Array) -> Array:
         return (weights * jnp.sin(function(*operands))).sum()
 
     def directional(*operands: Array) -> Array:
-        slopes = jax.grad(loss, argnums=places)(*operands)
-        return jnp.stack([jnp.vdot(slope, tangent) for slope, tangent in zip(slopes, tangents, strict=True)]).sum()
+        grads = jax.grad(loss, argnums=argnums)(*operands)
+        return jnp.stack([jnp.vdot(grad, tangent) for grad, tangent in zip(grads, tangents, strict=True)]).sum()
 
-    return jax.grad(directional, argnums=places)(*operands)
+    return jax.grad(directional, argnums=argnums)(*operands)
 
 
-def test_conv_gradient_of_a_gradient_equals_autodiff() -> None:
+def test_conv_hessian_product_equals_autodiff() -> None:
     x, kernel, weights = draw_conv(SMALL)
     x_tangent, kernel_tangent, _ = draw_conv(SMALL, seed=1)
     with jax.enable_x64(True):
@@ -268,7 +268,7 @@ def test_max_pool_equals_numpy_and_drops_an_odd_edge(shape: tuple[int, ...]) -> 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 2), (1, 5, 3, 2)])
 def test_max_pool_gradient_equals_finite_differences(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    # Whole numbers, all different: a quarter up or down changes no maximum, so differences are exact.
+    # Distinct integers: a quarter up or down changes no maximum's position, so differences are exact.
     x = rng.permutation(np.prod(shape)).reshape(shape).astype(np.float32)
     weights = rng.normal(size=(shape[0], shape[1] // 2, shape[2] // 2, shape[3])).astype(np.float32)
 
@@ -282,33 +282,33 @@ def test_max_pool_gradient_equals_finite_differences(shape: tuple[int, ...]) -> 
     assert np.count_nonzero(expected) == weights.size
 
 
-def test_max_pool_passes_the_gradient_on_to_what_is_computed_anew_for_it() -> None:
-    """As XLA:CPU of jax 0.10 does with these sums: a derivative that asks what equals the maximum lost all of it."""
+def test_max_pool_gradient_survives_recomputation_of_its_input() -> None:
+    """XLA:CPU of jax 0.10 recomputes these sums: a gradient that compared them with the maximum was lost."""
     x, kernel, g = as_float32(*draw_conv((6, 28, 28, 1, 4, 3)))
 
-    def of_taps(x: Array, kernel: Array) -> Array:
-        wide = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    def conv_of_taps(x: Array, kernel: Array) -> Array:
+        padded_x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         taps = ((i, j, kernel[i, j].reshape(1, 1, 1, -1)) for i in range(3) for j in range(3))
-        return sum((wide[:, i : i + 28, j : j + 28] * weights for i, j, weights in taps), jnp.zeros_like(g))
+        return sum((padded_x[:, i : i + 28, j : j + 28] * weights for i, j, weights in taps), jnp.zeros_like(g))
 
-    def slope(operation: Callable[..., Array]) -> Array:
+    def gradient(operation: Callable[..., Array]) -> Array:
         def loss(kernel: Array) -> Array:
             y, _, _ = batch_norm(max_pool(operation(x, kernel)), jnp.ones(4), jnp.zeros(4))
             return jnp.sum(jax.nn.relu(y) * g[:, ::2, ::2])
 
         return jax.jit(jax.grad(loss))(kernel)
 
-    np.testing.assert_allclose(slope(of_taps), slope(plain_conv), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(gradient(conv_of_taps), gradient(plain_conv), rtol=1e-4, atol=1e-3)
 
 
-def test_max_pool_shares_the_gradient_between_equal_elements() -> None:
+def test_max_pool_splits_the_gradient_between_ties() -> None:
     x = jnp.array([[3.0, 3.0, 1.0, 2.0], [3.0, 3.0, 2.0, 0.0]]).reshape(1, 2, 4, 1)
     gradient = jax.grad(lambda x: max_pool(x).sum())(x)
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[0.25, 0.25, 0.0, 0.5], [0.25, 0.25, 0.5, 0.0]])
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (1, 3), (3, 1)])
-def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int, int]) -> None:
+def test_convolutions_reject_even_sized_and_non_square_kernels(shape: tuple[int, int]) -> None:
     for operation in (conv, conv_max_pool, conv_avg_pool):
         with pytest.raises(ValueError, match=f"{shape[0]}x{shape[1]}"):
             operation(jnp.zeros((1, 6, 6, 1)), jnp.zeros((*shape, 1, 1)))
@@ -316,32 +316,34 @@ def test_conv_refuses_kernels_whose_gradient_it_would_get_wrong(shape: tuple[int
 
 @pytest.mark.parametrize("layer", [conv, conv_max_pool, conv_avg_pool])
 @pytest.mark.parametrize("x", [(1, 4, 4, 3), (4, 4, 1), (2, 1, 4, 4, 1)])
-def test_a_kernel_for_other_images_is_refused_compiled_or_not(layer: Callable[..., Array], x: tuple[int, ...]) -> None:
+def test_kernel_that_does_not_fit_the_images_is_rejected_eager_and_jitted(
+    layer: Callable[..., Array], x: tuple[int, ...]
+) -> None:
     for call in (layer, jax.jit(layer)):
         with pytest.raises(ValueError, match=r"^images \[.*\] and a kernel \[3, 3, 1, 1\]: expected \[B, H, W, C_in\]"):
             call(jnp.ones(x), jnp.full((3, 3, 1, 1), 1 / 9))
 
 
 @pytest.mark.parametrize("layer", [conv, conv_avg_pool])
-def test_a_kernel_of_another_dtype_is_refused_compiled_or_not(layer: Callable[..., Array]) -> None:
+def test_kernel_of_another_dtype_is_rejected_eager_and_jitted(layer: Callable[..., Array]) -> None:
     for call in (layer, jax.jit(layer)):
         with pytest.raises(TypeError, match="bfloat16"):
             call(jnp.ones((1, 4, 4, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 1)))
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32])
-def test_integers_whose_sums_would_overflow_have_no_mean(dtype: type) -> None:
+def test_avg_pool_rejects_integer_images(dtype: type) -> None:
     with pytest.raises(ValueError, match="expected floats"):
         avg_pool(jnp.full((1, 2, 2, 1), 200, dtype))
 
 
 @pytest.mark.parametrize("layer", [conv, conv_avg_pool])
 @pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
-def test_models_may_have_no_images_and_images_of_one_pixel(
+def test_vmapped_convolutions_accept_empty_batches_and_single_pixel_images(
     layer: Callable[..., Array], axes: tuple[int | None, int | None]
 ) -> None:
     for shape in ((0, 4, 4, 3), (2, 1, 1, 3)):
         x, kernel = jnp.ones((3, *shape)), jnp.ones((3, 3, 3, 3, 2))
-        own = [each if axis == 0 else each[0] for each, axis in zip((x, kernel), axes, strict=True)]
+        operands = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), axes, strict=True)]
         expected = (3, *jax.eval_shape(layer, x[0], kernel[0]).shape)
-        assert jax.vmap(layer, axes)(*own).shape == expected
+        assert jax.vmap(layer, axes)(*operands).shape == expected

@@ -24,7 +24,7 @@ CONFIGS = [
     ModelConfig(family="plain", widths=(5,), depths=(3,), dropout=0.3),
     ModelConfig(family="plain", widths=(3, 4, 5, 6), depths=(2, 1, 1, 1), dropout=0.3),
     ModelConfig(family="plain", pooling="mean", widths=(3, 4, 5), depths=(2, 1, 1), dropout=0.3),
-    # This one takes Winograd's form of the convolution.
+    # This one uses Winograd's algorithm for its convolutions.
     ModelConfig(family="plain", widths=(3, 64, 64), depths=(1, 2, 1), dropout=0.3),
 ]
 
@@ -41,7 +41,7 @@ def draw_images(count: int = 3) -> np.ndarray:
 
 
 def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
-    """Weights and statistics that are nowhere 0 or 1, so that none can be left out unnoticed."""
+    """Weights and statistics that are never 0 or 1, so that leaving any of them out changes the result."""
     rng = np.random.default_rng(0)
     params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
     drawn: Tree = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
@@ -53,8 +53,8 @@ def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
 
 
 def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    wide = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(wide, (3, 3), axis=(1, 2)), kernel)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(padded, (3, 3), axis=(1, 2)), kernel)
 
 
 def numpy_pool(x: np.ndarray, pooling: str) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_training_gradients_of_every_parameter_equal_those_of_a_pytorch_twin() -
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum: float) -> None:
+def test_training_updates_the_running_statistics_with_the_batch_statistics(momentum: float) -> None:
     config = ModelConfig(family="plain", widths=(5,), depths=(1,), batch_norm_momentum=momentum, dropout=0.3)
     params, old = draw_variables(config)
     images = draw_images()
@@ -152,7 +152,7 @@ def test_training_moves_the_running_statistics_by_the_batch_statistics(momentum:
         np.testing.assert_allclose(new["BatchNorm_0"][name], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_evaluation_returns_the_statistics_as_they_came_and_training_changes_each(
+def test_evaluation_keeps_the_running_statistics_and_training_changes_them_all(
     model: Model, variables: tuple[Params, BatchStats], key: Array
 ) -> None:
     images = draw_images()
@@ -162,35 +162,35 @@ def test_evaluation_returns_the_statistics_as_they_came_and_training_changes_eac
     assert all(jax.tree.leaves(jax.tree.map(lambda old, new: (old != new).all(), variables[1], updated)))
 
 
-def test_dropout_follows_its_key_and_is_off_in_evaluation_without_one(
+def test_dropout_is_determined_by_its_key_and_off_in_evaluation_without_one(
     model: Model, variables: tuple[Params, BatchStats], key: Array
 ) -> None:
-    images, other = draw_images(), jax.random.key(1)
+    images, other_key = draw_images(), jax.random.key(1)
 
     def logits(train: bool, key: Array | None) -> np.ndarray:
         return np.asarray(apply(model, *variables, images, train=train, key=key)[0])
 
     np.testing.assert_array_equal(logits(True, key), logits(True, key))
-    assert np.all(np.any(logits(True, key) != logits(True, other), axis=-1))
-    never = make_model(ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0))
-    np.testing.assert_array_equal(logits(False, None), apply(never, *variables, images, train=False)[0])
+    assert np.all(np.any(logits(True, key) != logits(True, other_key), axis=-1))
+    without_dropout = make_model(ModelConfig(family="plain", widths=(4, 6), depths=(1, 2), dropout=0.0))
+    np.testing.assert_array_equal(logits(False, None), apply(without_dropout, *variables, images, train=False)[0])
 
 
-def test_dropout_keeps_the_mean_of_the_logits_and_drops_its_share() -> None:
+def test_dropout_preserves_the_mean_logits_and_drops_at_the_configured_rate() -> None:
     config = ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3)
     params, batch_stats = draw_variables(config)
     images, samples = jnp.asarray(draw_images(2)), 1000
-    # One class whose weights are all the same turns the logit's variance into the share that is dropped.
+    # With equal weights for one class, the variance of its logit measures the dropout rate.
     params["Dense_0"]["kernel"][:, 0] = 0.1
 
     def logits(config: ModelConfig, key: Array) -> Array:
         return make_model(config).apply(params, batch_stats, images, train=True, key=key)[0]
 
-    whole = np.asarray(jax.jit(partial(logits, replace(config, dropout=0.0)))(jax.random.key(0)))
+    without_dropout = np.asarray(jax.jit(partial(logits, replace(config, dropout=0.0)))(jax.random.key(0)))
     keys = jax.random.split(jax.random.key(1), samples)
     dropped = np.asarray(jax.jit(jax.vmap(partial(logits, config)))(keys))
-    error = dropped.std(0) / np.sqrt(samples)
-    assert np.all(np.abs(dropped.mean(0) - whole) < 4.5 * error)
+    standard_error = dropped.std(0) / np.sqrt(samples)
+    assert np.all(np.abs(dropped.mean(0) - without_dropout) < 4.5 * standard_error)
 
     x = numpy_pool(numpy_conv(np.asarray(images, np.float64), params["Conv_0"]["kernel"]), "max")
     norm = params["BatchNorm_0"]
@@ -213,7 +213,7 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits(
     half = make_model(replace(model_config, dtype="bfloat16"))
     fresh = jax.eval_shape(half.init, key)
     logits, updated = apply(half, *variables, draw_images(), train=train, key=key)
-    # For a GPU, which half precision is for; a CPU sums its statistics by products, in float32.
+    # Lowered for a GPU: on a CPU the statistics are computed by float32 products.
     traced = apply.trace(half, *variables, draw_images(), train=train, key=key)
     lowered = traced.lower(lowering_platforms=("cuda",)).as_text()
     products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
@@ -232,20 +232,20 @@ def test_init_is_determined_by_its_key(model: Model, variables: tuple[Params, Ba
         assert mine.ndim == 1 or np.all(np.asarray(mine) != np.asarray(theirs))
 
 
-def test_init_under_vmap_equals_one_call_per_key_with_he_variance_and_norms_that_change_nothing() -> None:
+def test_vmapped_init_equals_one_call_per_key_with_he_variance_and_identity_norms() -> None:
     model = make_model(ModelConfig(family="plain", widths=(64,), depths=(1,)))
     keys = jax.random.split(jax.random.key(0), 3)
-    init, many = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
+    init, mapped = jax.jit(model.init), jax.jit(jax.vmap(model.init))(keys)
     for i in range(3):
-        params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], many)
+        params, batch_stats = jax.tree.map(lambda stack, i=i: stack[i], mapped)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), (params, batch_stats), init(keys[i]))
         assert np.asarray(params["Conv_0"]["kernel"]).std() == pytest.approx(np.sqrt(2 / 9), rel=0.15)
-        start = {"scale": np.ones(64), "bias": np.zeros(64)}, {"mean": np.zeros(64), "var": np.ones(64)}
-        jax.tree.map(np.testing.assert_array_equal, (params["BatchNorm_0"], batch_stats["BatchNorm_0"]), start)
+        identity_norm = {"scale": np.ones(64), "bias": np.zeros(64)}, {"mean": np.zeros(64), "var": np.ones(64)}
+        jax.tree.map(np.testing.assert_array_equal, (params["BatchNorm_0"], batch_stats["BatchNorm_0"]), identity_norm)
 
 
 @pytest.mark.parametrize("dims", [(), (1, 2, 3)])
-def test_dropout_draws_the_bits_of_flax(dims: tuple[int, ...], key: Array) -> None:
+def test_dropout_draws_the_same_bits_as_flax(dims: tuple[int, ...], key: Array) -> None:
     x, rngs = jax.random.normal(key, (5, 3, 3, 4)), {"dropout": jax.random.key(1)}
     expected: Any = nn.Dropout(0.3, broadcast_dims=dims, deterministic=False).apply({}, x, rngs=rngs)
     np.testing.assert_array_equal(Dropout(0.3, dims).apply({}, x, True, rngs=rngs), expected)
@@ -254,22 +254,22 @@ def test_dropout_draws_the_bits_of_flax(dims: tuple[int, ...], key: Array) -> No
     np.testing.assert_array_equal(Dropout(jnp.float32(0.0), dims).apply({}, x, True, rngs=rngs), x)
 
 
-def test_a_traced_dropout_keeps_the_dtype_of_what_it_drops(key: Array) -> None:
+def test_dropout_with_an_array_rate_keeps_the_input_dtype(key: Array) -> None:
     x = jnp.ones((4, 4), jnp.bfloat16)
     dropped: Any = Dropout(jnp.float32(0.5)).apply({}, x, True, rngs={"dropout": key})
     assert dropped.dtype == jnp.bfloat16
 
 
-def test_a_key_drops_units_in_evaluation_and_leaves_the_statistics(
+def test_evaluation_with_a_key_applies_dropout_and_keeps_the_statistics(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     images = normalize(jnp.asarray(batch.images))
-    still, _ = apply(model, *variables, images, train=False)
+    deterministic, _ = apply(model, *variables, images, train=False)
     first, batch_stats = apply(model, *variables, images, train=False, key=jax.random.key(1))
     again, _ = apply(model, *variables, images, train=False, key=jax.random.key(1))
     other, _ = apply(model, *variables, images, train=False, key=jax.random.key(2))
     np.testing.assert_array_equal(first, again)
-    assert (first != still).any()
+    assert (first != deterministic).any()
     assert (first != other).any()
     jax.tree.map(np.testing.assert_array_equal, batch_stats, variables[1])
 
@@ -284,11 +284,11 @@ def test_frozen_norms_keep_and_use_their_running_statistics(
     images = normalize(jnp.asarray(batch.images))
     paths: list[str] = []
 
-    def some(path: str) -> bool:
+    def is_frozen(path: str) -> bool:
         paths.append(path)
         return path.endswith("BatchNorm_0")
 
-    _, kept = apply(make_model(config, frozen=some), params, batch_stats, images, train=True)
+    _, kept = apply(make_model(config, frozen=is_frozen), params, batch_stats, images, train=True)
     jax.tree.map(np.testing.assert_array_equal, kept["BatchNorm_0"], batch_stats["BatchNorm_0"])
     if family == "resnet":
         assert set(paths) == {"BatchNorm_0"} | {f"ResidualBlock_{i}/BatchNorm_{j}" for i in (0, 1) for j in (0, 1)}
@@ -304,17 +304,17 @@ def test_frozen_norms_keep_and_use_their_running_statistics(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "known"),
+    ("name", "value", "choices"),
     [("family", "vit", "plain, resnet"), ("stem", "pool", "pooled, full"), ("pooling", "avg", "max, mean")],
 )
-def test_a_choice_that_nobody_knows_is_refused(name: str, value: str, known: str) -> None:
+def test_unknown_choices_are_rejected(name: str, value: str, choices: str) -> None:
     unknown: Any = ModelConfig(**{name: value})  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match=rf"--model\.{name} is '{value}': choose one of {known}$"):
+    with pytest.raises(ConfigError, match=rf"--model\.{name} is '{value}': choose one of {choices}$"):
         make_model(unknown)
 
 
 @pytest.mark.parametrize(
-    ("config", "problem"),
+    ("config", "message"),
     [
         (ModelConfig(family="plain", stem="full"), "--model.stem is full, but plain pools its first convolution"),
         (
@@ -325,20 +325,20 @@ def test_a_choice_that_nobody_knows_is_refused(name: str, value: str, known: str
         (ModelConfig(widths=(), depths=()), "--model.widths has no stage"),
     ],
 )
-def test_what_a_family_has_not_got_is_refused(config: ModelConfig, problem: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(problem)):
+def test_options_that_do_not_fit_the_family_or_stages_are_rejected(config: ModelConfig, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
         make_model(config)
 
 
 @pytest.mark.parametrize("family", ["plain", "resnet"])
-def test_no_image_makes_no_row(family: Literal["plain", "resnet"], key: Array) -> None:
+def test_predict_of_an_empty_batch_returns_no_rows(family: Literal["plain", "resnet"], key: Array) -> None:
     model = make_model(ModelConfig(family=family, widths=(4, 6), depths=(1, 1)))
     variables = jax.jit(model.init)(key)
     assert jax.jit(make_predict(model))(*variables, np.zeros((0, 28, 28, 1), np.uint8)).shape == (0, 10)
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_bytes_are_refused_by_the_network(
+def test_uint8_images_are_rejected_by_apply(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch, train: bool
 ) -> None:
     with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
@@ -346,9 +346,9 @@ def test_bytes_are_refused_by_the_network(
 
 
 @pytest.mark.parametrize("shape", [(2, 28, 28), (28, 28, 1), (2, 28, 28, 3)])
-def test_images_of_another_rank_or_number_of_channels_are_refused_by_shape(shape: tuple[int, ...]) -> None:
+def test_images_of_wrong_rank_or_channel_count_are_rejected(shape: tuple[int, ...]) -> None:
     model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,)))
     params, batch_stats = jax.eval_shape(model.init, jax.random.key(0))
-    problem = rf"^images have shape {re.escape(str(list(shape)))}: expected \[B, H, W, 1\]"
-    with pytest.raises(ValueError, match=problem):
+    message = rf"^images have shape {re.escape(str(list(shape)))}: expected \[B, H, W, 1\]"
+    with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_predict(model), params, batch_stats, jax.ShapeDtypeStruct(shape, np.uint8))

@@ -1,4 +1,4 @@
-"""`batch_norm` against NumPy, Flax and autodiff in float64, and what it asks of the memory and of other shards."""
+"""`batch_norm` against NumPy, Flax and autodiff in float64, its numerical precision, and its use on shards."""
 
 from functools import partial
 from typing import Any
@@ -47,16 +47,16 @@ def test_batch_norm_equals_numpy_and_flax() -> None:
 def test_batch_norm_gradients_equal_autodiff_of_the_plain_formula_in_float64() -> None:
     x, scale, bias, g = draw_norm()
     tangents = [np.cos(np.arange(a.size, dtype=np.float64)).reshape(a.shape) for a in (x, scale, bias)]
-    narrow = as_float32(g, x, scale, bias, *tangents)
-    ours, ours_twice = gradients(our_norm, *narrow[:4]), hessian_product(our_norm, *narrow)
+    arrays32 = as_float32(g, x, scale, bias, *tangents)
+    ours, ours_twice = gradients(our_norm, *arrays32[:4]), hessian_product(our_norm, *arrays32)
     with jax.enable_x64(True):
-        wide = [jnp.asarray(a) for a in (g, x, scale, bias, *tangents)]
-        plain, plain_twice = gradients(plain_norm, *wide[:4]), hessian_product(plain_norm, *wide)
+        arrays64 = [jnp.asarray(a) for a in (g, x, scale, bias, *tangents)]
+        plain, plain_twice = gradients(plain_norm, *arrays64[:4]), hessian_product(plain_norm, *arrays64)
     assert_all_close(ours, plain, 1e-5)
     assert_all_close(ours_twice, plain_twice, 1e-4)
 
 
-def test_batch_norm_passes_no_gradient_through_its_statistics() -> None:
+def test_batch_norm_statistics_have_zero_gradients() -> None:
     def of_statistics(x: Array, scale: Array, bias: Array) -> Array:
         _, mean, variance = batch_norm(x, scale, bias)
         return (mean**2 + variance).sum()
@@ -69,17 +69,17 @@ def test_batch_norm_passes_no_gradient_through_its_statistics() -> None:
 def test_batch_norm_of_bfloat16_keeps_the_dtype_and_float32_statistics() -> None:
     x, scale, bias, g = draw_norm((8, 14, 14, 2))
     half, scale32, bias32 = jnp.asarray(x, jnp.bfloat16), *as_float32(scale, bias)
-    wide = np.asarray(half, np.float32)
+    x32 = np.asarray(half, np.float32)
     y, *statistics = batch_norm(half, scale32, bias32)
     d_x, d_scale, d_bias = gradients(our_norm, jnp.asarray(g, jnp.bfloat16), half, scale32, bias32)
     assert y.dtype == d_x.dtype == jnp.bfloat16
     assert all(a.dtype == jnp.float32 for a in (*statistics, d_scale, d_bias))
-    assert_all_close(statistics, (wide.mean((0, 1, 2), np.float64), wide.var((0, 1, 2), np.float64)), 1e-5)
-    expected = batch_norm(jnp.asarray(wide), scale32, bias32)[0]
+    assert_all_close(statistics, (x32.mean((0, 1, 2), np.float64), x32.var((0, 1, 2), np.float64)), 1e-5)
+    expected = batch_norm(jnp.asarray(x32), scale32, bias32)[0]
     np.testing.assert_allclose(np.asarray(y, np.float32), expected, rtol=2**-8, atol=1e-6)
 
 
-def test_batch_norm_keeps_the_variance_of_values_far_from_zero() -> None:
+def test_batch_norm_variance_is_accurate_for_values_far_from_zero() -> None:
     x = (1000 + np.random.default_rng(0).normal(size=(8, 7, 7, 1))).astype(np.float32)
     _, _, variance = batch_norm(jnp.asarray(x), jnp.ones(1), jnp.zeros(1))
     np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-3)
@@ -98,46 +98,46 @@ def test_batch_norm_under_vmap_and_scan_equals_one_call_per_member() -> None:
     mapped = jax.jit(jax.vmap(lambda x: batch_norm(x, scale32, bias32)))(xs)
     scanned = jax.jit(lambda xs: lax.scan(lambda _, x: (None, batch_norm(x, scale32, bias32)), None, xs)[1])(xs)
     for i in range(3):
-        assert_all_close([many[i] for many in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
+        assert_all_close([output[i] for output in (*mapped, *scanned)], batch_norm(xs[i], scale32, bias32) * 2, 1e-5)
 
 
-@pytest.mark.parametrize("spelling", [channel_sums._sums, channel_sums._sums_on_cpu])
+@pytest.mark.parametrize("implementation", [channel_sums._sums, channel_sums._sums_on_cpu])
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 1e3, 1e4])
-@pytest.mark.parametrize("off", [0.0, 0.1, 3.0])  # of the shift, in deviations
-def test_one_pass_is_as_good_as_two_where_the_shift_is_near(
-    monkeypatch: pytest.MonkeyPatch, spelling: Any, ratio: float, off: float
+@pytest.mark.parametrize("shift_error", [0.0, 0.1, 3.0])  # in standard deviations
+def test_one_pass_moments_are_accurate_when_the_shift_is_near_the_mean(
+    monkeypatch: pytest.MonkeyPatch, implementation: Any, ratio: float, shift_error: float
 ) -> None:
-    monkeypatch.setattr(normalization, "channel_sums", spelling)
+    monkeypatch.setattr(normalization, "channel_sums", implementation)
     x = (ratio + np.random.default_rng(0).normal(size=(16, 14, 14, 3))).astype(np.float32)
     mean, variance = x.mean((0, 1, 2), np.float64), x.var((0, 1, 2), np.float64)
-    shift = jnp.asarray(mean + off, jnp.float32).reshape(1, 1, 1, -1)
-    jitted = jax.jit(partial(normalization._local_moments))  # not the function itself, compiled in another spelling
-    got = np.asarray(jitted(x, shift), np.float64).reshape(2, -1)
-    np.testing.assert_allclose(got[0] + np.asarray(shift).ravel(), mean, rtol=2e-7, atol=2e-6)
-    np.testing.assert_allclose(got[1], variance, rtol=4e-6 + 5e-7 * off**2)
+    shift = jnp.asarray(mean + shift_error, jnp.float32).reshape(1, 1, 1, -1)
+    jitted = jax.jit(partial(normalization._local_moments))  # a new function, not compiled for the other implementation
+    actual = np.asarray(jitted(x, shift), np.float64).reshape(2, -1)
+    np.testing.assert_allclose(actual[0] + np.asarray(shift).ravel(), mean, rtol=2e-7, atol=2e-6)
+    np.testing.assert_allclose(actual[1], variance, rtol=4e-6 + 5e-7 * shift_error**2)
 
 
-@pytest.mark.parametrize("off", [30.0, 300.0, 3e3, 3e4, 3e5])
-def test_a_stale_shift_costs_as_much_as_it_is_off_and_never_explodes(off: float) -> None:
+@pytest.mark.parametrize("shift_error", [30.0, 300.0, 3e3, 3e4, 3e5])
+def test_stale_shift_loses_bounded_precision_and_keeps_the_variance_positive(shift_error: float) -> None:
     x = np.random.default_rng(0).normal(size=(16, 14, 14, 3)).astype(np.float32)
-    offset, variance = jax.jit(normalization._local_moments)(x, jnp.full((1, 1, 1, 3), off, jnp.float32))
+    offset, variance = jax.jit(normalization._local_moments)(x, jnp.full((1, 1, 1, 3), shift_error, jnp.float32))
     exact = x.var((0, 1, 2), np.float64)
-    np.testing.assert_allclose(offset.ravel() + off, x.mean((0, 1, 2), np.float64), atol=2e-6 * off)
-    assert (np.abs(variance.ravel() - exact) <= 2e-6 * (off**2 + 8) * exact).all()
-    # An image is normalised to less than it should be, not to hundreds of deviations.
-    assert (np.asarray(variance).ravel() >= np.minimum(0.5, 2.0**-24 * off**2)).all()
+    np.testing.assert_allclose(offset.ravel() + shift_error, x.mean((0, 1, 2), np.float64), atol=2e-6 * shift_error)
+    assert (np.abs(variance.ravel() - exact) <= 2e-6 * (shift_error**2 + 8) * exact).all()
+    # Images are then normalised to less than unit variance, not to hundreds of standard deviations.
+    assert (np.asarray(variance).ravel() >= np.minimum(0.5, 2.0**-24 * shift_error**2)).all()
 
 
-def test_without_a_shift_the_mean_may_lie_anywhere() -> None:
+def test_moments_without_a_given_shift_are_accurate_far_from_zero() -> None:
     x = (1e4 + np.random.default_rng(0).normal(size=(8, 7, 7, 2))).astype(np.float32)
-    near = normalization._mean_of_first(jnp.asarray(x), ())
-    assert (np.abs(near - x.mean((0, 1, 2), np.float64)) < 0.5).all()
-    _, variance = normalization._local_moments(jnp.asarray(x), near.reshape(1, 1, 1, -1)).reshape(2, -1)
+    shift = normalization._mean_of_first(jnp.asarray(x), ())
+    assert (np.abs(shift - x.mean((0, 1, 2), np.float64)) < 0.5).all()
+    _, variance = normalization._local_moments(jnp.asarray(x), shift.reshape(1, 1, 1, -1)).reshape(2, -1)
     np.testing.assert_allclose(variance, x.var((0, 1, 2), np.float64), rtol=1e-5)
 
 
-def sharded_text(function: Any, out_specs: Any) -> str:
-    """What a function of (x, scale, bias, shift) is lowered to for a TPU, with x spread over two devices."""
+def lower_sharded(function: Any, out_specs: Any) -> str:
+    """A function of (x, scale, bias, shift) lowered for a TPU, with x sharded over two devices."""
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 6, 6, 3), (3,), (3,), (3,))]
     with jax.set_mesh(jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))):
         sharded = jax.shard_map(function, in_specs=(P("data"), P(), P(), P()), out_specs=out_specs)
@@ -148,30 +148,30 @@ def normalized(x: Array, scale: Array, bias: Array, shift: Array) -> tuple[Array
     return batch_norm(x, scale, bias, shift=shift)
 
 
-def test_there_is_one_sum_over_the_shards_forward_and_one_backward() -> None:
+def test_sharded_batch_norm_has_one_all_reduce_forward_and_one_backward() -> None:
     def gradient(x: Array, *weights: Array) -> Any:
-        y, pull = jax.vjp(lambda x, scale, bias: normalized(x, scale, bias, weights[2])[0], x, *weights[:2])
-        return y, pull(jnp.cos(y))
+        y, vjp = jax.vjp(lambda x, scale, bias: normalized(x, scale, bias, weights[2])[0], x, *weights[:2])
+        return y, vjp(jnp.cos(y))
 
     rows = P("data")
-    assert sharded_text(normalized, (rows, P(), P())).count("stablehlo.all_reduce") == 1
-    assert sharded_text(gradient, (rows, (rows, P(), P()))).count("stablehlo.all_reduce") == 2
+    assert lower_sharded(normalized, (rows, P(), P())).count("stablehlo.all_reduce") == 1
+    assert lower_sharded(gradient, (rows, (rows, P(), P()))).count("stablehlo.all_reduce") == 2
 
 
 @pytest.mark.parametrize("shifted", [True, False])
-def test_on_shards_statistics_and_gradients_are_those_of_the_whole_batch(shifted: bool) -> None:
+def test_sharded_statistics_and_gradients_equal_those_of_the_full_batch(shifted: bool) -> None:
     x, scale, bias, g = as_float32(*draw_norm((4, 3, 5, 2)))
     shift = jnp.ones(2) if shifted else None
 
-    def both(g: Array, x: Array, scale: Array, bias: Array) -> Any:
-        (_, *statistics), pull = jax.vjp(lambda *operands: batch_norm(*operands, shift=shift), x, scale, bias)
-        return statistics, pull((g, jnp.zeros(2), jnp.zeros(2)))
+    def statistics_and_gradients(g: Array, x: Array, scale: Array, bias: Array) -> Any:
+        (_, *statistics), vjp = jax.vjp(lambda *operands: batch_norm(*operands, shift=shift), x, scale, bias)
+        return statistics, vjp((g, jnp.zeros(2), jnp.zeros(2)))
 
     mesh, rows = jax.make_mesh((2,), ("data",)), P("data")
     with jax.set_mesh(mesh):
-        spread = [jax.device_put(a, NamedSharding(mesh, rows)) for a in (g, x)]
+        sharded = [jax.device_put(a, NamedSharding(mesh, rows)) for a in (g, x)]
         specs = (rows, rows, P(), P())
-        mapped = jax.jit(jax.shard_map(both, in_specs=specs, out_specs=(P(), (rows, P(), P()))))
-        got = jax.device_get(mapped(*spread, scale, bias))
-    expected = jax.jit(both)(g, x, scale, bias)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, expected)
+        mapped = jax.jit(jax.shard_map(statistics_and_gradients, in_specs=specs, out_specs=(P(), (rows, P(), P()))))
+        actual = jax.device_get(mapped(*sharded, scale, bias))
+    expected = jax.jit(statistics_and_gradients)(g, x, scale, bias)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), actual, expected)

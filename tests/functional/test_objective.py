@@ -28,7 +28,7 @@ def state(key: Array) -> TrainState:
     return init_state(LINEAR, optax.identity(), key)
 
 
-def test_an_objective_is_the_mean_loss_with_statistics_and_sums_beside_it(state: TrainState, batch: Batch) -> None:
+def test_objective_returns_the_mean_loss_and_aux_with_batch_stats_and_metrics(state: TrainState, batch: Batch) -> None:
     loss, aux = make_objective(LINEAR)(state.params, state, batch)
     logits = batch.images.reshape(8, -1) / 255 @ np.asarray(state.params["kernel"], np.float64)
     expected = np.log(np.exp(logits).sum(-1)) - logits[np.arange(8), batch.labels]
@@ -39,14 +39,14 @@ def test_an_objective_is_the_mean_loss_with_statistics_and_sums_beside_it(state:
     assert float(aux.batch_stats["calls"]) == 1
 
 
-def test_an_objective_looks_at_the_parameters_that_it_is_given_alone(state: TrainState, batch: Batch) -> None:
+def test_objective_uses_the_given_params_and_not_those_of_the_state(state: TrainState, batch: Batch) -> None:
     objective = make_objective(LINEAR)
     other = {"kernel": state.params["kernel"] * 2}
     loss, _ = objective(other, state, batch)
     assert loss == objective(other, replace(state, params=other), batch)[0] != objective(state.params, state, batch)[0]
 
 
-def test_an_objective_draws_the_same_at_the_same_step_and_anew_at_another(batch: Batch, key: Array) -> None:
+def test_objective_draws_the_same_at_the_same_step_and_differently_at_another(batch: Batch, key: Array) -> None:
     model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.5))
     state = init_state(model, optax.identity(), key)
     objective = jax.jit(make_objective(model))
@@ -56,7 +56,7 @@ def test_an_objective_draws_the_same_at_the_same_step_and_anew_at_another(batch:
     assert first == again != later
 
 
-def test_targets_and_metrics_are_any_pytrees(state: TrainState, batch: Batch) -> None:
+def test_targets_and_metrics_can_be_any_pytrees(state: TrainState, batch: Batch) -> None:
     seen: list[Any] = []
 
     def mix(key: Array, images: Array, labels: Any) -> tuple[Array, Any]:
@@ -76,7 +76,7 @@ def test_targets_and_metrics_are_any_pytrees(state: TrainState, batch: Batch) ->
     assert int(aux.metrics[1]) == batch.labels[0]
 
 
-def test_metrics_need_no_derivative(state: TrainState, batch: Batch) -> None:
+def test_metrics_are_not_differentiated(state: TrainState, batch: Batch) -> None:
     @jax.custom_jvp
     def opaque(losses: Array) -> Array:
         return losses.sum()
@@ -91,20 +91,18 @@ def test_metrics_need_no_derivative(state: TrainState, batch: Batch) -> None:
     assert aux.metrics > 0
 
 
-def test_an_augmentation_that_makes_floats_of_bytes_is_refused_and_one_of_floats_is_wrapped(
-    state: TrainState, batch: Batch
-) -> None:
+def test_augmentation_turning_uint8_into_floats_is_rejected_unless_wrapped(state: TrainState, batch: Batch) -> None:
     def darken(key: Array, images: Array) -> Array:
         return images * jnp.float32(0.5)
 
     with pytest.raises(ValueError, match=r"augment turned uint8 into float32.*fmnist_jax\.on_floats"):
         make_objective(LINEAR, augment=darken)(state.params, state, batch)
     floats = Batch(jnp.asarray(batch.images, jnp.float32) / 255, batch.labels)
-    half = Batch(floats.images * 0.5, batch.labels)
-    expected = make_objective(LINEAR)(state.params, state, half)[0]
+    darkened = Batch(floats.images * 0.5, batch.labels)
+    expected = make_objective(LINEAR)(state.params, state, darkened)[0]
     np.testing.assert_allclose(
         make_objective(LINEAR, augment=darken)(state.params, state, floats)[0], expected, rtol=1e-6
     )
     wrapped = make_objective(LINEAR, augment=on_floats(darken))
     np.testing.assert_allclose(wrapped(state.params, state, floats)[0], expected, rtol=1e-6)
-    np.testing.assert_allclose(wrapped(state.params, state, batch)[0], expected, rtol=1e-2)  # rounded to bytes
+    np.testing.assert_allclose(wrapped(state.params, state, batch)[0], expected, rtol=1e-2)  # rounded to uint8

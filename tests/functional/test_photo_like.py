@@ -12,49 +12,49 @@ from fmnist_jax import Variation, draw_variation, make_photo_like, normalize, va
 from fmnist_jax.data import synthetic
 
 GARMENTS, _ = synthetic.draw(40, 0)
-NOTHING: dict[str, Any] = {
+IDENTITY: dict[str, Any] = {
     **{"mirrored": False, "scale": (1.0, 1.0), "degrees": 0.0, "shift": (0.0, 0.0), "light": (0.0, 0.0)},
     **{"gamma": 1.0, "contrast": 1.0, "softness": 0.0, "hole": (0.0, 0.0, 0.0)},
 }
 
 
-def one(**changes: Any) -> Variation:
+def single_variation(**changes: Any) -> Variation:
     """A variation of one image."""
-    given = NOTHING | changes
-    return Variation(**{name: jnp.asarray(given[name])[None] for name in Variation._fields})
+    values = IDENTITY | changes
+    return Variation(**{name: jnp.asarray(values[name])[None] for name in Variation._fields})
 
 
-vary_compiled = jax.jit(vary)
+compiled_vary = jax.jit(vary)
 
 
-def varied(image: np.ndarray, **changes: Any) -> np.ndarray:
-    return np.asarray(vary_compiled(jnp.asarray(image)[None], one(**changes)))[0]
+def apply_variation(image: np.ndarray, **changes: Any) -> np.ndarray:
+    return np.asarray(compiled_vary(jnp.asarray(image)[None], single_variation(**changes)))[0]
 
 
-def by_numpy(image: np.ndarray, change: dict[str, Any]) -> np.ndarray:
-    """The same of f[H, W, 1] in [0, 1], step by step in double precision."""
+def numpy_variation(image: np.ndarray, change: dict[str, Any]) -> np.ndarray:
+    """The same variation of f[H, W, 1] in [0, 1], step by step in float64."""
     height, width, _ = image.shape
     plane = image[..., 0].astype(np.float64)
     if change["mirrored"]:
         plane = plane[:, ::-1]
     angle = np.deg2rad(change["degrees"])
-    back = np.diag(1 / np.array(change["scale"])) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    inverse = np.diag(1 / np.array(change["scale"])) @ [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     centre = np.array([height - 1, width - 1]) / 2
-    offset = centre - back @ (centre + change["shift"])
-    plane = ndimage.affine_transform(plane, back, offset, order=1, mode="grid-constant")
-    down, across = np.meshgrid(*((2 * np.arange(edge) - edge + 1) / edge for edge in (height, width)), indexing="ij")
-    lit = np.clip(plane * (1 + change["light"][0] * down + change["light"][1] * across), 0, 1)
+    offset = centre - inverse @ (centre + change["shift"])
+    plane = ndimage.affine_transform(plane, inverse, offset, order=1, mode="grid-constant")
+    y, x = np.meshgrid(*((2 * np.arange(edge) - edge + 1) / edge for edge in (height, width)), indexing="ij")
+    lit = np.clip(plane * (1 + change["light"][0] * y + change["light"][1] * x), 0, 1)
     shaded = change["contrast"] * lit ** change["gamma"]
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
     blurred = ndimage.convolve((lit > 0).astype(np.float64), kernel, mode="constant")
     soft = shaded * (1 - change["softness"] * (1 - blurred))
     row, column, radius = change["hole"]
-    return np.where((down - row) ** 2 + (across - column) ** 2 < radius**2, 0, soft)[..., None]
+    return np.where((y - row) ** 2 + (x - column) ** 2 < radius**2, 0, soft)[..., None]
 
 
-def test_nothing_changes_nothing() -> None:
-    np.testing.assert_array_equal(varied(GARMENTS[0]), GARMENTS[0])
-    np.testing.assert_array_equal(varied(np.asarray(normalize(GARMENTS[0]))), normalize(GARMENTS[0]))
+def test_identity_variation_leaves_the_image_unchanged() -> None:
+    np.testing.assert_array_equal(apply_variation(GARMENTS[0]), GARMENTS[0])
+    np.testing.assert_array_equal(apply_variation(np.asarray(normalize(GARMENTS[0]))), normalize(GARMENTS[0]))
 
 
 def floats(low: float, high: float) -> st.SearchStrategy[float]:
@@ -77,11 +77,11 @@ CHANGES = st.fixed_dictionaries(
 
 
 @given(CHANGES, st.integers(0, len(GARMENTS) - 1))
-def test_a_variation_is_what_numpy_makes_of_its_definition(change: dict[str, Any], which: int) -> None:
-    image = np.asarray(normalize(GARMENTS[which]))
-    found, expected = varied(image, **change), by_numpy(image, change)
-    # Where rounding decides whether a pixel is in the object or in the hole, the two may differ.
-    assert np.mean(np.abs(found - expected) > 2e-3) < 0.02
+def test_vary_equals_numpy_for_any_variation(change: dict[str, Any], index: int) -> None:
+    image = np.asarray(normalize(GARMENTS[index]))
+    actual, expected = apply_variation(image, **change), numpy_variation(image, change)
+    # The two may differ where rounding decides whether a pixel is in the object or in the hole.
+    assert np.mean(np.abs(actual - expected) > 2e-3) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -98,33 +98,33 @@ def test_a_variation_is_what_numpy_makes_of_its_definition(change: dict[str, Any
         {"hole": (0.1, -0.2, 0.35)},
     ],
 )
-def test_each_part_of_a_variation_changes_what_numpy_changes(change: dict[str, Any]) -> None:
+def test_each_part_of_a_variation_alone_equals_numpy(change: dict[str, Any]) -> None:
     image = np.asarray(normalize(GARMENTS[5]))
-    found = varied(image, **change)
-    assert np.abs(found - image).max() > 0.05
-    np.testing.assert_allclose(found, by_numpy(image, NOTHING | change), atol=1e-4)
+    actual = apply_variation(image, **change)
+    assert np.abs(actual - image).max() > 0.05
+    np.testing.assert_allclose(actual, numpy_variation(image, IDENTITY | change), atol=1e-4)
 
 
-def test_no_colour_has_an_edge_of_its_own_within_the_object() -> None:
-    """Red beside yellow: green ends in the middle, where the object does not."""
+def test_softness_does_not_affect_colour_edges_inside_the_object() -> None:
+    """Red next to yellow: the green channel ends in the middle, but the object does not."""
     image = np.zeros((8, 10, 3), np.float32)
     image[..., 0], image[:, 5:, 1] = 1.0, 1.0
-    found = varied(image, softness=1.0)
-    np.testing.assert_array_equal(found[1:-1, 1:-1], image[1:-1, 1:-1])
-    assert np.all(found[:, -1, :2] < 1)
+    actual = apply_variation(image, softness=1.0)
+    np.testing.assert_array_equal(actual[1:-1, 1:-1], image[1:-1, 1:-1])
+    assert np.all(actual[:, -1, :2] < 1)
 
 
-def test_bytes_are_varied_as_floats_are(key: Array) -> None:
+def test_vary_of_uint8_equals_that_of_floats_and_int32_is_rejected(key: Array) -> None:
     images = jnp.asarray(GARMENTS)
     change = draw_variation(key, len(images))
-    found = vary_compiled(images, change)
-    assert found.dtype == jnp.uint8
-    np.testing.assert_allclose(found, 255 * np.asarray(vary_compiled(normalize(images), change)), atol=0.51)
+    actual = compiled_vary(images, change)
+    assert actual.dtype == jnp.uint8
+    np.testing.assert_allclose(actual, 255 * np.asarray(compiled_vary(normalize(images), change)), atol=0.51)
     with pytest.raises(ValueError, match="expected uint8"):
-        vary_compiled(images.astype(jnp.int32), change)
+        compiled_vary(images.astype(jnp.int32), change)
 
 
-def test_what_is_drawn_is_within_its_bounds_and_uses_them(key: Array) -> None:
+def test_drawn_variations_cover_their_ranges_and_are_uncorrelated(key: Array) -> None:
     drawn = jax.tree.map(np.asarray, jax.jit(draw_variation, static_argnums=1)(key, 4000))
     for values, low, high in (
         *((drawn.degrees, -15, 15), (drawn.scale, 0.8, 1.05), (drawn.shift, -2, 2), (drawn.light, -0.4, 0.4)),
@@ -136,44 +136,44 @@ def test_what_is_drawn_is_within_its_bounds_and_uses_them(key: Array) -> None:
         assert high - margin < values.max() <= high + 1e-6
         assert values.mean() == pytest.approx((low + high) / 2, abs=margin)
     assert drawn.mirrored.mean() == pytest.approx(0.5, abs=0.04)
-    every = np.column_stack([leaf.reshape(4000, -1) for leaf in drawn])
-    assert np.abs(np.corrcoef(every.T) - np.eye(every.shape[1])).max() < 0.08
+    columns = np.column_stack([leaf.reshape(4000, -1) for leaf in drawn])
+    assert np.abs(np.corrcoef(columns.T) - np.eye(columns.shape[1])).max() < 0.08
 
 
 @jax.jit
-def like_photos(probability: float, key: Array, images: Array) -> Array:
+def compiled_photo_like(probability: float, key: Array, images: Array) -> Array:
     return make_photo_like(probability)(key, images)
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_as_many_images_are_varied_as_are_asked_for_and_the_others_stay(key: Array, probability: float) -> None:
+def test_photo_like_varies_the_requested_fraction_of_images(key: Array, probability: float) -> None:
     images = np.tile(GARMENTS[:1], (600, 1, 1, 1))
-    found = np.asarray(like_photos(probability, key, jnp.asarray(images)))
-    changed = (found != images).any((1, 2, 3))
+    actual = np.asarray(compiled_photo_like(probability, key, jnp.asarray(images)))
+    changed = (actual != images).any((1, 2, 3))
     assert changed.mean() == pytest.approx(probability, abs=4 * np.sqrt(probability * (1 - probability) / 600))
-    assert not found[:, 0, 0].any()
+    assert not actual[:, 0, 0].any()
 
 
-def test_it_is_a_function_of_its_key_compiled_mapped_or_not(key: Array) -> None:
+def test_photo_like_is_deterministic_given_its_key_eager_jitted_and_vmapped(key: Array) -> None:
     images, augment = jnp.asarray(normalize(GARMENTS)), make_photo_like(0.5)
     keys = jax.random.split(key, 3)
-    many = jax.jit(jax.vmap(augment, in_axes=(0, None)))(keys, images)
-    for number in range(3):
-        np.testing.assert_allclose(many[number], augment(keys[number], images), atol=1e-5)
-    assert np.any(np.abs(many[0] - many[1]) > 0.1)
+    mapped = jax.jit(jax.vmap(augment, in_axes=(0, None)))(keys, images)
+    for i in range(3):
+        np.testing.assert_allclose(mapped[i], augment(keys[i], images), atol=1e-5)
+    assert np.any(np.abs(mapped[0] - mapped[1]) > 0.1)
     traced = jax.jit(lambda probability: make_photo_like(probability)(keys[0], images))(0.5)
-    np.testing.assert_allclose(traced, many[0], atol=1e-5)
+    np.testing.assert_allclose(traced, mapped[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])
-def test_shape_and_dtype_stay_under_strict_promotion(key: Array, dtype: Any) -> None:
+def test_photo_like_keeps_shape_and_dtype_under_strict_dtype_promotion(key: Array, dtype: Any) -> None:
     images = jax.ShapeDtypeStruct((4, 9, 7, 3), dtype)
     with jax.numpy_dtype_promotion("strict"):
-        found = jax.eval_shape(make_photo_like(0.5), key, images)
-    assert (found.shape, found.dtype) == (images.shape, dtype)
+        actual = jax.eval_shape(make_photo_like(0.5), key, images)
+    assert (actual.shape, actual.dtype) == (images.shape, dtype)
 
 
-def test_derivatives_are_finite_where_the_image_is_black(key: Array) -> None:
+def test_vary_gradients_are_finite_where_the_image_is_black(key: Array) -> None:
     change = draw_variation(key, 4)
-    slope = jax.jit(jax.grad(lambda images: vary(images, change).sum()))(jnp.asarray(normalize(GARMENTS[:4])))
-    assert np.isfinite(slope).all()
+    gradient = jax.jit(jax.grad(lambda images: vary(images, change).sum()))(jnp.asarray(normalize(GARMENTS[:4])))
+    assert np.isfinite(gradient).all()

@@ -8,20 +8,20 @@ from fmnist_jax.functional.pixels import check_floats, fingerprint, is_uint8, on
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_floats_are_not_bytes(dtype: type) -> None:
+def test_float_images_are_not_uint8_and_pass_check_floats(dtype: type) -> None:
     images = jnp.zeros((1, 2, 2, 1), dtype)
     assert not is_uint8(images)
     check_floats(images)
 
 
-def test_bytes_are_not_floats() -> None:
+def test_uint8_images_fail_check_floats() -> None:
     assert is_uint8(jnp.zeros((1, 2, 2, 1), jnp.uint8))
     with pytest.raises(ValueError, match=r"images are uint8: expected floats in \[0, 1\]; call normalize"):
         check_floats(jnp.zeros((1, 2, 2, 1), jnp.uint8))
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int8, np.uint16, np.bool_, np.complex64])
-def test_whatever_else_is_refused_by_name_while_tracing(dtype: type) -> None:
+def test_other_dtypes_are_rejected_by_name_while_tracing(dtype: type) -> None:
     images = jax.ShapeDtypeStruct((1, 2, 2, 1), dtype)
     name = np.dtype(dtype).name
     with pytest.raises(ValueError, match=rf"images are {name}: expected uint8 in \[0, 255\] or floats in \[0, 1\]"):
@@ -31,13 +31,15 @@ def test_whatever_else_is_refused_by_name_while_tracing(dtype: type) -> None:
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 1), (7, 5, 3, 3), (2, 4, 4)])
-def test_levels_are_counted_piece_by_piece_as_at_once(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_histogram_in_chunks_equals_a_direct_count(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pixels, "_CHUNK_BYTES", 16)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     np.testing.assert_array_equal(pixel_histogram(images), [(images == level).sum() for level in range(256)])
 
 
-def test_a_fingerprint_is_of_every_byte_and_of_them_alone() -> None:
+def test_fingerprint_depends_on_pixel_values_but_not_on_memory_layout() -> None:
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     other = image.copy()
     other[3, 3, 2] += 1
@@ -45,16 +47,16 @@ def test_a_fingerprint_is_of_every_byte_and_of_them_alone() -> None:
 
 
 @pytest.mark.parametrize(("factor", "shift"), [(1.0, 0.0), (1.7, -0.2), (-1.0, 1.0)])
-def test_an_augmentation_of_floats_becomes_one_of_bytes(factor: float, shift: float) -> None:
+def test_on_floats_turns_a_float_augmentation_into_one_of_uint8(factor: float, shift: float) -> None:
     levels = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
-    found = on_floats(lambda _, images: images * factor + shift)(jax.random.key(0), levels)
+    actual = on_floats(lambda _, images: images * factor + shift)(jax.random.key(0), levels)
     expected = np.clip(np.arange(256) * factor + 255 * shift, 0, 255)
-    assert found.dtype == jnp.uint8
-    assert np.abs(np.asarray(found, np.float64).ravel() - expected).max() <= 0.5 + 1e-4
+    assert actual.dtype == jnp.uint8
+    assert np.abs(np.asarray(actual, np.float64).ravel() - expected).max() <= 0.5 + 1e-4
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])
-def test_an_augmentation_of_floats_keeps_the_dtype(dtype: type) -> None:
+def test_on_floats_keeps_the_dtype(dtype: type) -> None:
     images = jnp.ones((2, 3, 3, 1), dtype)
     darkened = on_floats(lambda key, image: image * jax.random.uniform(key, minval=0.5))(jax.random.key(0), images)
     assert darkened.dtype == dtype

@@ -1,4 +1,4 @@
-"""Which spelling of an operation a program has, and that no preset's program for a TPU or a GPU has a CPU's."""
+"""Platform-specific implementations, and that no preset lowered for a TPU or a GPU contains a CPU's."""
 
 import re
 from dataclasses import replace
@@ -12,26 +12,26 @@ import pytest
 import fmnist_jax as fj
 from fmnist_jax.functional.platforms import platform_primitive
 
-ELSEWHERE = ("tpu", "cuda", "rocm")
+OTHER_PLATFORMS = ("tpu", "cuda", "rocm")
 twice_p = platform_primitive("twice", on_cpu=lambda x, by: x * by, elsewhere=lambda x, **_: x + x)
 
 
-@pytest.mark.parametrize(("platform", "spelling"), [("cpu", "multiply"), *((name, "add") for name in ELSEWHERE)])
-def test_a_program_has_the_spelling_of_its_platform_alone(platform: str, spelling: str) -> None:
+@pytest.mark.parametrize(("platform", "operation"), [("cpu", "multiply"), *((name, "add") for name in OTHER_PLATFORMS)])
+def test_lowering_contains_only_the_implementation_of_its_platform(platform: str, operation: str) -> None:
     traced = jax.jit(lambda x: twice_p.bind(x, by=2)).trace(jnp.ones(3))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
-    assert re.findall(r"stablehlo\.(multiply|add|case)", text) == [spelling]
+    assert re.findall(r"stablehlo\.(multiply|add|case)", text) == [operation]
 
 
-def test_outside_a_program_the_spelling_is_that_of_where_the_array_lies() -> None:
+def test_eager_call_uses_the_implementation_for_the_device_of_the_array() -> None:
     np.testing.assert_array_equal(twice_p.bind(jnp.ones(3), by=5), 5 * np.ones(3))
 
 
 @cache
-def programs(name: str) -> dict[str, jax.stages.Traced]:
+def traced_programs(name: str) -> dict[str, jax.stages.Traced]:
     """The training chunk, the evaluation step and the prediction of a preset, before they are lowered."""
     config = fj.PRESETS[name]
-    depths = tuple(min(depth, 2) for depth in config.model.depths)  # whatever follows is a second block again
+    depths = tuple(min(depth, 2) for depth in config.model.depths)  # further blocks repeat the second one
     recipe = fj.make_recipe(replace(config, model=replace(config.model, depths=depths)))
     state = jax.eval_shape(recipe.init, jax.random.key(0))
     rows = config.train.batch_size
@@ -47,32 +47,32 @@ def programs(name: str) -> dict[str, jax.stages.Traced]:
     }
 
 
-LONGEST_CONSTANT = 1_000  # characters; those of Winograd's form are longer
+MAX_CONSTANT_LENGTH = 1_000  # characters; Winograd's transforms are longer
 NHWC = "dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"
 
 
 @pytest.mark.parametrize("preset", sorted(fj.PRESETS))
-def test_no_spelling_of_a_cpu_is_left_in_what_is_lowered_for_others(preset: str) -> None:
-    config, traced = fj.PRESETS[preset], programs(preset)
+def test_presets_lowered_for_other_platforms_contain_no_cpu_implementation(preset: str) -> None:
+    config, traced = fj.PRESETS[preset], traced_programs(preset)
     kernels = [leaf for leaf in jax.tree.leaves(traced["prediction"].in_avals) if leaf.ndim == 4 and leaf.size]
-    layers = len(kernels) - 1  # but for the images
-    # The loop over the steps, the walk of `sampling`, and the two rejections of Beta, which shares are drawn from.
-    loops = 2 if config.augment.mixup_alpha == config.augment.cutmix_alpha == 0 else 4
+    num_layers = len(kernels) - 1  # without the images
+    # The loop over the steps, the one of `sampling`, and two rejection loops to draw mixing weights from Beta.
+    num_loops = 2 if config.augment.mixup_alpha == config.augment.cutmix_alpha == 0 else 4
     for name, program in traced.items():
-        # Each layer's forward pass and two gradients, of which the first layer has no use for that of its images.
-        convolutions = 3 * layers - 1 if name == "chunk" else layers
-        # A primitive has one spelling for all of these (above), so one preset is enough to show it of whole programs.
-        for platform in ELSEWHERE if preset == "fast" else ("tpu",):
+        # Each layer's forward pass and two gradients; the first layer does not need that of its images.
+        num_convolutions = 3 * num_layers - 1 if name == "chunk" else num_layers
+        # A primitive has one implementation for all of these (see above), so one preset is enough for all platforms.
+        for platform in OTHER_PLATFORMS if preset == "fast" else ("tpu",):
             text = program.lower(lowering_platforms=(platform,)).as_text()
             assert not re.search("case|optimization_barrier|custom_call", text), (name, platform)
-            assert text.count("stablehlo.while") == (loops if name == "chunk" else 0), (name, platform)
-            assert max(map(len, re.findall(r"dense<.*?>", text))) < LONGEST_CONSTANT, (name, platform)
-            assert text.count("stablehlo.convolution") == convolutions, (name, platform)
-            assert text.count(NHWC) >= layers, (name, platform)
+            assert text.count("stablehlo.while") == (num_loops if name == "chunk" else 0), (name, platform)
+            assert max(map(len, re.findall(r"dense<.*?>", text))) < MAX_CONSTANT_LENGTH, (name, platform)
+            assert text.count("stablehlo.convolution") == num_convolutions, (name, platform)
+            assert text.count(NHWC) >= num_layers, (name, platform)
 
 
-def test_a_cpu_has_its_own_spelling() -> None:
-    text = programs("standard")["chunk"].lower(lowering_platforms=("cpu",)).as_text()
+def test_cpu_lowering_contains_the_cpu_implementations() -> None:
+    text = traced_programs("standard")["chunk"].lower(lowering_platforms=("cpu",)).as_text()
     assert "optimization_barrier" in text
     assert text.count("stablehlo.convolution") < 20
-    assert max(map(len, re.findall(r"dense<.*?>", text))) > LONGEST_CONSTANT
+    assert max(map(len, re.findall(r"dense<.*?>", text))) > MAX_CONSTANT_LENGTH

@@ -1,4 +1,4 @@
-"""Many members as one program, each of them as it is alone."""
+"""Populations as one program: every member equals the same run alone."""
 
 import dataclasses
 import functools
@@ -41,7 +41,7 @@ CONFIG = Config(
     train=TrainConfig(epochs=2, batch_size=16, average_decay=0.9),
 )
 STEPS = 3
-FLOATS = [
+FLOAT_FIELDS = [
     f"{section}.{field.name}"
     for section, kind in SECTIONS.items()
     for field in dataclasses.fields(kind)
@@ -56,65 +56,65 @@ def data() -> Batch:
 
 
 @functools.cache
-def compiled(config: Config) -> tuple[Any, Any]:
-    """What begins a run of one model, and its chunk."""
+def compile_single_run(config: Config) -> tuple[Any, Any]:
+    """The compiled init and chunk of a run of one model."""
     recipe = make_recipe(config)
     chunk = make_train_chunk(recipe.step, config.train.batch_size, STEPS, sample=recipe.sample)
     return jax.jit(recipe.init), jax.jit(chunk)
 
 
-def alone(config: Config, key: Array, data: Batch) -> Any:
+def run_alone(config: Config, key: Array, data: Batch) -> Any:
     """The state and metrics of a run of one model."""
-    init, chunk = compiled(config)
+    init, chunk = compile_single_run(config)
     return chunk(init(key), data, jnp.int32(STEPS))
 
 
-def together(config: Config, keys: Array, data: Batch, **options: Any) -> Any:
+def run_population(config: Config, keys: Array, data: Batch, **options: Any) -> Any:
     population = make_population(config, max_steps=STEPS, **options)
     return jax.jit(population.chunk)(jax.jit(population.init)(keys), data, jnp.int32(STEPS))
 
 
-def without_keys(tree: Any) -> list[np.ndarray]:
+def numpy_leaves(tree: Any) -> list[np.ndarray]:
     data = [
         jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(tree)
     ]
     return [np.asarray(leaf) for leaf in data]
 
 
-def member(tree: Any, number: int) -> list[np.ndarray]:
-    return [leaf[number] for leaf in without_keys(tree)]
+def member_leaves(tree: Any, index: int) -> list[np.ndarray]:
+    return [leaf[index] for leaf in numpy_leaves(tree)]
 
 
-def test_in_turn_eight_members_are_eight_single_runs_but_for_last_bits(data: Batch) -> None:
+def test_eight_members_in_turn_equal_single_runs_up_to_the_last_bits(data: Batch) -> None:
     seeds = jax.vmap(jax.random.key)(jnp.arange(8))
     population, recipe = make_population(CONFIG, max_steps=STEPS, over_members=in_turn), make_recipe(CONFIG)
-    # As users compile: the other tests have LLVM optimise nothing, and then the two programs add in other orders.
-    as_users: dict[str, Any] = {"xla_backend_optimization_level": "3"}
+    # Compiled as users do; unoptimised by LLVM, as in the other tests, the two programs sum in different orders.
+    options: dict[str, Any] = {"xla_backend_optimization_level": "3"}
     if jax.__version_info__ < (0, 11):
-        as_users["xla_cpu_use_fusion_emitters"] = True
-    members = jax.jit(population.chunk, compiler_options=as_users)(
+        options["xla_cpu_use_fusion_emitters"] = True
+    members = jax.jit(population.chunk, compiler_options=options)(
         jax.jit(population.init)(seeds), data, jnp.int32(STEPS)
     )
     single = make_train_chunk(recipe.step, CONFIG.train.batch_size, STEPS, sample=recipe.sample)
-    chunk, init = jax.jit(single, compiler_options=as_users), jax.jit(recipe.init)
+    chunk, init = jax.jit(single, compiler_options=options), jax.jit(recipe.init)
     for seed in range(8):
         run = chunk(init(jax.random.key(seed)), data, jnp.int32(STEPS))
-        for got, expected in zip(member(members, seed), without_keys(run), strict=True):
-            # Bit for bit on jax 0.10, and with AVX2; jax 0.12 adds in another order in the two loops with AVX-512.
-            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        for actual, expected in zip(member_leaves(members, seed), numpy_leaves(run), strict=True):
+            # Bit-identical on jax 0.10, and with AVX2; with AVX-512, jax 0.12 sums in different orders in the loops.
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_side_by_side_they_are_the_same_runs_to_rounding(data: Batch) -> None:
+def test_vmapped_members_equal_single_runs_up_to_rounding(data: Batch) -> None:
     seeds = jax.vmap(jax.random.key)(jnp.array([3, 5]))
-    states, metrics = together(CONFIG, seeds, data)
-    for number, seed in enumerate((3, 5)):
-        single, rows = alone(CONFIG, jax.random.key(seed), data)
-        np.testing.assert_allclose(metrics.loss_sum[number][0], rows.loss_sum[0], rtol=1e-6)
-        np.testing.assert_allclose(metrics.loss_sum[number], rows.loss_sum, rtol=1e-3)
-        np.testing.assert_array_equal(jax.random.key_data(states.key[number]), jax.random.key_data(single.key))
+    states, metrics = run_population(CONFIG, seeds, data)
+    for index, seed in enumerate((3, 5)):
+        single, single_metrics = run_alone(CONFIG, jax.random.key(seed), data)
+        np.testing.assert_allclose(metrics.loss_sum[index][0], single_metrics.loss_sum[0], rtol=1e-6)
+        np.testing.assert_allclose(metrics.loss_sum[index], single_metrics.loss_sum, rtol=1e-3)
+        np.testing.assert_array_equal(jax.random.key_data(states.key[index]), jax.random.key_data(single.key))
 
 
-VARIED = {
+VARIED_VALUES = {
     "optim": {"momentum": 0.5, "clip_norm": 0.5, "peak_lr": 0.4, "warmup": 0.5, "final_lr": 0.5, "weight_decay": 1.0},
     "augment": {
         **{"rotation": 30.0, "photo_probability": 0.3, "erase_probability": 0.9},
@@ -125,62 +125,64 @@ VARIED = {
 }
 
 
-def test_the_floating_numbers_of_the_configuration_are_those_of_the_test_below() -> None:
-    names = {f"{section}.{field}" for section, fields in VARIED.items() for field in fields}
-    # cutmix_alpha excludes mixup_alpha, and is read where that is; rest_lr is of muon alone.
-    assert names == set(FLOATS) - {"augment.cutmix_alpha", "optim.rest_lr"}
+def test_varied_values_cover_every_float_field_of_the_configuration() -> None:
+    names = {f"{section}.{field}" for section, fields in VARIED_VALUES.items() for field in fields}
+    # cutmix_alpha excludes mixup_alpha and is read at the same place; only muon has rest_lr.
+    assert names == set(FLOAT_FIELDS) - {"augment.cutmix_alpha", "optim.rest_lr"}
 
 
-def _changed(config: Config, changes: dict[str, dict[str, float]]) -> Config:
+def _replace_fields(config: Config, changes: dict[str, dict[str, float]]) -> Config:
     sections = {name: dataclasses.replace(getattr(config, name), **fields) for name, fields in changes.items()}
     return dataclasses.replace(config, **sections)
 
 
-def test_every_floating_number_may_differ_between_members(data: Batch) -> None:
-    """The second of two members has other numbers, and is the run with those; the first is the run as configured."""
+def test_every_float_field_may_differ_between_members(data: Batch) -> None:
+    """The first of two members equals the run as configured, the second the run with all these fields changed."""
     config = dataclasses.replace(
         CONFIG, optim=OptimConfig(clip_norm=1.0), augment=AugmentConfig(rotation=10.0, mixup_alpha=0.2)
     )
     keys = jax.vmap(jax.random.key)(jnp.zeros(2, jnp.uint32))
     varied = {
         f"{section}.{name}": [getattr(getattr(config, section), name), value]
-        for section, fields in VARIED.items()
+        for section, fields in VARIED_VALUES.items()
         for name, value in fields.items()
     }
-    states, metrics = together(config, keys, data, varied=varied, over_members=in_turn)
-    for number, single_config in enumerate((config, _changed(config, VARIED))):
-        single, rows = alone(single_config, jax.random.key(0), data)
-        np.testing.assert_allclose(metrics.loss_sum[number], rows.loss_sum, rtol=2e-3)
-        for got, expected in zip(member(states, number), without_keys(single), strict=True):
-            np.testing.assert_allclose(got, expected, atol=3e-3)
+    states, metrics = run_population(config, keys, data, varied=varied, over_members=in_turn)
+    for index, single_config in enumerate((config, _replace_fields(config, VARIED_VALUES))):
+        single, single_metrics = run_alone(single_config, jax.random.key(0), data)
+        np.testing.assert_allclose(metrics.loss_sum[index], single_metrics.loss_sum, rtol=2e-3)
+        for actual, expected in zip(member_leaves(states, index), numpy_leaves(single), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=3e-3)
 
 
-ZEROS = {
+ZEROED_FIELDS = {
     "optim": ("clip_norm", "final_lr", "momentum", "warmup", "weight_decay"),
-    # Of what draws, erasing alone is on: it is to draw the same, whether the others are off or a 0.
+    # Of the random augmentations only erasing is on; it must draw the same whether the others are off or a 0.
     "augment": ("cutmix_alpha", "photo_probability", "rotation"),
     "train": ("average_decay", "label_smoothing"),
     "model": ("batch_norm_momentum", "dropout", "stochastic_depth"),
 }
 
 
-def test_zeros_that_are_varied_are_a_run_without(data: Batch) -> None:
+def test_varied_zeros_equal_a_run_without_those_parts(data: Batch) -> None:
     config = dataclasses.replace(CONFIG, optim=OptimConfig(clip_norm=1.0))
-    varied = {f"{section}.{name}": [0.0, 0.5] for section, names in ZEROS.items() for name in names}
+    varied = {f"{section}.{name}": [0.0, 0.5] for section, names in ZEROED_FIELDS.items() for name in names}
     keys = jax.vmap(jax.random.key)(jnp.zeros(2, jnp.uint32))
-    states, metrics = together(config, keys, data, varied=varied, over_members=in_turn)
-    without = _changed(config, {section: dict.fromkeys(names, 0.0) for section, names in ZEROS.items()})
-    single, rows = alone(without, jax.random.key(0), data)
-    np.testing.assert_allclose(metrics.loss_sum[0], rows.loss_sum, rtol=2e-3)
-    for got, expected in zip(member(states.params, 0), without_keys(single.params), strict=True):
-        np.testing.assert_allclose(got, expected, atol=3e-3)
+    states, metrics = run_population(config, keys, data, varied=varied, over_members=in_turn)
+    config_without = _replace_fields(
+        config, {section: dict.fromkeys(names, 0.0) for section, names in ZEROED_FIELDS.items()}
+    )
+    single, single_metrics = run_alone(config_without, jax.random.key(0), data)
+    np.testing.assert_allclose(metrics.loss_sum[0], single_metrics.loss_sum, rtol=2e-3)
+    for actual, expected in zip(member_leaves(states.params, 0), numpy_leaves(single.params), strict=True):
+        np.testing.assert_allclose(actual, expected, atol=3e-3)
 
 
-def test_a_number_that_is_varied_is_its_members_own(data: Batch) -> None:
-    """Each member but the first differs from it in one number: of those left out above, and the last rate."""
+def test_each_varied_value_affects_the_loss_of_its_member(data: Batch) -> None:
+    """Each member but the first differs from it in one field: those not covered above, and the final rate."""
     config = dataclasses.replace(
         CONFIG,
-        # The rate falls from the first step on, so what it falls to shows in the few that are taken.
+        # The rate decays from the first step on, so its final value matters within the few steps taken.
         optim=OptimConfig(name="muon", warmup=0.0),
         augment=AugmentConfig(flip="none", erase_probability=0.0, cutmix_alpha=1.0),
     )
@@ -190,11 +192,11 @@ def test_a_number_that_is_varied_is_its_members_own(data: Batch) -> None:
         "optim.final_lr": [0.0, 0.0, 0.0, 1.0],
     }
     keys = jax.vmap(jax.random.key)(jnp.zeros(4, jnp.uint32))
-    _, metrics = together(config, keys, data, varied=varied, over_members=in_turn)
+    _, metrics = run_population(config, keys, data, varied=varied, over_members=in_turn)
     assert len(np.unique(metrics.loss_sum[:, -1])) == 4
 
 
-def test_what_cannot_be_varied_is_refused_by_name() -> None:
+def test_invalid_varied_fields_are_rejected_by_name() -> None:
     with pytest.raises(ConfigError, match=r"'train.epochs' cannot be varied: choose one of .*optim.peak_lr"):
         make_population(CONFIG, {"train.epochs": jnp.ones(2)})
     with pytest.raises(ConfigError, match=r"'optim.schedule' cannot be varied"):
@@ -205,7 +207,7 @@ def test_what_cannot_be_varied_is_refused_by_name() -> None:
         make_population(CONFIG, {"optim.peak_lr": jnp.ones(2), "optim.momentum": jnp.ones(3)})
 
 
-def test_a_step_takes_all_members_on_the_same_batch(data: Batch) -> None:
+def test_population_step_trains_all_members_on_the_same_batch(data: Batch) -> None:
     population = make_population(CONFIG, {"optim.peak_lr": jnp.array([0.1, 0.2])}, over_members=in_turn)
     states = jax.jit(population.init)(jax.vmap(jax.random.key)(jnp.zeros(2, jnp.uint32)))
     states, metrics = jax.jit(population.step)(states, Batch(data.images[:16], data.labels[:16]))
@@ -213,72 +215,74 @@ def test_a_step_takes_all_members_on_the_same_batch(data: Batch) -> None:
     assert states.step.tolist() == [1, 1]
 
 
-def test_members_and_their_ensemble_are_evaluated(data: Batch) -> None:
+def test_population_evaluates_each_member_and_averages_them_in_the_ensemble(data: Batch) -> None:
     population = make_population(CONFIG, over_members=in_turn)
     states = jax.jit(population.init)(jax.vmap(jax.random.key)(jnp.arange(3)))
     predict = make_predict(make_recipe(CONFIG).model)
     predict_one, evaluate_one = jax.jit(predict), jax.jit(make_eval_step(predict))
     metrics = jax.jit(population.eval_step)(states.params, states.batch_stats, data)
     logits = jax.jit(population.predict)(states.params, states.batch_stats, data.images)
-    for number in range(3):
-        weights = jax.tree.map(lambda leaf, n=number: leaf[n], (states.params, states.batch_stats))
-        np.testing.assert_array_equal(logits[number], predict_one(*weights, data.images))
-        np.testing.assert_array_equal(metrics.confusion[number], evaluate_one(*weights, data).confusion)
-    together = jax.jit(population.ensemble_predict)(states.params, states.batch_stats, data.images)
+    for index in range(3):
+        weights = jax.tree.map(lambda leaf, index=index: leaf[index], (states.params, states.batch_stats))
+        np.testing.assert_array_equal(logits[index], predict_one(*weights, data.images))
+        np.testing.assert_array_equal(metrics.confusion[index], evaluate_one(*weights, data).confusion)
+    ensemble = jax.jit(population.ensemble_predict)(states.params, states.batch_stats, data.images)
     probabilities = np.exp(np.asarray(logits, np.float64))
     mean = (probabilities / probabilities.sum(-1, keepdims=True)).mean(0)
-    np.testing.assert_allclose(np.exp(together), mean, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(ensemble), mean, rtol=1e-5)
 
 
-def test_the_mean_of_probabilities_is_a_distribution_even_where_members_are_certain() -> None:
+def test_mean_log_probabilities_are_a_distribution_even_for_extreme_logits() -> None:
     logits = jnp.array([[[0.0, 1000.0, -1000.0]], [[1000.0, 0.0, -1000.0]]])
     np.testing.assert_allclose(jax.nn.softmax(mean_log_probabilities(logits)), [[0.5, 0.5, 0.0]], rtol=1e-6)
 
 
-def test_on_a_cpu_members_go_in_turn_and_elsewhere_side_by_side() -> None:
+def test_members_map_is_in_turn_on_a_cpu_and_vmap_elsewhere() -> None:
     assert members_map("cpu") is in_turn
     assert members_map("gpu") is members_map("tpu") is jax.vmap
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-def test_in_turn_is_vmap_for_shared_and_own_arguments(axes: tuple[int | None, int | None]) -> None:
-    arguments = [jnp.arange(6.0).reshape(3, 2) + number for number in range(2)]
+def test_in_turn_equals_vmap_for_shared_and_mapped_arguments(axes: tuple[int | None, int | None]) -> None:
+    arguments = [jnp.arange(6.0).reshape(3, 2) + offset for offset in range(2)]
 
     def function(a: Array, b: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         return a * 2, {"sum": a.sum() + b["x"].sum()}
 
-    given = arguments[0], {"x": arguments[1]}
-    got, expected = (over(function, axes)(*given) for over in (in_turn, jax.vmap))
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    operands = arguments[0], {"x": arguments[1]}
+    actual, expected = (transform(function, axes)(*operands) for transform in (in_turn, jax.vmap))
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_in_turn_takes_a_list_as_vmap_does_and_refuses_other_axes() -> None:
-    of_members, shared = jnp.arange(6.0).reshape(3, 2), jnp.arange(3.0)
-    got, expected = (over(lambda a, b: a.sum() * b, [0, None])(of_members, shared) for over in (in_turn, jax.vmap))
-    np.testing.assert_array_equal(got, expected)
+def test_in_turn_accepts_a_list_of_axes_and_rejects_axes_other_than_zero_or_none() -> None:
+    mapped, shared = jnp.arange(6.0).reshape(3, 2), jnp.arange(3.0)
+    actual, expected = (
+        transform(lambda a, b: a.sum() * b, [0, None])(mapped, shared) for transform in (in_turn, jax.vmap)
+    )
+    np.testing.assert_array_equal(actual, expected)
     for axes in (1, -1, (0, 1), [None, 2], ({"x": 0},)):
         with pytest.raises(ValueError, match="expected 0 or None for each argument"):
             in_turn(jnp.add, axes)
 
 
-def test_an_ensemble_of_one_predicts_as_its_member() -> None:
-    def by_scale(params: Any, batch_stats: Any, images: Any) -> Array:
+def test_ensemble_of_one_predicts_like_its_member() -> None:
+    def scale_and_shift(params: Any, batch_stats: Any, images: Any) -> Array:
         return images * params["scale"] + batch_stats["shift"]
 
     images = jnp.array([[1.0, 2.0]])
-    predict = make_ensemble_predict(by_scale, in_turn)
-    got = jax.nn.softmax(predict({"scale": jnp.ones(1)}, {"shift": jnp.zeros(1)}, images))
-    np.testing.assert_allclose(got, jax.nn.softmax(images), rtol=1e-6)
+    predict = make_ensemble_predict(scale_and_shift, in_turn)
+    actual = jax.nn.softmax(predict({"scale": jnp.ones(1)}, {"shift": jnp.zeros(1)}, images))
+    np.testing.assert_allclose(actual, jax.nn.softmax(images), rtol=1e-6)
 
 
-def test_the_configuration_of_these_tests_is_valid() -> None:
+def test_configuration_of_these_tests_is_valid() -> None:
     validate(CONFIG)
 
 
-def test_members_are_evaluated_with_their_own_varied_numbers(data: Batch) -> None:
-    """A network that uses a number of the configuration in evaluation, too, as those of this package do not."""
+def test_members_are_evaluated_with_their_own_varied_values(data: Batch) -> None:
+    """Uses a network that, unlike those of this package, reads a varied field in evaluation, too."""
 
-    def scaled(config: Config, **kind: Any) -> Any:
+    def make_scaled_recipe(config: Config, **options: Any) -> Any:
         def init(key: Array) -> Any:
             return {"kernel": jax.random.normal(key, (784, 10)) / 28}, {}
 
@@ -286,9 +290,9 @@ def test_members_are_evaluated_with_their_own_varied_numbers(data: Batch) -> Non
             del train, key
             return (1 - config.model.dropout) * images.reshape(len(images), -1) @ params["kernel"], batch_stats
 
-        return make_recipe(config, model=Model(init, apply), **kind)
+        return make_recipe(config, model=Model(init, apply), **options)
 
-    population = make_population(CONFIG, {"model.dropout": jnp.array([0.0, 0.5])}, make_recipe=scaled)
+    population = make_population(CONFIG, {"model.dropout": jnp.array([0.0, 0.5])}, make_recipe=make_scaled_recipe)
     states = population.init(jnp.stack([jax.random.key(0)] * 2))
     first, second = population.predict(states.params, states.batch_stats, data.images)
     np.testing.assert_allclose(second, first / 2, rtol=1e-5)

@@ -29,7 +29,7 @@ def draw_images(count: int = 3) -> np.ndarray:
 
 
 def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
-    """Weights and statistics that are nowhere 0 or 1, so that none can be left out unnoticed."""
+    """Weights and statistics that are never 0 or 1, so that leaving any of them out changes the result."""
     rng = np.random.default_rng(0)
     params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
     drawn = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
@@ -42,14 +42,14 @@ def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
 
 
-def pooled_pixels(x: np.ndarray) -> np.ndarray:
-    """The four pixels of each whole 2x2 window: [4, B, H // 2, W // 2, C]."""
+def window_pixels(x: np.ndarray) -> np.ndarray:
+    """The four pixels of each complete 2x2 window: [4, B, H // 2, W // 2, C]."""
     x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     return np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)])
 
 
-def halved(x: np.ndarray) -> np.ndarray:
-    return pooled_pixels(x).mean(0)
+def average_pool(x: np.ndarray) -> np.ndarray:
+    return window_pixels(x).mean(0)
 
 
 def norm_relu(x: np.ndarray, norm: Tree, statistics: Tree) -> np.ndarray:
@@ -60,19 +60,19 @@ def norm_relu(x: np.ndarray, norm: Tree, statistics: Tree) -> np.ndarray:
 def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: np.ndarray) -> np.ndarray:
     x = numpy_conv(images.astype(np.float64), params["Conv_0"]["kernel"])
     if config.stem == "pooled":
-        x = pooled_pixels(x).max(0)
-    number = 0
+        x = window_pixels(x).max(0)
+    index = 0
     for stage, depth in enumerate(config.depths):
         for layer in range(depth):
-            block, statistics = params[f"ResidualBlock_{number}"], batch_stats[f"ResidualBlock_{number}"]
+            block, statistics = params[f"ResidualBlock_{index}"], batch_stats[f"ResidualBlock_{index}"]
             kernels = [block[name]["kernel"] for name in sorted(block) if name.startswith("Conv")]
-            normal = norm_relu(x, block["BatchNorm_0"], statistics["BatchNorm_0"])
-            pool = halved if stage and not layer else np.asarray
+            normalized = norm_relu(x, block["BatchNorm_0"], statistics["BatchNorm_0"])
+            pool = average_pool if stage and not layer else np.asarray
             shortcut = pool(x)
             if len(kernels) == 3:
-                shortcut = numpy_conv(pool(normal), kernels.pop(0))
-            y = norm_relu(pool(numpy_conv(normal, kernels[0])), block["BatchNorm_1"], statistics["BatchNorm_1"])
-            x, number = shortcut + numpy_conv(y, kernels[1]), number + 1
+                shortcut = numpy_conv(pool(normalized), kernels.pop(0))
+            y = norm_relu(pool(numpy_conv(normalized, kernels[0])), block["BatchNorm_1"], statistics["BatchNorm_1"])
+            x, index = shortcut + numpy_conv(y, kernels[1]), index + 1
     x = norm_relu(x, params["BatchNorm_0"], batch_stats["BatchNorm_0"]).mean((1, 2))
     return x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
 
@@ -81,7 +81,7 @@ def numpy_logits(params: Tree, batch_stats: Tree, config: ModelConfig, images: n
 def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
     params, batch_stats = draw_variables(config)
     images = draw_images()
-    model = make_model(replace(config, stochastic_depth=0.5, dropout=0.5))  # neither has a part in evaluation
+    model = make_model(replace(config, stochastic_depth=0.5, dropout=0.5))  # neither applies in evaluation
     logits, kept = jax.jit(partial(model.apply, train=False))(params, batch_stats, images)
     expected = numpy_logits(params, batch_stats, config, images)
     assert (logits.shape, logits.dtype) == ((3, 10), jnp.float32)
@@ -91,24 +91,24 @@ def test_eval_logits_equal_a_forward_pass_in_numpy(config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_evaluation_with_norms_folded_into_the_kernels_before_them_equals_the_unfolded(config: ModelConfig) -> None:
-    """As whoever deploys the weights may fold them: the scale into the kernel, the rest into a bias."""
+def test_evaluation_with_norms_folded_into_the_preceding_kernels_equals_unfolded(config: ModelConfig) -> None:
+    """As done for deployment: the scale is folded into the kernel, the rest into a bias."""
     params, batch_stats = draw_variables(config)
     folded, statistics = jax.tree.map(np.copy, (params, batch_stats))
     for name in [name for name in folded if name.startswith("ResidualBlock")]:
-        block, norm, seen = folded[name], folded[name]["BatchNorm_1"], statistics[name]["BatchNorm_1"]
-        first = sorted(kernel for kernel in block if kernel.startswith("Conv"))[-2]  # a 1x1 shortcut has Conv_0
-        factor = norm["scale"] / np.sqrt(seen["var"] + 1e-5)
-        block[first]["kernel"] *= factor
-        norm["bias"] -= seen["mean"] * factor
-        norm["scale"][:], seen["mean"][:], seen["var"][:] = 1, 0, 1 - 1e-5  # and so nothing but the bias
+        block, norm, stats = folded[name], folded[name]["BatchNorm_1"], statistics[name]["BatchNorm_1"]
+        conv_name = sorted(kernel for kernel in block if kernel.startswith("Conv"))[-2]  # a 1x1 shortcut has Conv_0
+        factor = norm["scale"] / np.sqrt(stats["var"] + 1e-5)
+        block[conv_name]["kernel"] *= factor
+        norm["bias"] -= stats["mean"] * factor
+        norm["scale"][:], stats["mean"][:], stats["var"][:] = 1, 0, 1 - 1e-5  # so that only the bias is left
     apply, images = jax.jit(partial(make_model(config).apply, train=False)), jnp.asarray(draw_images())
     logits, _ = apply(folded, statistics, images)
     expected = np.asarray(apply(params, batch_stats, images)[0])
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_a_fresh_block_is_its_shortcut_and_learns_all_the_same() -> None:
+def test_new_block_equals_its_shortcut_and_still_learns() -> None:
     config = replace(CONFIG, widths=(4,), depths=(2,))
     model = make_model(config)
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
@@ -117,20 +117,20 @@ def test_a_fresh_block_is_its_shortcut_and_learns_all_the_same() -> None:
     def mean_loss(params: Any) -> Array:
         return cross_entropy(model.apply(params, batch_stats, images, train=True)[0], labels).mean()
 
-    without = {**params, "ResidualBlock_0": jax.tree.map(lambda leaf: 0.5 + leaf, params["ResidualBlock_0"])}
-    without["ResidualBlock_0"]["Conv_1"] = params["ResidualBlock_0"]["Conv_1"]
+    perturbed = {**params, "ResidualBlock_0": jax.tree.map(lambda leaf: 0.5 + leaf, params["ResidualBlock_0"])}
+    perturbed["ResidualBlock_0"]["Conv_1"] = params["ResidualBlock_0"]["Conv_1"]
     assert not np.any(params["ResidualBlock_0"]["Conv_1"]["kernel"])
-    loss_and_slope = jax.jit(jax.value_and_grad(mean_loss))
-    loss, slope = loss_and_slope(params)
-    assert loss == loss_and_slope(without)[0]
+    loss_and_gradient = jax.jit(jax.value_and_grad(mean_loss))
+    loss, gradient = loss_and_gradient(params)
+    assert loss == loss_and_gradient(perturbed)[0]
     for _ in range(2):
-        params = jax.tree.map(lambda leaf, by: leaf - 0.1 * by, params, slope)
-        slope = loss_and_slope(params)[1]
-    assert all(np.any(leaf) for leaf in jax.tree.leaves(slope))
+        params = jax.tree.map(lambda leaf, step: leaf - 0.1 * step, params, gradient)
+        gradient = loss_and_gradient(params)[1]
+    assert all(np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.parametrize("stem", ["full", "pooled"])
-def test_gradients_in_training_equal_finite_differences(stem: Any) -> None:
+def test_training_gradients_equal_finite_differences(stem: Any) -> None:
     config = replace(CONFIG, stem=stem, widths=(3, 4), depths=(1, 1))
     params, batch_stats = draw_variables(config)
     images, labels = jnp.asarray(draw_images(4)), jnp.array([3, 1, 4, 1])
@@ -139,18 +139,18 @@ def test_gradients_in_training_equal_finite_differences(stem: Any) -> None:
     def mean_loss(params: Any) -> Array:
         return cross_entropy(make_model(config).apply(params, batch_stats, images, train=True)[0], labels).mean()
 
-    slope = jax.grad(mean_loss)(params)
+    gradient = jax.grad(mean_loss)(params)
     rng = np.random.default_rng(2)
     direction = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
     ahead, behind = (
-        mean_loss(jax.tree.map(lambda leaf, by, sign=sign: leaf + sign * 1e-3 * by, params, direction))
+        mean_loss(jax.tree.map(lambda leaf, step, sign=sign: leaf + sign * 1e-3 * step, params, direction))
         for sign in (1, -1)
     )
-    along = sum(jax.tree.leaves(jax.tree.map(lambda a, b: float((a * b).sum()), slope, direction)))
-    assert float(ahead - behind) / 2e-3 == pytest.approx(along, rel=0.05)
+    expected = sum(jax.tree.leaves(jax.tree.map(lambda a, b: float((a * b).sum()), gradient, direction)))
+    assert float(ahead - behind) / 2e-3 == pytest.approx(expected, rel=0.05)
 
 
-def test_stochastic_depth_skips_its_share_of_the_images() -> None:
+def test_stochastic_depth_skips_the_configured_fraction_of_images() -> None:
     """On copies of one image, with one block, the logits are those of the shortcut or those of the scaled residual."""
     config = replace(CONFIG, widths=(4,), depths=(1,), stochastic_depth=0.3)
     params, batch_stats = draw_variables(config)
@@ -162,17 +162,17 @@ def test_stochastic_depth_skips_its_share_of_the_images() -> None:
         logits.append(np.asarray(outputs))
     assert np.ptp(logits[0], axis=0).max() < 1e-4
     skipped = np.abs(logits[1] - logits[1][0]).max(-1) > 1e-3
-    share = min(skipped.mean(), 1 - skipped.mean())
-    assert share == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / count))
+    fraction = min(skipped.mean(), 1 - skipped.mean())
+    assert fraction == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / count))
     groups = [logits[1][skipped], logits[1][~skipped]]
     assert all(np.ptp(group, axis=0).max() < 1e-3 for group in groups)
 
 
-def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
+def test_mean_over_stochastic_depth_equals_the_full_block() -> None:
     from fmnist_jax.functional import model as module
 
     block = module.ResidualBlock(3, halve=False, drop_path_rate=0.4, momentum=0.9, dtype=jnp.dtype("float32"))
-    whole = replace(block, drop_path_rate=0.0)
+    full_block = replace(block, drop_path_rate=0.0)
     x = jnp.asarray(np.random.default_rng(3).normal(size=(2, 5, 5, 3)).astype(np.float32))
     variables = block.init(jax.random.key(0), x, train=False)
     params = jax.tree.map(lambda leaf: leaf + 0.2, variables["params"])
@@ -183,7 +183,7 @@ def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
     def outputs(variables: Any, key: Array) -> Array:
         return block.apply(variables, x, train=True, rngs={"dropout": key}, mutable=["batch_stats"])[0]
 
-    expected, _ = whole.apply(variables, x, train=True, mutable=["batch_stats"])
+    expected, _ = full_block.apply(variables, x, train=True, mutable=["batch_stats"])
     drawn = np.asarray(outputs(variables, jax.random.split(jax.random.key(1), 2000)))
     residual = np.abs(np.asarray(expected) - x).max()
     assert residual > 0.5
@@ -193,15 +193,15 @@ def test_the_mean_over_stochastic_depth_is_the_whole_block() -> None:
     assert np.corrcoef(shortcut_alone[:, 0], shortcut_alone[:, 1])[0, 1] == pytest.approx(0, abs=0.1)
 
 
-def test_later_blocks_are_skipped_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drop_rate_grows_linearly_with_the_depth_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     from fmnist_jax.functional import model as module
 
     seen = []
     original = module.ResidualBlock
 
-    def spy(features: int, halve: bool, skipped: float, *others: Any) -> Any:
-        seen.append((features, halve, skipped))
-        return original(features, halve, skipped, *others)
+    def spy(features: int, halve: bool, drop_rate: float, *others: Any) -> Any:
+        seen.append((features, halve, drop_rate))
+        return original(features, halve, drop_rate, *others)
 
     monkeypatch.setattr(module, "ResidualBlock", spy)
     config = replace(CONFIG, widths=(3, 4), depths=(2, 2), stochastic_depth=0.2)
@@ -215,10 +215,10 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits()
     half = make_model(replace(CONFIG, dtype="bfloat16"))
     apply = jax.jit(partial(half.apply, train=True))
     logits, updated = apply(params, batch_stats, draw_images())
-    # For a GPU, which half precision is for; a CPU sums its statistics by products, in float32.
+    # Lowered for a GPU: on a CPU the statistics are computed by float32 products.
     lowered = apply.trace(params, batch_stats, draw_images()).lower(lowering_platforms=("cuda",)).as_text()
     products = [line for line in lowered.splitlines() if "stablehlo.convolution" in line or "stablehlo.dot" in line]
-    # The stem's, six of blocks, a shortcut's and the head's, which is the last and in float32.
+    # One of the stem, six of the blocks, one of a shortcut, and last that of the head, in float32.
     assert len(products) == 9
     assert all("xbf16>" in line and "xf32>" not in line for line in products[:-1])
     assert {leaf.dtype for leaf in jax.tree.leaves((updated, logits))} == {jnp.dtype("float32")}

@@ -1,4 +1,4 @@
-"""What is known of meshes while a function is traced."""
+"""What can be known about meshes while tracing a function."""
 
 from typing import Any
 
@@ -29,39 +29,39 @@ def mesh() -> Any:
         yield mesh
 
 
-def test_without_a_mesh_nothing_varies() -> None:
+def test_without_a_mesh_there_are_no_varying_axes() -> None:
     assert varying_axes(ROWS) == varying_axes(jnp.asarray(ROWS)) == frozenset()
     assert batch_axes(ROWS, ()) == ()
     rows = jnp.asarray(ROWS)
     assert [array is rows for array in match_varying_axes(rows, rows)] == [True, True]
 
 
-def test_the_batch_is_spread_along_the_axes_that_the_weights_are_not(mesh: jax.sharding.Mesh) -> None:
+def test_batch_axes_are_those_of_the_batch_that_the_weights_do_not_vary_along(mesh: jax.sharding.Mesh) -> None:
     seen: list[Any] = []
 
-    def look(batch: Array, shared: Array, own: Array) -> Array:
-        seen.append((batch_axes({"a": batch}, [shared]), batch_axes(batch, own), batch_axes(shared, shared)))
+    def record(batch: Array, shared: Array, varying: Array) -> Array:
+        seen.append((batch_axes({"a": batch}, [shared]), batch_axes(batch, varying), batch_axes(shared, shared)))
         seen.append([varying_axes(array) for array in match_varying_axes(batch, shared)])
         return batch
 
     rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
     specs = (P("data"), P(), P("data"))
-    jax.jit(jax.shard_map(look, in_specs=specs, out_specs=P("data")))(rows, jnp.ones(2), rows)
+    jax.jit(jax.shard_map(record, in_specs=specs, out_specs=P("data")))(rows, jnp.ones(2), rows)
     assert seen[:2] == [(("data",), (), ()), [{"data"}, {"data"}]]
 
 
-def test_on_explicit_axes_results_are_spread_like_the_batch_or_whole(mesh: jax.sharding.Mesh) -> None:
+def test_with_auto_axes_returns_row_sharded_or_replicated_results(mesh: jax.sharding.Mesh) -> None:
     rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
-    spread = jax.jit(with_auto_axes(lambda x: x.reshape(2, -1).reshape(4, 2) * 2, rows=True))(rows)
-    assert spread.sharding.spec == P("data", None) or spread.sharding.spec == P("data")
-    np.testing.assert_array_equal(spread, 2 * ROWS)
-    whole = jax.jit(with_auto_axes(lambda x, y: x.T @ y, rows=False))(rows, rows)
-    assert whole.sharding.is_fully_replicated
-    np.testing.assert_array_equal(whole, ROWS.T @ ROWS)
+    sharded = jax.jit(with_auto_axes(lambda x: x.reshape(2, -1).reshape(4, 2) * 2, rows=True))(rows)
+    assert sharded.sharding.spec == P("data", None) or sharded.sharding.spec == P("data")
+    np.testing.assert_array_equal(sharded, 2 * ROWS)
+    replicated = jax.jit(with_auto_axes(lambda x, y: x.T @ y, rows=False))(rows, rows)
+    assert replicated.sharding.is_fully_replicated
+    np.testing.assert_array_equal(replicated, ROWS.T @ ROWS)
 
 
 @pytest.mark.parametrize("types", [None, (AxisType.Auto,)])
-def test_without_explicit_axes_the_function_is_called_as_it_is(types: tuple[AxisType, ...] | None) -> None:
+def test_with_auto_axes_calls_the_function_unchanged_without_explicit_axes(types: tuple[AxisType, ...] | None) -> None:
     mesh = jax.make_mesh((2,), ("data",), axis_types=types) if types else None
     with jax.set_mesh(mesh) if mesh else jax.disable_jit(False):
         np.testing.assert_array_equal(with_auto_axes(lambda x: x + 1, rows=True)(ROWS), ROWS + 1)
@@ -71,32 +71,33 @@ def draw(key: Array, rows: int) -> Array:
     return jax.random.randint(key, (rows, 2), 0, 1_000)
 
 
-def test_draws_and_rows_are_those_of_the_whole_batch(mesh: jax.sharding.Mesh) -> None:
+def test_draws_and_gathered_rows_equal_those_of_the_full_batch(mesh: jax.sharding.Mesh) -> None:
     key = jax.random.key(3)
     np.testing.assert_array_equal(for_rows(draw, key, jnp.asarray(ROWS)), draw(key, 4))
     np.testing.assert_array_equal(gathered(jnp.asarray(ROWS), key), ROWS)
     rows, specs = jax.device_put(ROWS, NamedSharding(mesh, P("data"))), (P(), P("data"))
     drawn = jax.jit(jax.shard_map(lambda k, x: for_rows(draw, k, x), in_specs=specs, out_specs=P("data")))(key, rows)
     np.testing.assert_array_equal(drawn, draw(key, 4))
-    own = jax.jit(jax.shard_map(lambda k, x: gathered(x, k)[:2], in_specs=specs, out_specs=P("data")))(key, rows)
-    np.testing.assert_array_equal(own, np.concatenate([ROWS[:2], ROWS[:2]]))
+    all_rows = jax.jit(jax.shard_map(lambda k, x: gathered(x, k)[:2], in_specs=specs, out_specs=P("data")))(key, rows)
+    np.testing.assert_array_equal(all_rows, np.concatenate([ROWS[:2], ROWS[:2]]))
 
 
-def test_where_keys_differ_each_shard_draws_for_a_batch_of_its_own() -> None:
+def test_shards_with_different_keys_draw_for_their_own_batches() -> None:
     keys, batches = jax.random.split(jax.random.key(3), 2), jnp.stack([ROWS, ROWS + 8])
 
-    def own(keys: Array, batches: Array) -> tuple[Array, Array]:
+    def draw_and_gather(keys: Array, batches: Array) -> tuple[Array, Array]:
         drawn, rows = for_rows(draw, keys[0], batches[0]), gathered(batches[0], keys[0])
         return drawn[None], rows[None]
 
-    mesh, spread = jax.make_mesh((2, 2), ("member", "data")), P("member", "data")
+    mesh, rows_spec = jax.make_mesh((2, 2), ("member", "data")), P("member", "data")
     with jax.set_mesh(mesh):
-        spread_keys, spread_batches = (
-            jax.device_put(array, NamedSharding(mesh, spec)) for array, spec in ((keys, P("member")), (batches, spread))
+        sharded_keys, sharded_batches = (
+            jax.device_put(array, NamedSharding(mesh, spec))
+            for array, spec in ((keys, P("member")), (batches, rows_spec))
         )
-        drawn, rows = jax.jit(jax.shard_map(own, in_specs=(P("member"), spread), out_specs=(spread, spread)))(
-            spread_keys, spread_batches
-        )
+        drawn, rows = jax.jit(
+            jax.shard_map(draw_and_gather, in_specs=(P("member"), rows_spec), out_specs=(rows_spec, rows_spec))
+        )(sharded_keys, sharded_batches)
     drawn, rows = jax.device_get((drawn, rows))
     for member in range(2):
         np.testing.assert_array_equal(drawn[member], draw(keys[member], 4))
@@ -104,7 +105,7 @@ def test_where_keys_differ_each_shard_draws_for_a_batch_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
-def test_an_augmentation_of_one_image_draws_for_each_the_same_on_any_number_of_devices(
+def test_for_each_image_draws_differ_by_image_but_not_by_number_of_devices(
     implementation: str, mesh: jax.sharding.Mesh
 ) -> None:
     key = jax.random.key(3, impl=implementation)

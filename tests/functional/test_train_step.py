@@ -1,4 +1,4 @@
-"""One step and many: against NumPy with a linear model, and against each other with a convolutional one."""
+"""Single steps and chunks: against NumPy with a linear model, and against each other with a convolutional one."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -62,21 +62,21 @@ class Network(NamedTuple):
     step: TrainStep
     compiled_step: TrainStep
     states: TrainState
-    """Eight of them, along a leading axis."""
+    """Eight states, along a leading axis."""
     state: TrainState
-    """The first."""
+    """The first of them."""
 
 
 @pytest.fixture(scope="module")
 def network(key: Array) -> Network:
-    # As small as has a convolution with pooling and one without: it is compiled in five ways.
+    # The smallest with a pooled convolution and one without pooling, because it is compiled in five ways.
     model = make_model(ModelConfig(family="plain", widths=(4,), depths=(2,), dropout=0.3))
     config = OptimConfig(peak_lr=0.05, warmup=0.0, momentum=0.9, weight_decay=1e-3)
     optimizer = make_optimizer(config, make_schedule(config, 50))
     step = make_train_step(model, optimizer, augment=make_augment(AugmentConfig(flip="random", crop_padding=2)))
 
     states = jax.jit(jax.vmap(lambda key: init_state(model, optimizer, key)))(jax.random.split(key, 8))
-    return Network(step, jax.jit(step), states, member(states, 0))
+    return Network(step, jax.jit(step), states, select_member(states, 0))
 
 
 @pytest.fixture(scope="module")
@@ -91,28 +91,30 @@ def chunk(network: Network) -> TrainChunk:
     return jax.jit(make_train_chunk(network.step, 8, MAX_STEPS))
 
 
-def member(tree: Any, i: int) -> Any:
+def select_member(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[i], tree)
 
 
-def arrays(tree: Any) -> Any:
-    """The leaves as NumPy arrays, typed keys as the numbers that they hold."""
+def to_numpy(tree: Any) -> Any:
+    """The leaves as NumPy arrays, typed keys as their key data."""
     return jax.tree.map(
         lambda leaf: np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf),
         tree,
     )
 
 
-def assert_equal(found: Any, expected: Any) -> None:
-    jax.tree.map(np.testing.assert_array_equal, arrays(found), arrays(expected))
+def assert_equal(actual: Any, expected: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, to_numpy(actual), to_numpy(expected))
 
 
-def assert_close(found: Any, expected: Any) -> None:
-    """To the rounding of float32 sums in another order."""
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), arrays(found), arrays(expected))
+def assert_close(actual: Any, expected: Any) -> None:
+    """Compares up to the rounding of float32 sums in another order."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), to_numpy(actual), to_numpy(expected)
+    )
 
 
-def walk(network: Network, batches: list[Batch]) -> tuple[TrainState, list[Metrics]]:
+def run_steps(network: Network, batches: list[Batch]) -> tuple[TrainState, list[Metrics]]:
     state, rows = network.state, []
     for batch in batches:
         state, metrics = network.compiled_step(state, batch)
@@ -136,18 +138,18 @@ def test_steps_equal_gradient_descent_on_the_mean_loss_in_numpy(batch: Batch, ke
         confusion = np.zeros((10, 10))
         np.add.at(confusion, (batch.labels, logits.argmax(-1)), 1)
         np.testing.assert_array_equal(metrics.confusion, confusion)
-        slope = (probabilities - targets) / 8
-        kernel, bias = kernel - 0.5 * pixels.T @ slope, bias - 0.5 * slope.sum(0)
+        gradient = (probabilities - targets) / 8
+        kernel, bias = kernel - 0.5 * pixels.T @ gradient, bias - 0.5 * gradient.sum(0)
         np.testing.assert_allclose(state.params["kernel"], kernel, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(state.params["bias"], bias, rtol=1e-4, atol=1e-5)
         assert (int(state.step), float(state.batch_stats["calls"])) == (count, count)
 
 
-def test_every_step_of_every_run_has_keys_of_its_own_from_the_root_key_and_the_step(batch: Batch) -> None:
-    seen: list[Array] = []
+def test_step_keys_are_unique_and_derived_from_the_root_key_and_the_step(batch: Batch) -> None:
+    seen_keys: list[Array] = []
 
     def augment(key: Array, images: Array) -> Array:
-        seen.append(key)
+        seen_keys.append(key)
         return images
 
     def apply(
@@ -155,7 +157,7 @@ def test_every_step_of_every_run_has_keys_of_its_own_from_the_root_key_and_the_s
     ) -> tuple[Array, BatchStats]:
         assert train
         assert key is not None
-        seen.append(key)
+        seen_keys.append(key)
         return linear_apply(params, batch_stats, images, train=train, key=key)
 
     step = make_train_step(Model(linear_init, apply), optax.sgd(0.1), augment=augment)
@@ -166,141 +168,146 @@ def test_every_step_of_every_run_has_keys_of_its_own_from_the_root_key_and_the_s
             after, _ = step(state, batch)
             assert_equal(after.key, state.key)
             expected = jax.random.split(jax.random.fold_in(state.key, count), 3)[:2]
-            assert_equal(jnp.stack(seen[-2:]), expected)
-    assert len(np.unique(arrays(jnp.stack(seen)), axis=0)) == len(seen) == 12
+            assert_equal(jnp.stack(seen_keys[-2:]), expected)
+    assert len(np.unique(to_numpy(jnp.stack(seen_keys)), axis=0)) == len(seen_keys) == 12
 
 
-def test_a_step_is_pure(network: Network, batch: Batch) -> None:
-    before = jax.tree.map(np.copy, arrays((network.state, batch)))
+def test_step_is_pure(network: Network, batch: Batch) -> None:
+    before = jax.tree.map(np.copy, to_numpy((network.state, batch)))
     first = network.compiled_step(network.state, batch)
     assert_equal(network.compiled_step(network.state, batch), first)
     assert_equal((network.state, batch), before)
 
 
-def test_randomness_follows_the_root_key_and_the_step(network: Network, batch: Batch) -> None:
+def test_randomness_depends_on_the_root_key_and_the_step(network: Network, batch: Batch) -> None:
     _, metrics = network.compiled_step(network.state, batch)
     others = [replace(network.state, step=jnp.int32(1)), replace(network.state, key=jax.random.key(9))]
     for other in others:
         assert network.compiled_step(other, batch)[1].loss_sum != metrics.loss_sum
 
 
-def test_training_on_a_handful_of_images_learns_them(network: Network, batch: Batch) -> None:
-    _, rows = walk(network, [batch] * 60)
+def test_training_fits_a_small_batch(network: Network, batch: Batch) -> None:
+    _, rows = run_steps(network, [batch] * 60)
     losses = np.array([row.loss_sum for row in rows]) / 8
     assert losses[0] > 2
     assert losses[-10:].mean() < 0.5 * losses[:5].mean()
 
 
-def test_sample_batch_gathers_the_examples_that_the_order_names(data: Batch, key: Array) -> None:
+def test_sample_batch_gathers_the_examples_of_batch_indices(data: Batch, key: Array) -> None:
     indices = np.asarray(batch_indices(key, 3, 8, 20))
-    found = sample_batch(data, key, 3, 8)
-    assert_equal(found, Batch(np.asarray(data.images)[indices], np.asarray(data.labels)[indices]))
+    actual = sample_batch(data, key, 3, 8)
+    assert_equal(actual, Batch(np.asarray(data.images)[indices], np.asarray(data.labels)[indices]))
 
 
-def test_a_chunk_equals_its_steps_in_order_and_leaves_the_other_rows_zero(
+def test_chunk_equals_its_steps_in_order_and_leaves_unused_rows_zero(
     network: Network, chunk: TrainChunk, data: Batch
 ) -> None:
     state, rows = chunk(network.state, data, jnp.int32(3))
     batches = [sample_batch(data, network.state.key, step, 8) for step in range(3)]
-    expected, steps = walk(network, batches)
+    expected, steps = run_steps(network, batches)
     assert_close(state, expected)
     assert rows.confusion.shape == (MAX_STEPS, 10, 10)
     for i in range(3):
-        assert_close(member(rows, i), steps[i])
-    assert not any(leaf.any() for leaf in jax.tree.leaves(member(rows, 3)))
+        assert_close(select_member(rows, i), steps[i])
+    assert not any(leaf.any() for leaf in jax.tree.leaves(select_member(rows, 3)))
 
 
-def test_training_cut_into_chunks_gives_the_same_bits(network: Network, chunk: TrainChunk, data: Batch) -> None:
-    whole, rows = chunk(network.state, data, jnp.int32(4))
+def test_training_in_several_chunks_is_bit_identical_to_one_chunk(
+    network: Network, chunk: TrainChunk, data: Batch
+) -> None:
+    expected, expected_rows = chunk(network.state, data, jnp.int32(4))
     state, parts = network.state, []
     for length in (1, 0, 2, 1):
-        state, part = chunk(state, data, jnp.int32(length))
-        parts.append(jax.tree.map(lambda leaf, length=length: leaf[:length], part))
-    assert_equal(state, whole)
-    assert_equal(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts), rows)
+        state, rows = chunk(state, data, jnp.int32(length))
+        parts.append(jax.tree.map(lambda leaf, length=length: leaf[:length], rows))
+    assert_equal(state, expected)
+    assert_equal(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts), expected_rows)
 
 
-def test_one_compilation_serves_chunks_of_every_length(data: Batch, key: Array) -> None:
+def test_chunks_of_every_length_share_one_compilation(data: Batch, key: Array) -> None:
     traces = []
     step = make_train_step(LINEAR, optax.sgd(0.1))
 
-    def counted(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def counting_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         traces.append(state)
         return step(state, batch)
 
-    chunk = jax.jit(make_train_chunk(counted, 8, MAX_STEPS))
+    chunk = jax.jit(make_train_chunk(counting_step, 8, MAX_STEPS))
     state = init_state(LINEAR, optax.sgd(0.1), key)
     state, _ = chunk(state, data, jnp.int32(0))
     assert int(state.step) == 0
-    first = len(traces)
+    initial_count = len(traces)
     for length in (1, 3, MAX_STEPS):
         state, _ = chunk(state, data, jnp.int32(length))
     assert int(state.step) == 8
-    assert len(traces) == first
+    assert len(traces) == initial_count
 
 
-def test_eight_models_at_once_equal_single_ones(network: Network, batch: Batch) -> None:
-    many, metrics = jax.jit(jax.vmap(network.step, in_axes=(0, None)))(network.states, batch)
+def test_vmapped_step_of_eight_models_equals_single_steps(network: Network, batch: Batch) -> None:
+    mapped, metrics = jax.jit(jax.vmap(network.step, in_axes=(0, None)))(network.states, batch)
     assert metrics.confusion.shape == (8, 10, 10)
     for i in range(8):
-        assert_close((member(many, i), member(metrics, i)), network.compiled_step(member(network.states, i), batch))
+        assert_close(
+            (select_member(mapped, i), select_member(metrics, i)),
+            network.compiled_step(select_member(network.states, i), batch),
+        )
 
 
-def test_a_scanned_step_equals_single_ones(network: Network, data: Batch) -> None:
-    batches = [Batch(data.images[at : at + 8], data.labels[at : at + 8]) for at in (0, 4, 12)]
+def test_scanned_step_equals_single_steps(network: Network, data: Batch) -> None:
+    batches = [Batch(data.images[start : start + 8], data.labels[start : start + 8]) for start in (0, 4, 12)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
     state, rows = jax.jit(lambda state, stacked: jax.lax.scan(network.step, state, stacked))(network.state, stacked)
-    expected, steps = walk(network, batches)
+    expected, steps = run_steps(network, batches)
     assert_close(state, expected)
     for i in range(3):
-        assert_close(member(rows, i), steps[i])
+        assert_close(select_member(rows, i), steps[i])
 
 
-def test_a_step_sharded_over_two_devices_by_data_equals_one_device(network: Network, batch: Batch) -> None:
+def test_step_sharded_by_data_over_two_devices_equals_one_device(network: Network, batch: Batch) -> None:
     if jax.device_count() < 2:
         pytest.skip("needs two devices, which conftest.py makes of a CPU")
     mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
-    split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-    sharded = jax.device_put(batch, split)
+    by_data, replicated = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    sharded = jax.device_put(batch, by_data)
     assert {shard.data.shape[0] for shard in sharded.images.addressable_shards} == {4}
-    found = jax.jit(network.step, out_shardings=whole)(jax.device_put(network.state, whole), sharded)
-    assert found[1].loss_sum.sharding.num_devices == 2
-    assert_close(found, network.compiled_step(network.state, batch))
+    actual = jax.jit(network.step, out_shardings=replicated)(jax.device_put(network.state, replicated), sharded)
+    assert actual[1].loss_sum.sharding.num_devices == 2
+    assert_close(actual, network.compiled_step(network.state, batch))
 
 
-def test_a_step_and_its_augmentation_hold_under_strict_dtype_promotion(network: Network, batch: Batch) -> None:
+def test_step_with_augmentation_keeps_dtypes_under_strict_dtype_promotion(network: Network, batch: Batch) -> None:
     with jax.numpy_dtype_promotion("strict"):
         state, _ = jax.eval_shape(network.step, network.state, batch)
     assert jax.tree.map(lambda leaf: leaf.dtype, state) == jax.tree.map(lambda leaf: leaf.dtype, network.state)
 
 
-def test_a_mirrored_batch_shows_each_example_once_each_way_in_two_epochs(data: Batch, key: Array) -> None:
+def test_sample_mirrored_batch_shows_each_example_in_both_orientations_in_two_epochs(data: Batch, key: Array) -> None:
     sample = jax.jit(sample_mirrored_batch, static_argnums=3)
-    ways = np.zeros((2, 20), int) - 1
+    is_mirrored = np.zeros((2, 20), int) - 1
     for step in range(5):
-        batch = arrays(sample(data, key, step, 8))
+        batch = to_numpy(sample(data, key, step, 8))
         indices = np.asarray(batch_indices(key, step, 8, 20))
         np.testing.assert_array_equal(batch.labels, np.asarray(data.labels)[indices])
-        for place, index in enumerate(indices):
+        for position, index in enumerate(indices):
             image = np.asarray(data.images)[index]
-            mirrored = np.array_equal(batch.images[place], image[:, ::-1])
-            assert mirrored or np.array_equal(batch.images[place], image)
-            ways[(step * 8 + place) // 20, index] = mirrored
-    assert np.all(ways.sum(0) == 1)
-    assert 0 < ways[0].sum() < 20
+            mirrored = np.array_equal(batch.images[position], image[:, ::-1])
+            assert mirrored or np.array_equal(batch.images[position], image)
+            is_mirrored[(step * 8 + position) // 20, index] = mirrored
+    assert np.all(is_mirrored.sum(0) == 1)
+    assert 0 < is_mirrored[0].sum() < 20
 
 
-def test_a_chunk_gathers_its_batches_by_what_it_is_given(data: Batch, key: Array) -> None:
+def test_chunk_uses_the_given_sample_function(data: Batch, key: Array) -> None:
     state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
     chunk = jax.jit(make_train_chunk(step, 8, MAX_STEPS, sample=sample_mirrored_batch))
-    found, _ = chunk(state, data, jnp.int32(3))
+    actual, _ = chunk(state, data, jnp.int32(3))
     expected = state
     for count in range(3):
         expected, _ = step(expected, sample_mirrored_batch(data, state.key, count, 8))
-    assert_close(found, expected)
+    assert_close(actual, expected)
 
 
-def test_images_are_mixed_once_normalised_and_the_loss_sees_the_mixed_labels(batch: Batch, key: Array) -> None:
+def test_mix_receives_normalized_images_and_the_loss_receives_mixed_labels(batch: Batch, key: Array) -> None:
     seen: list[Any] = []
 
     def mix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -321,13 +328,13 @@ def test_images_are_mixed_once_normalised_and_the_loss_sees_the_mixed_labels(bat
 
 
 @pytest.mark.parametrize("num_steps", [MAX_STEPS + 1, np.int32(9), jnp.int32(9)])
-def test_a_chunk_of_too_many_steps_says_so(num_steps: Any, data: Batch, key: Array) -> None:
+def test_chunk_rejects_more_than_max_steps(num_steps: Any, data: Batch, key: Array) -> None:
     state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
     with pytest.raises(ValueError, match=f"num_steps is {int(num_steps)}: expected at most max_steps .4."):
         make_train_chunk(step, 8, MAX_STEPS)(state, data, num_steps)
 
 
-def test_a_step_takes_floats_that_are_in_the_unit_range_already(batch: Batch, key: Array) -> None:
+def test_step_accepts_floats_in_the_unit_range_and_rejects_other_dtypes(batch: Batch, key: Array) -> None:
     state, step = init_state(LINEAR, optax.sgd(0.1), key), make_train_step(LINEAR, optax.sgd(0.1))
     scaled = Batch((batch.images / 255).astype(np.float32), batch.labels)
     assert_close(step(state, scaled), step(state, batch))
@@ -335,14 +342,14 @@ def test_a_step_takes_floats_that_are_in_the_unit_range_already(batch: Batch, ke
         step(state, Batch(batch.images.astype(np.int32), batch.labels))
 
 
-def test_samples_of_any_targets_are_gathered_together(data: Batch, key: Array) -> None:
+def test_samplers_gather_targets_of_any_pytree(data: Batch, key: Array) -> None:
     targets = {"hard": data.labels, "soft": jnp.arange(40.0).reshape(20, 2)}
     for sample in (sample_batch, sample_mirrored_batch):
-        found, indices = sample(Batch(data.images, targets), key, 3, 8), batch_indices(key, 3, 8, 20)
-        assert_equal(found.labels, {name: leaf[indices] for name, leaf in targets.items()})
+        actual, indices = sample(Batch(data.images, targets), key, 3, 8), batch_indices(key, 3, 8, 20)
+        assert_equal(actual.labels, {name: leaf[indices] for name, leaf in targets.items()})
 
 
-def test_a_configuration_names_how_batches_are_gathered() -> None:
+def test_make_sample_follows_the_configured_flip_and_rejects_unknown_ones() -> None:
     assert make_sample(AugmentConfig(flip="alternating")) is sample_mirrored_batch
     assert make_sample(AugmentConfig(flip="random")) is make_sample(AugmentConfig(flip="none")) is sample_batch
     unknown: Any = AugmentConfig(flip="alternate")  # type: ignore[arg-type]
@@ -351,27 +358,27 @@ def test_a_configuration_names_how_batches_are_gathered() -> None:
 
 
 @pytest.mark.parametrize("sample", [sample_batch, sample_mirrored_batch])
-def test_data_of_numpy_are_taken_where_only_the_step_is_traced(sample: Sample) -> None:
-    """As in a scan over steps with the data from outside, and in a chunk that is not compiled."""
+def test_samplers_accept_numpy_data_when_only_the_step_is_traced(sample: Sample) -> None:
+    """As in a scan over steps that closes over the data, and in a chunk that is not compiled."""
     rng = np.random.default_rng(0)
     data = Batch(rng.integers(0, 256, (12, 28, 28, 1), np.uint8), np.arange(12) % 10)
     on_device, key = jax.tree.map(jnp.asarray, data), jax.random.key(0)
-    _, found = jax.lax.scan(lambda step, _: (step + 1, sample(data, key, step, 4)), jnp.int32(0), length=6)
+    _, actual = jax.lax.scan(lambda step, _: (step + 1, sample(data, key, step, 4)), jnp.int32(0), length=6)
     for step in range(6):
         expected = sample(on_device, key, jnp.int32(step), 4)
-        np.testing.assert_array_equal(found.images[step], expected.images)
-        np.testing.assert_array_equal(found.labels[step], expected.labels)
+        np.testing.assert_array_equal(actual.images[step], expected.images)
+        np.testing.assert_array_equal(actual.labels[step], expected.labels)
 
     def count(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         return replace(state, step=state.step + 1), batch.labels
 
-    nothing = TrainState(jnp.int32(0), {}, {}, (), key)
-    after, rows = make_train_chunk(count, 4, 3, sample=sample)(nothing, data, jnp.int32(3))
+    empty_state = TrainState(jnp.int32(0), {}, {}, (), key)
+    after, rows = make_train_chunk(count, 4, 3, sample=sample)(empty_state, data, jnp.int32(3))
     assert int(after.step) == 3
     assert sorted(np.ravel(rows).tolist()) == sorted(data.labels.tolist())
 
 
-def test_images_and_labels_of_different_numbers_are_refused_while_tracing(network: Network, data: Batch) -> None:
+def test_images_and_labels_of_different_lengths_are_rejected_while_tracing(network: Network, data: Batch) -> None:
     fewer = Batch(jnp.asarray(data.images), jnp.asarray(data.labels[:5]))
     with pytest.raises(ValueError, match="images and labels have 5 and 20 rows: expected as many"):
         jax.eval_shape(make_train_chunk(network.step, 8, MAX_STEPS), network.state, fewer, 2)

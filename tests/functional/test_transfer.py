@@ -1,4 +1,4 @@
-"""What one network takes of another, and that what is frozen keeps its bits."""
+"""Transfer of weights from one network to another, and frozen parameters."""
 
 from dataclasses import replace
 from functools import partial
@@ -42,21 +42,21 @@ def _weights(config: ModelConfig = _CONFIG, seed: int = 1, **shapes: Any) -> Wei
     return Weights(*jax.tree.map(lambda leaf: leaf + np.float32(rng.uniform(size=leaf.shape)), (params, batch_stats)))
 
 
-def _same(left: Any, right: Any) -> bool:
+def _trees_equal(left: Any, right: Any) -> bool:
     return all(map(np.array_equal, jax.tree.leaves(left), jax.tree.leaves(right)))
 
 
-def test_the_same_network_takes_all() -> None:
+def test_transfer_between_identical_networks_takes_everything() -> None:
     own, other = _weights(seed=1), _weights(seed=2)
     params, batch_stats, report = transfer(*own, *other)
-    assert _same((params, batch_stats), other)
+    assert _trees_equal((params, batch_stats), other)
     assert jax.tree.map(jnp.shape, Weights(params, batch_stats)) == jax.tree.map(jnp.shape, own)
     assert (report.fresh, report.unused) == ((), ())
     assert {"Conv_0", "Dense_0", "ResidualBlock_1/BatchNorm_0"} <= set(report.taken)
 
 
-def test_a_step_that_is_given_the_memory_of_the_state_leaves_the_other_weights() -> None:
-    """As research code calls it, without `jit` around `init_state`."""
+def test_donating_the_state_does_not_delete_the_weights_it_started_from() -> None:
+    """With `init_state` called without `jit`, as in research code."""
     other, optimizer = _weights(seed=2), optax.sgd(0.1)
     model = start_from(make_model(_CONFIG), other)
     step = jax.jit(make_train_step(model, optimizer), donate_argnums=0)
@@ -74,34 +74,34 @@ def test_a_step_that_is_given_the_memory_of_the_state_leaves_the_other_weights()
         ({"image_shape": (28, 28, 3)}, {"Conv_0"}),
     ],
 )
-def test_a_module_of_other_shapes_stays_as_it_was(shapes: dict[str, Any], fresh: set[str]) -> None:
+def test_transfer_keeps_own_modules_of_other_shapes(shapes: dict[str, Any], fresh: set[str]) -> None:
     own, other = _weights(seed=1, **shapes), _weights(seed=2)
     params, batch_stats, report = transfer(*own, *other)
     assert set(report.fresh) == set(report.unused) == fresh
     for name in params:
-        assert _same(params[name], own.params[name] if name in fresh else other.params[name])
-    assert _same(batch_stats, other.batch_stats)
+        assert _trees_equal(params[name], own.params[name] if name in fresh else other.params[name])
+    assert _trees_equal(batch_stats, other.batch_stats)
 
 
-def test_a_head_of_other_features_keeps_its_bias_too() -> None:
+def test_transfer_keeps_the_bias_of_a_head_with_other_features() -> None:
     plain = replace(_CONFIG, family="plain")
     own, other = _weights(plain, 1, image_shape=(20, 20, 1)), _weights(plain, 2)
     params, _, report = transfer(*own, *other)
     assert own.params["Dense_0"]["bias"].shape == other.params["Dense_0"]["bias"].shape
     assert report.fresh == ("Dense_0",)
-    assert _same(params["Dense_0"], own.params["Dense_0"])
+    assert _trees_equal(params["Dense_0"], own.params["Dense_0"])
 
 
-def test_a_norm_is_taken_with_its_statistics_or_not_at_all() -> None:
+def test_transfer_takes_a_norm_only_together_with_its_statistics() -> None:
     own, other = _weights(seed=1), _weights(seed=2)
-    without = {name: stats for name, stats in other.batch_stats.items() if name != "BatchNorm_0"}
-    params, batch_stats, report = transfer(*own, other.params, without)
+    incomplete_stats = {name: stats for name, stats in other.batch_stats.items() if name != "BatchNorm_0"}
+    params, batch_stats, report = transfer(*own, other.params, incomplete_stats)
     assert report.fresh == ("BatchNorm_0",)
-    assert _same(params["BatchNorm_0"], own.params["BatchNorm_0"])
-    assert _same(batch_stats["BatchNorm_0"], own.batch_stats["BatchNorm_0"])
+    assert _trees_equal(params["BatchNorm_0"], own.params["BatchNorm_0"])
+    assert _trees_equal(batch_stats["BatchNorm_0"], own.batch_stats["BatchNorm_0"])
 
 
-def test_networks_of_any_tree_and_shapes_without_values_will_do() -> None:
+def test_transfer_accepts_any_tree_and_abstract_shapes() -> None:
     shapes = jax.eval_shape(lambda: {"kernel": jnp.zeros((3, 2)), "scale": jnp.zeros(2)})
     params, _, report = transfer(shapes, {}, {"kernel": np.ones((3, 2), np.float32), "scale": np.ones(3)}, {})
     assert (report.taken, report.fresh, report.unused) == (("kernel",), ("scale",), ("scale",))
@@ -109,17 +109,17 @@ def test_networks_of_any_tree_and_shapes_without_values_will_do() -> None:
     assert params["scale"] == shapes["scale"]
 
 
-def test_a_model_starts_from_weights_for_every_key_alike_but_for_its_head() -> None:
+def test_start_from_gives_the_same_weights_for_every_key_except_for_a_new_head() -> None:
     other = _weights(seed=2)
     model = start_from(make_model(_CONFIG, num_classes=5), other)
     params, batch_stats = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), 2))
-    assert _same(jax.tree.map(lambda leaf: leaf[1], batch_stats), other.batch_stats)
-    assert _same(params["Conv_0"]["kernel"][0], other.params["Conv_0"]["kernel"])
+    assert _trees_equal(jax.tree.map(lambda leaf: leaf[1], batch_stats), other.batch_stats)
+    assert _trees_equal(params["Conv_0"]["kernel"][0], other.params["Conv_0"]["kernel"])
     assert not np.array_equal(*params["Dense_0"]["kernel"])
 
 
 @pytest.mark.parametrize(
-    ("pattern", "path", "matched"),
+    ("pattern", "path", "expected"),
     [
         ("Conv_0", "Conv_0/kernel", True),
         ("Conv_*", "Conv_0/kernel", True),
@@ -134,11 +134,11 @@ def test_a_model_starts_from_weights_for_every_key_alike_but_for_its_head() -> N
         ("", "Conv_0/kernel", False),
     ],
 )
-def test_a_pattern_is_of_a_path_or_of_a_module_on_it(pattern: str, path: str, matched: bool) -> None:
-    assert matches(pattern, path) == matched
+def test_pattern_matches_a_path_or_a_module_on_it(pattern: str, path: str, expected: bool) -> None:
+    assert matches(pattern, path) == expected
 
 
-def test_a_pattern_of_nothing_and_of_all_is_refused() -> None:
+def test_freezing_no_parameter_or_every_parameter_is_rejected() -> None:
     params, _ = _weights()
     assert frozen_parameters("Dense_0", params) == ("Dense_0/bias", "Dense_0/kernel")
     with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one that matches some of Batch"):
@@ -152,7 +152,7 @@ def test_a_pattern_of_nothing_and_of_all_is_refused() -> None:
 @pytest.mark.parametrize(
     "optim", [OptimConfig(clip_norm=0.1), OptimConfig(name="adamw", peak_lr=0.01), OptimConfig(name="muon")]
 )
-def test_what_is_frozen_keeps_its_bits_and_the_rest_is_trained(optim: OptimConfig, batch: Batch) -> None:
+def test_frozen_parameters_stay_bit_identical_and_the_rest_is_trained(optim: OptimConfig, batch: Batch) -> None:
     pattern = "ResidualBlock_*"
     config = Config(
         data=DataConfig(name="synthetic", synthetic_train_size=30, validation_size=0),
@@ -168,39 +168,39 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_is_trained(optim: OptimConfi
         after, _ = step(after, batch)
     assert before.averages is not None
     assert after.averages is not None
-    for was, now in ((before, after), (before.averages, after.averages)):
-        for name in was.params:
-            assert _same(was.params[name], now.params[name]) == name.startswith("ResidualBlock")
-        for name in was.batch_stats:
-            assert _same(was.batch_stats[name], now.batch_stats[name]) == name.startswith("ResidualBlock")
-    moved = sum(leaf.size for leaf in jax.tree.leaves(after.opt_state))
-    whole = jax.eval_shape(make_recipe(replace(config, init=InitConfig())).init, jax.random.key(0))
-    assert moved < sum(leaf.size for leaf in jax.tree.leaves(whole.opt_state)) / 2
+    for old, new in ((before, after), (before.averages, after.averages)):
+        for name in old.params:
+            assert _trees_equal(old.params[name], new.params[name]) == name.startswith("ResidualBlock")
+        for name in old.batch_stats:
+            assert _trees_equal(old.batch_stats[name], new.batch_stats[name]) == name.startswith("ResidualBlock")
+    opt_state_size = sum(leaf.size for leaf in jax.tree.leaves(after.opt_state))
+    unfrozen_state = jax.eval_shape(make_recipe(replace(config, init=InitConfig())).init, jax.random.key(0))
+    assert opt_state_size < sum(leaf.size for leaf in jax.tree.leaves(unfrozen_state.opt_state)) / 2
 
 
-def test_the_parts_freeze_a_network_in_ones_own_loop(batch: Batch, key: Array) -> None:
+def test_freeze_and_frozen_norms_work_in_a_custom_loop(batch: Batch, key: Array) -> None:
     model = make_model(_CONFIG, frozen=frozen_norms("[!D]*"))
     optimizer = freeze(optax.adam(0.1), "[!D]*")
     before = jax.jit(partial(init_state, model, optimizer))(key)
     after, _ = jax.jit(make_train_step(model, optimizer))(before, batch)
-    assert [name for name in before.params if not _same(before.params[name], after.params[name])] == ["Dense_0"]
-    assert _same(before.batch_stats, after.batch_stats)
+    assert [name for name in before.params if not _trees_equal(before.params[name], after.params[name])] == ["Dense_0"]
+    assert _trees_equal(before.batch_stats, after.batch_stats)
 
 
-def test_a_pattern_that_freezes_nothing_is_refused_in_ones_own_loop() -> None:
+def test_freeze_rejects_a_pattern_that_matches_no_parameter() -> None:
     params, _ = _weights()
     with pytest.raises(ConfigError, match=r"'Konv', which matches no parameter: choose one that matches some of Batch"):
         freeze(optax.adam(0.1), "Konv").init(params)
 
 
-def test_the_state_of_a_frozen_optimiser_can_be_mapped_over_by_optax() -> None:
+def test_optax_tree_map_params_works_on_the_state_of_a_frozen_optimizer() -> None:
     params, _ = _weights()
     optimizer = freeze(optax.adam(0.1), "[!D]*")
     mapped = optax.tree_map_params(optimizer, lambda moment: moment + 1, optimizer.init(params))
     assert {float(leaf.max()) for leaf in jax.tree.leaves(mapped) if leaf.ndim} == {1.0}
 
 
-def test_a_norm_of_which_a_half_is_frozen_keeps_counting() -> None:
+def test_norm_is_frozen_only_if_all_its_parameters_are() -> None:
     assert frozen_norms("BatchNorm_0")("BatchNorm_0")
     assert frozen_norms("*/BatchNorm_*")("ResidualBlock_0/BatchNorm_1")
     assert not frozen_norms("*/scale")("BatchNorm_0")
@@ -215,36 +215,36 @@ def test_a_norm_of_which_a_half_is_frozen_keeps_counting() -> None:
     ],
     ids=["lbfgs", "sam", "sophia"],
 )
-def test_an_optimiser_with_the_loss_as_a_function_trains_the_rest_as_if_the_frozen_were_constants(
+def test_optimizer_that_evaluates_the_loss_treats_frozen_parameters_as_constants(
     optimizer: optax.GradientTransformation, batch: Batch
 ) -> None:
     bias = jnp.arange(10.0) / 10
 
-    def of_kernel(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+    def apply_kernel(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
         del train, key
         return images.reshape(len(images), -1) @ params["kernel"] + bias[None], batch_stats
 
-    def of_both(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
+    def apply_both(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
         del train, key
         return images.reshape(len(images), -1) @ params["kernel"] + params["bias"][None], batch_stats
 
-    def drawn(key: Array) -> dict[str, Array]:
+    def draw_params(key: Array) -> dict[str, Array]:
         return {"kernel": jax.random.normal(key, (784, 10)) / 28}
 
-    alone = Model(lambda key: (drawn(key), {}), of_kernel)
-    frozen = Model(lambda key: ({**drawn(key), "bias": bias}, {}), of_both)
+    kernel_model = Model(lambda key: (draw_params(key), {}), apply_kernel)
+    full_model = Model(lambda key: ({**draw_params(key), "bias": bias}, {}), apply_both)
     kernels = []
-    for model, own in ((alone, optimizer), (frozen, freeze(optimizer, "bias"))):
-        step, state = jax.jit(make_train_step(model, own)), init_state(model, own, jax.random.key(0))
+    for model, opt in ((kernel_model, optimizer), (full_model, freeze(optimizer, "bias"))):
+        step, state = jax.jit(make_train_step(model, opt)), init_state(model, opt, jax.random.key(0))
         for _ in range(3):
             state, _ = step(state, batch)
         kernels.append(state.params["kernel"])
     np.testing.assert_allclose(kernels[0], kernels[1], atol=1e-5)
-    assert np.abs(kernels[0] - drawn(jax.random.split(jax.random.key(0))[0])["kernel"]).max() > 1e-3
+    assert np.abs(kernels[0] - draw_params(jax.random.split(jax.random.key(0))[0])["kernel"]).max() > 1e-3
     np.testing.assert_array_equal(state.params["bias"], bias)
 
 
-def test_weights_of_which_nothing_fits_are_refused() -> None:
+def test_start_from_rejects_weights_without_a_fitting_module() -> None:
     weights = _weights()
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), weights)
     for source, model in ((members, make_model(_CONFIG)), (weights, make_model(ModelConfig(widths=(5,), depths=(1,))))):

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from fmnist_jax.functional.winograd import _transforms_of_axis, winograd_conv
 
-# [B, H, W, C_in, C_out]: one tile and several, sides that are and are not whole tiles, one pixel.
+# [B, H, W, C_in, C_out]: one tile and several, sides that are and are not multiples of a tile, one pixel.
 SHAPES = [(2, 7, 7, 3, 5), (1, 8, 4, 2, 2), (3, 3, 3, 4, 1), (2, 1, 1, 2, 3), (1, 5, 9, 1, 2)]
 
 
@@ -29,8 +29,8 @@ def draw(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray,
 
 @partial(jax.jit, static_argnums=0)
 def value_and_gradients(function: Callable[..., Array], x: Array, kernel: Array, g: Array) -> tuple[Array, ...]:
-    y, pull = jax.vjp(function, x, kernel)
-    return y, *pull(g)
+    y, vjp = jax.vjp(function, x, kernel)
+    return y, *vjp(g)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -39,8 +39,8 @@ def test_result_and_both_gradients_equal_the_direct_convolution_in_float64(shape
         operands = [jnp.asarray(array) for array in draw(shape)]
         ours, expected = (value_and_gradients(function, *operands) for function in (winograd_conv, direct))
         assert ours[0].dtype == jnp.float64
-        for got, wanted in zip(ours, expected, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
+        for actual, desired in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
 
 
 @settings(deadline=None, max_examples=8)  # each compiles two programs
@@ -52,7 +52,7 @@ def test_every_size_up_to_nine_pixels_equals_the_direct_convolution(height: int,
     np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_float32_error_stays_near_that_of_rounding() -> None:
+def test_float32_error_stays_close_to_rounding_error() -> None:
     x, kernel, _ = draw((4, 7, 7, 128, 64))
     with jax.enable_x64(True):
         exact = np.asarray(direct(jnp.asarray(x), jnp.asarray(kernel)))
@@ -64,9 +64,9 @@ def test_float32_error_stays_near_that_of_rounding() -> None:
 def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
     x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
     y = jax.jit(winograd_conv)(x, kernel)
-    wide = direct(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    expected = direct(x.astype(jnp.float32), kernel.astype(jnp.float32))
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_allclose(y.astype(jnp.float32), wide, rtol=2**-8, atol=1e-3)
+    np.testing.assert_allclose(y.astype(jnp.float32), expected, rtol=2**-8, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 10])
@@ -81,12 +81,12 @@ def test_forward_mode_and_vmap_equal_those_of_the_direct_convolution() -> None:
     x, kernel, _ = draw((2, 7, 7, 3, 2))
     members = np.stack([kernel, 2 * kernel[::-1]])
 
-    def derived(function: Callable[..., Array], x: Array, kernel: Array, members: Array) -> tuple[Array, ...]:
-        along = jax.jvp(function, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
-        return *along, jax.vmap(function, in_axes=(None, 0))(x, members)
+    def jvp_and_vmap(function: Callable[..., Array], x: Array, kernel: Array, members: Array) -> tuple[Array, ...]:
+        jvp = jax.jvp(function, (x, kernel), (jnp.cos(x), jnp.sin(kernel)))
+        return *jvp, jax.vmap(function, in_axes=(None, 0))(x, members)
 
     with jax.enable_x64(True):
         operands = [jnp.asarray(array) for array in (x, kernel, members)]
-        ours, expected = (jax.jit(partial(derived, function))(*operands) for function in (winograd_conv, direct))
-        for got, wanted in zip(ours, expected, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-11)
+        ours, expected = (jax.jit(partial(jvp_and_vmap, function))(*operands) for function in (winograd_conv, direct))
+        for actual, desired in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
