@@ -1,4 +1,4 @@
-"""What the tests of whole runs share."""
+"""Fixtures shared by the tests of runs."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from tests.undrawn import IN_RESULTS
 
 
 @pytest.fixture
-def drawn() -> None:
-    """Asked for by a test that looks at what its own runs draw."""
+def with_figures() -> None:
+    """Requested by tests that check the figures or the report of their own runs."""
 
 
 @pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a test's own runs leave no figures and no report; those of module fixtures that do not say so do."""
-    if "drawn" not in request.fixturenames:
-        for name, stand_in in IN_RESULTS.items():
-            monkeypatch.setattr(results, name, stand_in)
+def skip_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skips figures and report in the runs of a test; those in module fixtures write them unless patched."""
+    if "with_figures" not in request.fixturenames:
+        for name, stub in IN_RESULTS.items():
+            monkeypatch.setattr(results, name, stub)

@@ -1,4 +1,4 @@
-"""The run directory: whole files, lines that survive a kill, and places that cannot be written."""
+"""The run directory: atomic files, lines that survive a kill, and paths that cannot be written."""
 
 import errno
 import json
@@ -24,44 +24,44 @@ def directory(tmp_path: Path) -> RunDirectory:
     return directory
 
 
-def test_naming_a_directory_makes_nothing(tmp_path: Path) -> None:
+def test_constructing_a_run_directory_creates_nothing(tmp_path: Path) -> None:
     RunDirectory(tmp_path / "a" / "run")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_bytes_than_the_disk_has_are_refused_with_both_numbers(tmp_path: Path) -> None:
+def test_refuse_full_disk_reports_free_and_required_bytes(tmp_path: Path) -> None:
     with pytest.raises(FmnistError, match=r"bytes free and the run needs 1,000,000,000,000,000"):
         RunDirectory(tmp_path / "run").refuse_full_disk(10**15)
 
 
-def test_a_configuration_comes_back(directory: RunDirectory) -> None:
+def test_read_config_returns_none_before_and_the_config_after_writing(directory: RunDirectory) -> None:
     assert directory.read_config() is None
     directory.write_json("config.json", to_dict(PRESETS["fast"]))
     assert directory.read_config() == PRESETS["fast"]
 
 
 @pytest.mark.parametrize("text", ['{"preset":', '{"a":' * 100_000])
-def test_a_damaged_json_file_is_named(directory: RunDirectory, text: str) -> None:
+def test_damaged_config_json_raises_an_error_naming_it(directory: RunDirectory, text: str) -> None:
     (directory.path / "config.json").write_text(text)
     with pytest.raises(FmnistError, match=r"config\.json is damaged"):
         directory.read_config()
 
 
-def test_a_configuration_of_another_program_is_named_with_its_path(directory: RunDirectory) -> None:
+def test_foreign_config_json_raises_config_error_with_its_path(directory: RunDirectory) -> None:
     (directory.path / "config.json").write_text('{"architectures": ["Bert"]}')
     with pytest.raises(ConfigError, match=r"/run/config\.json: the configuration has different .*: choose another run"):
         directory.read_config()
 
 
 @pytest.mark.parametrize("text", ["{}", '{"test_accuracy": 1.0}', "[]"])
-def test_a_summary_of_another_program_is_called_damaged(directory: RunDirectory, text: str) -> None:
+def test_foreign_summary_json_is_reported_as_damaged(directory: RunDirectory, text: str) -> None:
     assert directory.read_summary() is None
     (directory.path / "summary.json").write_text(text)
     with pytest.raises(FmnistError, match=r"summary\.json is damaged \(it h[^)]+\): restore it or choose another run"):
         directory.read_summary()
 
 
-def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: RunDirectory) -> None:
+def test_partial_last_record_is_skipped_and_removed_by_truncate_records(directory: RunDirectory) -> None:
     for step in (1, 2):
         directory.append({"step": step})
     with directory.metrics.open("a") as file:
@@ -71,7 +71,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_then_removed(directory: Ru
     assert directory.metrics.read_text() == '{"step": 1}\n'
 
 
-def test_a_session_whose_line_was_cut_short_is_gone_once_another_is_appended(directory: RunDirectory) -> None:
+def test_appending_a_session_removes_a_partial_last_line(directory: RunDirectory) -> None:
     directory.append_session({"step": 1})
     with (directory.path / "sessions.jsonl").open("a") as file:
         file.write('{"step": 2, "run": {"dir": "ru')
@@ -82,29 +82,31 @@ def test_a_session_whose_line_was_cut_short_is_gone_once_another_is_appended(dir
 
 @pytest.mark.parametrize("line", ['{"st', "[" * 100_000, "5", "null", "[1]", "{}", '{"step": "2"}', '{"step": true}'])
 @pytest.mark.parametrize("name", ["metrics.jsonl", "sessions.jsonl"])
-def test_a_damaged_line_is_not_passed_over(directory: RunDirectory, name: str, line: str) -> None:
+def test_damaged_line_in_the_middle_raises_an_error_naming_the_file(
+    directory: RunDirectory, name: str, line: str
+) -> None:
     (directory.path / name).write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
     with pytest.raises(FmnistError, match=rf"{name} is damaged .*: fix or delete the line"):
         directory.records() if name == "metrics.jsonl" else directory.sessions()
 
 
-def test_what_a_kill_left_half_written_is_removed_and_nothing_else(directory: RunDirectory) -> None:
+def test_remove_unfinished_deletes_only_unfinished_files(directory: RunDirectory) -> None:
     directory.write_json("config.json", {})
     (directory.path / "figures").mkdir()
-    for left in ("summary.json.0a1b2c3d.unfinished", "figures/curves.png.0a1b2c3d.unfinished"):
-        (directory.path / left).touch()
+    for name in ("summary.json.0a1b2c3d.unfinished", "figures/curves.png.0a1b2c3d.unfinished"):
+        (directory.path / name).touch()
     directory.remove_unfinished()
     assert sorted(path.name for path in directory.path.rglob("*")) == ["config.json", "figures"]
 
 
-def test_replacing_a_file_leaves_no_other_behind(directory: RunDirectory) -> None:
+def test_rewriting_a_json_file_leaves_no_temporary_files(directory: RunDirectory) -> None:
     for value in (1, 2):
         directory.write_json("summary.json", {"value": value})
     assert json.loads((directory.path / "summary.json").read_text()) == {"value": 2}
     assert {path.name for path in directory.path.iterdir()} == {"summary.json"}
 
 
-def test_arrays_and_figures_are_written(directory: RunDirectory) -> None:
+def test_save_arrays_and_save_figure_write_npz_and_png(directory: RunDirectory) -> None:
     directory.save_arrays("predictions.npz", {"labels": np.arange(3)})
     directory.save_figure("confusion_matrix", scores.confusion_matrix(np.eye(2, dtype=int), ["a", "b"]))
     with np.load(directory.path / "predictions.npz") as saved:
@@ -112,7 +114,7 @@ def test_arrays_and_figures_are_written(directory: RunDirectory) -> None:
     assert (directory.path / "figures" / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_file_that_cannot_be_written_is_named(directory: RunDirectory) -> None:
+def test_unwritable_file_raises_an_error_naming_it(directory: RunDirectory) -> None:
     (directory.path / "metrics.jsonl").mkdir()
     with pytest.raises(FmnistError, match=r"cannot write .*metrics\.jsonl"):
         directory.append({"step": 1})
@@ -121,28 +123,30 @@ def test_a_file_that_cannot_be_written_is_named(directory: RunDirectory) -> None
         directory.save_arrays("predictions.npz", {"labels": np.arange(3)})
 
 
-def test_each_of_many_that_claim_a_name_at_once_gets_a_directory_of_its_own(tmp_path: Path) -> None:
+def test_create_unique_gives_concurrent_callers_distinct_directories(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claimed = list(pool.map(create_unique, [tmp_path / "runs" / "fast"] * 16))
-    assert sorted(claimed) == sorted((tmp_path / "runs").iterdir())
-    assert {path.name for path in claimed} == {"fast", *(f"fast-{number}" for number in range(2, 17))}
+        created = list(pool.map(create_unique, [tmp_path / "runs" / "fast"] * 16))
+    assert sorted(created) == sorted((tmp_path / "runs").iterdir())
+    assert {path.name for path in created} == {"fast", *(f"fast-{number}" for number in range(2, 17))}
 
 
-def test_a_claim_passes_over_whatever_has_the_name(tmp_path: Path) -> None:
+def test_create_unique_skips_existing_files_and_dangling_symlinks(tmp_path: Path) -> None:
     (tmp_path / "fast").touch()
     (tmp_path / "fast-2").symlink_to("nowhere")
     assert create_unique(tmp_path / "fast") == tmp_path / "fast-3"
 
 
-def test_a_claim_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+def test_create_unique_below_a_file_raises_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FmnistError, match=r"cannot make .*Not a directory.*choose another --run\.dir"):
         create_unique(tmp_path / "file" / "runs" / "fast")
 
 
-def test_a_file_system_that_takes_few_files_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = os.statvfs(tmp_path)
-    fields = {name: getattr(found, name) for name in dir(found) if name.startswith("f_")}
+def test_refuse_full_disk_checks_free_inodes_unless_they_are_unlimited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = os.statvfs(tmp_path)
+    fields = {name: getattr(stats, name) for name in dir(stats) if name.startswith("f_")}
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**{**fields, "f_files": 1000, "f_favail": 30}))
     with pytest.raises(FmnistError, match=r"room for 30 more files and the run needs 200: .*df -i"):
         RunDirectory(tmp_path / "run").refuse_full_disk(1)
@@ -151,7 +155,7 @@ def test_a_file_system_that_takes_few_files_more_is_refused(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
-def test_a_file_that_may_not_be_read_is_one_line(
+def test_unreadable_file_raises_an_error_about_permissions(
     name: str, directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def deny(_: Path) -> str:
@@ -163,7 +167,7 @@ def test_a_file_that_may_not_be_read_is_one_line(
         read()
 
 
-def test_a_damaged_line_is_told_by_its_number(tmp_path: Path) -> None:
+def test_damaged_line_error_gives_the_line_number(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\ngarbage\n{"step": 4}\n')
     with pytest.raises(FmnistError, match=r"metrics\.jsonl is damaged \(line 3 is not valid JSON\): fix or delete"):
         read_records(tmp_path)

@@ -1,4 +1,4 @@
-"""Any sequence of cut points, each with a checkpoint written and read back, ends in the same bits."""
+"""Training that is cut anywhere, with a checkpoint written and read back at each cut, ends bitwise equal."""
 
 import tempfile
 from collections.abc import Callable
@@ -22,8 +22,8 @@ from fmnist_jax.runs.leaves import state_digest
 
 _STEPS = 12
 _BATCH_SIZE = 8
-_IMAGES = 30  # so that batches reach across the ends of epochs
-# Whatever draws random numbers or carries something from step to step.
+_IMAGES = 30  # so that batches span epoch boundaries
+# With everything that draws random numbers or carries state from step to step.
 _RECIPE = make_recipe(
     Config(
         data=DataConfig(name="synthetic", synthetic_train_size=_IMAGES, validation_size=0),
@@ -35,7 +35,7 @@ _RECIPE = make_recipe(
 
 
 @pytest.fixture(scope="module")
-def start() -> TrainState:
+def initial_state() -> TrainState:
     return jax.jit(_RECIPE.init)(jax.random.key(5))
 
 
@@ -50,26 +50,26 @@ def advance() -> Callable[[TrainState, int], TrainState]:
 @pytest.mark.slow
 @given(st.sets(st.integers(1, _STEPS - 1), max_size=4))
 @settings(max_examples=6)
-def test_any_cuts_end_in_the_same_bits(
-    start: TrainState, advance: Callable[[TrainState, int], TrainState], cuts: set[int]
+def test_run_resumed_at_any_steps_is_bitwise_equal_to_an_uninterrupted_one(
+    initial_state: TrainState, advance: Callable[[TrainState, int], TrainState], cuts: set[int]
 ) -> None:
-    whole = state_digest(advance(start, _STEPS))
-    state, step = start, 0
+    expected_digest = state_digest(advance(initial_state, _STEPS))
+    state, step = initial_state, 0
     with tempfile.TemporaryDirectory() as folder:
         for cut in sorted(cuts):
             with checkpoint.writing(Path(folder) / "checkpoints") as writer:
                 writer.save(advance(state, cut - step))
-            state, step = checkpoint.restore(Path(folder) / "checkpoints", cut, like=start), cut
-        assert state_digest(advance(state, _STEPS - step)) == whole
+            state, step = checkpoint.restore(Path(folder) / "checkpoints", cut, like=initial_state), cut
+        assert state_digest(advance(state, _STEPS - step)) == expected_digest
 
 
-def test_the_digest_would_notice_a_step_more_or_another_key(
-    start: TrainState, advance: Callable[[TrainState, int], TrainState]
+def test_state_digest_differs_after_another_step_or_with_another_key(
+    initial_state: TrainState, advance: Callable[[TrainState, int], TrainState]
 ) -> None:
     states = [
-        advance(start, _STEPS - 1),
-        advance(start, _STEPS),
-        advance(replace(start, key=jax.random.key(6)), _STEPS),
+        advance(initial_state, _STEPS - 1),
+        advance(initial_state, _STEPS),
+        advance(replace(initial_state, key=jax.random.key(6)), _STEPS),
     ]
     assert len({state_digest(state) for state in states}) == 3
     for weights in ("params", "averages"):

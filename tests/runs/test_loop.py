@@ -1,4 +1,4 @@
-"""A whole run in this process, as a notebook would call it, and what it leaves behind."""
+"""A whole run in this process, as a notebook would start it, and what it writes."""
 
 import gzip
 import json
@@ -53,21 +53,21 @@ _TINY = Config(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, dict[str, Any]]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, dict[str, Any]]:
     path = tmp_path_factory.mktemp("runs") / "tiny"
     config = replace(_TINY, run=replace(_TINY.run, dir=path))
     return config, path, loop.run(config)
 
 
-def test_the_run_directory_holds_what_the_page_of_the_commands_promises(
-    finished: tuple[Config, Path, dict[str, Any]],
+def test_run_directory_contents_match_the_docs_commands_page(
+    finished_run: tuple[Config, Path, dict[str, Any]],
 ) -> None:
-    config, path, summary = finished
+    config, path, summary = finished_run
     page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
     table = page.partition("| file | what is in it |")[2].partition("\n\n")[0]
-    promised = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
-    made = [f"{item.name}/" if item.is_dir() else item.name for item in path.iterdir() if item.name != ".lock"]
-    assert sorted(made) == sorted({*promised} - {"transfer.json", "recipe.json"})  # of runs that begin otherwise
+    listed = re.findall(r"`([^`]+)`", " ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    created = [f"{item.name}/" if item.is_dir() else item.name for item in path.iterdir() if item.name != ".lock"]
+    assert sorted(created) == sorted({*listed} - {"transfer.json", "recipe.json"})  # of other kinds of run
     assert {item.name for item in (path / "figures").iterdir()} == {"curves.png", "confusion_matrix.png"}
     assert json.loads((path / "summary.json").read_text()) == summary
     assert summary["steps"] == config.total_steps == 10
@@ -78,16 +78,18 @@ def test_the_run_directory_holds_what_the_page_of_the_commands_promises(
     }
 
 
-def test_the_report_tells_the_test_accuracy_of_the_summary(finished: tuple[Config, Path, dict[str, Any]]) -> None:
-    _, path, summary = finished
+def test_report_shows_test_accuracy_and_digest_of_the_summary(
+    finished_run: tuple[Config, Path, dict[str, Any]],
+) -> None:
+    _, path, summary = finished_run
     page = (path / "report.html").read_text()
     assert f"<strong>{summary['test_accuracy']:.2%}</strong>" in page
     assert "Not finished" not in page
     assert summary["state_digest"] in page
 
 
-def test_the_metrics_lines_cover_every_interval_and_evaluation(finished: tuple[Config, Path, dict[str, Any]]) -> None:
-    _, path, _ = finished
+def test_metrics_lines_cover_every_interval_and_evaluation(finished_run: tuple[Config, Path, dict[str, Any]]) -> None:
+    _, path, _ = finished_run
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train_loss" in line] == [3, 5, 6, 9, 10]
     assert [line["step"] for line in lines if "val_loss" in line] == [5, 10]
@@ -98,8 +100,10 @@ def test_the_metrics_lines_cover_every_interval_and_evaluation(finished: tuple[C
     )
 
 
-def test_the_test_accuracy_is_numpys_on_the_saved_predictions(finished: tuple[Config, Path, dict[str, Any]]) -> None:
-    config, path, summary = finished
+def test_summary_accuracy_and_loss_match_numpy_on_saved_predictions(
+    finished_run: tuple[Config, Path, dict[str, Any]],
+) -> None:
+    config, path, summary = finished_run
     with np.load(path / "predictions.npz", allow_pickle=False) as saved:
         logits, labels = saved["logits"], saved["labels"]
     assert np.array_equal(labels, load(config.data).test.labels)
@@ -109,21 +113,21 @@ def test_the_test_accuracy_is_numpys_on_the_saved_predictions(finished: tuple[Co
     assert summary["test_loss"] == pytest.approx(-log_probabilities[np.arange(70), labels].mean(), abs=1e-5)
 
 
-def test_the_saved_checkpoint_is_the_state_that_was_scored(finished: tuple[Config, Path, dict[str, Any]]) -> None:
-    config, path, summary = finished
+def test_last_checkpoint_has_the_state_digest_of_the_summary(finished_run: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, path, summary = finished_run
     like = jax.eval_shape(make_recipe(config).init, jax.random.key(0))
     state = checkpoint.restore(path / "checkpoints", 10, like=like)
     assert state_digest(state) == summary["state_digest"]
 
 
-@pytest.mark.usefixtures("drawn")
-def test_a_run_that_is_profiled_and_followed_by_tensorboard_ends_as_one_that_is_not(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("with_figures")
+def test_profiling_and_tensorboard_do_not_change_the_final_state(
+    finished_run: tuple[Config, Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, path, summary = finished
+    config, path, summary = finished_run
     run = tmp_path / "run"
-    watched = loop.run(replace(config, run=replace(config.run, dir=run, profile=4, tensorboard=True)))
-    assert watched["state_digest"] == summary["state_digest"]
+    instrumented = loop.run(replace(config, run=replace(config.run, dir=run, profile=4, tensorboard=True)))
+    assert instrumented["state_digest"] == summary["state_digest"]
     assert f"xprof --logdir {tmp_path}" in capsys.readouterr().out
     assert list((run / "profile").rglob("*.xplane.pb"))
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
@@ -135,7 +139,7 @@ def test_a_run_that_is_profiled_and_followed_by_tensorboard_ends_as_one_that_is_
     assert set(events.Tags()["images"]) == {"curves", "confusion_matrix"}
 
 
-def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path: Path) -> None:
+def test_averaged_weights_are_scored_if_averaging_is_on(tmp_path: Path) -> None:
     config = replace(
         _TINY,
         train=replace(_TINY.train, average_decay=0.5),
@@ -159,81 +163,81 @@ def test_what_is_scored_is_the_average_of_the_weights_where_one_is_kept(tmp_path
     assert summary["val_accuracy"] == np.mean(validation.argmax(-1) == splits.validation.labels)
 
 
-@pytest.mark.parametrize(("preset", "told"), [("small", True), ("wide", True), ("record", True), ("standard", False)])
-def test_a_network_that_takes_a_cpu_days_is_told_of_before_anything_is_loaded(
-    preset: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("preset", "expects_note"), [("small", True), ("wide", True), ("record", True), ("standard", False)]
+)
+def test_large_preset_on_a_cpu_prints_a_note_before_loading_data(
+    preset: str, expects_note: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(config: DataConfig) -> Splits:
+    def raise_loaded(config: DataConfig) -> Splits:
         raise DataError("loaded")
 
-    monkeypatch.setattr(loop, "load", stop)
+    monkeypatch.setattr(loop, "load", raise_loaded)
     for config in (PRESETS[preset], replace(PRESETS[preset], model=_TINY.model)):
         with pytest.raises(DataError, match="loaded"):
             loop.run(replace(config, run=replace(_TINY.run, dir=tmp_path / "run")))
     note = f"note: the network of the preset {preset} is meant for a GPU or TPU"
-    assert capsys.readouterr().err.count(note) == told
+    assert capsys.readouterr().err.count(note) == expects_note
 
 
-def test_a_run_that_another_process_ends_meanwhile_is_not_trained_again(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_run_finished_by_another_process_meanwhile_is_not_retrained(
+    finished_run: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def late(directory: Path) -> Iterator[None]:
+    def finish_then_lock(directory: Path) -> Iterator[None]:
         for name in ("config.json", "summary.json"):
-            shutil.copy(finished[1] / name, directory)
+            shutil.copy(finished_run[1] / name, directory)
         yield
 
-    def never(session: Session) -> dict[str, Any]:
-        raise AssertionError("it is trained again")
+    def fail_if_trained(session: Session) -> dict[str, Any]:
+        raise AssertionError("the run was trained again")
 
-    monkeypatch.setattr(lock, "exclusive", late)
-    monkeypatch.setattr(loop, "_train_and_score", never)
-    assert loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished[2]
+    monkeypatch.setattr(lock, "exclusive", finish_then_lock)
+    monkeypatch.setattr(loop, "_train_and_score", fail_if_trained)
+    assert loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))) == finished_run[2]
     other = replace(_TINY, train=replace(_TINY.train, seed=7), run=replace(_TINY.run, dir=tmp_path / "other"))
     with pytest.raises(CheckpointError, match=r"a different configuration \(train\.seed: 0 -> 7\)"):
         loop.run(other)
 
 
-def test_another_configuration_is_refused_with_each_difference(finished: tuple[Config, Path, dict[str, Any]]) -> None:
-    config, _, _ = finished
-    other = replace(
+def test_changed_config_error_lists_each_difference(finished_run: tuple[Config, Path, dict[str, Any]]) -> None:
+    config, _, _ = finished_run
+    changed = replace(
         config, model=replace(config.model, dropout=0.25), train=replace(config.train, seed=9, batch_size=16)
     )
-    with pytest.raises(CheckpointError) as refusal:
-        loop.run(other)
+    with pytest.raises(CheckpointError) as exc_info:
+        loop.run(changed)
     for difference in ("model.dropout: 0.3 -> 0.25", "train.seed: 0 -> 9", "train.batch_size: 32 -> 16"):
-        assert difference in str(refusal.value)
+        assert difference in str(exc_info.value)
 
 
-def test_other_images_under_the_same_name_are_refused(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_changed_dataset_digest_is_refused_on_resume(
+    finished_run: tuple[Config, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(finished[1], tmp_path / "run")
-    config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
+    shutil.copytree(finished_run[1], tmp_path / "run")
+    config = replace(finished_run[0], run=replace(finished_run[0].run, dir=tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
     monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
     with pytest.raises(CheckpointError, match=f"those found have {'0' * 64}"):
         loop.run(config)
 
 
-def test_a_run_does_not_go_on_with_another_kind_of_recipe(
-    finished: tuple[Config, Path, dict[str, Any]], tmp_path: Path
+def test_run_is_not_resumed_with_another_kind_of_recipe(
+    finished_run: tuple[Config, Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Neither before nor after its end."""
-    shutil.copytree(finished[1], tmp_path / "run")
-    config = replace(finished[0], run=replace(finished[0].run, dir=tmp_path / "run"))
-    refused = r"was started with the package's own recipe and is now opened with make_recipe="
-    with pytest.raises(CheckpointError, match=refused):
+    """Neither once it has finished nor before."""
+    shutil.copytree(finished_run[1], tmp_path / "run")
+    config = replace(finished_run[0], run=replace(finished_run[0].run, dir=tmp_path / "run"))
+    message = r"was started with the package's own recipe and is now opened with make_recipe="
+    with pytest.raises(CheckpointError, match=message):
         loop.run(config, make_recipe=partial(make_recipe))
     (tmp_path / "run" / "summary.json").unlink()
-    with pytest.raises(CheckpointError, match=refused):
+    with pytest.raises(CheckpointError, match=message):
         loop.run(config, make_recipe=partial(make_recipe))
 
 
 @pytest.mark.slow
-def test_on_real_images_the_accuracy_is_that_on_the_official_files(
-    tmp_path: Path, raw_dir: Path, real_data_dir: Path
-) -> None:
+def test_accuracy_on_real_images_matches_the_official_files(tmp_path: Path, raw_dir: Path, real_data_dir: Path) -> None:
     splits = load(DataConfig(dir=real_data_dir, validation_size=0))
     config = replace(
         _TINY,
@@ -252,63 +256,63 @@ def test_on_real_images_the_accuracy_is_that_on_the_official_files(
     state = checkpoint.restore(tmp_path / "run" / "checkpoints", 60, like=like)
     predict = jax.jit(make_predict(recipe.model))
     logits = np.asarray(predict(state.params, state.batch_stats, images.reshape(-1, 28, 28, 1)))
-    # Rounding differs between batch sizes, so an image on the edge between two classes may fall on either side.
+    # Rounding differs between batch sizes, so an image near a decision boundary may fall on either side.
     assert np.mean(logits.argmax(1) == labels) == pytest.approx(summary["test_accuracy"], abs=3e-4)
     assert summary["test_accuracy"] > 0.5
 
 
-def test_a_finished_run_started_again_changes_nothing_and_prints_its_summary_with_where_to_look_and_what_to_try(
-    finished: tuple[Config, Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+def test_rerunning_a_finished_run_only_prints_summary_path_and_next_command(
+    finished_run: tuple[Config, Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, path, summary = finished
-    before = {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")}
+    config, path, summary = finished_run
+    before = {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in path.rglob("*")}
     assert loop.run(config) == summary
-    assert {each: (each.stat().st_mtime_ns, each.stat().st_size) for each in path.rglob("*")} == before
+    assert {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in path.rglob("*")} == before
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{path} holds a finished run: nothing was trained; for a new run choose another directory"
     assert lines[1].startswith(f"test accuracy {summary['test_accuracy']:.2%} on 70 images")
     assert lines[2].count("%") == 3
     assert str(path) in lines[3]
     assert lines[-1] == f"next: {python_command()} -m fmnist_jax.train --preset fast"
-    print_summary(path, {**summary, "preset": "custom"})  # which no command line can start from
+    print_summary(path, {**summary, "preset": "custom"})  # a preset that no command line can start from
     assert "next:" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", XLA_ERRORS)
-def test_a_device_without_room_for_the_images_is_one_line_before_anything_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+@pytest.mark.parametrize("error_type", XLA_ERRORS)
+def test_out_of_memory_placing_images_is_one_line_and_creates_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_type: type[Exception]
 ) -> None:
-    def fill(*_: object, **__: object) -> None:
-        raise kind("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
+    def raise_out_of_memory(*_: object, **__: object) -> None:
+        raise error_type("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
 
-    monkeypatch.setattr(jax, "device_put", fill)
-    with pytest.raises(DeviceMemoryError, match=r"out of memory: free it of other processes") as caught:
+    monkeypatch.setattr(jax, "device_put", raise_out_of_memory)
+    with pytest.raises(DeviceMemoryError, match=r"out of memory: free it of other processes") as exc_info:
         loop.run(replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run")))
-    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(exc_info.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_without_directory_and_validation_images_takes_the_next_name_that_is_free_and_leaves_no_handlers(
+def test_run_without_dir_or_validation_takes_next_free_name_and_restores_handlers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
     (tmp_path / "runs" / "demo-20200102-030405").mkdir(parents=True)
     config = replace(_TINY, data=replace(_TINY.data, validation_size=0), run=replace(_TINY.run, dir=None))
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    previous_handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     summary = loop.run(config)
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == previous_handlers
     assert summary["val_accuracy"] is None
-    made = tmp_path / "runs" / "demo-20200102-030405-2"
-    assert json.loads((made / "config.json").read_text())["run"]["dir"] == "runs/demo-20200102-030405-2"
-    assert json.loads((made / "summary.json").read_text()) == summary
-    assert checkpoint.steps(made / "checkpoints")[-1] == config.total_steps
+    created = tmp_path / "runs" / "demo-20200102-030405-2"
+    assert json.loads((created / "config.json").read_text())["run"]["dir"] == "runs/demo-20200102-030405-2"
+    assert json.loads((created / "summary.json").read_text()) == summary
+    assert checkpoint.steps(created / "checkpoints")[-1] == config.total_steps
 
 
-def test_without_a_directory_a_run_is_none_that_has_the_same_name(
+def test_run_without_dir_does_not_resume_a_run_of_the_same_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two that start in one second the other one may have checkpoints; this one still needs where it starts from."""
+    """If two start in the same second, the other may already have checkpoints; this one still needs its source."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(loop, "datetime", SimpleNamespace(now=lambda: datetime(2020, 1, 2, 3, 4, 5)))
     (tmp_path / "runs" / "demo-20200102-030405" / "checkpoints" / "40").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a checkpoint may be numbered and scored by."""
+"""Valid step numbers and scores of checkpoints."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, st
 
 
 @pytest.mark.parametrize("step", [3, np.int64(3), jnp.int32(3)])
-def test_a_number_is_any_kind_of_integer(step: Any) -> None:
+def test_step_number_accepts_any_integer_type(step: Any) -> None:
     for number in (step_number({}, step), step_number(SimpleNamespace(step=step))):
         assert (number, type(number)) == (3, int)
 
@@ -27,27 +27,29 @@ def test_a_number_is_any_kind_of_integer(step: Any) -> None:
         ({}, -1, r"step is -1: expected 0 or more"),
     ],
 )
-def test_any_other_number_is_refused(state: Any, step: Any, problem: str) -> None:
+def test_step_number_rejects_missing_ambiguous_negative_and_non_integer_steps(
+    state: Any, step: Any, problem: str
+) -> None:
     with pytest.raises(CheckpointError, match=problem):
         step_number(state, step)
 
 
 @pytest.mark.parametrize("score", [0.5, np.float32(0.5), jnp.float32(0.5), jnp.array(0.5)])
-def test_a_score_is_any_kind_of_number(score: Any) -> None:
+def test_recorded_score_accepts_any_scalar_type(score: Any) -> None:
     assert (recorded_score(score), type(recorded_score(score))) == (0.5, float)
 
 
-def test_a_score_of_nothing_is_none() -> None:
+def test_nan_is_recorded_as_unscored() -> None:
     assert recorded_score(float("nan")) == recorded_score(UNSCORED) == UNSCORED
 
 
 @pytest.mark.parametrize("score", [-0.5, -2.0, float("inf"), "high", None])
-def test_any_other_score_is_refused(score: Any) -> None:
+def test_recorded_score_rejects_negative_infinite_and_non_numeric_scores(score: Any) -> None:
     with pytest.raises(CheckpointError, match="val_accuracy is "):
         recorded_score(score)
 
 
-def test_numbers_rise() -> None:
+def test_refuse_taken_rejects_existing_and_earlier_steps() -> None:
     refuse_taken(31, [10, 20, 30], "checkpoints")
     refuse_taken(0, [], "checkpoints")
     with pytest.raises(CheckpointError, match="checkpoints already has a checkpoint 20: give another step"):

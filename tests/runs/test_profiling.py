@@ -1,4 +1,4 @@
-"""A profile: as many steps as were asked for, and a state that training can still begin from."""
+"""Profiling: traces the requested number of steps and leaves the state unchanged for training."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from fmnist_jax.runs.leaves import state_digest
 
 
 @pytest.mark.parametrize("steps", [2, 5])
-def test_a_trace_has_the_steps_asked_for_and_leaves_the_state_alone(
+def test_trace_covers_the_requested_steps_and_leaves_the_state_unchanged(
     tmp_path: Path, model: Model, batch: Batch, steps: int
 ) -> None:
     optimizer = make_optimizer(OptimConfig(), make_schedule(OptimConfig(), 10))
@@ -30,11 +30,11 @@ def test_a_trace_has_the_steps_asked_for_and_leaves_the_state_alone(
     (path,) = tmp_path.glob("plugins/profile/*/*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     operations = Counter(event["name"] for event in events if "hlo_op" in event.get("args", {}))
-    products = [count for name, count in operations.items() if name.startswith(("convolution", "conv_general", "dot"))]
-    assert products
-    assert np.all(np.array(products) % steps == 0)
+    counts = [count for name, count in operations.items() if name.startswith(("convolution", "conv_general", "dot"))]
+    assert counts
+    assert np.all(np.array(counts) % steps == 0)
 
 
-@pytest.mark.parametrize(("total", "most", "parts"), [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 3, [2]), (0, 3, [])])
-def test_parts_add_up_and_none_is_too_long(total: int, most: int, parts: list[int]) -> None:
-    assert list(profiling.chunk_sizes(total, most)) == parts
+@pytest.mark.parametrize(("total", "limit", "expected"), [(7, 3, [3, 3, 1]), (6, 3, [3, 3]), (2, 3, [2]), (0, 3, [])])
+def test_chunk_sizes_add_up_to_the_total_and_respect_the_maximum(total: int, limit: int, expected: list[int]) -> None:
+    assert list(profiling.chunk_sizes(total, limit)) == expected

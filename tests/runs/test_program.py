@@ -1,4 +1,4 @@
-"""What a run computes with, before it has taken a step."""
+"""The compiled program of a run and its initial state, before any step."""
 
 from dataclasses import replace
 from typing import Literal
@@ -36,35 +36,35 @@ _TINY = Config(
 )
 
 
-def _without_steps(config: Config) -> Recipe:
-    """With a step that changes nothing, where none is taken: to compile the real one takes most of the time."""
+def _with_no_op_step(config: Config) -> Recipe:
+    """With a step that changes nothing, for tests that take none: compiling the real one takes most of the time."""
     return make_recipe(config)._replace(step=lambda state, _: (state, ()), sample=lambda data, *_: data)
 
 
-def test_the_learning_rates_are_those_of_the_schedule_at_each_step() -> None:
+def test_learning_rates_are_those_of_the_schedule_at_each_step() -> None:
     config = replace(_TINY, optim=replace(_TINY.optim, schedule="cosine"))
     total = config.total_steps
     splits = load(config.data)
     data = Batch(splits.train.images, splits.train.labels)
-    _, program = prepare(_without_steps(config), config, choose_layout(config), data, splits)
+    _, program = prepare(_with_no_op_step(config), config, choose_layout(config), data, splits)
     schedule = make_schedule(config.optim, total)
     assert program.learning_rates.shape == (total,) == (12,)
     np.testing.assert_allclose(program.learning_rates, [float(schedule(step)) for step in range(total)], rtol=1e-6)
 
 
-def test_the_compiled_functions_are_those_of_the_recipe() -> None:
+def test_compiled_chunk_matches_the_recipes_step() -> None:
     recipe, splits, layout = make_recipe(_TINY), load(_TINY.data), choose_layout(_TINY)
     data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
     state, program = prepare(recipe, _TINY, layout, data, splits)
     assert program.validate is None  # no image is held out
     assert int(state.step) == 0
     assert program.compile_seconds > 0
-    step, step_once = recipe.step, recipe.sample(data, state.key, state.step, 16)
-    expected, _ = jax.jit(step)(state, step_once)
-    after, rows = program.chunk(state, data, jnp.int32(1))
+    step, batch = recipe.step, recipe.sample(data, state.key, state.step, 16)
+    expected, _ = jax.jit(step)(state, batch)
+    new_state, rows = program.chunk(state, data, jnp.int32(1))
     assert rows.loss_sum.shape == (5,)
-    for left, right in zip(jax.tree.leaves(after.params), jax.tree.leaves(expected.params), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+    for leaf, expected_leaf in zip(jax.tree.leaves(new_state.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_allclose(leaf, expected_leaf, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_compiled_functions_are_those_of_the_recipe() -> None:
         ),
     ],
 )
-def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
+def test_validation_counts_each_held_out_image_once_per_member(
     held_out: int, devices: int, axis: Literal["data", "member"], seeds: int
 ) -> None:
     config = replace(
@@ -87,26 +87,26 @@ def test_validation_counts_every_image_that_is_held_out_once_for_each_member(
         parallel=ParallelConfig(devices=devices, axis=axis),
         population=PopulationConfig(seeds=seeds),
     )
-    recipe, splits, layout = _without_steps(config), load(config.data), choose_layout(config)
-    # Of the same training images, so that only the validation is compiled anew.
+    recipe, splits, layout = _with_no_op_step(config), load(config.data), choose_layout(config)
+    # With the same training images, so that only validation is recompiled.
     splits = splits._replace(validation=splits.validation.take(np.arange(held_out)))
     data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
     state, program = prepare(recipe, config, layout, data, splits)
     assert program.validate is not None
     validation, predict = splits.validation, jax.jit(make_predict(recipe.model))
-    found, weights = jax.device_get((program.validate(weights_to_score(state)).confusion, weights_to_score(state)))
+    confusion, weights = jax.device_get((program.validate(weights_to_score(state)).confusion, weights_to_score(state)))
     for member in range(seeds):
-        own = jax.tree.map(lambda leaf, member=member: leaf[member], weights) if seeds > 1 else weights
+        member_weights = jax.tree.map(lambda leaf, member=member: leaf[member], weights) if seeds > 1 else weights
         expected = np.zeros((10, 10), np.int32)
-        np.add.at(expected, (validation.labels, np.asarray(predict(*own, validation.images)).argmax(-1)), 1)
-        np.testing.assert_array_equal(found[member] if seeds > 1 else found, expected)
-    assert found.sum() == seeds * held_out
+        np.add.at(expected, (validation.labels, np.asarray(predict(*member_weights, validation.images)).argmax(-1)), 1)
+        np.testing.assert_array_equal(confusion[member] if seeds > 1 else confusion, expected)
+    assert confusion.sum() == seeds * held_out
 
 
-def test_a_run_is_the_same_whatever_kind_of_key_jax_makes_by_default() -> None:
+def test_initial_state_does_not_depend_on_jaxs_default_prng_implementation() -> None:
     splits, layout = load(_TINY.data), choose_layout(_TINY)
     data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
-    expected, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)
+    expected, _ = prepare(_with_no_op_step(_TINY), _TINY, layout, data, splits)
     with jax.default_prng_impl("rbg"):
-        found, _ = prepare(_without_steps(_TINY), _TINY, layout, data, splits)
-    assert state_digest(found) == state_digest(expected)
+        actual, _ = prepare(_with_no_op_step(_TINY), _TINY, layout, data, splits)
+    assert state_digest(actual) == state_digest(expected)

@@ -1,4 +1,4 @@
-"""A run that was begun with parts of somebody's own goes on with them alone."""
+"""A run that was started with a custom recipe resumes only with one, and vice versa."""
 
 from pathlib import Path
 from typing import Any
@@ -11,36 +11,36 @@ from fmnist_jax.runs import recipe_record
 from fmnist_jax.runs.directory import RunDirectory
 
 
-def own(*arguments: Any, **kind: Any) -> Any:
-    return make_recipe(*arguments, **kind)
+def own(*args: Any, **kwargs: Any) -> Any:
+    return make_recipe(*args, **kwargs)
 
 
-def test_only_a_function_of_ones_own_has_a_name() -> None:
+def test_custom_recipe_name_is_none_for_the_packages_make_recipe() -> None:
     assert recipe_record.custom_recipe_name(make_recipe) is None
     assert recipe_record.custom_recipe_name(own) == "own"
 
 
-@pytest.mark.parametrize(("began", "now"), [(None, "own"), ("own", None)])
-def test_a_run_does_not_go_on_with_another_kind_of_recipe(tmp_path: Path, began: str | None, now: str | None) -> None:
-    recipe_record.write(RunDirectory(tmp_path), began, False)
-    recipe_record.refuse_other(tmp_path, began)
+@pytest.mark.parametrize(("recorded", "current"), [(None, "own"), ("own", None)])
+def test_refuse_other_rejects_another_kind_of_recipe(tmp_path: Path, recorded: str | None, current: str | None) -> None:
+    recipe_record.write(RunDirectory(tmp_path), recorded, False)
+    recipe_record.refuse_other(tmp_path, recorded)
     with pytest.raises(CheckpointError, match=r"make_recipe=own.*: use the same, or another run directory"):
-        recipe_record.refuse_other(tmp_path, now)
+        recipe_record.refuse_other(tmp_path, current)
 
 
-def test_what_a_start_that_was_cut_short_has_left_is_removed(tmp_path: Path) -> None:
+def test_record_of_an_interrupted_start_is_removed(tmp_path: Path) -> None:
     recipe_record.write(RunDirectory(tmp_path), "own", False)
     recipe_record.write(RunDirectory(tmp_path), None, False)
     recipe_record.refuse_other(tmp_path, None)
 
 
-def test_a_file_of_somebody_elses_stays(tmp_path: Path) -> None:
+def test_unrelated_recipe_json_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / recipe_record.RECIPE_FILE).write_text('{"flour": 500}')
     recipe_record.write(RunDirectory(tmp_path), None, False)
     recipe_record.refuse_other(tmp_path, None)
     assert (tmp_path / recipe_record.RECIPE_FILE).read_text() == '{"flour": 500}'
 
 
-def test_a_recipe_may_be_called_otherwise_when_its_run_goes_on(tmp_path: Path) -> None:
+def test_custom_recipe_may_be_renamed_when_its_run_resumes(tmp_path: Path) -> None:
     recipe_record.write(RunDirectory(tmp_path), "own", False)
     recipe_record.refuse_other(tmp_path, "renamed")

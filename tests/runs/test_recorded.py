@@ -1,4 +1,4 @@
-"""What a run has written of the test images, read back."""
+"""Reading the predictions that a run has saved."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from fmnist_jax.errors import FmnistError
 from fmnist_jax.runs.recorded import PREDICTIONS_FILE, read_predictions
 
 
-def test_the_arrays_come_back_once_the_run_has_ended(tmp_path: Path) -> None:
+def test_read_predictions_returns_the_arrays_once_the_run_has_finished(tmp_path: Path) -> None:
     assert read_predictions(tmp_path) is None
     arrays = {"logits": np.ones((2, 3), np.float32), "labels": np.arange(2), "mirrored_logits": np.zeros((2, 3))}
     np.savez(tmp_path / PREDICTIONS_FILE, **arrays)  # type: ignore[arg-type]
     assert read_predictions(tmp_path) is None
     (tmp_path / "summary.json").write_text("{}")
-    read = read_predictions(tmp_path)
-    assert read is not None
-    assert read.keys() == arrays.keys()
+    predictions = read_predictions(tmp_path)
+    assert predictions is not None
+    assert predictions.keys() == arrays.keys()
     for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
+        np.testing.assert_array_equal(predictions[name], array)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+def test_damaged_predictions_file_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text("{}")
     np.savez(tmp_path / PREDICTIONS_FILE, logits=np.ones((2, 3)))
     with pytest.raises(FmnistError, match=r"is damaged \(it has no labels\): restore it, or delete it"):

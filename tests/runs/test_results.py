@@ -1,4 +1,4 @@
-"""Scores and the summary, on a stand-in for a trained network."""
+"""Scores and the summary, with a stub in place of a trained network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.leaves import state_digest
 
 
-def _first_pixel_is_the_class(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+def _predict_first_pixel(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
     del params, batch_stats
     return 20.0 * (jnp.asarray(images)[:, 0, 0, 0, None] == jnp.arange(10)[None]).astype(jnp.float32)
 
@@ -33,7 +33,7 @@ def _state() -> TrainState:
     return TrainState(jnp.int32(3), {"w": jnp.zeros((2, 5))}, {}, (), jax.random.key(0))
 
 
-def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None:
+def test_scores_and_summary_match_the_predictions(tmp_path: Path) -> None:
     labels = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     test = _dataset([0, 1, 1, 1, 1, 0, *labels[6:]], labels)
     directory = RunDirectory(tmp_path / "run")
@@ -41,11 +41,11 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     directory.append({"step": 3, "epoch": 0.5, "val_accuracy": 0.5, "val_loss": 1.0, "elapsed_seconds": 2.0})
     splits = Splits(test, test, test)
     weights = weights_to_score(_state())
-    scores = results.score(_first_pixel_is_the_class, weights, splits, batch_size=4, average_mirrors=False)
+    scores = results.score(_predict_first_pixel, weights, splits, batch_size=4, average_mirrors=False)
     assert scores.logits.shape == (14, 10)
     summary = results.make_summary(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy_mirrored"] is None
-    assert summary["test_accuracy_of_mirror_images"] == pytest.approx(4 / 14)  # all are black there, as class 0 is
+    assert summary["test_accuracy_of_mirror_images"] == pytest.approx(4 / 14)  # whose first pixel is 0
     assert summary["val_accuracy_mirrored"] is None
     assert summary["test_accuracy"] == pytest.approx(10 / 14)
     assert summary["test_examples"] == 14
@@ -55,45 +55,45 @@ def test_scores_and_summary_are_those_of_the_predictions(tmp_path: Path) -> None
     assert summary["images_per_second"] == pytest.approx(3 * 128 / 2.0)
 
 
-@pytest.mark.parametrize("validation", [0, 3])
-def test_mirrored_scores_stand_beside_the_plain_ones(tmp_path: Path, validation: int) -> None:
+@pytest.mark.parametrize("validation_size", [0, 3])
+def test_summary_has_mirrored_scores_beside_the_plain_ones(tmp_path: Path, validation_size: int) -> None:
     test = _dataset([1, 2, 3], [1, 2, 3])
-    # What the mirror image shows first is the same class in the second image alone; of the third it is surer.
+    # Mirrored, only the second image is predicted correctly; the wrong prediction of the third has larger logits.
     test.images[:, 0, -1, 0] = [5, 2, 7]
 
     def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
-        first = jnp.asarray(images)[:, 0, 0, 0, None]
-        return jnp.where(first == jnp.arange(10)[None], jnp.where(first == 7, 3.0, 1.0), 0.0)
+        pixel = jnp.asarray(images)[:, 0, 0, 0, None]
+        return jnp.where(pixel == jnp.arange(10)[None], jnp.where(pixel == 7, 3.0, 1.0), 0.0)
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()
     directory.append({"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0})
-    splits = Splits(test, test.take(np.arange(validation)), test)
+    splits = Splits(test, test.take(np.arange(validation_size)), test)
     scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2, average_mirrors=True)
     summary = results.make_summary(directory.records(), _state(), scores, Config(), test.class_names)
     assert summary["test_accuracy"] == 1.0
     assert summary["test_accuracy_mirrored"] == pytest.approx(2 / 3)
     assert summary["test_accuracy_of_mirror_images"] == pytest.approx(1 / 3)
-    assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation else None)
+    assert summary["val_accuracy_mirrored"] == (pytest.approx(2 / 3) if validation_size else None)
     results.save_predictions(directory, scores)
     with np.load(tmp_path / "run" / "predictions.npz") as saved:
         assert np.mean(saved["mirrored_logits"].argmax(-1) == saved["labels"]) == summary["test_accuracy_mirrored"]
 
 
-def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Path) -> None:
-    """Two members that are right of two of three images each, and of different ones: together they are right of all."""
+def test_population_summary_scores_the_ensemble_and_each_member(tmp_path: Path) -> None:
+    """Two members are each right on two of three images, but not the same two: together they are right on all."""
     test = _dataset([1, 2, 3], [1, 2, 3])
 
     def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
-        first = jnp.asarray(images)[:, 0, 0, 0]
-        taken = jnp.stack([jnp.where(first == 1, 0, first), jnp.where(first == 2, 0, first)])
-        sure = jnp.stack([jnp.where(first == 1, 1.0, 5.0), jnp.where(first == 2, 1.0, 5.0)])
-        return jax.nn.one_hot(taken, 10) * sure[..., None]
+        pixel = jnp.asarray(images)[:, 0, 0, 0]
+        predicted = jnp.stack([jnp.where(pixel == 1, 0, pixel), jnp.where(pixel == 2, 0, pixel)])
+        confidence = jnp.stack([jnp.where(pixel == 1, 1.0, 5.0), jnp.where(pixel == 2, 1.0, 5.0)])
+        return jax.nn.one_hot(predicted, 10) * confidence[..., None]
 
     directory = RunDirectory(tmp_path / "run")
     directory.create()
-    own = {"val_accuracy": [0.5, 0.7], "val_loss": [1.0, 1.0]}
-    directory.append({"step": 3, "val_accuracy": 0.6, "val_loss": 1.0, "elapsed_seconds": 2.0, "members": own})
+    per_member = {"val_accuracy": [0.5, 0.7], "val_loss": [1.0, 1.0]}
+    directory.append({"step": 3, "val_accuracy": 0.6, "val_loss": 1.0, "elapsed_seconds": 2.0, "members": per_member})
     splits = Splits(test, test.take(np.arange(0)), test)
     scores = results.score(predict, weights_to_score(_state()), splits, batch_size=2, average_mirrors=False)
     assert scores.member_logits is not None
@@ -109,7 +109,7 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
     assert population["test_accuracy"] == pytest.approx([2 / 3, 2 / 3])
     assert (population["test_accuracy_mean"], population["test_accuracy_std"]) == (pytest.approx(2 / 3), 0.0)
     assert population["val_accuracy"] == [0.5, 0.7]
-    # What a mirror image shows first is black, which neither member takes for the class of any.
+    # The first pixel of each mirror image is 0, which is the label of no image.
     assert population["test_accuracy_of_mirror_images"] == [0.0, 0.0]
     assert summary["images_per_second"] == pytest.approx(2 * 3 * 128 / 2.0)
     results.save_predictions(directory, scores)
@@ -117,15 +117,15 @@ def test_of_a_population_the_ensemble_is_scored_beside_each_member(tmp_path: Pat
         np.testing.assert_array_equal(saved["member_logits"], scores.member_logits)
 
 
-def test_a_label_of_no_probability_makes_a_loss_that_json_can_hold(tmp_path: Path) -> None:
-    def never_the_last(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
-        return _first_pixel_is_the_class(params, batch_stats, images).at[:, 9].set(-jnp.inf)
+def test_infinite_test_loss_is_stored_as_null(tmp_path: Path) -> None:
+    def never_predict_last(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        return _predict_first_pixel(params, batch_stats, images).at[:, 9].set(-jnp.inf)
 
     test = _dataset(range(10), range(10))
     directory = RunDirectory(tmp_path / "run")
     directory.create()
     scores = results.score(
-        never_the_last, weights_to_score(_state()), Splits(test, test, test), batch_size=4, average_mirrors=False
+        never_predict_last, weights_to_score(_state()), Splits(test, test, test), batch_size=4, average_mirrors=False
     )
     records = [{"step": 3, "epoch": 0.5, "elapsed_seconds": 2.0}]
     summary = results.make_summary(records, _state(), scores, Config(), test.class_names)

@@ -1,4 +1,4 @@
-"""Whether a run may go on, without training one."""
+"""Whether a run may resume, checked without training one."""
 
 import shutil
 from dataclasses import replace
@@ -17,7 +17,7 @@ from fmnist_jax.runs.parallel import choose_layout
 
 
 def _config(directory: RunDirectory) -> Config:
-    """Of 10 steps, with saves after 5 and 10."""
+    """The config of the run: 10 steps, with saves after 5 and 10."""
     config = directory.read_config()
     assert config is not None
     return config
@@ -29,31 +29,31 @@ def directory(saved_run: Path, tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
 
-def test_the_same_configuration_may_go_on_and_so_may_other_words_about_it(directory: RunDirectory) -> None:
+def test_resume_allows_other_data_paths_and_logging_but_not_another_seed(directory: RunDirectory) -> None:
     config = directory.read_config()
     assert config is not None
     resumption.refuse_other_run(directory, config)
-    elsewhere = replace(config, data=replace(config.data, dir=Path("moved")), run=replace(config.run, log_every=3))
-    resumption.refuse_other_run(directory, elsewhere)
+    moved = replace(config, data=replace(config.data, dir=Path("moved")), run=replace(config.run, log_every=3))
+    resumption.refuse_other_run(directory, moved)
     with pytest.raises(CheckpointError, match=r"train\.seed: 0 -> 1"):
         resumption.refuse_other_run(directory, replace(config, train=replace(config.train, seed=1)))
 
 
-def test_the_run_that_it_started_from_may_be_named_by_another_path(
+def test_source_run_may_be_given_by_an_equivalent_path(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(directory.path.parent)
     config = directory.read_config()
     assert config is not None
-    there, elsewhere = (replace(config, init=InitConfig(source=Path(name).absolute())) for name in ("first", "second"))
-    directory.write_json("config.json", to_dict(there))
-    for same in (there, replace(config, init=InitConfig(source=Path("first")))):
-        resumption.refuse_other_run(directory, same)
+    recorded, changed = (replace(config, init=InitConfig(source=Path(name).absolute())) for name in ("first", "second"))
+    directory.write_json("config.json", to_dict(recorded))
+    for equivalent in (recorded, replace(config, init=InitConfig(source=Path("first")))):
+        resumption.refuse_other_run(directory, equivalent)
     with pytest.raises(CheckpointError, match=r"init\.source: .*/first -> .*/second"):
-        resumption.refuse_other_run(directory, elsewhere)
+        resumption.refuse_other_run(directory, changed)
 
 
-def test_checkpoints_without_a_configuration_are_no_run(directory: RunDirectory) -> None:
+def test_run_files_without_config_json_are_refused(directory: RunDirectory) -> None:
     config = directory.read_config()
     assert config is not None
     (directory.path / "config.json").unlink()
@@ -68,7 +68,7 @@ def test_checkpoints_without_a_configuration_are_no_run(directory: RunDirectory)
         resumption.refuse_other_run(directory, config)
 
 
-def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
+def test_newest_checkpoint_is_restored_and_other_images_are_refused(
     directory: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = directory.read_config()
@@ -81,20 +81,20 @@ def test_the_newest_checkpoint_is_gone_on_from_on_the_same_images_alone(
     assert int(state.step) == 5
     assert capsys.readouterr().out == "resuming from step 5 of 10\n"
     assert resumption.restore_newest(directory.path / "none", fresh, layout, 10) is fresh
-    known = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
-    resumption.refuse_other_data(directory.checkpoints, 5, known)
-    with pytest.raises(CheckpointError, match=f"on images with digest {known}, .* have 0000.* with --data.file"):
+    digest = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
+    resumption.refuse_other_data(directory.checkpoints, 5, digest)
+    with pytest.raises(CheckpointError, match=f"on images with digest {digest}, .* have 0000.* with --data.file"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000")
     with pytest.raises(CheckpointError, match=r"restore the original data set, or start anew with another --run\.dir$"):
         resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_OVER_HINT)
 
 
-def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_last(
+def test_damaged_checkpoint_is_quarantined_with_a_warning_unless_it_is_the_last(
     directory: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     resumption.quarantine_and_warn(directory, _config(directory))
     assert capsys.readouterr().err == ""
-    shutil.copytree(directory.checkpoints / "5", directory.checkpoints / "7")  # one that calls itself another
+    shutil.copytree(directory.checkpoints / "5", directory.checkpoints / "7")  # whose manifest names step 5
     resumption.quarantine_and_warn(directory, _config(directory))
     assert "checkpoint 7" in capsys.readouterr().err
     assert checkpoint.steps(directory.checkpoints) == [5]
@@ -103,7 +103,7 @@ def test_a_damaged_checkpoint_is_moved_aside_with_a_warning_unless_it_is_the_las
         resumption.quarantine_and_warn(directory, _config(directory))
 
 
-def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: RunDirectory) -> None:
+def test_run_that_has_lost_its_checkpoints_is_not_restarted(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
     # The line at step 5 is written before the checkpoint of step 5.
     resumption.quarantine_and_warn(directory, _config(directory))
@@ -112,24 +112,24 @@ def test_a_run_that_has_lost_its_checkpoints_does_not_start_afresh(directory: Ru
         resumption.quarantine_and_warn(directory, _config(directory))
 
 
-def test_it_has_lost_none_that_its_first_start_was_not_told_to_save(directory: RunDirectory) -> None:
+def test_missing_checkpoints_are_accepted_if_the_first_session_saved_rarely(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
     config = _config(directory)
-    often = replace(config, run=replace(config.run, log_every=1, checkpoint_every=2))
+    frequent_saves = replace(config, run=replace(config.run, log_every=1, checkpoint_every=2))
     with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
-        resumption.quarantine_and_warn(directory, often)
+        resumption.quarantine_and_warn(directory, frequent_saves)
     directory.append_session({"step": 0, "run": {"log_every": 5, "checkpoint_every": 200}})
-    resumption.quarantine_and_warn(directory, often)
+    resumption.quarantine_and_warn(directory, frequent_saves)
 
 
-def test_it_has_lost_some_though_it_is_now_told_to_save_seldom(directory: RunDirectory) -> None:
+def test_missing_checkpoints_are_refused_if_the_first_session_saved_often(directory: RunDirectory) -> None:
     shutil.rmtree(directory.checkpoints)
     config = _config(directory)
-    seldom = replace(config, run=replace(config.run, checkpoint_every=200))
-    resumption.quarantine_and_warn(directory, seldom)
+    rare_saves = replace(config, run=replace(config.run, checkpoint_every=200))
+    resumption.quarantine_and_warn(directory, rare_saves)
     directory.append_session({"step": 0, "run": {"log_every": 1, "checkpoint_every": 2}})
     with pytest.raises(CheckpointError, match="is empty although the run has reached step 5"):
-        resumption.quarantine_and_warn(directory, seldom)
-    # Nor does a start that was not kept on record in full end in a traceback.
+        resumption.quarantine_and_warn(directory, rare_saves)
+    # A session record without its settings does not raise either.
     (directory.path / "sessions.jsonl").write_text('{"step": 0}\n')
-    resumption.quarantine_and_warn(directory, seldom)
+    resumption.quarantine_and_warn(directory, rare_saves)

@@ -1,4 +1,4 @@
-"""Whole runs over eight devices, their populations, and checkpoints that move from one number of devices to another."""
+"""Whole runs on eight devices, populations, and checkpoints that move between numbers of devices."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ DATA = DataConfig(name="synthetic", synthetic_train_size=120, synthetic_test_siz
 
 
 def tiny(preset: str, **changes: Any) -> Config:
-    """A preset's family and techniques with a network, data and a length that a test can bear."""
+    """A preset's family and techniques, with a network, data and length small enough for a test."""
     config = PRESETS[preset]
     return replace(
         config,
@@ -41,22 +41,22 @@ def tiny(preset: str, **changes: Any) -> Config:
     )
 
 
-def within(config: Config, path: Path) -> Config:
+def with_run_dir(config: Config, path: Path) -> Config:
     return replace(config, run=replace(config.run, dir=path))
 
 
 @pytest.fixture(scope="module")
-def over_eight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
-    """A run over all of eight devices, as by default."""
+def eight_device_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """A run on all eight devices, which is the default."""
     path = tmp_path_factory.mktemp("runs") / "record"
-    config = within(tiny("record"), path)
+    config = with_run_dir(tiny("record"), path)
     with patch.multiple(results, **IN_RESULTS):
         loop.run(config)
     return config, path
 
 
-def test_a_run_over_eight_devices_scores_exactly_all_test_images(over_eight: tuple[Config, Path]) -> None:
-    _, path = over_eight
+def test_eight_device_run_scores_exactly_the_test_images(eight_device_run: tuple[Config, Path]) -> None:
+    _, path = eight_device_run
     summary = json.loads((path / "summary.json").read_text())
     assert summary["test_examples"] == 50
     assert (summary["devices"], summary["processes"]) == (["cpu"] * 8, 1)
@@ -67,8 +67,8 @@ def test_a_run_over_eight_devices_scores_exactly_all_test_images(over_eight: tup
     assert (environment["devices"], environment["devices_seen"]) == (["cpu"] * 8, 8)
 
 
-def test_what_eight_devices_have_saved_predicts_alike_on_one(over_eight: tuple[Config, Path]) -> None:
-    config, path = over_eight
+def test_eight_device_checkpoint_predicts_the_same_on_one_device(eight_device_run: tuple[Config, Path]) -> None:
+    config, path = eight_device_run
     with np.load(path / "predictions.npz") as saved:
         np.testing.assert_allclose(
             load_trained(path).predict(load(config.data).test.images), saved["logits"], rtol=0.02, atol=0.02
@@ -76,10 +76,10 @@ def test_what_eight_devices_have_saved_predicts_alike_on_one(over_eight: tuple[C
 
 
 @pytest.mark.parametrize("devices", [1, 2, "all"])
-def test_a_checkpoint_of_eight_devices_is_the_same_bits_on_any_number(
-    over_eight: tuple[Config, Path], devices: Any
+def test_eight_device_checkpoint_is_restored_bitwise_on_any_number_of_devices(
+    eight_device_run: tuple[Config, Path], devices: Any
 ) -> None:
-    config, path = over_eight
+    config, path = eight_device_run
     fresh = jax.jit(make_recipe(config).init)(jax.random.key(9))
     layout = choose_layout(replace(config, parallel=ParallelConfig(devices=devices)))
     state = resumption.restore_newest(path / "checkpoints", fresh, layout, config.total_steps)
@@ -87,26 +87,26 @@ def test_a_checkpoint_of_eight_devices_is_the_same_bits_on_any_number(
     assert all(leaf.sharding.device_set == set(layout.mesh.devices.flat) for leaf in jax.tree.leaves(state))
 
 
-def test_a_run_begun_over_eight_devices_goes_on_with_one_and_back(tmp_path: Path) -> None:
-    config = within(tiny("small"), tmp_path / "run")
-    whole = loop.run(config)
+def test_eight_device_run_resumes_on_one_device_and_back_on_eight(tmp_path: Path) -> None:
+    config = with_run_dir(tiny("small"), tmp_path / "run")
+    uninterrupted = loop.run(config)
     for devices in (1, 8):
-        _forget_the_end(tmp_path / "run")
-        other = loop.run(replace(config, parallel=ParallelConfig(devices=devices)))
-        assert other["devices"] == ["cpu"] * devices
-        assert other["steps"] == whole["steps"]
-        assert other["test_loss"] == pytest.approx(whole["test_loss"], rel=0.05)
-    assert other["state_digest"] == whole["state_digest"]  # with eight devices it is the same run again
+        _undo_last_checkpoint(tmp_path / "run")
+        resumed = loop.run(replace(config, parallel=ParallelConfig(devices=devices)))
+        assert resumed["devices"] == ["cpu"] * devices
+        assert resumed["steps"] == uninterrupted["steps"]
+        assert resumed["test_loss"] == pytest.approx(uninterrupted["test_loss"], rel=0.05)
+    assert resumed["state_digest"] == uninterrupted["state_digest"]  # back on eight devices it is bitwise equal again
     sessions = [json.loads(line) for line in (tmp_path / "run" / "sessions.jsonl").read_text().splitlines()]
     assert [len(session["devices"]) for session in sessions] == [8, 1, 8]
     assert [session["parallel"]["devices"] for session in sessions] == ["all", 1, 8]
 
 
-def _forget_the_end(path: Path) -> None:
-    """Leaves a run as a kill before its last checkpoint would."""
+def _undo_last_checkpoint(path: Path) -> None:
+    """Puts a run back into the state of one killed before its last checkpoint."""
     (path / "summary.json").unlink()
-    last = path / "checkpoints" / str(checkpoint.steps(path / "checkpoints")[-1])
-    shutil.rmtree(last)
+    last_checkpoint = path / "checkpoints" / str(checkpoint.steps(path / "checkpoints")[-1])
+    shutil.rmtree(last_checkpoint)
 
 
 POPULATION = tiny("demo", population=PopulationConfig(seeds=2), parallel=ParallelConfig(devices=1))
@@ -115,10 +115,12 @@ POPULATION = tiny("demo", population=PopulationConfig(seeds=2), parallel=Paralle
 @pytest.fixture(scope="module")
 def population(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     path = tmp_path_factory.mktemp("runs") / "population"
-    return path, loop.run(within(POPULATION, path))
+    return path, loop.run(with_run_dir(POPULATION, path))
 
 
-def test_a_population_is_reported_as_one_run_with_every_member(population: tuple[Path, dict[str, Any]]) -> None:
+def test_population_summary_and_report_show_the_ensemble_and_every_member(
+    population: tuple[Path, dict[str, Any]],
+) -> None:
     path, summary = population
     assert summary["population"]["seeds"] == [0, 1]
     with np.load(path / "predictions.npz") as saved:
@@ -133,46 +135,50 @@ def test_a_population_is_reported_as_one_run_with_every_member(population: tuple
     assert f"<strong>{summary['test_accuracy']:.2%}</strong>" in page
 
 
-def test_a_member_is_the_run_of_its_seed_alone(population: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    """To rounding in these tests, which have LLVM optimise nothing; bit for bit as users compile."""
+def test_population_member_matches_the_single_run_of_its_seed(
+    population: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Up to rounding in these tests, which turn LLVM's optimisations off; bitwise equal as users compile."""
     path, summary = population
-    single = replace(POPULATION, train=replace(POPULATION.train, seed=1), population=PopulationConfig())
-    alone = loop.run(within(single, tmp_path / "run"))
+    single_config = replace(POPULATION, train=replace(POPULATION.train, seed=1), population=PopulationConfig())
+    single_summary = loop.run(with_run_dir(single_config, tmp_path / "run"))
     member, trained = load_trained(path).member(1), load_trained(tmp_path / "run")
-    for of, number in ((load_trained(path), 2), (load_trained(path), -1), (trained, 1)):
-        with pytest.raises(IndexError, match=rf"member {number} of {of.members}: expected 0 to {of.members - 1}"):
-            of.member(number)
+    for model, number in ((load_trained(path), 2), (load_trained(path), -1), (trained, 1)):
+        with pytest.raises(IndexError, match=rf"member {number} of {model.members}: expected 0 to {model.members - 1}"):
+            model.member(number)
     assert member.config.train.seed == 1
     assert member.config.population.seeds == 1
-    for got, expected in zip(jax.tree.leaves(member.weights), jax.tree.leaves(trained.weights), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=0.02, atol=0.02)
-    assert summary["population"]["test_loss"][1] == pytest.approx(alone["test_loss"], rel=0.02)
-    assert summary["parameters"] == alone["parameters"]
+    for actual, expected in zip(jax.tree.leaves(member.weights), jax.tree.leaves(trained.weights), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0.02, atol=0.02)
+    assert summary["population"]["test_loss"][1] == pytest.approx(single_summary["test_loss"], rel=0.02)
+    assert summary["parameters"] == single_summary["parameters"]
 
 
-def test_a_population_goes_on_and_its_directory_is_of_no_single_run(
+def test_population_resumes_but_not_as_a_single_run_and_may_be_sharded(
     population: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     path, summary = population
-    _forget_the_end(path)
-    again = loop.run(within(POPULATION, path))
-    assert again["state_digest"] == summary["state_digest"]
+    _undo_last_checkpoint(path)
+    resumed = loop.run(with_run_dir(POPULATION, path))
+    assert resumed["state_digest"] == summary["state_digest"]
     with pytest.raises(CheckpointError, match=r"population\.seeds: 2 -> 1"):
-        loop.run(within(replace(POPULATION, population=PopulationConfig()), path))
-    members = within(replace(POPULATION, parallel=ParallelConfig(devices=2, axis="member")), tmp_path / "run")
-    spread = loop.run(members)
-    assert spread["axis"] == "member"
-    assert spread["population"]["test_loss"] == pytest.approx(summary["population"]["test_loss"], rel=0.02)
+        loop.run(with_run_dir(replace(POPULATION, population=PopulationConfig()), path))
+    sharded_config = with_run_dir(
+        replace(POPULATION, parallel=ParallelConfig(devices=2, axis="member")), tmp_path / "run"
+    )
+    sharded = loop.run(sharded_config)
+    assert sharded["axis"] == "member"
+    assert sharded["population"]["test_loss"] == pytest.approx(summary["population"]["test_loss"], rel=0.02)
 
 
-def test_the_ensemble_is_what_evaluation_and_the_report_look_at(
+def test_evaluation_and_report_use_the_ensemble(
     population: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
     path, summary = population
-    found = evaluation.run(path)
-    assert found.assessment.accuracy == summary["test_accuracy"]
+    evaluated = evaluation.run(path)
+    assert evaluated.assessment.accuracy == summary["test_accuracy"]
     assert "ensemble of 2 members" in capsys.readouterr().out
-    (path / "summary.json").rename(path / "aside.json")  # as of a run that has not ended
+    (path / "summary.json").rename(path / "aside.json")  # as if the run had not finished
     assert "ensemble of 2 members" in reporting.run(path).read_text()
     (path / "aside.json").rename(path / "summary.json")

@@ -1,4 +1,4 @@
-"""The stops of a run are the same wherever it was cut, and close enough together."""
+"""The stops of a run do not depend on where it was cut, and are close enough together."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from fmnist_jax.runs.stops import Stop, stops
 
 
 class Plan(NamedTuple):
-    """Arguments of `stops`, but for where it starts."""
+    """Arguments of `stops`, except for the start."""
 
     total_steps: int
     eval_steps: list[int]
@@ -17,8 +17,8 @@ class Plan(NamedTuple):
     save_every: int
 
     def stops(self, start: int) -> list[Stop]:
-        total, scored, log_every, save_every = self
-        return list(stops(start, total, scored, log_every=log_every, save_every=save_every))
+        total, eval_steps, log_every, save_every = self
+        return list(stops(start, total, eval_steps, log_every=log_every, save_every=save_every))
 
 
 _PLANS = st.integers(1, 400).flatmap(
@@ -30,19 +30,19 @@ _PLANS = st.integers(1, 400).flatmap(
 
 @given(_PLANS, st.data())
 @settings(max_examples=100)
-def test_stops_are_the_same_wherever_a_run_was_cut(plan: Plan, draw: st.DataObject) -> None:
-    whole = plan.stops(0)
-    steps = [0, *(stop.step for stop in whole)]
-    saves = [0, *(stop.step for stop in whole if stop.save)]
+def test_stops_do_not_depend_on_where_a_run_was_cut(plan: Plan, data: st.DataObject) -> None:
+    all_stops = plan.stops(0)
+    steps = [0, *(stop.step for stop in all_stops)]
+    saves = [0, *(stop.step for stop in all_stops if stop.save)]
     assert all(0 < later - earlier <= plan.log_every for earlier, later in pairwise(steps))
     assert all(later - earlier < plan.save_every + plan.log_every for earlier, later in pairwise(saves))
-    assert whole[-1] == Stop(plan.total_steps, evaluate=True, save=True)
-    assert {stop.step for stop in whole if stop.evaluate} == {*plan.eval_steps, plan.total_steps}
-    cut = draw.draw(st.sampled_from(range(len(whole))))
-    assert plan.stops(whole[cut].step) == whole[cut + 1 :]
+    assert all_stops[-1] == Stop(plan.total_steps, evaluate=True, save=True)
+    assert {stop.step for stop in all_stops if stop.evaluate} == {*plan.eval_steps, plan.total_steps}
+    cut = data.draw(st.sampled_from(range(len(all_stops))))
+    assert plan.stops(all_stops[cut].step) == all_stops[cut + 1 :]
 
 
-def test_the_published_sizes_by_hand() -> None:
+def test_stops_of_fashion_mnist_in_batches_of_128() -> None:
     # 55,000 images in batches of 128 are 429.7 steps an epoch.
     assert Plan(860, [430, 860], log_every=200, save_every=400).stops(0) == [
         Stop(200, evaluate=False, save=False),

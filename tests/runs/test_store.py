@@ -1,4 +1,4 @@
-"""What Orbax is given comes back, and what was changed since is called damaged."""
+"""Round trips through Orbax, and later changes that are reported as damage."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,23 +22,23 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("read", [store.read, store.read_back])
-def test_a_checkpoint_is_read_as_it_was_given(directory: Path, read: Callable[[Path], Snapshot]) -> None:
-    found = read(directory / "4")
-    assert found.keys == _SAVED.keys
-    assert found.leaves.keys() == _SAVED.leaves.keys()
-    for name, leaf in found.leaves.items():
+def test_leaves_keys_and_manifest_round_trip_through_orbax(directory: Path, read: Callable[[Path], Snapshot]) -> None:
+    restored = read(directory / "4")
+    assert restored.keys == _SAVED.keys
+    assert restored.leaves.keys() == _SAVED.leaves.keys()
+    for name, leaf in restored.leaves.items():
         np.testing.assert_array_equal(leaf, _SAVED.leaves[name], strict=True)
     assert store.read_manifest(directory / "4")["origin"] == {"seed": 1}
 
 
-def test_a_checkpoint_in_another_place_is_damaged(directory: Path) -> None:
+def test_checkpoint_moved_to_another_step_is_reported_as_damaged(directory: Path) -> None:
     (directory / "4").rename(directory / "5")
     for read in (store.read, store.read_back):
         with pytest.raises(CheckpointError, match=r"checkpoint 5 in .* is damaged \(its step or metrics"):
             read(directory / "5")
 
 
-def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_directory_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot use .* choose another --run\.dir"):
         store.open_manager(tmp_path / "file" / "c")

@@ -1,4 +1,4 @@
-"""What is printed of a finished run; `test_loop` has the lines of a whole one."""
+"""What is printed about a finished run; `test_loop` checks the lines of a whole one."""
 
 from pathlib import Path
 from typing import Any
@@ -26,25 +26,29 @@ def _printed(tmp_path: Path, capsys: pytest.CaptureFixture[str], **changes: Any)
     return capsys.readouterr().out
 
 
-def test_scores_the_weakest_classes_and_what_to_try_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_prints_scores_weakest_classes_and_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     printed = _printed(tmp_path, capsys)
     assert printed.startswith("test accuracy 93.84% on 10,000 images (loss 0.2100) after epoch 9 in 61 s\n")
     assert "weakest classes: Shirt 80.0%, Coat 90.0%" in printed
     assert printed.splitlines()[-1].endswith("-m fmnist_jax.train --preset standard")
 
 
-def test_mirror_images_and_another_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_prints_mirrored_accuracy_and_suggests_the_next_seed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     printed = _printed(tmp_path, capsys, test_accuracy_mirrored=0.941, preset="standard")
     assert "; 94.10% with their mirror images averaged in" in printed
     assert printed.splitlines()[-1].endswith("--preset standard --train.seed 4")
 
 
 @pytest.mark.parametrize("changes", [{"dataset": "own"}, {"preset": "custom"}])
-def test_of_ones_own_images_or_configuration_nothing_is_next(
+def test_no_next_command_for_own_images_or_a_custom_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str]
 ) -> None:
     assert "next:" not in _printed(tmp_path, capsys, **changes)
 
 
-def test_a_loss_that_is_not_finite_is_said_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_reports_a_nonfinite_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(loss not finite)" in _printed(tmp_path, capsys, test_loss=None)

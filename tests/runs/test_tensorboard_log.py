@@ -1,4 +1,4 @@
-"""What TensorBoard's own reader finds of a run, and of one that was cut and went on."""
+"""What TensorBoard's own reader finds in the log of a run, and of a resumed one."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fmnist_jax.runs import tensorboard_log
 from fmnist_jax.views import scores
 
 
-class _Shown:
+class _RecordingDisplay:
     def __init__(self) -> None:
         self.records: list[Any] = []
 
@@ -21,23 +21,23 @@ class _Shown:
         self.records.append(record)
 
 
-def _training(step: int, loss: float) -> dict[str, Any]:
+def _training_record(step: int, loss: float) -> dict[str, Any]:
     return {
         **{"step": step, "epoch": step / 10, "elapsed_seconds": 1.0},
         **{"train_loss": loss, "train_accuracy": 0.5, "learning_rate": 0.1, "images_per_second": 100.0},
     }
 
 
-def _write(directory: Path, start: int, records: list[dict[str, Any]]) -> _Shown:
-    shown = _Shown()
-    with tensorboard_log.tee_to_tensorboard(shown, directory, start) as told:
+def _write(directory: Path, start: int, records: list[dict[str, Any]]) -> _RecordingDisplay:
+    display = _RecordingDisplay()
+    with tensorboard_log.tee_to_tensorboard(display, directory, start) as tee:
         for record in records:
-            told.update(record)
-    return shown
+            tee.update(record)
+    return display
 
 
 def _read(directory: Path) -> Any:
-    # Imported late: without TensorFlow it warns of that, once, at its import.
+    # Imported late: without TensorFlow, importing it warns once.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(directory / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
@@ -49,9 +49,9 @@ def _scalars(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in _read(directory).Scalars(tag)]
 
 
-def test_every_number_of_a_line_is_read_back_at_its_step(tmp_path: Path) -> None:
+def test_every_metric_of_a_record_is_a_scalar_at_its_step(tmp_path: Path) -> None:
     evaluation = {"step": 20, "epoch": 2.0, "val_loss": 0.25, "val_accuracy": 0.75, "elapsed_seconds": 3.0}
-    records = [_training(10, 2.0), _training(20, 1.0), evaluation]
+    records = [_training_record(10, 2.0), _training_record(20, 1.0), evaluation]
     assert _write(tmp_path, 0, records).records == records
     assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0), (20, 1.0)]
     assert _scalars(tmp_path, "accuracy/training") == [(10, 0.5), (20, 0.5)]
@@ -61,15 +61,15 @@ def test_every_number_of_a_line_is_read_back_at_its_step(tmp_path: Path) -> None
     assert _scalars(tmp_path, "accuracy/validation") == [(20, 0.75)]
 
 
-def test_a_run_that_goes_on_leaves_no_step_twice_even_within_a_second(tmp_path: Path) -> None:
-    _write(tmp_path, 0, [_training(step, 1.0) for step in (10, 20, 30)])
-    _write(tmp_path, 20, [_training(step, 2.0) for step in (30, 40)])
+def test_resumed_run_has_no_duplicate_steps_even_within_a_second(tmp_path: Path) -> None:
+    _write(tmp_path, 0, [_training_record(step, 1.0) for step in (10, 20, 30)])
+    _write(tmp_path, 20, [_training_record(step, 2.0) for step in (30, 40)])
     assert _scalars(tmp_path, "loss/training_objective") == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
 
 
-def test_figures_are_read_back_as_images(tmp_path: Path) -> None:
-    _write(tmp_path, 0, [_training(10, 2.0)])
-    tensorboard_log.write_figures(tmp_path, 10, {"curves": scores.curves([_training(10, 2.0)])})
+def test_figures_are_written_as_images(tmp_path: Path) -> None:
+    _write(tmp_path, 0, [_training_record(10, 2.0)])
+    tensorboard_log.write_figures(tmp_path, 10, {"curves": scores.curves([_training_record(10, 2.0)])})
     (image,) = _read(tmp_path).Images("curves")
     assert image.step == 10
     assert image.encoded_image_string.startswith(b"\x89PNG")
@@ -78,18 +78,18 @@ def test_figures_are_read_back_as_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_disk_that_is_full_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As by all other files of a run; the thread of tensorboardX's own writer would die unheard."""
-    with tensorboard_log.tee_to_tensorboard(_Shown(), tmp_path, 0) as told:
-        told.update(_training(10, 2.0))
-        assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0)]  # though the file is open
+def test_full_disk_raises_an_error_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As for all other files of a run; the thread of tensorboardX's own writer would die silently."""
+    with tensorboard_log.tee_to_tensorboard(_RecordingDisplay(), tmp_path, 0) as tee:
+        tee.update(_training_record(10, 2.0))
+        assert _scalars(tmp_path, "loss/training_objective") == [(10, 2.0)]  # while the file is still open
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", lambda *_: open("/dev/full", "wb"))  # noqa: PTH123, SIM115
         with pytest.raises(FmnistError, match=r"cannot write .*tensorboard \(No space left on device\): free space"):
-            _write(tmp_path, 10, [_training(20, 1.0)])
+            _write(tmp_path, 10, [_training_record(20, 1.0)])
 
 
-def test_without_the_extra_a_run_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_without_tensorboardx_is_refused_before_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tensorboard_log, "is_installed", lambda name: name != "tensorboardX")
     with pytest.raises(ConfigError, match=r"^--run\.tensorboard needs tensorboardX: pip install tensorboardX$"):
         train.run(Config(run=RunConfig(dir=tmp_path / "run", tensorboard=True)))

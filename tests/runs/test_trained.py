@@ -1,4 +1,4 @@
-"""Reading a run back: which checkpoint, whose weights, and what is said when there is none."""
+"""Loading a trained run: which checkpoint, which weights, and errors if there are none."""
 
 import shutil
 from dataclasses import replace
@@ -24,18 +24,18 @@ _CONFIG = Config(
     train=TrainConfig(epochs=1, batch_size=10, eval_batch_size=4, average_decay=0.5),
 )
 
-_initialized = jax.jit(make_recipe(_CONFIG).init)
+_init_state = jax.jit(make_recipe(_CONFIG).init)
 
 
 def _state(step: int) -> TrainState:
-    """A state whose weights tell its step, and its averages from its latest weights."""
-    state = _initialized(jax.random.key(step))
+    """A state whose averaged weights depend on its step and differ from its latest weights."""
+    state = _init_state(jax.random.key(step))
     assert state.averages is not None
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, -1), state.params)
     return replace(state, step=jnp.int32(step), params=params)
 
 
-def _write(run: Path, scores: dict[int, float]) -> Path:
+def _write_run(run: Path, scores: dict[int, float]) -> Path:
     directory = RunDirectory(run)
     directory.create()
     directory.write_json("config.json", to_dict(_CONFIG))
@@ -47,17 +47,19 @@ def _write(run: Path, scores: dict[int, float]) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _write(tmp_path_factory.mktemp("runs") / "run", {3: 0.5, 6: 0.75, 9: 0.75, 12: 0.25, 15: numbering.UNSCORED})
+    return _write_run(
+        tmp_path_factory.mktemp("runs") / "run", {3: 0.5, 6: 0.75, 9: 0.75, 12: 0.25, 15: numbering.UNSCORED}
+    )
 
 
-def test_a_run_may_be_named_from_where_one_stands(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_may_be_given_by_a_relative_path(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)
     assert trained.load_trained(Path("run"), "best").step == 9
     assert checkpoint.read_manifest(Path("run/checkpoints"), 9)["val_accuracy"] == 0.75
 
 
 @pytest.mark.parametrize(("which", "step"), [("latest", 15), ("best", 9), ("12", 12), ("9", 9)])
-def test_the_checkpoint_that_is_asked_for_is_loaded(run: Path, which: str, step: int) -> None:
+def test_requested_checkpoint_is_loaded_with_its_averaged_weights(run: Path, which: str, step: int) -> None:
     loaded = trained.load_trained(run, which)
     assert (loaded.step, loaded.config) == (step, _CONFIG)
     averages = _state(step).averages
@@ -66,19 +68,19 @@ def test_the_checkpoint_that_is_asked_for_is_loaded(run: Path, which: str, step:
 
 
 @pytest.mark.parametrize("which", ["3", "10", "-9", "newest", "", "9.0"])
-def test_a_checkpoint_that_is_not_there_is_answered_with_those_that_are(run: Path, which: str) -> None:
+def test_missing_checkpoint_error_lists_the_available_steps(run: Path, which: str) -> None:
     with pytest.raises(CheckpointError, match=f"is '{which}': choose best, latest, or a step of .*: 9, 12, 15$"):
         trained.load_trained(run, which)
 
 
-def test_none_is_best_where_none_was_scored(tmp_path: Path) -> None:
-    run = _write(tmp_path / "run", dict.fromkeys((1, 2), numbering.UNSCORED))
+def test_best_is_refused_if_no_checkpoint_was_scored(tmp_path: Path) -> None:
+    run = _write_run(tmp_path / "run", dict.fromkeys((1, 2), numbering.UNSCORED))
     with pytest.raises(CheckpointError, match=r"scored on validation images: choose latest, or a step: 1, 2$"):
         trained.load_trained(run, "best")
     assert trained.load_trained(run).step == 2
 
 
-def test_a_directory_without_a_run_or_a_checkpoint_says_so(tmp_path: Path, run: Path) -> None:
+def test_directory_without_a_run_or_checkpoint_raises_and_stays_unchanged(tmp_path: Path, run: Path) -> None:
     with pytest.raises(FmnistError, match=r"has no config\.json: give a run directory"):
         trained.load_trained(tmp_path / "nowhere")
     bare = tmp_path / "bare"
@@ -89,7 +91,7 @@ def test_a_directory_without_a_run_or_a_checkpoint_says_so(tmp_path: Path, run: 
     assert [path.name for path in bare.iterdir()] == ["config.json"]
 
 
-def test_an_impossible_configuration_is_refused(tmp_path: Path) -> None:
+def test_invalid_config_is_refused(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_json("config.json", to_dict(replace(_CONFIG, train=replace(_CONFIG.train, epochs=-1))))
     with pytest.raises(ConfigError, match=r"--train\.epochs is -1"):
@@ -97,22 +99,22 @@ def test_an_impossible_configuration_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("item", ["state", "manifest"])
-def test_a_damaged_checkpoint_is_named_beside_those_at_hand(run: Path, tmp_path: Path, item: str) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    for path in (path for path in (copy / "checkpoints" / "12" / item).rglob("*") if path.is_file()):
+def test_damaged_checkpoint_error_lists_the_other_steps(run: Path, tmp_path: Path, item: str) -> None:
+    run_copy = tmp_path / "run"
+    shutil.copytree(run, run_copy)
+    for path in (path for path in (run_copy / "checkpoints" / "12" / item).rglob("*") if path.is_file()):
         path.write_bytes(path.read_bytes()[::2])
     with pytest.raises(CheckpointError, match=r"checkpoint 12 in .* is damaged .*; others found: 9, 15$"):
-        trained.load_trained(copy, "12")
-    assert trained.load_trained(copy, "latest").step == 15
+        trained.load_trained(run_copy, "12")
+    assert trained.load_trained(run_copy, "latest").step == 15
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 9])
-def test_predictions_are_those_of_the_model_on_each_image(run: Path, count: int) -> None:
+def test_predictions_match_the_model_applied_to_each_image(run: Path, count: int) -> None:
     loaded = trained.load_trained(run)
     images = np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
 
-    def by_hand(pixels: jnp.ndarray) -> np.ndarray:
+    def apply_model(pixels: jnp.ndarray) -> np.ndarray:
         return np.asarray(loaded.model.apply(*loaded.weights, normalize(pixels), train=False)[0])
 
     logits = loaded.predict(images)
@@ -120,15 +122,13 @@ def test_predictions_are_those_of_the_model_on_each_image(run: Path, count: int)
     assert logits.dtype == np.float32
     if not count:
         return
-    plain, flipped = by_hand(jnp.asarray(images)), by_hand(jnp.asarray(images[:, :, ::-1]))
+    plain, flipped = apply_model(jnp.asarray(images)), apply_model(jnp.asarray(images[:, :, ::-1]))
     np.testing.assert_allclose(logits, plain, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(loaded.predict(images, tta="mirror"), (plain + flipped) / 2, 1e-4, 1e-4)
     assert np.abs(plain - flipped).max() > 1e-3
 
 
-def test_a_model_is_compiled_once_for_up_to_a_power_of_two_of_images(
-    run: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_predict_is_compiled_once_per_padded_batch_size(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     loaded = trained.load_trained(run)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         for count in (8, 9, 4, 3):
@@ -137,23 +137,23 @@ def test_a_model_is_compiled_once_for_up_to_a_power_of_two_of_images(
     assert len(compiled) == 1, caplog.messages
 
 
-def test_mirror_images_serve_a_network_that_has_seen_some(run: Path) -> None:
+def test_tta_is_mirror_only_if_enabled_and_trained_on_mirrored_images(run: Path) -> None:
     model = trained.load_trained(run)
-    for flip, varied, mirror, tta in (
+    for flip, photo_probability, eval_mirror, expected in (
         ("random", 0.0, True, "mirror"),
         ("alternating", 0.0, False, "none"),
         ("none", 0.0, True, "none"),
-        ("none", 0.5, True, "mirror"),  # half of what is varied is mirrored, too
+        ("none", 0.5, True, "mirror"),  # half of the varied images are mirrored too
     ):
         config = replace(
             model.config,
-            augment=replace(model.config.augment, flip=flip, photo_probability=varied),  # type: ignore[arg-type]
-            train=replace(model.config.train, eval_mirror=mirror),
+            augment=replace(model.config.augment, flip=flip, photo_probability=photo_probability),  # type: ignore[arg-type]
+            train=replace(model.config.train, eval_mirror=eval_mirror),
         )
-        assert model._replace(config=config).tta == tta
+        assert model._replace(config=config).tta == expected
 
 
-def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Path) -> None:
+def test_step_may_be_an_integer_and_unknown_tta_is_refused(run: Path) -> None:
     model = trained.load_trained(run, 9)
     assert model.step == 9
     with pytest.raises(FmnistError, match="tta is 'mirrored': choose one of none, mirror"):
@@ -162,10 +162,10 @@ def test_a_step_may_be_a_number_and_an_unknown_way_to_predict_is_refused(run: Pa
         trained.load_trained(run, 7)
 
 
-def test_a_run_whose_key_is_of_another_kind_is_read_all_the_same(tmp_path: Path) -> None:
-    """As of before runs began with threefry whatever JAX's default was."""
-    run = _write(tmp_path / "run", {})
-    state = _initialized(jax.random.key(3, impl="rbg"))
+def test_run_with_a_key_of_another_implementation_is_loaded(tmp_path: Path) -> None:
+    """As in runs from before all runs used threefry regardless of JAX's default."""
+    run = _write_run(tmp_path / "run", {})
+    state = _init_state(jax.random.key(3, impl="rbg"))
     with checkpoint.writing(run / "checkpoints") as writer:
         writer.save(replace(state, step=jnp.int32(3)), 0.5)
     loaded = trained.load_trained(run)
@@ -173,32 +173,34 @@ def test_a_run_whose_key_is_of_another_kind_is_read_all_the_same(tmp_path: Path)
     jax.tree.map(np.testing.assert_array_equal, loaded.params, state.averages.params)
 
 
-def test_a_checkpoint_that_makes_room_while_it_is_read_gives_way_to_the_newest(
+def test_latest_falls_back_to_the_newest_left_if_deleted_while_being_read(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
     restore = checkpoint.restore
 
-    def rotated(directory: Path, step: int, like: TrainState) -> TrainState:
+    def delete_then_restore(directory: Path, step: int, like: TrainState) -> TrainState:
         if step == 15:
             shutil.rmtree(directory / "15")
         return restore(directory, step, like)
 
-    monkeypatch.setattr(checkpoint, "restore", rotated)
+    monkeypatch.setattr(checkpoint, "restore", delete_then_restore)
     assert trained.load_trained(tmp_path / "run").step == 12
 
 
-def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
+def test_checkpoint_without_read_permission_is_not_reported_as_damaged(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(store, "read_manifest", refused)
-    with pytest.raises(FmnistError, match=r"cannot be read .*: give yourself permission") as caught:
+    monkeypatch.setattr(store, "read_manifest", deny)
+    with pytest.raises(FmnistError, match=r"cannot be read .*: give yourself permission") as exc_info:
         store.read(run / "checkpoints" / "15")
-    assert not isinstance(caught.value, CheckpointError)
+    assert not isinstance(exc_info.value, CheckpointError)
 
 
-def test_a_value_of_a_run_is_not_told_as_a_flag(run: Path, tmp_path: Path) -> None:
+def test_invalid_value_in_config_json_is_reported_with_the_path_of_the_file(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     config = (tmp_path / "run" / "config.json").read_text()
     (tmp_path / "run" / "config.json").write_text(config.replace('"epochs": 1,', '"epochs": -3,'))

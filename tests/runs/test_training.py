@@ -1,4 +1,4 @@
-"""Where a training stops; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
+"""The stops of training; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
 
 import json
 import time
@@ -26,53 +26,53 @@ CONFIG = Config(
 )
 
 
-def test_a_run_is_evaluated_after_every_so_many_epochs_and_at_its_end() -> None:
+def test_run_is_evaluated_every_eval_every_epochs_and_at_its_end() -> None:
     stops = list(planned_stops(CONFIG, 0))
     assert [stop.step for stop in stops] == [4, 8, 10, 12, 15]
     assert [stop.step for stop in stops if stop.evaluate] == [10, 15]
     assert [stop.step for stop in stops if stop.save] == [8, 10, 12, 15]
 
 
-def test_a_run_that_goes_on_stops_where_it_would_have_stopped() -> None:
-    whole = list(planned_stops(CONFIG, 0))
-    for done, stop in enumerate(whole):
-        assert list(planned_stops(CONFIG, stop.step)) == whole[done + 1 :]
+def test_resumed_run_has_the_stops_of_an_uninterrupted_one() -> None:
+    all_stops = list(planned_stops(CONFIG, 0))
+    for done, stop in enumerate(all_stops):
+        assert list(planned_stops(CONFIG, stop.step)) == all_stops[done + 1 :]
 
 
-@pytest.mark.parametrize(("steps", "taken"), [(jnp.int32(7), 7), (jnp.array([7, 7, 7], jnp.int32), 7)])
-def test_the_steps_of_a_model_and_of_members_are_counted_alike(steps: jax.Array, taken: int) -> None:
+@pytest.mark.parametrize(("steps", "expected"), [(jnp.int32(7), 7), (jnp.array([7, 7, 7], jnp.int32), 7)])
+def test_steps_taken_is_the_same_for_one_model_and_for_members(steps: jax.Array, expected: int) -> None:
     state = TrainState(steps, {}, {}, (), jax.random.key(0))
-    assert steps_taken(state, choose_layout(CONFIG)) == taken
+    assert steps_taken(state, choose_layout(CONFIG)) == expected
 
 
-def test_the_place_of_the_stops_does_not_hang_on_the_devices() -> None:
-    spread = replace(CONFIG, parallel=ParallelConfig(devices=8))
-    assert list(planned_stops(spread, 0)) == list(planned_stops(CONFIG, 0))
+def test_stops_do_not_depend_on_the_number_of_devices() -> None:
+    eight_devices = replace(CONFIG, parallel=ParallelConfig(devices=8))
+    assert list(planned_stops(eight_devices, 0)) == list(planned_stops(CONFIG, 0))
 
 
-def test_how_to_go_on_can_be_pasted_and_names_python_where_the_images_came_from_there() -> None:
+def test_how_to_resume_is_a_command_or_a_python_call_for_own_data_or_recipes() -> None:
     config = Config(run=RunConfig(dir=Path("my runs/1")))
     assert how_to_resume(config) == f"{python_command()} -m fmnist_jax.train --run.dir 'my runs/1'"
-    own = replace(config, data=DataConfig(name="own", total=9))
-    assert how_to_resume(own) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
+    own_data = replace(config, data=DataConfig(name="own", total=9))
+    assert how_to_resume(own_data) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
     assert how_to_resume(config, "mine") == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
 
 
-def test_a_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*arguments: Any) -> Any:
-        state, program = prepare(*arguments)
+def test_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare_slow_chunk(*prepare_args: Any) -> Any:
+        state, program = prepare(*prepare_args)
 
-        def chunk(*given: Any) -> Any:
-            time.sleep(0.2)  # as on a GPU, whose calls come back when the work is almost done
-            return jax.block_until_ready(program.chunk(*given))
+        def chunk(*args: Any) -> Any:
+            time.sleep(0.2)  # as on a GPU, where a call returns when the work is almost done
+            return jax.block_until_ready(program.chunk(*args))
 
         return state, program._replace(chunk=chunk)
 
-    monkeypatch.setattr("fmnist_jax.runs.loop.prepare", slow)
+    monkeypatch.setattr("fmnist_jax.runs.loop.prepare", prepare_slow_chunk)
     config = replace(CONFIG, model=ModelConfig(family="plain", widths=(2,), depths=(1,)))
     run(replace(config, run=replace(CONFIG.run, dir=tmp_path / "run")))
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     rates = {line["step"]: line["images_per_second"] for line in lines if "train_loss" in line}
     assert list(rates) == [4, 8, 10, 12, 15]
-    for before, step in zip([0, *rates], rates, strict=False):
-        assert rates[step] <= (step - before) * CONFIG.train.batch_size / 0.2
+    for previous, step in zip([0, *rates], rates, strict=False):
+        assert rates[step] <= (step - previous) * CONFIG.train.batch_size / 0.2

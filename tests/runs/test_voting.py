@@ -1,4 +1,4 @@
-"""The vote of one process; that of several is tested with two of them, in `test_processes`."""
+"""The vote of a single process; `test_processes` tests that of two."""
 
 import signal
 
@@ -8,7 +8,7 @@ from fmnist_jax.runs.parallel import choose_layout
 from fmnist_jax.runs.voting import Vote
 
 
-def test_of_one_process_the_signal_that_it_has_received_is_the_answer_at_once() -> None:
+def test_vote_of_a_single_process_returns_its_received_signal_at_once() -> None:
     requests = StopRequest()
     vote = Vote(choose_layout(Config(parallel=ParallelConfig(devices=2))), requests)
     assert vote.poll() is None

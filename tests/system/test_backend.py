@@ -1,4 +1,4 @@
-"""What an environment or a machine that JAX does not start in is told."""
+"""The errors for an environment or a machine in which JAX does not start."""
 
 import os
 import subprocess
@@ -23,16 +23,16 @@ else:
 """
 
 
-def started(**variables: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
-    done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, env=kept | variables
+def start_in_subprocess(**variables: str) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    completed = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], capture_output=True, text=True, check=True, env=inherited | variables
     )
-    return done.stdout.removesuffix("\n")
+    return completed.stdout.removesuffix("\n")
 
 
-def test_jax_starts_on_a_processor() -> None:
-    assert started(JAX_PLATFORMS="cpu") == "started"
+def test_jax_starts_on_the_cpu() -> None:
+    assert start_in_subprocess(JAX_PLATFORMS="cpu") == "started"
 
 
 @pytest.mark.parametrize(
@@ -46,16 +46,14 @@ def test_jax_starts_on_a_processor() -> None:
         ("JAX_DISABLE_JIT", "true", ["JAX_DISABLE_JIT is set", "unset it"]),
     ],
 )
-def test_what_the_environment_asks_for_in_vain_is_named_in_one_line(
-    variable: str, value: str, words: list[str]
-) -> None:
-    message = started(**{variable: value})
+def test_invalid_environment_variable_is_named_in_one_line(variable: str, value: str, words: list[str]) -> None:
+    message = start_in_subprocess(**{variable: value})
     assert len(message.splitlines()) == 1
     assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "reason"),
     [
         (
             RuntimeError("CUDA driver version is insufficient for CUDA runtime version"),
@@ -65,13 +63,15 @@ def test_what_the_environment_asks_for_in_vain_is_named_in_one_line(
         (AssertionError(), "it gives no reason"),
     ],
 )
-def test_jax_s_own_reason_is_told_in_one_line(error: Exception, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jaxs_own_reason_is_reported_in_one_line(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise error
 
     monkeypatch.setattr(jax, "devices", fail)
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
-    with pytest.raises(FmnistError, match="set JAX_PLATFORMS=cpu") as caught:
+    with pytest.raises(FmnistError, match="set JAX_PLATFORMS=cpu") as exc_info:
         backend.start()
-    assert words in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
+    assert reason in str(exc_info.value)
+    assert len(str(exc_info.value).splitlines()) == 1

@@ -1,4 +1,4 @@
-"""One process to a directory, whatever became of the one before."""
+"""One process per directory, however the previous one ended."""
 
 import errno
 import os
@@ -16,20 +16,20 @@ from fmnist_jax.errors import FmnistError, RunInUseError
 from fmnist_jax.system.lock import exclusive, wait_exclusive
 
 
-def test_a_second_holder_is_refused_by_the_name_of_the_first(tmp_path: Path) -> None:
+def test_second_holder_is_refused_with_the_process_id_of_the_first(tmp_path: Path) -> None:
     in_use = pytest.raises(RunInUseError, match=f"in use by process {os.getpid()} on ")
     with exclusive(tmp_path), in_use, exclusive(tmp_path):
         pass
 
 
-def test_the_lock_is_free_after_its_block_and_after_an_error(tmp_path: Path) -> None:
+def test_lock_is_released_after_an_exception_in_its_block(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), exclusive(tmp_path):
         raise RuntimeError
     with exclusive(tmp_path):
         pass
 
 
-def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+def test_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from fmnist_jax.system.lock import exclusive\n"
         "with exclusive(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
@@ -45,7 +45,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
-def test_a_turn_comes_when_the_holder_before_has_ended(tmp_path: Path) -> None:
+def test_wait_exclusive_waits_until_the_holder_has_finished(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from fmnist_jax.system.lock import wait_exclusive\n"
         "with wait_exclusive(Path(sys.argv[1])):\n"
@@ -64,15 +64,15 @@ def test_a_turn_comes_when_the_holder_before_has_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
-def test_a_file_system_without_locks_is_warned_of_and_used(
+def test_file_system_without_locks_is_used_with_a_warning(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(portalocker.portalocker, "LOCKER", fail)
-    for held in (exclusive, wait_exclusive):
-        with held(tmp_path):
+    for acquire in (exclusive, wait_exclusive):
+        with acquire(tmp_path):
             pass
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"warning: the file system of {tmp_path} has no locks (")
@@ -88,33 +88,31 @@ def test_a_file_system_without_locks_is_warned_of_and_used(
         (errno.EROFS, "mount it for writing"),
     ],
 )
-def test_a_lock_file_that_cannot_be_opened_is_one_line(
+def test_lock_file_that_cannot_be_opened_raises_an_error_with_advice(
     number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "open", fail)
-    for held, flag in ((exclusive, "--run.dir"), (wait_exclusive, "--data.dir")):
+    for acquire, flag in ((exclusive, "--run.dir"), (wait_exclusive, "--data.dir")):
         with (
             pytest.raises(FmnistError, match=f"{os.strerror(number)}.*{advice} or choose another {flag}"),
-            held(tmp_path),
+            acquire(tmp_path),
         ):
             pass
 
 
-def test_another_user_s_lock_file_is_locked_where_it_can_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_users_readable_lock_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".lock").write_text("process 1 on elsewhere")
     open_file = Path.open
 
-    def only_read(path: Path, mode: str) -> Any:
+    def open_read_only(path: Path, mode: str) -> Any:
         if mode != "r":
             raise PermissionError(errno.EACCES, "Permission denied")
         return open_file(path, mode)
 
-    monkeypatch.setattr(Path, "open", only_read)
+    monkeypatch.setattr(Path, "open", open_read_only)
     with (
         exclusive(tmp_path),
         pytest.raises(RunInUseError, match="in use by process 1 on elsewhere"),

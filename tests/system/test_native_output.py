@@ -1,10 +1,10 @@
-"""What native code prints and how it aborts, in processes of their own."""
+"""The output and aborts of native code, in separate processes."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-CODE = """
+SCRIPT = """
 import os, sys
 from fmnist_jax.system import native_output
 path = native_output.redirect_to_file("a-test")
@@ -18,29 +18,31 @@ print(path)
 """
 
 
-def run(last: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", CODE.format(last=last)], capture_output=True, text=True, check=False)
+def run_script(last: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", SCRIPT.format(last=last)], capture_output=True, text=True, check=False)
 
 
-def test_what_python_prints_comes_through_and_what_native_code_prints_is_kept_aside() -> None:
-    done = run("print(path.read_text())")
-    lines = done.stdout.splitlines()
+def test_python_output_passes_through_and_native_output_goes_to_a_file() -> None:
+    completed = run_script("print(path.read_text())")
+    lines = completed.stdout.splitlines()
     assert lines[0] == "said"
     assert lines[2:4] == ["greeting", "stack trace"]
-    assert done.stderr == "warned\n"
-    assert done.returncode == 0
+    assert completed.stderr == "warned\n"
+    assert completed.returncode == 0
     assert not Path(lines[1]).exists()
 
 
-def test_an_abort_ends_with_a_line_of_ours() -> None:
-    done = run("path.unlink(); import ctypes; ctypes.CDLL(None).abort()")
-    assert done.stderr == "warned\nthe end\n"
-    assert done.returncode == 3
+def test_abort_prints_a_line_of_ours_and_exits_with_our_code() -> None:
+    completed = run_script("path.unlink(); import ctypes; ctypes.CDLL(None).abort()")
+    assert completed.stderr == "warned\nthe end\n"
+    assert completed.returncode == 3
 
 
-def test_a_stream_that_goes_elsewhere_stays_there() -> None:
-    code = CODE.replace("import os, sys", "import io, os, sys; sys.stdout = io.StringIO()", 1)
+def test_replaced_stdout_is_left_alone() -> None:
+    code = SCRIPT.replace("import os, sys", "import io, os, sys; sys.stdout = io.StringIO()", 1)
     last = "print(sys.stdout.getvalue(), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code.format(last=last)], capture_output=True, text=True, check=False)
-    assert done.stdout == ""
-    assert done.stderr.startswith("warned\nsaid\n")
+    completed = subprocess.run(
+        [sys.executable, "-c", code.format(last=last)], capture_output=True, text=True, check=False
+    )
+    assert completed.stdout == ""
+    assert completed.stderr.startswith("warned\nsaid\n")

@@ -1,4 +1,4 @@
-"""Streams that fail while a run says something."""
+"""Streams that fail while a run prints something."""
 
 import errno
 import io
@@ -14,21 +14,21 @@ from fmnist_jax.system import output
 from fmnist_jax.system.output import BestEffortStream
 
 
-class Failing(io.StringIO):
-    """A stream whose writes, or only its flushes, fail after so many."""
+class FailingStream(io.StringIO):
+    """A stream whose writes and flushes fail after the given numbers of writes."""
 
     def __init__(self, error: Exception, writes: int = 0, flushes: int = 0) -> None:
         super().__init__()
-        self._error, self._writes, self._flushes, self.tried = error, writes, flushes, 0
+        self._error, self._writes, self._flushes, self.attempts = error, writes, flushes, 0
 
     def write(self, text: str) -> int:
-        self.tried += 1
-        if self.tried > self._writes:
+        self.attempts += 1
+        if self.attempts > self._writes:
             raise self._error
         return super().write(text)
 
     def flush(self) -> None:
-        if self.tried > self._flushes:
+        if self.attempts > self._flushes:
             raise self._error
 
 
@@ -42,23 +42,23 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_a_stream_that_fails_is_given_up_and_nothing_is_raised(error: Exception) -> None:
-    stream = Failing(error, writes=2, flushes=100)
+def test_failing_stream_is_given_up_without_raising(error: Exception) -> None:
+    stream = FailingStream(error, writes=2, flushes=100)
     screen = BestEffortStream(stream)
     for line in ("one", "two", "three"):
         print(line, file=screen, flush=True)
     assert stream.getvalue() == "one\n"
-    assert stream.tried == 3, "the fourth write and later ones are not even tried"
+    assert stream.attempts == 3, "the fourth write and later ones are not even attempted"
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_rich_draws_on_one_and_goes_on(error: Exception) -> None:
-    console = Console(file=cast(TextIO, BestEffortStream(Failing(error))))
+def test_rich_console_survives_a_failing_stream(error: Exception) -> None:
+    console = Console(file=cast(TextIO, BestEffortStream(FailingStream(error))))
     console.print("anything")
     console.print("more")
 
 
-def test_none_is_a_stream_that_has_been_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_counts_as_a_stream_that_has_been_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     output.say("anything")
@@ -68,7 +68,7 @@ def test_none_is_a_stream_that_has_been_given_up(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_the_stream_itself_is_asked_whether_it_is_a_terminal(answer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isatty_asks_the_stream_itself_and_ignores_force_color(answer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.setenv(name, "1")
     stream = io.StringIO()
@@ -79,45 +79,45 @@ def test_the_stream_itself_is_asked_whether_it_is_a_terminal(answer: bool, monke
     assert not BestEffortStream(stream).isatty()
 
 
-def test_what_is_said_goes_to_its_stream(capsys: pytest.CaptureFixture[str]) -> None:
+def test_say_writes_to_stdout_and_warn_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     output.say("to one")
     output.warn("to the other")
     assert capsys.readouterr() == ("to one\n", "to the other\n")
 
 
-def run_without(closed: str, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = f'exec "$0" -c "$1" {closed}'
+def run_redirected(redirections: str, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = f'exec "$0" -c "$1" {redirections}'
     return subprocess.run(["sh", "-c", command, sys.executable, script], text=True, check=False, **options)
 
 
-def test_a_file_opened_later_does_not_become_a_closed_stream() -> None:
+def test_later_file_does_not_get_the_descriptor_of_a_closed_stream() -> None:
     script = (
         "import os, sys; from fmnist_jax.system import output\n"
         "output.open_standard_streams()\n"
         "with open('/dev/null') as file: sys.exit(file.fileno() + 10)"
     )
-    assert run_without("0<&- 1>&- 2>&-", script).returncode >= 13
-    assert run_without("0<&- 1>&- 2>&-", "import sys; sys.exit(open('/dev/null').fileno() + 10)").returncode < 13
+    assert run_redirected("0<&- 1>&- 2>&-", script).returncode >= 13
+    assert run_redirected("0<&- 1>&- 2>&-", "import sys; sys.exit(open('/dev/null').fileno() + 10)").returncode < 13
 
 
-def test_a_name_that_the_terminal_cannot_spell_is_escaped() -> None:
+def test_characters_that_stdout_cannot_encode_are_escaped() -> None:
     script = "from fmnist_jax.system import output; output.open_standard_streams(); print('\\u00fc\\u4e2d')"
-    done = run_without("", script, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert done.stdout == "\\xfc\\u4e2d\n"
+    completed = run_redirected("", script, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert completed.stdout == "\\xfc\\u4e2d\n"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")  # noqa: PTH110
-def test_a_full_stream_is_let_go_with_its_reason_and_the_interpreter_ends_in_peace() -> None:
+def test_final_flush_of_a_full_stream_returns_the_error_and_the_exit_is_clean() -> None:
     script = (
         "import sys; from fmnist_jax.system import output\n"
         "print('lost'); problem = output.final_flush(sys.stdout); print(problem.strerror, file=sys.stderr)"
     )
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = run_without("> /dev/full", script, stderr=subprocess.PIPE, env=kept)
-    assert done.returncode == 0
-    assert done.stderr == "No space left on device\n"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    completed = run_redirected("> /dev/full", script, stderr=subprocess.PIPE, env=env)
+    assert completed.returncode == 0
+    assert completed.stderr == "No space left on device\n"
 
 
-def test_a_sound_stream_is_let_go_without_a_word() -> None:
+def test_final_flush_of_a_working_stream_returns_none() -> None:
     assert output.final_flush(io.StringIO()) is None
     assert output.final_flush(None) is None

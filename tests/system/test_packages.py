@@ -1,4 +1,4 @@
-"""What counts as installed."""
+"""Which packages count as installed."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import pytest
 from fmnist_jax.system.packages import is_installed
 
 
-def test_a_package_is_installed_and_a_folder_of_a_name_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_installed_accepts_a_package_but_not_a_bare_folder_or_unknown_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "onnx_of_mine").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("jax")

@@ -1,4 +1,4 @@
-"""A command that a signal ends: what it had begun is taken back, and it ends as by the signal."""
+"""A command that a signal ends: unfinished work is undone, and the exit status is that of the signal."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import fmnist_jax
 from fmnist_jax.system import signals
 from fmnist_jax.system.signals import unwind_on_signal
 
-_BEGIN = """
+_PREAMBLE = """
 import os, signal, time
 from pathlib import Path
 from fmnist_jax.system import signals, storage
@@ -23,16 +23,16 @@ signals.install_exit_handlers()
 """
 
 
-def ended(script: str, folder: Path) -> tuple[int, str, str]:
-    """The exit code of a command that signals itself, in a folder, and what it has printed."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
-    command = [sys.executable, "-c", _BEGIN + script]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
-    return done.returncode, done.stdout, done.stderr
+def run_script(script: str, folder: Path) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error of a command that signals itself, run in a folder."""
+    env = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
+    command = [sys.executable, "-c", _PREAMBLE + script]
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, check=False)
+    return completed.returncode, completed.stdout, completed.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_a_signal_cuts_short_leaves_nothing_and_says_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_during_a_write_leaves_no_files_and_prints_nothing(tmp_path: Path, number: signal.Signals) -> None:
     script = f"""
 with storage.atomic_directory(Path("out")) as unfinished:
     (unfinished / "file").touch()
@@ -43,11 +43,11 @@ with storage.atomic_directory(Path("out")) as unfinished:
         time.sleep(9)
     storage.write_atomically(unfinished / "other", write)
 """
-    assert ended(script, tmp_path) == (-number, "", "")
+    assert run_script(script, tmp_path) == (-number, "", "")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_ends_whatever_comes_of_taking_back(tmp_path: Path) -> None:
+def test_process_ends_by_the_signal_even_if_its_cleanup_fails(tmp_path: Path) -> None:
     script = """
 try:
     with signals.unwind_on_signal(), signals.unwind_on_signal():
@@ -60,10 +60,10 @@ try:
 except OSError:
     print("never", flush=True)
 """
-    assert ended(script, tmp_path) == (-signal.SIGINT, "taken back\n", "")
+    assert run_script(script, tmp_path) == (-signal.SIGINT, "taken back\n", "")
 
 
-def test_a_second_signal_waits_for_nothing(tmp_path: Path) -> None:
+def test_second_signal_ends_the_process_during_its_cleanup(tmp_path: Path) -> None:
     script = """
 with signals.unwind_on_signal():
     try:
@@ -73,10 +73,10 @@ with signals.unwind_on_signal():
         os.kill(os.getpid(), signal.SIGINT)
         print("never", flush=True)
 """
-    assert ended(script, tmp_path) == (-signal.SIGINT, "", "")
+    assert run_script(script, tmp_path) == (-signal.SIGINT, "", "")
 
 
-def test_the_first_process_of_a_container_takes_back_and_ends_as_well(tmp_path: Path) -> None:
+def test_first_process_of_a_container_cleans_up_and_exits_with_128_plus_the_signal(tmp_path: Path) -> None:
     script = """
 os.getpid, pid = lambda: 1, os.getpid()
 signals.install_exit_handlers()
@@ -90,40 +90,40 @@ try:
 finally:
     print("never", flush=True)
 """
-    assert ended(script, tmp_path) == (128 + signal.SIGTERM, "taken back\n", "")
+    assert run_script(script, tmp_path) == (128 + signal.SIGTERM, "taken back\n", "")
 
 
-def test_handlers_that_somebody_has_set_stay_and_those_before_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, default = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    assert own is not signal.SIG_DFL  # a notebook's Ctrl-C, as Python has it
-    for of_a_command in (False, True):
-        monkeypatch.setattr(signals._process, "of_a_command", of_a_command)
+def test_custom_handlers_stay_and_previous_handlers_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    custom, default = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert custom is not signal.SIG_DFL  # Ctrl-C in a notebook, as Python handles it
+    for is_command in (False, True):
+        monkeypatch.setattr(signals._process, "of_a_command", is_command)
         with unwind_on_signal(), unwind_on_signal():
-            assert signal.getsignal(signal.SIGINT) is own
-            assert (signal.getsignal(signal.SIGTERM) is default) is not of_a_command
-        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (own, default)
+            assert signal.getsignal(signal.SIGINT) is custom
+            assert (signal.getsignal(signal.SIGTERM) is default) is not is_command
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (custom, default)
 
 
-def test_a_thread_of_a_command_changes_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_thread_of_a_command_changes_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals._process, "of_a_command", True)
-    found: list[object] = []
+    observed: list[object] = []
 
-    def look() -> None:
+    def observe_handler() -> None:
         with unwind_on_signal():
-            found.append(signal.getsignal(signal.SIGTERM))
+            observed.append(signal.getsignal(signal.SIGTERM))
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=observe_handler)
     thread.start()
     thread.join()
-    assert found == [signal.getsignal(signal.SIGTERM)]
+    assert observed == [signal.getsignal(signal.SIGTERM)]
 
 
-def test_an_interrupt_that_is_to_be_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_to: dict[int, Any] = {}
+def test_install_exit_handlers_keeps_an_ignored_interrupt_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: dict[int, Any] = {}
     monkeypatch.setattr(signals._process, "of_a_command", False)
-    monkeypatch.setattr(signal, "signal", lambda number, handler: set_to.update({number: handler}))
-    for before, after in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
-        set_to.clear()
-        monkeypatch.setattr(signal, "getsignal", lambda _, before=before: before)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: installed.update({number: handler}))
+    for previous, expected in ((signal.SIG_IGN, {}), (signal.default_int_handler, {signal.SIGINT: signal.SIG_DFL})):
+        installed.clear()
+        monkeypatch.setattr(signal, "getsignal", lambda _, previous=previous: previous)
         signals.install_exit_handlers()
-        assert set_to == after
+        assert installed == expected

@@ -1,4 +1,4 @@
-"""Files are written whole, and places that cannot be written to are refused without a trace."""
+"""Atomic writes, and paths that cannot be written to, which are refused without leaving anything behind."""
 
 import os
 import shutil
@@ -21,33 +21,33 @@ from fmnist_jax.system.storage import (
 )
 
 
-def test_a_place_that_can_be_made_passes_and_is_not_made(tmp_path: Path) -> None:
+def test_check_writable_accepts_a_creatable_path_without_creating_it(tmp_path: Path) -> None:
     check_writable(tmp_path / "a" / "b", "--run.dir")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_in_the_way_is_named_with_the_flag_to_change(tmp_path: Path) -> None:
+def test_check_writable_names_a_file_in_the_way_and_the_flag(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(DataError, match=r"file is a file.*--data\.dir"):
             check_writable(path, "--data.dir", DataError)
 
 
-def test_a_directory_without_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Root may write anywhere, so the answer of the operating system is stood in for.
+def test_check_writable_refuses_a_directory_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may write anywhere, so the answer of the operating system is mocked.
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(FmnistError, match="cannot be written"):
         check_writable(tmp_path, "--run.dir")
 
 
-def test_a_file_is_replaced_and_no_other_left_behind(tmp_path: Path) -> None:
+def test_write_text_replaces_a_file_and_leaves_no_temporary_files(tmp_path: Path) -> None:
     for text in ("old", "naïve"):
         write_text(tmp_path / "a.txt", text)
     assert (tmp_path / "a.txt").read_bytes() == "naïve".encode()
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_files(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
 
     def fail(file: BinaryIO) -> None:
@@ -60,34 +60,34 @@ def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_an_interrupted_write_leaves_nothing_and_what_a_kill_left_can_be_removed(tmp_path: Path) -> None:
-    def stop(file: BinaryIO) -> None:
+def test_interrupted_write_leaves_nothing_and_leftovers_of_a_kill_are_removed(tmp_path: Path) -> None:
+    def interrupt(file: BinaryIO) -> None:
         file.write(b"half of the ne")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "a.txt", stop)
+        write_atomically(tmp_path / "a.txt", interrupt)
     assert list(tmp_path.iterdir()) == []
-    # A kill leaves no time to remove it.
+    # A kill leaves no time to remove the temporary file.
     write_atomically(tmp_path / "a.txt", lambda file: shutil.copy(file.name, tmp_path / f"b{Path(file.name).name}"))
     remove_unfinished(tmp_path)
     remove_unfinished(tmp_path / "none")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_of_two_that_write_at_once_the_last_one_wins_whole(tmp_path: Path) -> None:
-    def write_within(file: BinaryIO) -> None:
+def test_last_of_two_concurrent_writes_wins_completely(tmp_path: Path) -> None:
+    def write_with_nested_write(file: BinaryIO) -> None:
         file.write(b"fir")
         write_text(tmp_path / "a.txt", "second")
         assert (tmp_path / "a.txt").read_text() == "second"
         file.write(b"st")
 
-    write_atomically(tmp_path / "a.txt", write_within)
+    write_atomically(tmp_path / "a.txt", write_with_nested_write)
     assert (tmp_path / "a.txt").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp_path: Path) -> None:
+def test_refuse_taken_rejects_occupied_paths_but_not_empty_directories(tmp_path: Path) -> None:
     refuse_taken(tmp_path, "OUT")
     refuse_taken(tmp_path / "a" / "b", "OUT")
     (tmp_path / "file").touch()
@@ -102,7 +102,9 @@ def test_a_directory_with_something_in_it_is_refused_and_an_empty_one_is_not(tmp
         refuse_taken(tmp_path / "new", "OUT")
 
 
-def test_an_empty_directory_that_cannot_be_replaced_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuse_taken_rejects_empty_directories_that_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty, link = tmp_path / "empty", tmp_path / "link"
     empty.mkdir()
     link.symlink_to(empty)
@@ -118,39 +120,39 @@ def test_an_empty_directory_that_cannot_be_replaced_is_refused(tmp_path: Path, m
         refuse_taken(empty, "OUT")
 
 
-def test_text_that_is_no_unicode_is_written_escaped(tmp_path: Path) -> None:
+def test_write_text_escapes_lone_surrogates(tmp_path: Path) -> None:
     write_text(tmp_path / "page", "caf\udce9 é")
     assert (tmp_path / "page").read_text() == "caf\\udce9 é"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_a_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, there: bool) -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_atomic_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, exists: bool) -> None:
     path = tmp_path / "new" / "out"
-    if there:
+    if exists:
         path.mkdir(parents=True)
     with atomic_directory(path) as unfinished:
         (unfinished / "a").write_text("a")
-        assert not there or list(path.iterdir()) == []
-        assert path.exists() == there
+        assert not exists or list(path.iterdir()) == []
+        assert path.exists() == exists
     assert [item.name for item in path.iterdir()] == ["a"]
     assert [item.name for item in path.parent.iterdir()] == ["out"]
 
 
-def test_a_directory_of_which_a_file_fails_does_not_appear(tmp_path: Path) -> None:
-    def write(problem: Exception) -> None:
+def test_atomic_directory_does_not_appear_if_its_block_fails(tmp_path: Path) -> None:
+    def fail_with(error: Exception) -> None:
         with atomic_directory(tmp_path / "out") as unfinished:
             (unfinished / "a").write_text("a")
-            raise problem
+            raise error
 
-    for problem in (FmnistError("b"), OSError(28, "No space left on device")):
+    for error in (FmnistError("b"), OSError(28, "No space left on device")):
         with pytest.raises(FmnistError, match=r"b|cannot write .*out \(No space left"):
-            write(problem)
+            fail_with(error)
         assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("written", [[], ["a/whole"], ["a/b/whole"]])
 @pytest.mark.parametrize("error", [FmnistError("the disk is full"), KeyboardInterrupt()])
-def test_a_directory_made_for_files_that_fail_is_removed_with_its_parents_unless_it_holds_one(
+def test_directory_for_files_removes_empty_new_directories_if_its_block_fails(
     written: list[str], error: BaseException, tmp_path: Path
 ) -> None:
     def fill() -> None:
@@ -162,11 +164,11 @@ def test_a_directory_made_for_files_that_fail_is_removed_with_its_parents_unless
     (tmp_path / "there").mkdir()
     with pytest.raises(type(error)):
         fill()
-    left = {path.relative_to(tmp_path / "there").as_posix() for path in tmp_path.rglob("there/**/*")}
-    assert left == {parent.as_posix() for name in written for parent in (Path(name), *Path(name).parents)} - {"."}
+    remaining = {path.relative_to(tmp_path / "there").as_posix() for path in tmp_path.rglob("there/**/*")}
+    assert remaining == {parent.as_posix() for name in written for parent in (Path(name), *Path(name).parents)} - {"."}
 
 
-def test_a_directory_for_files_that_is_there_or_succeeds_stays(tmp_path: Path) -> None:
+def test_directory_for_files_keeps_existing_and_successful_directories(tmp_path: Path) -> None:
     for _ in range(2):
         with directory_for_files(tmp_path / "a" / "b"):
             pass
@@ -178,14 +180,14 @@ def test_a_directory_for_files_that_is_there_or_succeeds_stays(tmp_path: Path) -
         pytest.fail("its block ran")
 
 
-def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+def test_atomic_directory_leaves_the_unfinished_one_of_another_process_alone(tmp_path: Path) -> None:
     (tmp_path / "out.unfinished").mkdir()
     with pytest.raises(FmnistError, match=r"out\.unfinished exists"), atomic_directory(tmp_path / "out"):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]
 
 
-def test_a_link_stays_one_and_what_is_no_file_is_written_into(tmp_path: Path) -> None:
+def test_write_text_follows_symbolic_links_and_writes_into_named_pipes(tmp_path: Path) -> None:
     (tmp_path / "real.txt").write_text("old")
     (tmp_path / "link.txt").symlink_to("real.txt")
     storage.write_text(tmp_path / "link.txt", "new")
@@ -194,16 +196,16 @@ def test_a_link_stays_one_and_what_is_no_file_is_written_into(tmp_path: Path) ->
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     storage.check_file(pipe, "--csv")
-    with ThreadPoolExecutor(1) as others:
-        read = others.submit(pipe.read_text)
+    with ThreadPoolExecutor(1) as readers:
+        reading = readers.submit(pipe.read_text)
         storage.write_text(pipe, "rows")
-        assert read.result(timeout=20) == "rows"
+        assert reading.result(timeout=20) == "rows"
     assert pipe.is_fifo()
     assert {path.name for path in tmp_path.iterdir()} == {"real.txt", "link.txt", "pipe"}
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, which Linux has")
-def test_a_full_device_is_said_and_stays_one() -> None:
+def test_writing_to_a_full_device_raises_and_keeps_the_device() -> None:
     with pytest.raises(FmnistError, match="cannot write /dev/full"):
         storage.write_text(Path("/dev/full"), "rows")
     assert Path("/dev/full").is_char_device()
