@@ -78,7 +78,7 @@ def _unstack(both: Array) -> tuple[Array, Array]:
 
 
 _sums_p = platform_primitive("channel_sums", on_cpu=_sums_on_cpu, elsewhere=_sums)
-_affine_p = platform_primitive("channel_lines", on_cpu=_affine, elsewhere=_affine)
+_affine_p = platform_primitive("channel_affine", on_cpu=_affine, elsewhere=_affine)
 
 
 def _sums_jvp_factor(d_factor: Array, x: Array, factor: Array) -> Array:

@@ -98,9 +98,10 @@ def make_sample(config: AugmentConfig) -> Sample:
 
 
 def _gather(data: Batch, indices: Array) -> Batch:
-    lengths = {len(leaf) for leaf in jax.tree.leaves(data)}
-    if len(lengths) > 1:  # an index out of range would take the last row
-        raise ValueError(f"images and labels have {' and '.join(map(str, sorted(lengths)))} rows: expected as many")
+    rows = len(data.images)
+    for labels in jax.tree.leaves(data.labels):
+        if len(labels) != rows:  # an index out of range would take the last row
+            raise ValueError(f"there are {rows} images and {len(labels)} labels: expected as many of both")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], data)
 
 

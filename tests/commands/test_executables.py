@@ -40,7 +40,7 @@ def test_executables_of_a_script_that_has_imported_jax_are_kept_too(cache_home: 
     script = (
         "import jax; from fmnist_jax.commands.executables import enable_compilation_cache\n"
         f"if {chosen!r}: jax.config.update('jax_compilation_cache_dir', {chosen!r})\n"
-        "keep_executables()\n"
+        "enable_compilation_cache()\n"
         "print(jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)

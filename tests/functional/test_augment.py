@@ -275,9 +275,8 @@ def test_random_erasing_reaches_every_corner_and_changes_only_one_box(key: Array
     changed = (erased != images)[..., 0]
     for row, column in ((0, 0), (0, 27), (27, 0), (27, 27)):
         assert changed[:, row, column].any()
-    sides = box_sides(changed)
-    assert np.all(changed.sum((1, 2)) <= sides.prod(-1))
-    assert np.all(changed.sum((1, 2)) > 0.9 * sides.prod(-1))
+    # All of the box but the few pixels whose noise equals what was there.
+    assert np.all(changed.sum((1, 2)) > 0.9 * box_sides(changed).prod(-1))
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

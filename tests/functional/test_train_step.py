@@ -380,5 +380,5 @@ def test_samplers_accept_numpy_data_when_only_the_step_is_traced(sample: Sample)
 
 def test_images_and_labels_of_different_lengths_are_rejected_while_tracing(network: Network, data: Batch) -> None:
     fewer = Batch(jnp.asarray(data.images), jnp.asarray(data.labels[:5]))
-    with pytest.raises(ValueError, match="images and labels have 5 and 20 rows: expected as many"):
+    with pytest.raises(ValueError, match="there are 20 images and 5 labels: expected as many of both"):
         jax.eval_shape(make_train_chunk(network.step, 8, MAX_STEPS), network.state, fewer, 2)

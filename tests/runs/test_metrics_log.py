@@ -114,7 +114,7 @@ slow = jax.jit(lambda x: jax.lax.fori_loop(0, 60, lambda _, y: jax.numpy.tanh(y 
 x = np.ones((512, 512), np.float32)
 slow(x).block_until_ready()
 log = MetricsLog(None, None, np.ones(9), 0.1, 0)
-log.dispatched(0, 1, Metrics(slow(x), slow(x)), time.perf_counter())
+log.add_chunk(0, 1, Metrics(slow(x), slow(x)), time.perf_counter())
 sys.exit(7)
 """
 

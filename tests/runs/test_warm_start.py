@@ -146,13 +146,13 @@ def test_unusable_source_is_refused_before_any_data_are_loaded(
     saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "load", lambda _: pytest.fail("data were loaded"))
-    run, population = tmp_path / "run", tmp_path / "many"
+    population, link = tmp_path / "many", tmp_path / "link"
     population.mkdir()
     source_config = json.loads((saved_run / "config.json").read_text()) | {"population": {"seeds": 2}}
     (population / "config.json").write_text(json.dumps(source_config))
-    run.symlink_to(saved_run)
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.json").write_text((saved_run / "config.json").read_text())
+    link.symlink_to(tmp_path / "empty")
 
     with pytest.raises(ConfigError, match="none, which has no config"):
         loop.run(_config(tmp_path / "new", tmp_path / "none"))
@@ -160,8 +160,9 @@ def test_unusable_source_is_refused_before_any_data_are_loaded(
         loop.run(_config(tmp_path / "new", population))
     with pytest.raises(CheckpointError, match="has no checkpoint"):
         loop.run(_config(tmp_path / "new", tmp_path / "empty"))
-    with pytest.raises(ConfigError, match="the directory of this run itself"):
-        warm_start.refuse_unusable(_config(tmp_path / "empty", tmp_path / "empty"), tmp_path / "empty", resumes=False)
+    for source in (tmp_path / "empty", link):
+        with pytest.raises(ConfigError, match="the directory of this run itself"):
+            warm_start.refuse_unusable(_config(tmp_path / "empty", source), tmp_path / "empty", resumes=False)
     warm_start.refuse_unusable(_config(tmp_path / "new", saved_run), tmp_path / "new", resumes=False)
     assert not (tmp_path / "new").exists()
 
