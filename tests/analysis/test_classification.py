@@ -1,4 +1,4 @@
-"""Scores of predictions, against scikit-learn's on random and on degenerate examples."""
+"""Scores of predictions, against scikit-learn on random and degenerate examples."""
 
 import warnings
 
@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from fmnist_jax.analysis import classification
 
 
-def example(seed: int, count: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
+def random_example(seed: int, count: int, classes: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """Logits f32 that are right about half of the time, and labels i32."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, count).astype(np.int32)
@@ -19,30 +19,30 @@ def example(seed: int, count: int, classes: int = 10) -> tuple[np.ndarray, np.nd
 
 
 def never_predicted() -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = example(1, 60)
+    logits, labels = random_example(1, 60)
     logits[:, 3] = -20
     return logits, labels
 
 
 def all_wrong() -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = example(2, 40)
+    logits, labels = random_example(2, 40)
     logits[np.arange(40), labels] = -9
     return logits, labels
 
 
 def without_a_class() -> tuple[np.ndarray, np.ndarray]:
-    logits, labels = example(3, 50)
+    logits, labels = random_example(3, 50)
     return logits, np.where(labels == 7, 1, labels).astype(np.int32)
 
 
 CASES = {
-    "random": example(0, 500),
-    "one right": example(6, 1),
+    "random": random_example(0, 500),
+    "one right": random_example(6, 1),
     "one wrong": (np.eye(10, dtype=np.float32)[[4]], np.array([2], np.int32)),
     "all wrong": all_wrong(),
     "all right": (9 * np.eye(10, dtype=np.float32)[[0, 1, 2, 2]], np.array([0, 1, 2, 2], np.int32)),
     "a class never predicted": never_predicted(),
-    "a class never there": without_a_class(),
+    "a class without examples": without_a_class(),
 }
 
 
@@ -51,14 +51,14 @@ def case(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
     return CASES[request.param]
 
 
-def test_the_confusion_matrix_is_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_confusion_matrix_matches_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = case
     ours = classification.confusion_matrix(labels, logits.argmax(-1), 10)
     expected = sklearn.metrics.confusion_matrix(labels, logits.argmax(-1), labels=range(10))
     assert np.array_equal(ours, expected)
 
 
-def test_scores_of_classes_are_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_class_scores_match_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = case
     ours = classification.class_scores(classification.confusion_matrix(labels, logits.argmax(-1), 10))
     with warnings.catch_warnings():
@@ -66,11 +66,11 @@ def test_scores_of_classes_are_scikit_learns(case: tuple[np.ndarray, np.ndarray]
         expected = sklearn.metrics.precision_recall_fscore_support(
             labels, logits.argmax(-1), labels=range(10), zero_division=np.nan
         )
-    for own, theirs in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(own, theirs, rtol=0, atol=1e-6)
+    for actual, reference in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(actual, reference, rtol=0, atol=1e-6)
 
 
-def test_losses_are_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
+def test_losses_match_scikit_learn(case: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = case
     shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
     expected = sklearn.metrics.log_loss(labels, shifted / shifted.sum(-1, keepdims=True), labels=range(10))
@@ -78,15 +78,15 @@ def test_losses_are_scikit_learns(case: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 2, 5, 9])
-def test_top_k_accuracy_is_scikit_learns(case: tuple[np.ndarray, np.ndarray], k: int) -> None:
+def test_top_k_accuracy_matches_scikit_learn(case: tuple[np.ndarray, np.ndarray], k: int) -> None:
     logits, labels = case
-    # Theirs prefers the last of equal classes and ours, like argmax, the first: so let none be equal.
+    # Among ties, scikit-learn prefers the last class and ours, like argmax, the first: this breaks the ties.
     untied = logits.astype(np.float64) - 1e-9 * np.arange(10)
     expected = sklearn.metrics.top_k_accuracy_score(labels, untied, k=k, labels=range(10))
     assert classification.top_k_accuracy(logits, labels, k) == pytest.approx(expected, abs=1e-6)
 
 
-def test_of_equal_classes_the_first_counts_as_the_more_probable() -> None:
+def test_top_k_accuracy_breaks_ties_by_the_lower_label() -> None:
     logits = np.zeros((10, 10), np.float32)
     labels = np.arange(10)
     assert [classification.top_k_accuracy(logits, labels, k) for k in range(1, 11)] == [k / 10 for k in range(1, 11)]
@@ -99,18 +99,18 @@ def test_losses_of_extreme_logits_are_finite() -> None:
 
 
 @given(st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_the_interval_is_where_the_score_test_accepts(counts: tuple[int, int]) -> None:
+def test_wilson_interval_is_the_acceptance_region_of_the_score_test(counts: tuple[int, int]) -> None:
     right, examples = counts
     low, high = classification.wilson_interval(right, examples)
     share = right / examples
     assert 0 <= low <= share <= high <= 1
-    for end in (low, high):
-        if 0 < end < 1 and end != share:
-            # An end of the interval is a share from which the observed one lies 1.96 standard errors away.
-            assert abs(share - end) / np.sqrt(end * (1 - end) / examples) == pytest.approx(1.959964, rel=1e-6)
+    for bound in (low, high):
+        if 0 < bound < 1 and bound != share:
+            # Each bound is a proportion from which the observed one lies 1.96 standard errors away.
+            assert abs(share - bound) / np.sqrt(bound * (1 - bound) / examples) == pytest.approx(1.959964, rel=1e-6)
 
 
-def test_the_interval_is_wilsons_in_a_published_example() -> None:
+def test_wilson_interval_matches_published_examples() -> None:
     # Newcombe 1998 (Statistics in Medicine 17), table I, method 3: 81/263, 15/148, 0/20 and 1/29.
     for counts, expected in {
         (81, 263): (0.2553, 0.3662),
@@ -121,26 +121,26 @@ def test_the_interval_is_wilsons_in_a_published_example() -> None:
         assert classification.wilson_interval(*counts) == pytest.approx(expected, abs=5e-5)
 
 
-def test_without_examples_nothing_is_claimed() -> None:
+def test_scores_are_nan_or_empty_without_examples_and_nan_logits_count_as_wrong() -> None:
     logits, labels = np.zeros((0, 10), np.float32), np.zeros(0, np.int32)
     assert np.isnan(classification.wilson_interval(0, 0)).all()
     assert np.isnan(classification.top_k_accuracy(logits, labels, 2))
-    lost = np.array([[np.nan] * 10, [np.nan, *[1.0] * 9]])
-    assert [classification.top_k_accuracy(lost, np.array([0, 1]), k) for k in (1, 2, 10)] == [0, 0, 0]
+    nan_logits = np.array([[np.nan] * 10, [np.nan, *[1.0] * 9]])
+    assert [classification.top_k_accuracy(nan_logits, np.array([0, 1]), k) for k in (1, 2, 10)] == [0, 0, 0]
     scores = classification.class_scores(classification.confusion_matrix(labels, labels, 10))
     assert np.isnan([scores.precision, scores.recall, scores.f1]).all()
     assert classification.most_confused(np.zeros((10, 10), int), 5) == []
     assert classification.most_confidently_wrong(logits, labels, 5).tolist() == []
 
 
-def test_the_most_confused_pairs_come_in_order_without_the_diagonal() -> None:
+def test_most_confused_pairs_are_sorted_and_exclude_the_diagonal() -> None:
     confusion = np.array([[90, 3, 5], [5, 5, 0], [0, 0, 7]])
     pairs = classification.most_confused(confusion, 9)
     assert [tuple(pair) for pair in pairs] == [(1, 0, 5, 0.5), (0, 2, 5, 5 / 98), (0, 1, 3, 3 / 98)]
     assert classification.most_confused(confusion, 1) == pairs[:1]
 
 
-def test_the_most_confidently_wrong_come_surest_first_and_are_all_wrong() -> None:
+def test_most_confidently_wrong_are_wrong_and_sorted_by_confidence() -> None:
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
     labels = np.array([0, 1, 0, 0])
     assert classification.most_confidently_wrong(probabilities, labels, 9).tolist() == [2, 3, 1]
@@ -150,7 +150,7 @@ def test_the_most_confidently_wrong_come_surest_first_and_are_all_wrong() -> Non
 @pytest.mark.parametrize(
     ("probabilities", "labels"), [([0.1, 0.4, 0.1, 0.4], [1, 3, 0]), ([0.2, 0.8], [1, 0]), ([1.0], [0])]
 )
-def test_the_most_probable_come_first_and_of_equals_the_lower_label(
+def test_most_probable_is_sorted_and_breaks_ties_by_the_lower_label(
     probabilities: list[float], labels: list[int]
 ) -> None:
     assert classification.most_probable(np.array(probabilities)) == labels

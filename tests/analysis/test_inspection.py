@@ -1,4 +1,4 @@
-"""Saliency against finite differences, projections against scikit-learn's."""
+"""Saliency against finite differences, projections against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.model import make_model
 
 
-def test_saliency_is_the_slope_of_the_highest_logit(
+def test_saliency_matches_finite_differences_of_the_highest_logit(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     images = np.asarray(batch.images[:3])
@@ -25,26 +25,26 @@ def test_saliency_is_the_slope_of_the_highest_logit(
 
     apply = jax.jit(lambda values: model.apply(*variables, values, train=False)[0].max(-1))
 
-    def highest(values: np.ndarray, image: int) -> float:
+    def highest_logit(values: np.ndarray, image: int) -> float:
         return float(apply(values)[image])
 
     for image, row, column in ((0, 5, 9), (1, 14, 14), (2, 27, 3)):
-        shift = np.zeros_like(pixels)
-        shift[image, row, column] = 1e-3
-        slope = (highest(pixels + shift, image) - highest(pixels - shift, image)) / 2e-3
+        perturbation = np.zeros_like(pixels)
+        perturbation[image, row, column] = 1e-3
+        slope = (highest_logit(pixels + perturbation, image) - highest_logit(pixels - perturbation, image)) / 2e-3
         assert saliency[image, row, column] == pytest.approx(abs(slope), rel=0.05, abs=1e-3)
     assert saliency.max() > 1e-3
 
 
-def test_an_images_saliency_does_not_depend_on_its_neighbours(
+def test_saliency_does_not_depend_on_other_images_of_the_batch(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:
     saliency = jax.jit(make_saliency(model))
-    together = saliency(*variables, batch.images)
-    np.testing.assert_allclose(saliency(*variables, batch.images[2:3])[0], together[2], rtol=1e-4, atol=1e-6)
+    batch_saliency = saliency(*variables, batch.images)
+    np.testing.assert_allclose(saliency(*variables, batch.images[2:3])[0], batch_saliency[2], rtol=1e-4, atol=1e-6)
 
 
-def test_filters_are_the_kernels_of_the_first_convolution(variables: tuple[Params, BatchStats]) -> None:
+def test_first_filters_are_the_kernels_of_the_first_convolution(variables: tuple[Params, BatchStats]) -> None:
     filters = first_filters(variables[0])
     kernel = np.asarray(variables[0]["Conv_0"]["kernel"])
     assert filters.shape == (4, 3, 3)
@@ -52,7 +52,7 @@ def test_filters_are_the_kernels_of_the_first_convolution(variables: tuple[Param
 
 
 @pytest.mark.parametrize("shape", [(40, 7), (5, 30), (3, 2)])
-def test_the_plane_is_that_of_scikit_learns_principal_components(shape: tuple[int, int]) -> None:
+def test_principal_plane_matches_scikit_learns_pca(shape: tuple[int, int]) -> None:
     features = np.random.default_rng(0).normal(size=shape) * np.arange(1, shape[1] + 1)
     ours, theirs = principal_plane(features.astype(np.float32)), PCA(2).fit(features)
     points = theirs.transform(features)
@@ -62,16 +62,16 @@ def test_the_plane_is_that_of_scikit_learns_principal_components(shape: tuple[in
     np.testing.assert_allclose(ours.shares, theirs.explained_variance_ratio_, atol=1e-6)
 
 
-def test_features_that_are_taken_piece_by_piece_have_the_same_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_principal_plane_is_the_same_if_computed_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     features = np.random.default_rng(2).normal(size=(6, 30))
-    whole = principal_plane(features)
+    unchunked = principal_plane(features)
     monkeypatch.setattr(inspection, "_CHUNK_FEATURES", 7)
-    for ours, theirs in zip(principal_plane(features), whole, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    for actual, expected in zip(principal_plane(features), unchunked, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1, 5), (4, 1), (1, 1)])
-def test_a_single_point_or_feature_has_a_plane_too(shape: tuple[int, int]) -> None:
+def test_principal_plane_supports_a_single_point_or_feature(shape: tuple[int, int]) -> None:
     features = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     projection = principal_plane(features)
     assert projection.points.shape == (shape[0], 2)
@@ -79,22 +79,22 @@ def test_a_single_point_or_feature_has_a_plane_too(shape: tuple[int, int]) -> No
     assert np.isnan(projection.shares).all() == (shape[0] == 1)
 
 
-def test_a_plane_does_not_flip_with_the_order_of_the_points() -> None:
+def test_principal_plane_signs_do_not_depend_on_the_order_of_points() -> None:
     features = np.random.default_rng(1).normal(size=(30, 4))
     np.testing.assert_allclose(
         principal_plane(features).points[::-1], principal_plane(features[::-1]).points, atol=1e-9
     )
 
 
-def test_of_colour_images_saliency_is_of_the_strongest_channel_and_filters_keep_theirs() -> None:
+def test_colour_saliency_is_the_maximum_over_channels_and_filters_keep_channels() -> None:
     model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,)), image_shape=(8, 9, 3), num_classes=3)
     params, stats = jax.jit(model.init)(jax.random.key(0))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), dtype=np.uint8)
 
-    def highest(pixels: jax.Array) -> jax.Array:
+    def sum_of_highest_logits(pixels: jax.Array) -> jax.Array:
         return model.apply(params, stats, pixels, train=False)[0].max(-1).sum()
 
-    slopes = jax.jit(jax.grad(highest))(normalize(jnp.asarray(images)))
+    gradients = jax.jit(jax.grad(sum_of_highest_logits))(normalize(jnp.asarray(images)))
     saliency = jax.jit(make_saliency(model))(params, stats, images)
-    np.testing.assert_allclose(saliency, np.abs(slopes).max(-1), rtol=1e-5)
+    np.testing.assert_allclose(saliency, np.abs(gradients).max(-1), rtol=1e-5)
     np.testing.assert_array_equal(first_filters(params)[1], params["Conv_0"]["kernel"][..., 1])

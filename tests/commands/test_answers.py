@@ -1,4 +1,4 @@
-"""What is told of predictions is true, in every form in which it is told."""
+"""Prediction reports in every output format: JSON, CSV, terminal table, preview sheet and HTML page."""
 
 import csv
 import errno
@@ -20,10 +20,10 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 LIGHT, DARK = Background("light", (255, 255, 255)), Background("dark", (0, 0, 10))
 
 
-def report(**changes: Any) -> Report:
-    """Three pictures, of which the second is unsure, between two that cannot be read."""
+def make_report(**changes: Any) -> Report:
+    """A report on three pictures, the second one unsure, between two unreadable files."""
     rng = np.random.default_rng(0)
-    looks = [
+    previews = [
         Preview(
             rng.integers(0, 256, (200, 150, 3), dtype=np.uint8),
             (0.1, 0.2, 0.8, 0.9),
@@ -33,15 +33,15 @@ def report(**changes: Any) -> Report:
     ]
     names = ["a, b.png", 'the "best".png', "two\nlines.png"]
     probabilities = rng.permuted(np.tile(np.arange(10) / 45, (3, 1)), axis=1)
-    made = Report(
+    report = Report(
         run=Path("runs/fast"),
         step=70,
         tta="mirror",
         class_names=CLASS_NAMES,
         names=["gone.png", *names, "text.png"],
         pictures=[
-            Picture(name, background, (10, 20, 30, 40), 1.5, look)
-            for name, background, look in zip(names, (LIGHT, DARK, LIGHT), looks, strict=True)
+            Picture(name, background, (10, 20, 30, 40), 1.5, preview)
+            for name, background, preview in zip(names, (LIGHT, DARK, LIGHT), previews, strict=True)
         ],
         probabilities=probabilities,
         doubts=[(), ("a pair", "low probability"), ()],
@@ -50,44 +50,46 @@ def report(**changes: Any) -> Report:
             ("text.png", DataError("text.png is not a picture")),
         ],
     )
-    return made._replace(**changes)
+    return report._replace(**changes)
 
 
-EMPTY: dict[str, Any] = {"pictures": [], "probabilities": np.zeros((0, 10)), "doubts": [], "names": ["gone.png"]}
+NO_PICTURES: dict[str, Any] = {"pictures": [], "probabilities": np.zeros((0, 10)), "doubts": [], "names": ["gone.png"]}
 
 
-def test_json_holds_all_that_was_decided() -> None:
-    given = report()
-    document = json.loads(answers.to_json(given))
+def test_json_contains_all_predictions_and_skipped_files() -> None:
+    report = make_report()
+    document = json.loads(answers.to_json(report))
     assert document.keys() == {"run", "checkpoint", "tta", "predictions", "skipped"}
     assert (document["run"], document["checkpoint"], document["tta"]) == ("runs/fast", 70, "mirror")
     assert document["skipped"] == [
         {"file": "gone.png", "reason": "gone.png cannot be read"},
         {"file": "text.png", "reason": "text.png is not a picture"},
     ]
-    for each, picture, row in zip(document["predictions"], given.pictures, given.probabilities, strict=True):
-        assert each["file"] == picture.name
-        assert tuple(each["box"]) == picture.box
-        assert list(each["probabilities"]) == list(CLASS_NAMES)
-        assert sum(each["probabilities"].values()) == pytest.approx(1)
-        order = np.argsort(-row)[:3]
-        assert [top["label"] for top in each["top"]] == order.tolist()
-        assert [top["name"] for top in each["top"]] == [CLASS_NAMES[label] for label in order]
-        assert [top["probability"] for top in each["top"]] == pytest.approx(row[order])
-    assert [each["unsure"] for each in document["predictions"]] == [[], ["a pair", "low probability"], []]
-    white, black = {"kind": "light", "colour": "#ffffff"}, {"kind": "dark", "colour": "#00000a"}
-    assert [each["background"] for each in document["predictions"]] == [white, black, white]
+    for prediction, picture, probabilities in zip(
+        document["predictions"], report.pictures, report.probabilities, strict=True
+    ):
+        assert prediction["file"] == picture.name
+        assert tuple(prediction["box"]) == picture.box
+        assert list(prediction["probabilities"]) == list(CLASS_NAMES)
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1)
+        order = np.argsort(-probabilities)[:3]
+        assert [top["label"] for top in prediction["top"]] == order.tolist()
+        assert [top["name"] for top in prediction["top"]] == [CLASS_NAMES[label] for label in order]
+        assert [top["probability"] for top in prediction["top"]] == pytest.approx(probabilities[order])
+    assert [prediction["unsure"] for prediction in document["predictions"]] == [[], ["a pair", "low probability"], []]
+    light, dark = {"kind": "light", "colour": "#ffffff"}, {"kind": "dark", "colour": "#00000a"}
+    assert [prediction["background"] for prediction in document["predictions"]] == [light, dark, light]
 
 
-def test_csv_has_a_row_for_each_picture_in_the_order_of_their_names() -> None:
-    given = report()
-    rows = list(csv.DictReader(io.StringIO(answers.to_csv(given))))
-    assert [row["path"] for row in rows] == given.names
-    for row, shares in zip(rows[1:4], given.probabilities, strict=True):
-        order = np.argsort(-shares)[:3]
+def test_csv_has_one_row_per_input_in_input_order() -> None:
+    report = make_report()
+    rows = list(csv.DictReader(io.StringIO(answers.to_csv(report))))
+    assert [row["path"] for row in rows] == report.names
+    for row, probabilities in zip(rows[1:4], report.probabilities, strict=True):
+        order = np.argsort(-probabilities)[:3]
         assert [row["class"], row["second"], row["third"]] == [CLASS_NAMES[label] for label in order]
-        told = [float(row[name]) for name in ("probability", "second_probability", "third_probability")]
-        assert told == pytest.approx(shares[order], abs=1e-6)
+        actual = [float(row[name]) for name in ("probability", "second_probability", "third_probability")]
+        assert actual == pytest.approx(probabilities[order], abs=1e-6)
     assert [(row["unsure"], row["reason"]) for row in rows] == [
         *(("", ""), ("no", ""), ("yes", "a pair, low probability"), ("no", ""), ("", ""))
     ]
@@ -96,33 +98,40 @@ def test_csv_has_a_row_for_each_picture_in_the_order_of_their_names() -> None:
     assert None not in rows[0]
 
 
-def test_csv_of_two_classes_leaves_the_third_empty() -> None:
-    two = report(class_names=("yes", "no"), probabilities=np.array([[0.25, 0.75]] * 3))
-    row = list(csv.DictReader(io.StringIO(answers.to_csv(two))))[1]
+def test_csv_of_two_classes_leaves_the_third_column_empty() -> None:
+    report = make_report(class_names=("yes", "no"), probabilities=np.array([[0.25, 0.75]] * 3))
+    row = list(csv.DictReader(io.StringIO(answers.to_csv(report))))[1]
     assert (row["class"], row["second"], row["third"], row["third_probability"]) == ("no", "yes", "", "")
     assert row["unsure"] == "no"
 
 
-def test_csv_is_written_whole_whatever_the_names_hold(tmp_path: Path) -> None:
+def test_write_csv_escapes_undecodable_names_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "new" / "table.csv"
-    answers.write_csv(path, report(names=["gone.png", "\udcff.png"], skipped=[("gone.png", DataError("gone"))],
-                                   pictures=[report().pictures[0]._replace(name="\udcff.png")],
-                                   probabilities=report().probabilities[:1], doubts=[()]))  # fmt: skip
+    answers.write_csv(
+        path,
+        make_report(
+            names=["gone.png", "\udcff.png"],
+            skipped=[("gone.png", DataError("gone"))],
+            pictures=[make_report().pictures[0]._replace(name="\udcff.png")],
+            probabilities=make_report().probabilities[:1],
+            doubts=[()],
+        ),
+    )
     assert path.read_text().splitlines()[2].startswith("\\udcff.png,")
-    assert [each.name for each in path.parent.iterdir()] == ["table.csv"]
+    assert [item.name for item in path.parent.iterdir()] == ["table.csv"]
 
 
-def test_the_table_has_a_row_for_each_picture(
+def test_print_table_has_one_row_per_picture_with_its_top_classes(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    given = report()
-    answers.print_table(given)
+    report = make_report()
+    answers.print_table(report)
     lines = capsys.readouterr().out.splitlines()
     starts = [number for number, line in enumerate(lines) if ".png" in line]
     rows = ["\n".join(lines[start : start + 3]) for start in starts]
     assert len(rows) == 3
-    for row, picture, probabilities in zip(rows, given.pictures, given.probabilities, strict=True):
+    for row, picture, probabilities in zip(rows, report.pictures, report.probabilities, strict=True):
         assert picture.name.replace("\n", "\\n") in row
         assert picture.background.kind in row
         for label, line in zip(np.argsort(-probabilities)[:3], row.splitlines(), strict=True):
@@ -131,9 +140,11 @@ def test_the_table_has_a_row_for_each_picture(
     assert ["a pair" in row for row in rows] == [False, True, False]
 
 
-def test_of_many_pictures_counts_are_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_print_table_summarizes_many_pictures_as_counts_per_class(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(answers, "_MAX_TABLE_PICTURES", 2)
-    answers.print_table(report())
+    answers.print_table(make_report())
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split("│")[1].strip(): line.split("│")[2:4] for line in lines if "│" in line}
     assert rows.keys() == set(CLASS_NAMES)
@@ -142,19 +153,21 @@ def test_of_many_pictures_counts_are_told(capsys: pytest.CaptureFixture[str], mo
     assert lines[-1] == "3 pictures; use --csv or --json to list them, --show for what the network saw"
 
 
-def test_names_are_whole_where_they_are_piped(
+def test_print_table_does_not_truncate_names_in_piped_output(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    given = report()
-    pictures = [picture._replace(name=f"{'very_' * 30}{index}.png") for index, picture in enumerate(given.pictures)]
-    answers.print_table(given._replace(pictures=pictures))
+    report = make_report()
+    pictures = [picture._replace(name=f"{'very_' * 30}{index}.png") for index, picture in enumerate(report.pictures)]
+    answers.print_table(report._replace(pictures=pictures))
     lines = [line for line in capsys.readouterr().out.splitlines() if ".png" in line]
     assert all(picture.name in line for picture, line in zip(pictures, lines, strict=True))
 
 
-def test_nothing_to_tell_is_still_a_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    empty = report(**EMPTY, skipped=report().skipped[:1])
+def test_report_without_pictures_gives_valid_json_and_csv_but_no_table_or_previews(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = make_report(**NO_PICTURES, skipped=make_report().skipped[:1])
     assert json.loads(answers.to_json(empty))["predictions"] == []
     assert answers.to_csv(empty).splitlines()[1] == "gone.png,,,,,,,,,gone.png cannot be read"
     answers.print_table(empty)
@@ -163,41 +176,41 @@ def test_nothing_to_tell_is_still_a_document(tmp_path: Path, capsys: pytest.Capt
     assert (list(tmp_path.iterdir()), capsys.readouterr()) == ([], ("", ""))
 
 
-@pytest.mark.parametrize(("name", "begins"), [("sheet.png", b"\x89PNG"), ("page.HTML", b"<!doctype html>")])
-def test_what_was_seen_is_drawn_in_full_or_in_part(
-    name: str, begins: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("name", "signature"), [("sheet.png", b"\x89PNG"), ("page.HTML", b"<!doctype html>")])
+def test_write_previews_notes_when_only_some_pictures_are_shown(
+    name: str, signature: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / name
-    answers.write_previews(path, report())
-    assert path.read_bytes().startswith(begins)
+    answers.write_previews(path, make_report())
+    assert path.read_bytes().startswith(signature)
     assert capsys.readouterr().err == ""
-    first, second, third = report().pictures
-    answers.write_previews(path, report(pictures=[first, second, third._replace(preview=None)]))
+    first, second, third = make_report().pictures
+    answers.write_previews(path, make_report(pictures=[first, second, third._replace(preview=None)]))
     assert capsys.readouterr().err == f"note: {path} shows the first 2 of 3 pictures\n"
 
 
-def test_a_sheet_shows_less_than_a_page_and_no_file_nothing() -> None:
+def test_max_previews_is_zero_without_a_file_and_smaller_for_a_sheet_than_a_page() -> None:
     assert answers.max_previews(None) == 0
     assert 0 < answers.max_previews(Path("sheet.png")) < answers.max_previews(Path("page.html"))
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "page.html", "table.csv"])
-def test_what_cannot_be_written_is_one_line_and_leaves_what_was_there(
+def test_failed_write_raises_an_error_and_keeps_the_existing_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def raise_disk_full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = tmp_path / name
     path.write_text("before")
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(Path, "replace", raise_disk_full)
     with pytest.raises(FmnistError, match=f"cannot write .*{name} \\(No space left on device\\)"):
-        (answers.write_csv if name == "table.csv" else answers.write_previews)(path, report())
+        (answers.write_csv if name == "table.csv" else answers.write_previews)(path, make_report())
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_sheet_is_a_picture(tmp_path: Path) -> None:
-    answers.write_previews(tmp_path / "sheet.png", report())
+def test_preview_sheet_is_a_png(tmp_path: Path) -> None:
+    answers.write_previews(tmp_path / "sheet.png", make_report())
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.format == "PNG"

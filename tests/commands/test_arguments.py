@@ -30,29 +30,29 @@ def parse(*argv: str) -> Arguments:
     return parse_arguments(Arguments, argv, prog="bake")
 
 
-def refused(*argv: str) -> str:
-    with pytest.raises(ConfigError) as caught:
+def parse_error(*argv: str) -> str:
+    with pytest.raises(ConfigError) as exc_info:
         parse(*argv)
-    message = str(caught.value)
+    message = str(exc_info.value)
     assert len(message.splitlines()) == 1
     return message
 
 
-def test_positional_arguments_stand_before_or_after_flags() -> None:
+def test_positional_arguments_may_precede_or_follow_flags() -> None:
     expected = Arguments(Path("oven"), ("rye", "-"), minutes=7)
     assert parse("oven", "rye", "-", "--minutes", "7") == expected
     assert parse("--minutes=7", "oven", "rye", "-") == expected
     assert parse("oven") == Arguments(Path("oven"))
 
 
-def test_arguments_change_the_values_that_they_start_from() -> None:
+def test_arguments_override_the_given_defaults() -> None:
     default = Arguments(Path("oven"), ("rye",), minutes=7, crust="hard")
     assert parse_arguments(Arguments, [], "bake", default) == default
     assert parse_arguments(Arguments, ["--crust", "soft"], "bake", default).minutes == 7
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "fragments"),
     [
         ([], ["Missing", "OVEN"]),
         (["--minutes", "7"], ["Missing", "OVEN"]),
@@ -64,17 +64,17 @@ def test_arguments_change_the_values_that_they_start_from() -> None:
         (["oven", "--crust", "none", "--minutes", "seven", "--bogus", "1"], ["'none'", "'seven'", "--bogus"]),
     ],
 )
-def test_arguments_that_cannot_be_read_are_named_all_at_once(argv: list[str], words: list[str]) -> None:
-    message = refused(*argv)
-    assert all(word in message for word in words), message
+def test_all_invalid_arguments_are_reported_together(argv: list[str], fragments: list[str]) -> None:
+    message = parse_error(*argv)
+    assert all(fragment in message for fragment in fragments), message
     assert message.endswith("; see --help")
 
 
-def test_what_stood_behind_a_refused_flag_is_not_called_missing() -> None:
-    assert "Missing" not in refused("--minutes", "seven", "oven")
+def test_positional_after_an_invalid_flag_value_is_not_reported_as_missing() -> None:
+    assert "Missing" not in parse_error("--minutes", "seven", "oven")
 
 
-def test_values_that_cannot_be_used_are_told_with_arguments_that_cannot_be_read() -> None:
+def test_check_errors_are_reported_together_with_parse_errors() -> None:
     def check(arguments: Arguments) -> None:
         if arguments.minutes < 1:
             raise ConfigError(f"--minutes is {arguments.minutes}: choose at least 1")
@@ -86,11 +86,11 @@ def test_values_that_cannot_be_used_are_told_with_arguments_that_cannot_be_read(
         parse_arguments(Arguments, argv[:3], "bake", check=check)
 
 
-def test_help_goes_to_standard_output_and_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
+def test_help_is_printed_to_stdout_and_names_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exc_info:
         parse("--help")
     out, err = capsys.readouterr()
-    assert (stop.value.code or 0, err) == (0, "")
+    assert (exc_info.value.code or 0, err) == (0, "")
     assert all(word in out for word in ("usage: bake", "Bakes loaves.", "OVEN", "How long.", "{soft,hard}"))
 
 
@@ -99,7 +99,7 @@ TOKENS = st.sampled_from(["oven", "-", "--", "--minutes", "--crust", "hard", "7"
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(TOKENS | st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=5))
-def test_any_arguments_are_parsed_or_refused_in_one_line(argv: list[str]) -> None:
+def test_any_arguments_are_parsed_or_rejected_with_a_one_line_error(argv: list[str]) -> None:
     message = "parsed"
     code: str | int | None = 0
     with contextlib.redirect_stdout(io.StringIO()):
@@ -120,5 +120,5 @@ def test_any_arguments_are_parsed_or_refused_in_one_line(argv: list[str]) -> Non
         (["", "--minutes="], "an argument is empty: give a value, or omit it; --minutes is empty: give"),
     ],
 )
-def test_a_variable_that_is_not_set_names_no_folder(argv: list[str], problem: str) -> None:
-    assert refused(*argv).startswith(problem)
+def test_empty_argument_values_are_rejected(argv: list[str], problem: str) -> None:
+    assert parse_error(*argv).startswith(problem)

@@ -19,7 +19,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, DataError, Divergenc
     ("error", "code"),
     [(FmnistError, 2), (ConfigError, 2), (DataError, 2), (CheckpointError, 2), (DivergenceError, 1)],
 )
-def test_the_error_chooses_the_exit_code(
+def test_exit_code_depends_on_the_error_type(
     error: type[FmnistError], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def command(argv: Sequence[str]) -> None:
@@ -29,15 +29,15 @@ def test_the_error_chooses_the_exit_code(
     assert capsys.readouterr().err == "error: cannot a b\n"
 
 
-@pytest.mark.parametrize(("answer", "code"), [(None, 0), (0, 0), (3, 3)])
-def test_the_answer_of_a_command_is_its_exit_code(
-    answer: int | None, code: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("return_value", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_return_value_of_a_command_is_its_exit_code(
+    return_value: int | None, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (exit_code(lambda _: answer, monkeypatch) or 0) == code
+    assert (exit_code(lambda _: return_value, monkeypatch) or 0) == code
 
 
 def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytest.MonkeyPatch) -> Any:
-    # What a command sets for its whole process must not outlive this test.
+    # Process-wide settings of a command must not outlive the test.
     monkeypatch.setattr(cli, "install_exit_handlers", lambda: None)
     for logger in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(logger), "setLevel", lambda _: None)
@@ -45,28 +45,28 @@ def exit_code(command: Callable[[Sequence[str]], int | None], monkeypatch: pytes
     monkeypatch.setattr(cli, "enable_compilation_cache", lambda: None)
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(sys, "argv", ["train", "a", "b"])
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as exc_info:
         cli.run_command(command)
-    return stop.value.code
+    return exc_info.value.code
 
 
-def test_a_full_device_is_one_line_and_any_other_error_a_traceback(
+def test_device_out_of_memory_is_a_one_line_error_and_other_jax_errors_propagate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(_: Sequence[str]) -> None:
+    def exhaust_memory(_: Sequence[str]) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
 
-    def fail(_: Sequence[str]) -> None:
+    def raise_internal_error(_: Sequence[str]) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: oh")
 
-    assert exit_code(fill, monkeypatch) == 2
+    assert exit_code(exhaust_memory, monkeypatch) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: the device is out of memory: free it of other processes")
     with pytest.raises(jax.errors.JaxRuntimeError, match="oh"):
-        exit_code(fail, monkeypatch)
+        exit_code(raise_internal_error, monkeypatch)
 
 
-def test_writes_that_fail_beside_the_one_that_is_told_add_no_line() -> None:
+def test_concurrent_write_failures_add_no_output_to_the_reported_error() -> None:
     program = """
 import asyncio, logging
 from fmnist_jax.commands import cli
@@ -84,18 +84,22 @@ logging.basicConfig()
 cli.run_command(lambda _: asyncio.run(write_all()))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "error: cannot write\n")
+    completed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (completed.returncode, completed.stderr) == (2, "error: cannot write\n")
 
 
-def test_a_reader_that_goes_away_ends_a_command_as_it_ends_most_programs() -> None:
-    read, write = os.pipe()
-    os.close(read)
+def test_closed_stdout_pipe_exits_with_the_sigpipe_status() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
     command = [sys.executable, "-m", "fmnist_jax.train", "--print-config"]
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
-    os.close(write)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+    completed = subprocess.run(
+        command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=environment, check=False
+    )
+    os.close(write_end)
+    assert (completed.returncode, completed.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")  # noqa: PTH110
@@ -103,27 +107,27 @@ def test_a_reader_that_goes_away_ends_a_command_as_it_ends_most_programs() -> No
     ("arguments", "unbuffered"),
     [(["train", "--print-config"], ""), (["train", "--help"], "1"), (["--version"], ""), ([], "1")],
 )
-def test_what_was_asked_for_and_cannot_be_printed_is_an_error_of_one_line(
-    arguments: list[str], unbuffered: str
-) -> None:
+def test_unwritable_stdout_is_a_one_line_error(arguments: list[str], unbuffered: str) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]),
         "PYTHONUNBUFFERED": unbuffered,
     }
     command = [sys.executable, "-m", "fmnist_jax", *arguments]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    with Path("/dev/full").open("w") as full_device:
+        completed = subprocess.run(
+            command, stdout=full_device, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+    assert completed.returncode == 2
+    (line,) = completed.stderr.splitlines()
     assert line.startswith("error: standard output cannot be written (No space left on device)")
 
 
-def test_a_working_directory_that_has_been_deleted_is_said(tmp_path: Path) -> None:
+def test_deleted_working_directory_is_reported(tmp_path: Path) -> None:
     script = "import os, sys; from fmnist_jax.commands import cli; os.rmdir(os.getcwd()); cli.run_command(lambda _: 0)"
     (tmp_path / "gone").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path / "gone",
         capture_output=True,
@@ -131,5 +135,5 @@ def test_a_working_directory_that_has_been_deleted_is_said(tmp_path: Path) -> No
         env=environment,
         check=False,
     )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: the working directory cannot be found")
+    assert completed.returncode == 2
+    assert completed.stderr.startswith("error: the working directory cannot be found")

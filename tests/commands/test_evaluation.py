@@ -1,4 +1,4 @@
-"""An evaluation of a stopped run: files that other programs read, and what is refused."""
+"""Evaluation of a stopped run: the files it writes, and what it rejects."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def evaluated(saved_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return run / "evaluation" / "test", evaluation.run(run, "latest", "test", "none")
 
 
-def test_every_file_is_there_and_each_figure_can_be_opened(evaluated: tuple[Path, evaluation.Evaluation]) -> None:
+def test_all_files_are_written_and_each_figure_can_be_opened(evaluated: tuple[Path, evaluation.Evaluation]) -> None:
     path, _ = evaluated
     assert {item.name for item in path.iterdir()} == {
         *("metrics.json", "predictions.csv"),
@@ -39,25 +39,27 @@ def test_every_file_is_there_and_each_figure_can_be_opened(evaluated: tuple[Path
             assert min(image.size) > 100
 
 
-def test_the_scores_are_those_of_the_predictions_that_pandas_reads(
+def test_metrics_match_the_predictions_csv_read_by_pandas(
     evaluated: tuple[Path, evaluation.Evaluation],
 ) -> None:
-    path, outcome = evaluated
+    path, result = evaluated
     table = pd.read_csv(path / "predictions.csv")
     assert list(table.columns) == ["index", "label", "prediction", *CLASS_NAMES]
     assert table["index"].tolist() == list(range(70))
-    assert table["label"].tolist() == outcome.dataset.labels.tolist()
+    assert table["label"].tolist() == result.dataset.labels.tolist()
     probabilities = table[list(CLASS_NAMES)].to_numpy()
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
     assert np.array_equal(probabilities.argmax(1), table["prediction"])
     scores = json.loads((path / "metrics.json").read_text())
     assert scores["accuracy"] == pytest.approx((table["label"] == table["prediction"]).mean())
-    own = probabilities[np.arange(70), table["label"]]
-    assert scores["loss"] == pytest.approx(-np.log(own).mean(), abs=1e-5)
+    label_probabilities = probabilities[np.arange(70), table["label"]]
+    assert scores["loss"] == pytest.approx(-np.log(label_probabilities).mean(), abs=1e-5)
     assert (scores["checkpoint"], scores["split"], scores["tta"]) == (5, "test", "none")
 
 
-def test_the_csv_has_a_row_an_image_and_no_blank_lines(evaluated: tuple[Path, evaluation.Evaluation]) -> None:
+def test_predictions_csv_has_one_row_per_image_and_no_blank_lines(
+    evaluated: tuple[Path, evaluation.Evaluation],
+) -> None:
     path, _ = evaluated
     with (path / "predictions.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -65,10 +67,10 @@ def test_the_csv_has_a_row_an_image_and_no_blank_lines(evaluated: tuple[Path, ev
     assert len(rows) == 71
 
 
-def test_another_split_and_mirror_images_are_scored_beside_it(
+def test_another_split_and_mirror_tta_can_be_evaluated_in_the_same_run_directory(
     saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluated: tuple[Path, evaluation.Evaluation]
 ) -> None:
-    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))  # drawn by the fixture already
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))  # already drawn by the fixture
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     validation = evaluation.run(run, "best", "validation", "none")
@@ -80,7 +82,7 @@ def test_another_split_and_mirror_images_are_scored_beside_it(
 
 
 @pytest.mark.parametrize("flip", ["none", "alternating"])
-def test_mirror_images_come_with_a_note_where_none_were_trained_on(
+def test_mirror_tta_warns_if_the_run_was_trained_without_flips(
     flip: str, saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
@@ -93,15 +95,15 @@ def test_mirror_images_come_with_a_note_where_none_were_trained_on(
     assert ("--tta mirror may cost accuracy" in capsys.readouterr().out) == (flip == "none")
 
 
-def test_files_are_written_though_the_reader_of_the_tables_leaves(
+def test_files_are_written_even_if_printing_the_tables_breaks_the_pipe(
     saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
 
-    def leave(*_: object) -> None:
+    def break_pipe(*_: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(cli, "print_rich", leave)
+    monkeypatch.setattr(cli, "print_rich", break_pipe)
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     with pytest.raises(BrokenPipeError):
@@ -109,7 +111,7 @@ def test_files_are_written_though_the_reader_of_the_tables_leaves(
     assert (run / "evaluation" / "test" / "metrics.json").is_file()
 
 
-def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> None:
+def test_changed_data_and_unknown_or_empty_splits_are_rejected(saved_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     config = json.loads((run / "config.json").read_text())
@@ -126,17 +128,17 @@ def test_a_split_without_images_is_refused(saved_run: Path, tmp_path: Path) -> N
     assert not (run / "evaluation").exists()
 
 
-def test_the_training_images_are_those_that_the_run_trained_on(saved_run: Path, tmp_path: Path) -> None:
+def test_train_split_equals_the_images_that_the_run_trained_on(saved_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "_figures", lambda _: iter(()))
-        outcome = evaluation.run(run, "latest", "train", "none")
+        result = evaluation.run(run, "latest", "train", "none")
     splits = load(DataConfig(name="synthetic", synthetic_train_size=200, synthetic_test_size=70, validation_size=40))
-    assert np.array_equal(outcome.dataset.images, splits.train.images)
+    assert np.array_equal(result.dataset.images, splits.train.images)
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_any_work(saved_run: Path, tmp_path: Path) -> None:
+def test_file_in_place_of_the_output_directory_is_rejected(saved_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(saved_run, run)
     (run / "evaluation").write_text("in the way")

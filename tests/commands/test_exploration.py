@@ -22,26 +22,26 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_document_describes_every_split(out: Path) -> None:
+def test_exploration_json_describes_every_split(out: Path) -> None:
     document = json.loads((out / "exploration.json").read_text())
     splits = dataset.load(CONFIG)
     assert document["name"] == "synthetic"
     assert document["digest"] == dataset.digest(splits)
     assert document["splits"].keys() == {"train", "validation", "test"}
     for name, split in splits._asdict().items():
-        described = document["splits"][name]
-        assert (described["size"], described["shape"], described["dtype"]) == (len(split), [28, 28, 1], "uint8")
-        assert described["mean"] == pytest.approx(split.images.mean())
-        assert described["std"] == pytest.approx(split.images.std())
-        assert (described["lowest"], described["highest"]) == (split.images.min(), split.images.max())
-        assert list(described["class_counts"]) == list(CLASS_NAMES)
-        assert list(described["class_counts"].values()) == np.bincount(split.labels, minlength=10).tolist()
-    nothing = {"images": 0, "pictures": 0, "conflicting": 0}
+        summary = document["splits"][name]
+        assert (summary["size"], summary["shape"], summary["dtype"]) == (len(split), [28, 28, 1], "uint8")
+        assert summary["mean"] == pytest.approx(split.images.mean())
+        assert summary["std"] == pytest.approx(split.images.std())
+        assert (summary["lowest"], summary["highest"]) == (split.images.min(), split.images.max())
+        assert list(summary["class_counts"]) == list(CLASS_NAMES)
+        assert list(summary["class_counts"].values()) == np.bincount(split.labels, minlength=10).tolist()
+    no_copies = {"images": 0, "pictures": 0, "conflicting": 0}
     names = ["train", "validation", "test", "test in validation", "test in train", "validation in train"]
-    assert document["copies"] == dict.fromkeys(names, nothing)
+    assert document["copies"] == dict.fromkeys(names, no_copies)
 
 
-def test_pictures_are_written_whole_and_nothing_else(out: Path) -> None:
+def test_only_the_json_and_readable_figures_are_written(out: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         "augmentations.png",
         "averages.png",
@@ -53,7 +53,7 @@ def test_pictures_are_written_whole_and_nothing_else(out: Path) -> None:
             image.load()
 
 
-def test_the_tables_tell_sizes_classes_and_copies(
+def test_printed_tables_show_sizes_class_counts_and_copies(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
@@ -66,7 +66,7 @@ def test_the_tables_tell_sizes_classes_and_copies(
     assert re.search(r"test, also in train\W+0\W+0\W+0", text)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_unwritable_output_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FmnistError, match="cannot write"):
         exploration.run(CONFIG, tmp_path / "file" / "out")

@@ -1,4 +1,4 @@
-"""An export: each file read by its reader alone, beside the model that it was made of."""
+"""Exported files, each loaded by its own runtime and compared with the model that it was exported from."""
 
 import json
 import shutil
@@ -22,9 +22,9 @@ from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.runs.trained import Trained, load_trained
 
-# A stage of ordinary convolutions, and one whose images are in Winograd's form on a CPU.
-_MIXED = ModelConfig(family="plain", widths=(32, 32, 64), depths=(1, 1, 2))
-# Reads a program as its model card says, where nothing of this package or of what it builds on can be imported.
+# One stage of direct convolutions, and one that is computed in Winograd form on a CPU.
+_MIXED_CONVOLUTIONS = ModelConfig(family="plain", widths=(32, 32, 64), depths=(1, 1, 2))
+# Loads an exported program as its model card describes, with this package, Flax, Optax and Orbax not importable.
 _READER = """
 import sys
 
@@ -46,42 +46,42 @@ def _images(count: int) -> np.ndarray:
     return draw(count, 0)[0]
 
 
-def _trained(network: ModelConfig, *, mirror: bool = False, members: int = 1) -> Trained:
-    """A model whose statistics are not those of the start, and of which no class is certain."""
+def _make_trained(network: ModelConfig, *, mirror: bool = False, members: int = 1) -> Trained:
+    """A model with batch statistics unlike the initial ones, which is not certain of any class."""
     model = make_model(network)
 
-    def weights(seed: int) -> Weights:
+    def make_weights(seed: int) -> Weights:
         params, batch_stats = jax.jit(model.init)(jax.random.key(seed))
         rng = np.random.default_rng(seed)
-        moved = jax.tree.map(lambda leaf: leaf + np.float32(rng.uniform(0, 0.5, leaf.shape)), batch_stats)
-        return Weights(params, moved)
+        perturbed_stats = jax.tree.map(lambda leaf: leaf + np.float32(rng.uniform(0, 0.5, leaf.shape)), batch_stats)
+        return Weights(params, perturbed_stats)
 
-    every = [weights(seed) for seed in range(members)]
-    stacked = every[0] if members == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *every)
+    member_weights = [make_weights(seed) for seed in range(members)]
+    stacked = member_weights[0] if members == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *member_weights)
     train = TrainConfig(eval_mirror=mirror, eval_batch_size=250)
     config = Config(model=network, train=train, population=PopulationConfig(seeds=members))
     return Trained(config, model, stacked, 5, (28, 28, 1), CLASS_NAMES)
 
 
-def _live(model: Trained, images: np.ndarray) -> np.ndarray:
+def _predict_probabilities(model: Trained, images: np.ndarray) -> np.ndarray:
     return np.asarray(softmax(model.predict(images, tta=model.tta).astype(np.float64), axis=-1))
 
 
-def test_a_program_is_read_without_this_package_and_predicts_as_the_model_does(tmp_path: Path) -> None:
-    model = _trained(_MIXED, mirror=True)
+def test_jaxexport_program_runs_without_this_package_and_matches_the_model(tmp_path: Path) -> None:
+    model = _make_trained(_MIXED_CONVOLUTIONS, mirror=True)
     (tmp_path / "model").write_bytes(exporting.to_jaxexport(model))
     images = _images(500)
     np.save(tmp_path / "images.npy", images)
     arguments = [str(tmp_path / name) for name in ("model", "images.npy", "found.npz")]
     subprocess.run([sys.executable, "-c", _READER, *arguments], check=True, timeout=120)
-    live = _live(model, images)
-    assert live.std(0).min() > 1e-3
-    assert live.max(-1).mean() < 0.9
-    with np.load(tmp_path / "found.npz") as found:
-        for name, count in zip(found.files, (1, 3, 500), strict=True):
-            assert found[name].dtype == np.float32
-            np.testing.assert_allclose(found[name], live[:count], atol=1e-6)
-    assert np.abs(live - softmax(model.predict(images), axis=-1)).max() > 1e-3
+    expected = _predict_probabilities(model, images)
+    assert expected.std(0).min() > 1e-3
+    assert expected.max(-1).mean() < 0.9
+    with np.load(tmp_path / "found.npz") as actual:
+        for name, count in zip(actual.files, (1, 3, 500), strict=True):
+            assert actual[name].dtype == np.float32
+            np.testing.assert_allclose(actual[name], expected[:count], atol=1e-6)
+    assert np.abs(expected - softmax(model.predict(images), axis=-1)).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -92,24 +92,26 @@ def test_a_program_is_read_without_this_package_and_predicts_as_the_model_does(t
         (ModelConfig(family="plain", pooling="mean", widths=(4, 6), depths=(1, 1)), 3),
     ],
 )
-def test_a_program_is_for_every_platform_and_batches_of_any_size(network: ModelConfig, members: int) -> None:
-    model = _trained(network, members=members)
-    read = export.deserialize(bytearray(exporting.to_jaxexport(model)))
-    assert read.platforms == ("cpu", "cuda", "tpu")
-    (taken,), (given,) = read.in_avals, read.out_avals
-    assert (str(taken.dtype), str(given.dtype)) == ("uint8", "float32")
-    assert (taken.shape[1:], given.shape[1:]) == ((28, 28, 1), (10,))
+def test_jaxexport_program_supports_all_platforms_and_any_batch_size(network: ModelConfig, members: int) -> None:
+    model = _make_trained(network, members=members)
+    exported = export.deserialize(bytearray(exporting.to_jaxexport(model)))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    (input_aval,), (output_aval,) = exported.in_avals, exported.out_avals
+    assert (str(input_aval.dtype), str(output_aval.dtype)) == ("uint8", "float32")
+    assert (input_aval.shape[1:], output_aval.shape[1:]) == ((28, 28, 1), (10,))
     for count in (1, 5):
-        np.testing.assert_allclose(read.call(_images(count)), _live(model, _images(count)), atol=1e-6)
+        np.testing.assert_allclose(
+            exported.call(_images(count)), _predict_probabilities(model, _images(count)), atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_the_weights_give_pytorchs_twin_the_same_logits(pooling: str, tmp_path: Path) -> None:
+def test_safetensors_weights_give_the_same_logits_in_pytorch(pooling: str, tmp_path: Path) -> None:
     numpy_reader = pytest.importorskip("safetensors.numpy", reason="the extra export is not installed")
-    torch = pytest.importorskip("torch", reason="the twin is PyTorch's")
+    torch = pytest.importorskip("torch", reason="torch is not installed")
     from experiments.benchmark import networks, pytorch_side, pytorch_weights
 
-    model = _trained(replace(_MIXED, widths=(4, 6, 8), depths=(1, 1, 2), pooling=pooling))  # type: ignore[arg-type]
+    model = _make_trained(replace(_MIXED_CONVOLUTIONS, widths=(4, 6, 8), depths=(1, 1, 2), pooling=pooling))  # type: ignore[arg-type]
     network = pytorch_side.build(networks.layers_of(model.config.model))
     pytorch_weights.load(network, numpy_reader.load(exporting.to_safetensors(model)))
     images = _images(7)
@@ -118,46 +120,44 @@ def test_the_weights_give_pytorchs_twin_the_same_logits(pooling: str, tmp_path: 
     np.testing.assert_allclose(logits, model.predict(images), atol=1e-4)
 
 
-def test_the_weights_are_those_of_the_model_with_what_is_needed_to_use_them(tmp_path: Path) -> None:
+def test_safetensors_holds_the_model_weights_and_the_metadata_to_use_them(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors", reason="the extra export is not installed")
-    model = _trained(ModelConfig(widths=(4,), depths=(1,)), members=2)
+    model = _make_trained(ModelConfig(widths=(4,), depths=(1,)), members=2)
     (tmp_path / "model").write_bytes(exporting.to_safetensors(model))
     with safetensors.safe_open(tmp_path / "model", "numpy") as file:
-        found, kept = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-    assert len(found) == len(jax.tree.leaves(model.weights))
-    np.testing.assert_array_equal(found["params.Conv_0.kernel"], model.params["Conv_0"]["kernel"])
-    block = model.batch_stats["ResidualBlock_0"]["BatchNorm_1"]["var"]
-    np.testing.assert_array_equal(found["batch_stats.ResidualBlock_0.BatchNorm_1.var"], block)
-    assert json.loads(kept["class_names"]) == list(CLASS_NAMES)
-    assert json.loads(kept["image_shape"]) == [28, 28, 1]
-    assert json.loads(kept["config"])["population"] == {"seeds": 2}
-    assert kept["layout"].startswith("convolutions [height, width, in, out]")
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    assert len(tensors) == len(jax.tree.leaves(model.weights))
+    np.testing.assert_array_equal(tensors["params.Conv_0.kernel"], model.params["Conv_0"]["kernel"])
+    variance = model.batch_stats["ResidualBlock_0"]["BatchNorm_1"]["var"]
+    np.testing.assert_array_equal(tensors["batch_stats.ResidualBlock_0.BatchNorm_1.var"], variance)
+    assert json.loads(metadata["class_names"]) == list(CLASS_NAMES)
+    assert json.loads(metadata["image_shape"]) == [28, 28, 1]
+    assert json.loads(metadata["config"])["population"] == {"seeds": 2}
+    assert metadata["layout"].startswith("convolutions [height, width, in, out]")
 
 
-def test_the_graph_gives_onnx_runtime_the_same_probabilities() -> None:
+def test_onnx_graph_gives_the_same_probabilities_in_onnx_runtime() -> None:
     pytest.importorskip("onnx", reason="the extra export is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra dev is not installed anew")
-    model = _trained(ModelConfig(widths=(4, 6), depths=(1, 1)), mirror=True, members=2)
+    model = _make_trained(ModelConfig(widths=(4, 6), depths=(1, 1)), mirror=True, members=2)
     session = onnxruntime.InferenceSession(exporting.to_onnx(model), providers=["CPUExecutionProvider"])
     assert "layout" not in session.get_modelmeta().custom_metadata_map  # whose kernels are [out, in, height, width]
     for count in (1, 3, 500):
-        (found,) = session.run(None, {"images": _images(count)})
-        np.testing.assert_allclose(found, _live(model, _images(count)), atol=1e-5)
+        (actual,) = session.run(None, {"images": _images(count)})
+        np.testing.assert_allclose(actual, _predict_probabilities(model, _images(count)), atol=1e-5)
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has an export write names in place of models, which other tests write."""
+def fake_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes exports write the names of formats instead of models, which other tests cover."""
     monkeypatch.setattr(formats, "_missing_package", lambda _: None)
     monkeypatch.setattr(
         exporting, "_WRITERS", {name: lambda _, name=name: name.encode() for name in formats.FORMAT_FILES}
     )
 
 
-@pytest.mark.usefixtures("written")
-def test_all_files_of_a_run_are_written_with_what_the_model_makes_of_the_test_images(
-    saved_run: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("fake_writers")
+def test_export_writes_model_files_and_card_and_rejects_a_nonempty_out(saved_run: Path, tmp_path: Path) -> None:
     names = exporting.run(saved_run, tmp_path / "out")
     assert sorted(names) == sorted(item.name for item in (tmp_path / "out").iterdir())
     assert (tmp_path / "out" / "model.onnx").read_bytes() == b"onnx"
@@ -170,8 +170,8 @@ def test_all_files_of_a_run_are_written_with_what_the_model_makes_of_the_test_im
         exporting.run(saved_run, tmp_path / "one", ["onnx"])
 
 
-@pytest.mark.usefixtures("written")
-def test_what_a_run_has_recorded_at_its_end_is_not_predicted_again(
+@pytest.mark.usefixtures("fake_writers")
+def test_finished_run_is_exported_with_recorded_predictions_without_loading_data(
     saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -184,8 +184,8 @@ def test_what_a_run_has_recorded_at_its_end_is_not_predicted_again(
     exporting.run(run, tmp_path / "early")
     assert "evaluated for this export" in (tmp_path / "early" / "README.md").read_text()
 
-    ended = load_trained(run)._replace(step=10)
-    monkeypatch.setattr("fmnist_jax.commands.exporting.trained.load_trained", lambda *_: ended)
+    finished = load_trained(run)._replace(step=10)
+    monkeypatch.setattr("fmnist_jax.commands.exporting.trained.load_trained", lambda *_: finished)
     monkeypatch.setattr(exporting, "load", lambda _: pytest.fail("the data set was loaded"))
     exporting.run(run, tmp_path / "late")
     card = (tmp_path / "late" / "README.md").read_text()
@@ -195,10 +195,8 @@ def test_what_a_run_has_recorded_at_its_end_is_not_predicted_again(
     assert "not averaged | 25.00 %" in card
 
 
-@pytest.mark.usefixtures("written")
-def test_a_directory_without_a_run_or_a_checkpoint_is_refused_and_nothing_written(
-    saved_run: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("fake_writers")
+def test_missing_run_or_checkpoint_is_rejected_and_nothing_is_written(saved_run: Path, tmp_path: Path) -> None:
     for run, which, error in ((tmp_path / "none", "latest", FmnistError), (saved_run, "7", CheckpointError)):
         with pytest.raises(error):
             exporting.run(run, tmp_path / "out", which=which)

@@ -1,4 +1,4 @@
-"""Values that may be left unset, on the command line and in its help."""
+"""Optional values on the command line and in its help."""
 
 import re
 from dataclasses import dataclass, field
@@ -46,24 +46,24 @@ class _Arguments:
         (["--out", "None", "--pattern", "None", "--size", "None"], _Arguments((), None, None, None)),
     ],
 )
-def test_a_value_is_taken_and_none_is_no_value(argv: list[str], expected: _Arguments) -> None:
+def test_optional_values_are_parsed_and_the_word_none_means_unset(argv: list[str], expected: _Arguments) -> None:
     assert parse_arguments(_Arguments, argv, "prog") == expected
     assert parse_arguments(_Arguments, argv, "prog", _Arguments(())) == expected
 
 
-def test_the_help_shows_the_kind_of_value_and_whether_it_is_set(
+def test_help_shows_the_value_type_and_default_of_optional_flags(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     with pytest.raises(SystemExit):
         parse_arguments(_Arguments, ["--help"], "prog")
     text = capsys.readouterr().out
-    words = " ".join(re.sub(r"[│─╭╮╰╯|+]|-{3,}", " ", text).split())
-    assert "in a line of the source. Default: here. --pattern" in words
-    assert "PLACE... Where to look. (required)" in words
-    assert "--pattern STR What to keep. (default: 'Conv_*')" in words
-    assert "How much. (default: None)" in words
-    assert "(default: unset) data options Where the data are." in words
-    assert "--data.place PATH What the data lie in. (default: unset)" in words
+    normalized = " ".join(re.sub(r"[│─╭╮╰╯|+]|-{3,}", " ", text).split())
+    assert "in a line of the source. Default: here. --pattern" in normalized
+    assert "PLACE... Where to look. (required)" in normalized
+    assert "--pattern STR What to keep. (default: 'Conv_*')" in normalized
+    assert "How much. (default: None)" in normalized
+    assert "(default: unset) data options Where the data are." in normalized
+    assert "--data.place PATH What the data lie in. (default: unset)" in normalized
     assert "Where to write, a place that no run has taken, which this says in more words than there is room for" in text
     assert "room for in a line of the source. Default: here." in text

@@ -1,4 +1,4 @@
-"""Which files an export writes: what is asked for, or all that can be."""
+"""Which files an export writes: the requested formats, or all available ones."""
 
 import pytest
 
@@ -12,14 +12,14 @@ def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_onnx")
-def test_what_cannot_be_written_is_left_out_with_a_line() -> None:
+def test_unavailable_formats_are_left_out_by_default_with_an_install_hint() -> None:
     choice = formats.choose([])
     assert choice.formats == ("jaxexport", "safetensors")
     assert choice.left_out == ("model.onnx needs onnx: pip install onnx",)
 
 
 @pytest.mark.usefixtures("without_onnx")
-def test_what_is_asked_for_is_chosen_once_and_refused_where_it_cannot_be_written() -> None:
+def test_requested_formats_are_deduplicated_and_rejected_if_unavailable() -> None:
     assert formats.choose(["safetensors", "jaxexport", "safetensors"]) == (("safetensors", "jaxexport"), ())
     with pytest.raises(ConfigError, match=r"^model\.onnx needs onnx: pip install onnx$"):
         formats.choose(["jaxexport", "onnx"])

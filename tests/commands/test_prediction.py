@@ -1,4 +1,4 @@
-"""Predictions of photos: the pictures of synthetic garments are told apart, however many there are."""
+"""Predictions of photos: photos of synthetic garments are classified, however many there are."""
 
 import tracemalloc
 from dataclasses import replace
@@ -20,21 +20,21 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, results, trained
 from tests.undrawn import IN_RESULTS
 
-_GARMENTS = 100
+_GARMENT_COUNT = 100
 
 
-def photo(garment: np.ndarray, on_white: bool, cloth: np.ndarray) -> Image.Image:
-    """A garment u8[28, 28, 1] of a colour, 560 pixels large in a photo of 600x800, on white or on black."""
+def make_photo(garment: np.ndarray, on_white: bool, cloth: np.ndarray) -> Image.Image:
+    """A photo of 600x800 pixels that shows a garment u8[28, 28, 1] at 560 pixels, on white or on black."""
     enlarged = Image.fromarray(garment[..., 0]).resize((560, 560), Image.Resampling.BICUBIC)
-    cover = np.zeros((800, 600, 1))
-    cover[120:680, 20:580, 0] = np.asarray(enlarged) / 255
+    alpha = np.zeros((800, 600, 1))
+    alpha[120:680, 20:580, 0] = np.asarray(enlarged) / 255
     background = np.full(3, 255.0 if on_white else 0.0)
-    return Image.fromarray(np.rint(background + (cloth - background) * cover).astype(np.uint8))
+    return Image.fromarray(np.rint(background + (cloth - background) * alpha).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a run of half of the demo's network on the demo's garments."""
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of half the epochs of the demo, with half of its network, on its garments."""
     demo = PRESETS["demo"]
     path = tmp_path_factory.mktemp("runs") / "demo"
     config = replace(
@@ -52,113 +52,117 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def garments() -> tuple[np.ndarray, np.ndarray]:
-    """Garments that no run of the demo has seen, ten of each class."""
-    images, labels = synthetic.draw(_GARMENTS, 2**32 - 7)
+    """Garments unseen by any run of the demo, ten of each class."""
+    images, labels = synthetic.draw(_GARMENT_COUNT, 2**32 - 7)
     return images, labels
 
 
 @pytest.mark.parametrize("on_white", [True, False])
-def test_photos_of_garments_are_told_apart_as_the_garments_are(
-    run: Path, garments: tuple[np.ndarray, np.ndarray], on_white: bool, tmp_path: Path
+def test_photos_of_garments_are_classified_like_the_garments_themselves(
+    run_dir: Path, garments: tuple[np.ndarray, np.ndarray], on_white: bool, tmp_path: Path
 ) -> None:
     images, labels = garments
     rng = np.random.default_rng(0)
     for index, image in enumerate(images):
         cloth = rng.integers(0, 90, 3) if on_white else rng.integers(165, 256, 3)
-        photo(image, on_white, cloth).save(tmp_path / f"{index:03}.jpg", quality=85)
-    report = prediction.run(run, [str(tmp_path)])
-    assert [Path(picture.name).stem for picture in report.pictures] == [f"{index:03}" for index in range(_GARMENTS)]
+        make_photo(image, on_white, cloth).save(tmp_path / f"{index:03}.jpg", quality=85)
+    report = prediction.run(run_dir, [str(tmp_path)])
+    assert [Path(picture.name).stem for picture in report.pictures] == [
+        f"{index:03}" for index in range(_GARMENT_COUNT)
+    ]
     assert {picture.background.kind for picture in report.pictures} == {"light" if on_white else "dark"}
-    right = report.probabilities.argmax(-1) == labels
-    # The network itself takes some coats for shirts; what it gets right must not get lost on the way from a photo.
-    known = trained.load_trained(run).predict(images).argmax(-1) == labels
-    # Nine of ten do not, of 200 garments and under two versions of JAX; of these 100 it is less by three deviations.
-    assert right[known].mean() >= 0.8
-    # Of ten of a class: on a machine that rounds otherwise, the network takes five of nine known coats for shirts.
-    assert all(right[known & (labels == label)].mean() >= 0.3 for label in range(10))
+    correct = report.probabilities.argmax(-1) == labels
+    # The network itself confuses some coats with shirts; what it gets right must survive the conversion of a photo.
+    recognized = trained.load_trained(run_dir).predict(images).argmax(-1) == labels
+    # With 200 garments and two versions of JAX, 90 % survive; the limit is three deviations lower for these 100.
+    assert correct[recognized].mean() >= 0.8
+    # Of ten per class: on a machine that rounds differently, five of nine recognized coats become shirts.
+    assert all(correct[recognized & (labels == label)].mean() >= 0.3 for label in range(10))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, garments: tuple[np.ndarray, np.ndarray]) -> Path:
     path = tmp_path_factory.mktemp("pictures")
     for index in range(3):
-        photo(garments[0][index], index % 2 == 0, np.array([120, 120, 120])).save(path / f"{index}.png")
+        make_photo(garments[0][index], index % 2 == 0, np.array([120, 120, 120])).save(path / f"{index}.png")
     (path / "broken.png").write_bytes(b"no picture")
     Image.new("RGB", (50, 50), "white").save(path / "blank.png")
     return path
 
 
-def predicted(run: Path, *names: Path, **options: Any) -> prediction.Report:
-    return prediction.run(run, [str(name) for name in names], **options)
+def predict(run_dir: Path, *names: Path, **options: Any) -> prediction.Report:
+    return prediction.run(run_dir, [str(name) for name in names], **options)
 
 
-def test_what_cannot_be_predicted_is_named_and_the_rest_is_predicted(
-    run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+def test_unusable_pictures_are_reported_and_the_others_predicted(
+    run_dir: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = predicted(run, folder, folder / "missing.png")
+    report = predict(run_dir, folder, folder / "missing.png")
     assert [Path(picture.name).name for picture in report.pictures] == ["0.png", "1.png", "2.png"]
     assert [Path(name).name for name, _ in report.skipped] == ["blank.png", "broken.png", "missing.png"]
     expected = ["0.png", "1.png", "2.png", "blank.png", "broken.png", "missing.png"]
     assert [Path(name).name for name in report.names] == expected
     lines = capsys.readouterr().err.splitlines()
     assert [line.startswith("skipped: ") for line in lines] == [True] * 3
-    for line, words in zip(
+    for line, reason in zip(
         lines, ("blank.png is blank", "broken.png is not a readable picture", "missing.png"), strict=True
     ):
-        assert words in line
+        assert reason in line
 
 
-def test_what_is_hard_about_a_picture_is_a_doubt(run: Path, tmp_path: Path) -> None:
+def test_very_small_object_is_reported_as_a_doubt(run_dir: Path, tmp_path: Path) -> None:
     Image.fromarray(np.pad(np.zeros((20, 12), np.uint8), 90, constant_values=255)).save(tmp_path / "small.png")
-    assert "very small" in predicted(run, tmp_path).doubts[0]
+    assert "very small" in predict(run_dir, tmp_path).doubts[0]
 
 
-def test_a_pair_is_of_shoes(run: Path, tmp_path: Path) -> None:
+def test_pair_has_probability_for_shoe_classes_only(run_dir: Path, tmp_path: Path) -> None:
     y, x = np.mgrid[:400, :480]
     shoes = [((x - middle) / 50) ** 2 + ((y - 200) / 140) ** 2 < 1 for middle in (160, 300)]
     Image.fromarray(np.where(shoes[0] | shoes[1], 40, 245).astype(np.uint8)).save(tmp_path / "pair.png")
-    report = predicted(run, tmp_path)
+    report = predict(run_dir, tmp_path)
     assert report.doubts[0][0] == "a pair"
-    of_shoes = np.isin(CLASS_NAMES, ("Sandal", "Sneaker", "Ankle boot"))
-    assert (report.probabilities[0, of_shoes] > 0).all()
-    assert not report.probabilities[0, ~of_shoes].any()
+    is_shoe = np.isin(CLASS_NAMES, ("Sandal", "Sneaker", "Ankle boot"))
+    assert (report.probabilities[0, is_shoe] > 0).all()
+    assert not report.probabilities[0, ~is_shoe].any()
     assert report.probabilities[0].sum() == pytest.approx(1)
 
 
-def test_no_picture_is_an_empty_report(run: Path, folder: Path) -> None:
-    report = predicted(run, folder / "broken.png")
+def test_no_readable_picture_gives_an_empty_report(run_dir: Path, folder: Path) -> None:
+    report = predict(run_dir, folder / "broken.png")
     assert (report.pictures, report.doubts) == ([], [])
     assert report.probabilities.shape == (0, 10)
 
 
-def test_batches_change_nothing_and_ask_for_one_shape(run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = predicted(run, folder, tta="mirror")
+def test_batching_does_not_change_predictions_and_uses_one_batch_shape(
+    run_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbatched = predict(run_dir, folder, tta="mirror")
     monkeypatch.setattr(prediction, "_MAX_BATCH_SIZE", 2)
-    shapes, ask = [], trained.Trained.predict
+    shapes, original_predict = [], trained.Trained.predict
 
     def spy(model: trained.Trained, images: np.ndarray, **options: Any) -> np.ndarray:
         shapes.append(images.shape)
-        return ask(model, images, **options)
+        return original_predict(model, images, **options)
 
     monkeypatch.setattr(trained.Trained, "predict", spy)
-    parts = predicted(run, folder, tta="mirror")
+    batched = predict(run_dir, folder, tta="mirror")
     assert shapes == [(2, 28, 28, 1)] * 2
-    np.testing.assert_allclose(parts.probabilities, whole.probabilities, rtol=1e-4, atol=1e-6)
-    assert (parts.pictures, parts.doubts, parts.names) == (whole.pictures, whole.doubts, whole.names)
+    np.testing.assert_allclose(batched.probabilities, unbatched.probabilities, rtol=1e-4, atol=1e-6)
+    assert (batched.pictures, batched.doubts, batched.names) == (unbatched.pictures, unbatched.doubts, unbatched.names)
 
 
-def test_what_can_be_shown_is_kept_of_as_many_pictures_as_are_asked_for(run: Path, folder: Path) -> None:
-    first, second, third = predicted(run, folder, max_previews=2).pictures
+def test_previews_are_kept_for_at_most_max_previews_pictures(run_dir: Path, folder: Path) -> None:
+    first, second, third = predict(run_dir, folder, max_previews=2).pictures
     assert first.preview is not None
     assert second.preview is not None
     assert third.preview is None
     assert first.preview.thumbnail.shape == (200, 150, 3)
     assert first.preview.image.shape == (28, 28, 1)
-    shares = np.array(first.box) / (600, 800, 600, 800)
-    assert first.preview.box == pytest.approx(tuple(shares), abs=0.002)
+    relative_box = np.array(first.box) / (600, 800, 600, 800)
+    assert first.preview.box == pytest.approx(tuple(relative_box), abs=0.002)
 
 
-def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_barely_grows_with_the_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "_MAX_BATCH_SIZE", 2)
     model = SimpleNamespace(
         config=PRESETS["demo"],
@@ -173,18 +177,18 @@ def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.Monk
     monkeypatch.setattr(photo_files, "find", lambda names: ((name, None) for name in names))
     monkeypatch.setattr(photo_files, "read_reduced", lambda _: photo_files.Reduced(picture.copy(), (500, 400)))
 
-    def peak(pictures: int) -> int:
-        names = [f"{number}.png" for number in range(pictures)]
+    def peak_memory(count: int) -> int:
+        names = [f"{number}.png" for number in range(count)]
         tracemalloc.start()
         report = prediction.run(Path("run"), names)
-        _, most = tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert len(report.pictures) == pictures
-        return most
+        assert len(report.pictures) == count
+        return peak_bytes
 
-    peak(2)  # imports
-    # Of each picture remain a name and some numbers; whole, one takes 600,000 bytes, and what can be shown 96,000.
-    assert peak(22) - peak(2) < 20 * 20_000
+    peak_memory(2)  # imports
+    # Only a name and some numbers remain of each picture; decoded, it takes 600,000 bytes, and its preview 96,000.
+    assert peak_memory(22) - peak_memory(2) < 20 * 20_000
 
 
 @pytest.mark.parametrize(
@@ -194,22 +198,22 @@ def test_many_pictures_take_no_more_memory_than_a_batch(monkeypatch: pytest.Monk
         ("idx", CLASS_NAMES, (0, 28)),
         ("fashion_mnist", CLASS_NAMES, (0, 28)),
     ],
-    ids=["digits", "garments of one's own", "fashion_mnist"],
+    ids=["digits", "own garments", "fashion_mnist"],
 )
-def test_only_garments_are_drawn_as_large_as_the_image(
+def test_only_garments_fill_the_height_of_the_image(
     name: str, class_names: tuple[str, ...], rows: tuple[int, int]
 ) -> None:
     data = replace(PRESETS["fast"].data, name=name)  # type: ignore[arg-type]
     model: Any = SimpleNamespace(
         config=replace(PRESETS["fast"], data=data), class_names=class_names, image_shape=(28, 28, 1)
     )
-    one = np.zeros((28, 28), np.uint8)
-    one[4:24, 12:16] = 255
-    drawn = np.flatnonzero(prediction._make_prepare(model)(one).image.any((1, 2)))
-    assert (drawn[0], drawn[-1] + 1) == rows
+    picture = np.zeros((28, 28), np.uint8)
+    picture[4:24, 12:16] = 255
+    drawn_rows = np.flatnonzero(prediction._make_prepare(model)(picture).image.any((1, 2)))
+    assert (drawn_rows[0], drawn_rows[-1] + 1) == rows
 
 
-def test_no_answer_takes_the_place_of_a_picture_or_of_another_answer(tmp_path: Path) -> None:
+def test_output_files_must_differ_from_the_pictures_and_from_one_another(tmp_path: Path) -> None:
     picture, other = tmp_path / "a.png", tmp_path / "b.png"
     picture.write_bytes(b"")
     (tmp_path / "link.png").symlink_to("a.png")

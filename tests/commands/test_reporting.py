@@ -1,4 +1,4 @@
-"""The report of a run that has stopped, and of one that has ended."""
+"""Reports of stopped and of finished runs."""
 
 import json
 import shutil
@@ -15,59 +15,61 @@ from tests.ended import take_all_steps
 
 
 @pytest.fixture
-def run(saved_run: Path, tmp_path: Path) -> Path:
+def run_dir(saved_run: Path, tmp_path: Path) -> Path:
     shutil.copytree(saved_run, tmp_path / "run")
     return tmp_path / "run"
 
 
-def _end(run: Path, labels: np.ndarray, logits: np.ndarray) -> None:
-    """Writes the files of the end of a run that the report reads."""
-    take_all_steps(run)
-    np.savez(run / "predictions.npz", logits=logits, labels=labels)
+def _finish(run_dir: Path, labels: np.ndarray, logits: np.ndarray) -> None:
+    """Writes the end-of-run files that the report reads."""
+    take_all_steps(run_dir)
+    np.savez(run_dir / "predictions.npz", logits=logits, labels=labels)
     summary = {"parameters": 1234, "epochs": 2, "train_seconds": 9.0, "images_per_second": 55.0}
-    (run / "summary.json").write_text(json.dumps({**summary, "test_accuracy_mirrored": None, "state_digest": "abc"}))
+    (run_dir / "summary.json").write_text(
+        json.dumps({**summary, "test_accuracy_mirrored": None, "state_digest": "abc"})
+    )
 
 
-def test_a_run_that_has_stopped_is_reported_as_not_finished(run: Path) -> None:
-    path = reporting.run(run)
-    assert path == run / "report.html"
+def test_stopped_run_is_reported_as_not_finished(run_dir: Path) -> None:
+    path = reporting.run(run_dir)
+    assert path == run_dir / "report.html"
     assert "Not finished: step 5 of 10." in path.read_text()
 
 
-def test_a_run_that_has_ended_is_reported_as_it_was_scored(run: Path) -> None:
-    labels = load(from_dict(json.loads((run / "config.json").read_text())).data).test.labels
-    _end(run, labels, 9 * np.eye(10, dtype=np.float32)[labels])
-    page = reporting.run(run).read_text()
+def test_finished_run_is_reported_with_its_recorded_scores(run_dir: Path) -> None:
+    labels = load(from_dict(json.loads((run_dir / "config.json").read_text())).data).test.labels
+    _finish(run_dir, labels, 9 * np.eye(10, dtype=np.float32)[labels])
+    page = reporting.run(run_dir).read_text()
     assert "<strong>100.00%</strong>" in page
     assert "1,234" in page
     assert "None: every image was recognised." in page
 
 
-def test_what_was_recorded_at_the_end_is_not_told_of_a_checkpoint_of_before(run: Path) -> None:
-    labels = load(from_dict(json.loads((run / "config.json").read_text())).data).test.labels
-    _end(run, labels, 9 * np.eye(10, dtype=np.float32)[labels])
-    shutil.rmtree(run / "checkpoints" / "10")
-    page = reporting.run(run).read_text()
+def test_recorded_scores_are_not_reported_for_an_earlier_checkpoint(run_dir: Path) -> None:
+    labels = load(from_dict(json.loads((run_dir / "config.json").read_text())).data).test.labels
+    _finish(run_dir, labels, 9 * np.eye(10, dtype=np.float32)[labels])
+    shutil.rmtree(run_dir / "checkpoints" / "10")
+    page = reporting.run(run_dir).read_text()
     assert "Not finished: step 5 of 10." in page
     assert "<strong>100.00%</strong>" not in page
     assert "1,234" not in page
 
 
-def test_predictions_of_other_images_or_damaged_ones_are_refused(run: Path) -> None:
-    _end(run, np.zeros(70, np.int32), np.zeros((70, 10), np.float32))
+def test_mismatched_or_damaged_predictions_are_rejected(run_dir: Path) -> None:
+    _finish(run_dir, np.zeros(70, np.int32), np.zeros((70, 10), np.float32))
     with pytest.raises(FmnistError, match=r"predictions\.npz belongs to different images .*: delete it"):
-        reporting.run(run)
-    whole = (run / "predictions.npz").read_bytes()
-    for damaged in (b"", b"PK", whole[:100], whole[:-30]):
-        (run / "predictions.npz").write_bytes(damaged)
+        reporting.run(run_dir)
+    intact = (run_dir / "predictions.npz").read_bytes()
+    for damaged in (b"", b"PK", intact[:100], intact[:-30]):
+        (run_dir / "predictions.npz").write_bytes(damaged)
         with pytest.raises(FmnistError, match=r"predictions\.npz is damaged .*: restore it, or delete it"):
-            reporting.run(run)
-    assert not (run / "report.html").exists()
-    (run / "predictions.npz").unlink()
-    assert reporting.run(run).exists()
+            reporting.run(run_dir)
+    assert not (run_dir / "report.html").exists()
+    (run_dir / "predictions.npz").unlink()
+    assert reporting.run(run_dir).exists()
 
 
-def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
+def test_directory_without_a_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FmnistError, match=r"has no config\.json"):
         reporting.run(tmp_path)
     assert list(tmp_path.iterdir()) == []

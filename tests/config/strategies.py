@@ -1,4 +1,4 @@
-"""Configurations of any values that their annotations allow."""
+"""Strategies for configurations with any values that their annotations allow."""
 
 import dataclasses
 from pathlib import Path

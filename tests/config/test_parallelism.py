@@ -1,4 +1,4 @@
-"""What devices and processes cannot share is refused with what they can."""
+"""Work that devices and processes cannot share is rejected, and alternatives are proposed."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,18 +10,18 @@ from fmnist_jax.config.parallelism import problems, sharing_problems
 from fmnist_jax.config.schema import Config, ParallelConfig, PopulationConfig, TrainConfig
 
 
-def of(**parallel: Any) -> list[str]:
+def problems_of(**parallel: Any) -> list[str]:
     return list(problems(Config(parallel=ParallelConfig(**parallel))))
 
 
-def test_the_default_and_whole_descriptions_of_processes_are_accepted() -> None:
-    assert of() == of(distributed=True) == []
-    assert of(distributed=True, coordinator="node-0:1234", processes=2, process_id=1) == []
-    assert of(distributed=True, coordinator="[::1]:1234", processes=2, process_id=0) == []
+def test_default_and_complete_process_descriptions_are_accepted() -> None:
+    assert problems_of() == problems_of(distributed=True) == []
+    assert problems_of(distributed=True, coordinator="node-0:1234", processes=2, process_id=1) == []
+    assert problems_of(distributed=True, coordinator="[::1]:1234", processes=2, process_id=0) == []
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "expected"),
     [
         (
             {"processes": 2},
@@ -43,12 +43,12 @@ def test_the_default_and_whole_descriptions_of_processes_are_accepted() -> None:
         ({"devices": 3}, "--train.batch-size is 128, which 3 devices cannot share evenly: choose 126 or 129, or "),
     ],
 )
-def test_what_does_not_fit_together_is_named_with_the_remedy(given: dict[str, Any], said: str) -> None:
-    (problem,) = of(**given)
-    assert said in problem
+def test_conflicting_options_are_reported_with_a_remedy(options: dict[str, Any], expected: str) -> None:
+    (problem,) = problems_of(**options)
+    assert expected in problem
 
 
-def test_seeds_beyond_the_largest_are_refused() -> None:
+def test_seeds_beyond_the_largest_are_rejected() -> None:
     config = Config(train=TrainConfig(seed=2**32 - 2), population=PopulationConfig(seeds=3))
     (problem,) = problems(config)
     assert f"makes {2**32} the last seed" in problem
@@ -56,20 +56,20 @@ def test_seeds_beyond_the_largest_are_refused() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.sampled_from(["data", "member"]))
-def test_what_is_proposed_instead_is_the_nearest_that_divides(whole: int, devices: int, axis: Any) -> None:
+def test_proposed_sizes_are_the_nearest_ones_that_devices_can_share(total: int, devices: int, axis: Any) -> None:
     config = Config(
-        train=TrainConfig(batch_size=whole),
-        population=PopulationConfig(seeds=whole),
+        train=TrainConfig(batch_size=total),
+        population=PopulationConfig(seeds=total),
         parallel=ParallelConfig(axis=axis),
     )
-    found = list(sharing_problems(config, devices))
-    assert bool(found) == bool(whole % devices)
-    for problem in found:
+    found_problems = list(sharing_problems(config, devices))
+    assert bool(found_problems) == bool(total % devices)
+    for problem in found_problems:
         sizes = problem.partition(": choose ")[2].partition(", or --parallel.devices ")
         proposed = [int(size) for size in sizes[0].split(" or ")]
-        divisible = [size for size in range(1, whole + devices + 1) if size % devices == 0]
-        below, above = [s for s in divisible if s < whole][-1:], [s for s in divisible if s > whole][:1]
+        divisible = [size for size in range(1, total + devices + 1) if size % devices == 0]
+        below, above = [s for s in divisible if s < total][-1:], [s for s in divisible if s > total][:1]
         assert proposed == [*below, *above]
         fewer = int(sizes[2])
-        assert whole % fewer == 0
-        assert fewer == max(n for n in range(1, devices) if whole % n == 0)
+        assert total % fewer == 0
+        assert fewer == max(n for n in range(1, devices) if total % n == 0)

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as users write them."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from fmnist_jax.errors import ConfigError
 @pytest.mark.parametrize(
     "path", ["runs/a", "/runs/a", "./a", "../a", "a~b/~", "C:/runs", "läuft/日本", "a b", "x" * 255]
 )
-def test_paths_on_this_machine_are_left_as_they_are(path: str) -> None:
+def test_local_paths_are_left_unchanged(path: str) -> None:
     assert paths.expand_checked(Path(path), "--here") == Path(path)
 
 
-def test_a_tilde_is_a_home_directory() -> None:
+def test_tilde_expands_to_a_home_directory() -> None:
     assert paths.expand_checked(Path("~/runs"), "--here") == Path.home() / "runs"
     assert paths.expand_checked(Path("~root/runs"), "--here") == Path("~root").expanduser() / "runs"
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "expected"),
     [
         ("gs://bucket/run", "--here is gs:/bucket/run, an address (gs), not a folder"),
         ("s3:/bucket", "an address (s3)"),
@@ -36,9 +36,9 @@ def test_a_tilde_is_a_home_directory() -> None:
         ("runs/" + "日" * 86 + "/a", "a name of 258 bytes"),
     ],
 )
-def test_what_is_no_path_on_any_machine_is_refused_in_one_line(path: str, words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_invalid_paths_are_rejected_with_a_one_line_message(path: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as exc_info:
         paths.expand_checked(Path(path), "--here")
-    message = str(caught.value)
-    assert words in message
+    message = str(exc_info.value)
+    assert expected in message
     assert message.isprintable()

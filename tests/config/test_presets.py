@@ -19,7 +19,7 @@ def test_preset_is_valid_and_carries_its_name(name: str) -> None:
     assert from_dict(to_dict(PRESETS[name])) == PRESETS[name]
 
 
-def test_presets_are_those_that_the_readme_names() -> None:
+def test_presets_match_the_table_in_the_readme() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.partition("| preset | network |")[2].partition("\n\n")[0]
     assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE), "demo"} == {*PRESETS}
@@ -27,8 +27,8 @@ def test_presets_are_those_that_the_readme_names() -> None:
     validate(Config())
 
 
-def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
-    """The rest of `standard` is what a reader of `Config` sees."""
+def test_default_config_differs_from_standard_only_in_network_and_recipe() -> None:
+    """All other fields of `standard` are the defaults of `Config`."""
     network = {"model.stem", "model.widths", "model.depths"}
     recipe = {"optim.name", "optim.rest_lr", "optim.weight_decay", "augment.erase_probability"}
     changed = {"preset"} | network | recipe
@@ -36,19 +36,19 @@ def test_a_configuration_of_nothing_is_a_smaller_network_by_sgd() -> None:
     assert (Config().model.stem, Config().model.widths) == ("pooled", (48, 96, 192))
 
 
-def test_demo_needs_no_download() -> None:
+def test_demo_is_the_only_preset_with_synthetic_data() -> None:
     assert {name for name, preset in PRESETS.items() if preset.data.name == "synthetic"} == {"demo"}
 
 
-def test_presets_choose_neither_place_nor_seed() -> None:
+def test_presets_set_neither_paths_nor_seeds() -> None:
     for preset in PRESETS.values():
         assert preset.run == Config().run
         assert (preset.data.dir, preset.data.raw_dir) == (DataConfig().dir, DataConfig().raw_dir)
         assert (preset.data.seed, preset.train.seed) == (0, 0)
 
 
-def test_presets_are_the_sizes_that_the_documents_state() -> None:
-    """Counted by hand from the layers' shapes, so that no change of a preset or a layer goes unnoticed."""
+def test_parameter_counts_of_presets_match_the_documented_sizes() -> None:
+    """Computed from the shapes of the layers, so that no change of a preset or a layer goes unnoticed."""
 
     def plain(widths: tuple[int, ...], depths: tuple[int, ...]) -> int:
         channels = [1, *(width for width, depth in zip(widths, depths, strict=True) for _ in range(depth))]
@@ -81,8 +81,8 @@ def test_presets_are_the_sizes_that_the_documents_state() -> None:
         assert param_count(params) == count
 
 
-def test_presets_for_a_processor_have_few_channels_on_all_pixels_and_are_short() -> None:
-    """A network that convolves 28x28 pixels of many channels for hundreds of epochs would take days there."""
+def test_cpu_presets_have_few_channels_at_full_resolution_and_few_steps() -> None:
+    """A network that convolves 28x28 pixels with many channels for hundreds of epochs would take days on a CPU."""
     for name in ("standard", "fast", "demo"):
         preset = PRESETS[name]
         assert preset.model.stem == "pooled" or preset.model.widths[0] <= 16

@@ -1,4 +1,4 @@
-"""A configuration as JSON and back, of this version and of earlier ones, and what differs between two."""
+"""Configurations to JSON and back, from this version and earlier ones, and their differences."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def test_diff_lists_exactly_the_changed_fields(old: Config, other: Config, chose
     assert [line.split(":")[0] for line in diff(old, new)] == changed
 
 
-def test_diff_says_old_and_new_value() -> None:
+def test_diff_shows_old_and_new_values() -> None:
     old = Config(train=TrainConfig(epochs=20))
     new = Config(preset="fast", train=TrainConfig(epochs=3), data=DataConfig(dir=Path("/data")))
     assert diff(old, new) == ["preset: custom -> fast", "data.dir: None -> /data", "train.epochs: 20 -> 3"]
@@ -50,29 +50,29 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
     if section not in NON_TRAINING_SECTIONS:
         with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
             from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
-    if section not in ("init", "population", "parallel"):  # which earlier versions had not
+    if section not in ("init", "population", "parallel"):  # which earlier versions lacked
         with pytest.raises(ConfigError, match=f"'{section}'"):
             from_dict({name: value for name, value in known.items() if name != section})
 
 
-def test_what_is_passed_on_tells_what_was_trained_and_not_where() -> None:
+def test_shareable_dict_omits_paths_and_non_training_sections() -> None:
     data = DataConfig(name="npz", file=Path("/home/somebody/own.npz"), dir=Path("/data"), raw_dir=Path("/raw"))
     init = InitConfig(source=Path("/home/somebody/other"), freeze="Conv_*")
     config = Config(data=data, init=init, run=RunConfig(dir=Path("/home/somebody/run")))
-    passed_on, whole = to_shareable_dict(config), to_dict(config)
-    assert "somebody" not in str(passed_on)
-    assert whole.keys() - passed_on.keys() == NON_TRAINING_SECTIONS
-    assert whole["data"].keys() - passed_on["data"].keys() == {"dir", "raw_dir", "file"}
-    assert passed_on["init"] == {"freeze": "Conv_*"}
-    assert all(passed_on[name] == whole[name] for name in passed_on if name not in ("data", "init"))
+    shareable, full = to_shareable_dict(config), to_dict(config)
+    assert "somebody" not in str(shareable)
+    assert full.keys() - shareable.keys() == NON_TRAINING_SECTIONS
+    assert full["data"].keys() - shareable["data"].keys() == {"dir", "raw_dir", "file"}
+    assert shareable["init"] == {"freeze": "Conv_*"}
+    assert all(shareable[name] == full[name] for name in shareable if name not in ("data", "init"))
 
 
-def test_from_dict_refuses_an_unknown_section() -> None:
+def test_from_dict_rejects_an_unknown_section() -> None:
     with pytest.raises(ConfigError, match="surprise"):
         from_dict({**to_dict(Config()), "surprise": {}})
 
 
-def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_nothing_else_does() -> None:
+def test_missing_run_fields_take_defaults_and_other_missing_or_unknown_fields_do_not() -> None:
     values = to_dict(Config(run=RunConfig(log_every=3)))
     del values["run"]["tensorboard"]
     assert from_dict(values) == Config(run=RunConfig(log_every=3))
@@ -83,7 +83,7 @@ def test_what_an_earlier_version_did_not_know_of_a_run_takes_its_default_and_not
         from_dict(values)
 
 
-FIRST = {
+FIELDS_OF_0_1_0 = {
     "data": "dir name raw_dir seed synthetic_test_size synthetic_train_size validation_size",
     "model": "batch_norm_momentum depths dropout dtype family stem stochastic_depth widths",
     "optim": "clip_norm final_lr momentum name peak_lr schedule warmup weight_decay",
@@ -91,16 +91,18 @@ FIRST = {
     "train": "average_decay batch_size epochs eval_batch_size eval_every eval_mirror label_smoothing seed",
     "run": "",
 }
-"""What runs of version 0.1.0 recorded; of `run`, where every field may be missing, the least."""
+"""The fields that version 0.1.0 recorded; none for `run`, all of whose fields may be missing."""
 
 
-def test_what_earlier_versions_had_not_takes_its_default() -> None:
+def test_fields_that_version_0_1_0_lacked_take_their_defaults() -> None:
     values = to_dict(Config())
-    recorded = {section: {name: values[section][name] for name in names.split()} for section, names in FIRST.items()}
+    recorded = {
+        section: {name: values[section][name] for name in names.split()} for section, names in FIELDS_OF_0_1_0.items()
+    }
     assert from_dict({"preset": "custom", **recorded}) == Config()
 
 
-def test_differences_are_the_fields_that_are_not_the_same_in_all() -> None:
+def test_differences_lists_the_fields_that_are_not_equal_in_all_configs() -> None:
     base = Config()
     longer = dataclasses.replace(base, preset="fast", train=TrainConfig(epochs=3), run=RunConfig(log_every=7))
     elsewhere = dataclasses.replace(base, data=DataConfig(dir=Path("/data"), validation_size=7))

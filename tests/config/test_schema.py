@@ -24,7 +24,7 @@ def test_configurations_are_frozen_and_hashable() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 100_000), st.integers(10, 10_000_000), st.integers(0, 10_000_000), st.integers(1, 65_536))
-def test_total_steps_take_in_every_epoch_and_no_step_more(epochs: int, size: int, held_out: int, batch: int) -> None:
+def test_total_steps_cover_every_epoch_without_an_extra_step(epochs: int, size: int, held_out: int, batch: int) -> None:
     assume(held_out < size and epochs * (size - held_out) < 2**31)
     config = Config(
         data=DataConfig(name="synthetic", synthetic_train_size=size, validation_size=held_out),
@@ -49,7 +49,7 @@ def test_train_size_counts_the_images_of_the_named_data_set() -> None:
         (Range(0, 2**32 - 1), [2**32 - 1], [2**32], "[0, 4294967295]"),
     ],
 )
-def test_range_holds_its_bounds_as_it_prints_them(
+def test_range_contains_its_bounds_as_it_prints_them(
     limits: Range, inside: list[float], outside: list[float], text: str
 ) -> None:
     assert all(value in limits for value in inside)
@@ -57,29 +57,29 @@ def test_range_holds_its_bounds_as_it_prints_them(
     assert str(limits) == text
 
 
-def docstrings() -> dict[tuple[str, str], str]:
+def field_docstrings() -> dict[tuple[str, str], str]:
     """The string below each field, by class and field name."""
-    found = {}
+    docstrings = {}
     tree = ast.parse(Path(config_module.__file__).read_text())
-    for kind in (node for node in tree.body if isinstance(node, ast.ClassDef)):
-        for field, below in pairwise(kind.body):
-            match field, below:
+    for class_def in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, following in pairwise(class_def.body):
+            match field, following:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    found[kind.name, name] = text
-    return found
+                    docstrings[class_def.name, name] = text
+    return docstrings
 
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
-def test_every_field_says_what_it_is_and_its_range(section: str, name: str) -> None:
-    text = docstrings()[type(getattr(Config(), section)).__name__, name]
+def test_every_field_has_a_docstring_that_states_its_range(section: str, name: str) -> None:
+    text = field_docstrings()[type(getattr(Config(), section)).__name__, name]
     hint = hint_of(section, name)
-    each = get_origin(hint) is tuple
-    item = get_args(hint)[0] if each else hint
-    if get_origin(hint) is Union:  # of a word and a number
+    is_tuple = get_origin(hint) is tuple
+    item = get_args(hint)[0] if is_tuple else hint
+    if get_origin(hint) is Union:  # of a literal and a number
         item = next(kind for kind in get_args(hint) if hasattr(kind, "__metadata__"))
     if getattr(item, "__origin__", item) not in (int, float):
         assert "In [" not in text
         return
     (limits,) = item.__metadata__
     assert isinstance(limits, Range)
-    assert text.endswith(f"{'Each in' if each else 'In'} {limits}.")
+    assert text.endswith(f"{'Each in' if is_tuple else 'In'} {limits}.")

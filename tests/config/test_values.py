@@ -1,4 +1,4 @@
-"""What configurations take for Python's own values, and which they refuse by its type."""
+"""Values that configurations convert to Python's own types, and values that they reject by their type."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.faults.values import GIVEN, is_taken_or_named
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("value", "expected"),
     [
         (np.int64(3), 3),
         (np.uint8(3), 3),
@@ -31,22 +31,22 @@ from tests.faults.values import GIVEN, is_taken_or_named
         (None, None),
     ],
 )
-def test_numbers_and_sequences_become_python_s_own(given: Any, expected: Any) -> None:
-    found = to_builtin(given)
-    assert found == expected
-    assert type(found) is type(expected)
+def test_to_builtin_converts_numbers_and_sequences_to_python_types(value: Any, expected: Any) -> None:
+    actual = to_builtin(value)
+    assert actual == expected
+    assert type(actual) is type(expected)
 
 
-def test_an_array_of_jax_is_left_alone() -> None:
+def test_to_builtin_leaves_jax_arrays_unchanged() -> None:
     array = jnp.float32(0.1)
     assert to_builtin(array) is array
 
 
-def test_a_plain_zero_switches_off_and_no_array_does() -> None:
+def test_is_static_zero_only_for_python_zeros() -> None:
     assert [is_static_zero(value) for value in (0, 0.0, 0.1, 1, jnp.float32(0))] == [True, True, False, False, False]
 
 
-def test_a_configuration_of_numpy_scalars_is_the_one_of_python_s() -> None:
+def test_config_of_numpy_values_equals_the_one_of_python_values() -> None:
     config = Config(
         model=ModelConfig(widths=np.array([8, 16]), depths=[np.int64(1), 1]),  # type: ignore[arg-type]
         optim=OptimConfig(peak_lr=np.float64(0.25)),
@@ -62,19 +62,19 @@ def test_a_configuration_of_numpy_scalars_is_the_one_of_python_s() -> None:
     assert hash(config) == hash(expected)
 
 
-@pytest.mark.parametrize("given", ["runs/x", Path("runs/x")])
-def test_text_names_a_path(given: Any) -> None:
-    assert RunConfig(dir=given).dir == Path("runs/x")
-    assert DataConfig(dir=given, raw_dir="~").raw_dir == Path.home()  # type: ignore[arg-type]
+@pytest.mark.parametrize("path", ["runs/x", Path("runs/x")])
+def test_strings_are_converted_to_paths(path: Any) -> None:
+    assert RunConfig(dir=path).dir == Path("runs/x")
+    assert DataConfig(dir=path, raw_dir="~").raw_dir == Path.home()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("section", "field", "value", "said"), GIVEN)
-def test_a_value_of_another_type_is_taken_or_refused_by_that_type(
-    section: str, field: str, value: Any, said: str | None
+@pytest.mark.parametrize(("section", "field", "value", "expected_error"), GIVEN)
+def test_value_of_another_type_is_accepted_or_rejected_naming_its_type(
+    section: str, field: str, value: Any, expected_error: str | None
 ) -> None:
-    assert is_taken_or_named(section, field, value, said)
+    assert is_taken_or_named(section, field, value, expected_error)
 
 
-def test_a_section_of_another_type_is_refused_by_that_type() -> None:
+def test_section_of_another_type_is_rejected_naming_its_type() -> None:
     with pytest.raises(ConfigError, match=r"train is \{'epochs': 3\} \(dict\): give a TrainConfig"):
         validate(Config(train={"epochs": 3}))  # type: ignore[arg-type]

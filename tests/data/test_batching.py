@@ -1,4 +1,4 @@
-"""Batches on the host: the same as on the device in training, each example once in evaluation."""
+"""Batches on the host: equal to those on the device in training, each example once in evaluation."""
 
 import itertools
 
@@ -18,15 +18,15 @@ from fmnist_jax.functional.state import init_state
 from fmnist_jax.functional.train_step import make_train_chunk, make_train_step, sample_batch
 
 
-def draw(size: int, seed: int = 0) -> Dataset:
+def draw_dataset(size: int, seed: int = 0) -> Dataset:
     return Dataset(*synthetic.draw(size, seed))
 
 
 @pytest.mark.parametrize(
     ("size", "batch_size", "start"), [(23, 4, 0), (23, 4, 5), (23, 4, 1_000_003), (24, 4, 1), (5, 8, 3), (1, 1, 0)]
 )
-def test_host_batches_are_the_device_batches_bit_for_bit(size: int, batch_size: int, start: int) -> None:
-    examples, key = draw(size), jax.random.key(7)
+def test_host_batches_equal_device_batches_bit_for_bit(size: int, batch_size: int, start: int) -> None:
+    examples, key = draw_dataset(size), jax.random.key(7)
     on_device = jax.device_put(Batch(examples.images, examples.labels))
     gather = jax.jit(sample_batch, static_argnums=3)
     for step, batch in enumerate(itertools.islice(batching.batches(examples, key, batch_size, start), 7), start):
@@ -38,49 +38,52 @@ def test_host_batches_are_the_device_batches_bit_for_bit(size: int, batch_size: 
         np.testing.assert_array_equal(batch.labels, expected.labels)
 
 
-def test_training_on_host_batches_and_on_device_batches_gives_the_same_state() -> None:
-    steps, batch_size, examples = 50, 16, draw(97)
+def test_training_on_host_and_on_device_batches_gives_the_same_state() -> None:
+    steps, batch_size, examples = 50, 16, draw_dataset(97)
     model = make_model(ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.1))
     config = OptimConfig(peak_lr=0.05)
     optimizer = make_optimizer(config, make_schedule(config, steps))
     step = make_train_step(model, optimizer, augment=random_flip)
     start = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
-    whole = jax.device_put(Batch(examples.images, examples.labels))
-    on_device, _ = jax.jit(make_train_chunk(step, batch_size, steps))(start, whole, jnp.int32(steps))
+    device_data = jax.device_put(Batch(examples.images, examples.labels))
+    on_device, _ = jax.jit(make_train_chunk(step, batch_size, steps))(start, device_data, jnp.int32(steps))
     on_host, compiled = start, jax.jit(step)
     for batch in itertools.islice(batching.batches(examples, start.key, batch_size), steps):
         on_host, _ = compiled(on_host, batch)
     assert int(on_host.step) == int(on_device.step) == steps
-    moved = jax.tree.map(lambda old, new: float(jnp.abs(new - old).max()), start.params, on_host.params)
-    assert min(jax.tree.leaves(moved)) > 1e-3
+    changes = jax.tree.map(lambda old, new: float(jnp.abs(new - old).max()), start.params, on_host.params)
+    assert min(jax.tree.leaves(changes)) > 1e-3
     for name in ("params", "batch_stats", "opt_state"):
         for left, right in zip(*(jax.tree.leaves(getattr(s, name)) for s in (on_host, on_device)), strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(1, 4), (8, 4), (9, 4), (3, 1)])
-def test_stacked_batches_are_the_padded_ones(size: int, batch_size: int) -> None:
-    found, expected = batching.stacked_batches(draw(size), batch_size), batching.padded_batches(draw(size), batch_size)
-    assert found.images.dtype == np.uint8
+def test_stacked_batches_equal_padded_batches(size: int, batch_size: int) -> None:
+    actual, expected = (
+        batching.stacked_batches(draw_dataset(size), batch_size),
+        batching.padded_batches(draw_dataset(size), batch_size),
+    )
+    assert actual.images.dtype == np.uint8
     for number, batch in enumerate(expected):
-        np.testing.assert_array_equal(found.images[number], batch.images)
-        np.testing.assert_array_equal(found.labels[number], batch.labels)
-    assert len(found.images) == len(found.labels) == -(-size // batch_size)
+        np.testing.assert_array_equal(actual.images[number], batch.images)
+        np.testing.assert_array_equal(actual.labels[number], batch.labels)
+    assert len(actual.images) == len(actual.labels) == -(-size // batch_size)
 
 
-def test_no_batch_can_be_made_of_nothing() -> None:
+def test_stacked_batches_reject_an_empty_dataset() -> None:
     with pytest.raises(ValueError, match="is empty: expected at least one example"):
-        batching.stacked_batches(draw(0), 4)
+        batching.stacked_batches(draw_dataset(0), 4)
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(0, 4), (1, 4), (8, 4), (9, 4), (3, 1), (4, 100)])
-def test_padded_batches_show_every_example_once_and_mark_the_rest(size: int, batch_size: int) -> None:
-    examples = draw(size)
-    found = list(batching.padded_batches(examples, batch_size))
-    assert len(found) == -(-size // batch_size)
-    assert {batch.images.shape for batch in found} <= {(batch_size, 28, 28, 1)}
-    images = np.concatenate([examples.images[:0], *(batch.images for batch in found)])
-    labels = np.concatenate([examples.labels[:0], *(batch.labels for batch in found)])
+def test_padded_batches_contain_every_example_once_and_mark_the_padding(size: int, batch_size: int) -> None:
+    examples = draw_dataset(size)
+    batches = list(batching.padded_batches(examples, batch_size))
+    assert len(batches) == -(-size // batch_size)
+    assert {batch.images.shape for batch in batches} <= {(batch_size, 28, 28, 1)}
+    images = np.concatenate([examples.images[:0], *(batch.images for batch in batches)])
+    labels = np.concatenate([examples.labels[:0], *(batch.labels for batch in batches)])
     assert [array.dtype for array in (images, labels)] == [np.dtype(np.uint8), np.dtype(np.int32)]
     np.testing.assert_array_equal(images[:size], examples.images)
     np.testing.assert_array_equal(labels[:size], examples.labels)

@@ -1,4 +1,4 @@
-"""Objects on backgrounds that are not plain: drawn, so that every pixel is known."""
+"""Objects on patterned backgrounds, which are drawn so that the true mask is known."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from fmnist_jax.data import colour_models
 from fmnist_jax.data.segmentation import border_mask
 
 SHAPE = (240, 180)
-_ENOUGH = 0.65  # of the pixels of object and mask together: a rim of three of the 96 pixels may be wrong
+_MIN_IOU = 0.65  # intersection over union: a rim of three of the 96 pixels may be wrong
 Y, X = np.mgrid[: SHAPE[0], : SHAPE[1]]
 
 
@@ -24,32 +24,32 @@ def cloth() -> np.ndarray:
     return (squares * (1 - 0.4 * X / SHAPE[1])[..., None]).astype(np.float32)
 
 
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
+def iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
 @pytest.mark.parametrize("background", [planks(), cloth()])
 @pytest.mark.parametrize("colour", [(0.1, 0.15, 0.4), (0.1, 0.1, 0.1), (0.3, 0.7, 0.4)])
-@pytest.mark.parametrize("place", [np.s_[60:190, 50:130], np.s_[100:240, 50:130]])
-def test_an_object_is_found_also_where_it_reaches_the_edge(
-    background: np.ndarray, colour: tuple[float, float, float], place: tuple[slice, slice]
+@pytest.mark.parametrize("region", [np.s_[60:190, 50:130], np.s_[100:240, 50:130]])
+def test_object_is_segmented_even_if_it_touches_the_edge(
+    background: np.ndarray, colour: tuple[float, float, float], region: tuple[slice, slice]
 ) -> None:
     truth = np.zeros(SHAPE, bool)
-    truth[place] = True
+    truth[region] = True
     pixels = np.where(truth[..., None], colour, background).astype(np.float32)
-    assert overlap(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _ENOUGH
+    assert iou(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _MIN_IOU
 
 
-def test_a_print_with_several_colours_belongs_to_its_object() -> None:
+def test_multicoloured_print_belongs_to_its_object() -> None:
     truth = np.zeros(SHAPE, bool)
     truth[60:190, 50:130] = True
     printed = np.where(((X + Y) // 8 % 2 == 0)[..., None], (0.1, 0.2, 0.5), (0.9, 0.95, 1.0))
     pixels = np.where(truth[..., None], printed, planks()).astype(np.float32)
-    assert overlap(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _ENOUGH
+    assert iou(colour_models.segment_by_colour(pixels, border_mask(*SHAPE)), truth) > _MIN_IOU
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2), (5, 7)])
-def test_the_smallest_pictures_are_divided_too(shape: tuple[int, int]) -> None:
+def test_tiny_pictures_are_segmented(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).random((*shape, 3), np.float32)
     mask = colour_models.segment_by_colour(pixels, border_mask(*shape))
     assert mask.shape == shape
@@ -60,7 +60,5 @@ def test_the_smallest_pictures_are_divided_too(shape: tuple[int, int]) -> None:
     ("shape", "expected"),
     [((480, 640), (72, 96)), ((640, 480), (96, 72)), ((96, 96), (96, 96)), ((5, 7), (5, 7)), ((1, 9000), (1, 96))],
 )
-def test_a_picture_is_shrunk_in_proportion_to_no_less_than_a_pixel(
-    shape: tuple[int, int], expected: tuple[int, int]
-) -> None:
+def test_fit_size_keeps_proportions_and_at_least_one_pixel(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     assert colour_models.fit_size(shape, 96) == expected

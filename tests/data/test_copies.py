@@ -1,11 +1,11 @@
-"""Images that are in both of two sets, counted by hand."""
+"""Images that are in both of two sets, against counts by hand."""
 
 import numpy as np
 
 from fmnist_jax.data.copies import count_shared
 
 
-def test_images_are_shared_if_every_byte_is() -> None:
+def test_images_are_shared_only_if_every_byte_is_equal() -> None:
     images = np.zeros((4, 8, 8, 3), np.uint8)
     images[0, 7, 7, 2] = 1
     images[1, 0, 0, 0] = 1

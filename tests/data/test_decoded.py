@@ -1,4 +1,4 @@
-"""The decoded copy: made once, believed by its digests, and nobody else's files touched."""
+"""The decoded copy: written once, verified by its digests, without touching files of other tools."""
 
 import errno
 import json
@@ -21,35 +21,35 @@ from fmnist_jax.data.decoded import refuse_other_files
 from fmnist_jax.errors import DataError
 
 
-def draw(size: int, seed: int = 0) -> Dataset:
+def draw_dataset(size: int, seed: int = 0) -> Dataset:
     return Dataset(*synthetic.draw(size, seed))
 
 
 ARRAYS = {
-    "train_images": draw(12, 1).images,
-    "train_labels": draw(12, 1).labels,
-    "test_images": draw(4, 2).images,
-    "test_labels": draw(4, 2).labels,
+    "train_images": draw_dataset(12, 1).images,
+    "train_labels": draw_dataset(12, 1).labels,
+    "test_images": draw_dataset(4, 2).images,
+    "test_labels": draw_dataset(4, 2).labels,
 }
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Puts small arrays in the place of TFDS's, and lists the directories that they were prepared in."""
-    prepared: list[Path] = []
+def prepared_dirs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces the arrays of TFDS by small ones, and lists the directories that they were prepared in."""
+    directories: list[Path] = []
 
     def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
         (data_dir / "fashion_mnist").mkdir(parents=True, exist_ok=True)
-        prepared.append(data_dir)
+        directories.append(data_dir)
         return {name: array.copy() for name, array in ARRAYS.items()}
 
     tfds = SimpleNamespace(load=load)
     monkeypatch.setattr(fmnist_jax.data, "fashion_mnist", tfds, raising=False)
-    return prepared
+    return directories
 
 
-def load(directory: Path) -> Splits:
-    """Loads what must be the arrays of `decoded`, whatever lay in the directory."""
+def load_and_check(directory: Path) -> Splits:
+    """Loads the splits, which must be `ARRAYS`, whatever was in the directory."""
     splits = dataset.load(DataConfig(dir=directory, validation_size=0))
     for name, array in ARRAYS.items():
         split, kind = name.split("_")
@@ -57,10 +57,10 @@ def load(directory: Path) -> Splits:
     return splits
 
 
-def test_decoded_copy_is_made_once_and_memory_mapped(tmp_path: Path, decoded: list[Path]) -> None:
-    assert isinstance(load(tmp_path).test.images, np.memmap)
-    assert isinstance(load(tmp_path).test.images, np.memmap)
-    assert decoded == [tmp_path]
+def test_decoded_copy_is_written_once_and_memory_mapped(tmp_path: Path, prepared_dirs: list[Path]) -> None:
+    assert isinstance(load_and_check(tmp_path).test.images, np.memmap)
+    assert isinstance(load_and_check(tmp_path).test.images, np.memmap)
+    assert prepared_dirs == [tmp_path]
     assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == ["decoded-3.0.1"]
 
 
@@ -71,102 +71,106 @@ Damage = Callable[[bytes], bytes]
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:], id="byte"),
-        pytest.param(lambda raw: raw[: len(raw) // 2], id="half"),
+        pytest.param(lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:], id="changed byte"),
+        pytest.param(lambda raw: raw[: len(raw) // 2], id="truncated"),
         pytest.param(lambda _: b"", id="empty"),
-        pytest.param(lambda _: b"[]", id="other"),
+        pytest.param(lambda _: b"[]", id="other content"),
         pytest.param(lambda _: b"[" * 100_000, id="nested"),
         pytest.param(None, id="missing"),
     ],
 )
-def test_damaged_copy_is_not_believed_but_replaced(
-    name: str, damage: Damage | None, tmp_path: Path, decoded: list[Path]
+def test_damaged_copy_is_detected_and_replaced(
+    name: str, damage: Damage | None, tmp_path: Path, prepared_dirs: list[Path]
 ) -> None:
-    load(tmp_path)
+    load_and_check(tmp_path)
     path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / name
     raw = path.read_bytes()
     path.unlink() if damage is None else path.write_bytes(damage(raw))
-    load(tmp_path)
-    assert len(decoded) == 2
+    load_and_check(tmp_path)
+    assert len(prepared_dirs) == 2
     assert path.read_bytes() == raw
 
 
 @pytest.mark.parametrize("flip", [1, 8, 32])
-def test_no_byte_of_an_array_file_can_change_unnoticed(flip: int, tmp_path: Path, decoded: list[Path]) -> None:
-    load(tmp_path)
+def test_changed_bytes_of_an_array_file_never_reach_the_data(
+    flip: int, tmp_path: Path, prepared_dirs: list[Path]
+) -> None:
+    load_and_check(tmp_path)
     path = tmp_path / "fashion_mnist" / "decoded-3.0.1" / "test_labels.npy"
     raw = path.read_bytes()
-    for place in range(len(raw)):
-        path.write_bytes(raw[:place] + bytes([raw[place] ^ flip]) + raw[place + 1 :])
-        load(tmp_path)
+    for index in range(len(raw)):
+        path.write_bytes(raw[:index] + bytes([raw[index] ^ flip]) + raw[index + 1 :])
+        load_and_check(tmp_path)
 
 
-def test_copy_that_was_not_finished_is_not_believed(
-    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_unfinished_copy_is_not_used(
+    tmp_path: Path, prepared_dirs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
 
-    def save_two_files_then_die(path: Path, array: np.ndarray) -> None:
+    def save_two_files_then_interrupt(path: Path, array: np.ndarray) -> None:
         saved.append(path.name)
         path.touch()
         if len(saved) == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", save_two_files_then_die)
+        patch.setattr(np, "save", save_two_files_then_interrupt)
         with pytest.raises(KeyboardInterrupt):
-            load(tmp_path)
+            load_and_check(tmp_path)
     assert not (tmp_path / "fashion_mnist" / "decoded-3.0.1").exists()
-    load(tmp_path)
-    load(tmp_path)
-    assert len(decoded) == 2
+    load_and_check(tmp_path)
+    load_and_check(tmp_path)
+    assert len(prepared_dirs) == 2
 
 
-def test_a_copy_that_cannot_be_kept_is_warned_of_once_and_the_data_are_there(
-    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_failure_to_save_the_copy_warns_once_and_the_data_are_loaded(
+    tmp_path: Path, prepared_dirs: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(path: Path, array: np.ndarray) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)
-    load(tmp_path)
+    load_and_check(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line
     assert "--data.dir" in line
     assert [path.name for path in (tmp_path / "fashion_mnist").iterdir()] == []
 
 
-def test_what_others_have_prepared_is_read_in_a_directory_that_cannot_be_written(
-    tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_prepared_data_in_an_unwritable_directory_are_loaded(
+    tmp_path: Path, prepared_dirs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = tmp_path / "fashion_mnist" / "3.0.1"
     version.mkdir(parents=True)
     (version / "dataset_info.json").write_text('{"fileFormat": "array_record"}')
-    monkeypatch.setattr(os, "access", lambda *_: False)  # as it is for anybody but root
-    monkeypatch.setattr(Path, "mkdir", _denied)
-    load(tmp_path)
-    assert decoded == [tmp_path]
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as for any user but root
+    monkeypatch.setattr(Path, "mkdir", _deny_decoded_directory)
+    load_and_check(tmp_path)
+    assert prepared_dirs == [tmp_path]
 
 
-def _denied(path: Path, **_: Any) -> None:
+def _deny_decoded_directory(path: Path, **_: Any) -> None:
     if "decoded" in path.name:
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
-@pytest.mark.parametrize("described", ['{"fileFormat": "tfrecord"}', "{}", "[]", "{", ""])
-def test_what_another_tool_has_prepared_is_left_alone(described: str, tmp_path: Path, decoded: list[Path]) -> None:
+@pytest.mark.parametrize("dataset_info", ['{"fileFormat": "tfrecord"}', "{}", "[]", "{", ""])
+def test_data_prepared_by_another_tool_are_left_untouched(
+    dataset_info: str, tmp_path: Path, prepared_dirs: list[Path]
+) -> None:
     version = tmp_path / "fashion_mnist" / "3.0.1"
     version.mkdir(parents=True)
-    (version / "dataset_info.json").write_text(described)
-    load(tmp_path)
-    load(tmp_path)
-    assert decoded == [tmp_path]
+    (version / "dataset_info.json").write_text(dataset_info)
+    load_and_check(tmp_path)
+    load_and_check(tmp_path)
+    assert prepared_dirs == [tmp_path]
     assert [path.name for path in (tmp_path / "fashion_mnist").rglob("*")] == ["3.0.1", "dataset_info.json"]
     assert (tmp_path / "fmnist_jax" / "fashion_mnist" / "decoded-3.0.1").is_dir()
 
 
-def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, decoded: list[Path]) -> None:
-    load(tmp_path)
+def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, prepared_dirs: list[Path]) -> None:
+    load_and_check(tmp_path)
     code = (
         "import json, sys\n"
         "from pathlib import Path\n"
@@ -176,11 +180,13 @@ def test_decoded_copy_needs_neither_tfds_nor_the_original_files(tmp_path: Path, 
         "print(json.dumps([splits.test.labels.tolist(), sorted(loaded)]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
-    assert json.loads(done.stdout) == [ARRAYS["test_labels"].tolist(), []]
+    completed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert json.loads(completed.stdout) == [ARRAYS["test_labels"].tolist(), []]
 
 
-def test_files_of_another_data_set_do_not_pass_for_those_that_are_prepared(tmp_path: Path) -> None:
+def test_raw_dir_with_files_of_another_data_set_is_rejected(tmp_path: Path) -> None:
     refuse_other_files(None, tmp_path)
     refuse_other_files(tmp_path / "gone", tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"digits")
@@ -190,5 +196,5 @@ def test_files_of_another_data_set_do_not_pass_for_those_that_are_prepared(tmp_p
         refuse_other_files(tmp_path, tmp_path)
 
 
-def test_the_original_files_pass_beside_what_is_prepared(raw_dir: Path, tmp_path: Path) -> None:
+def test_raw_dir_with_the_original_files_is_accepted(raw_dir: Path, tmp_path: Path) -> None:
     refuse_other_files(raw_dir, tmp_path)

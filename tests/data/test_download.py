@@ -1,4 +1,4 @@
-"""A network that gives the file, gives something else, or gives nothing: a server of our own plays each part."""
+"""Networks that serve the file, something else, or nothing, each played by a local server."""
 
 import hashlib
 import socket
@@ -19,13 +19,13 @@ FILE = download.RemoteFile("http://data.invalid/labels.gz", len(CONTENT), hashli
 
 
 @contextmanager
-def proxy(status: int, content: bytes, kind: str = "application/gzip", missing: int = 0) -> Iterator[str]:
-    """A proxy that answers every request alike, but for so many bytes, which it never sends; its address."""
+def proxy(status: int, content: bytes, content_type: str = "application/gzip", missing: int = 0) -> Iterator[str]:
+    """Runs a proxy that sends every client the same, but for the last `missing` bytes, and yields its address."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(content) + missing))
             self.end_headers()
             self.wfile.write(content)
@@ -36,45 +36,45 @@ def proxy(status: int, content: bytes, kind: str = "application/gzip", missing: 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
 @pytest.fixture
-def through(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def proxyless(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in ("http_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     return monkeypatch
 
 
-def refused() -> str:
+def unreachable_message() -> str:
     start = time.monotonic()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as exc_info:
         download.refuse_unreachable(FILE, Path("/data"))
     assert time.monotonic() - start < 20
-    message = str(caught.value)
+    message = str(exc_info.value)
     assert len(message.splitlines()) == 1
     assert "--data.raw-dir (or FMNIST_RAW_DIR)" in message
     assert "delete" not in message
     return message
 
 
-def test_a_proxy_that_hands_on_the_file_is_no_problem(through: pytest.MonkeyPatch) -> None:
+def test_proxy_that_serves_the_file_is_accepted(proxyless: pytest.MonkeyPatch) -> None:
     with proxy(200, CONTENT) as address:
-        through.setenv("http_proxy", address)
+        proxyless.setenv("http_proxy", address)
         download.refuse_unreachable(FILE, Path("/data"))
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-def test_a_proxy_that_nobody_listens_at_is_named(variable: str, through: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    through.setenv(variable, f"http://somebody:secret@127.0.0.1:{port}")
-    message = refused()
+def test_unreachable_proxy_is_named_without_its_password(variable: str, proxyless: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    proxyless.setenv(variable, f"http://somebody:secret@127.0.0.1:{port}")
+    message = unreachable_message()
     assert f"through the proxy http://127.0.0.1:{port} " in message
     assert "refused" in message
     assert "fix or unset the proxy" in message
@@ -82,7 +82,7 @@ def test_a_proxy_that_nobody_listens_at_is_named(variable: str, through: pytest.
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "kind"),
+    ("status", "content", "content_type"),
     [
         (200, b"<!DOCTYPE html><title>Sign in</title>", "text/html"),
         (403, b"<html>Forbidden</html>", "text/html"),
@@ -92,39 +92,39 @@ def test_a_proxy_that_nobody_listens_at_is_named(variable: str, through: pytest.
         (200, CONTENT + b"more", "application/gzip"),
     ],
 )
-def test_a_proxy_that_gives_something_else_is_named_with_its_answer(
-    status: int, content: bytes, kind: str, through: pytest.MonkeyPatch
+def test_proxy_with_another_response_is_named_with_status_and_content_type(
+    status: int, content: bytes, content_type: str, proxyless: pytest.MonkeyPatch
 ) -> None:
-    with proxy(status, content, kind) as address:
-        through.setenv("http_proxy", address)
-        message = refused()
+    with proxy(status, content, content_type) as address:
+        proxyless.setenv("http_proxy", address)
+        message = unreachable_message()
     assert address in message
     assert f"({status} " in message
-    assert kind in message
+    assert content_type in message
 
 
-def test_a_proxy_that_stalls_in_the_middle_is_named(through: pytest.MonkeyPatch) -> None:
-    through.setattr(download, "_TIMEOUT", 0.3)
+def test_proxy_that_stalls_midway_is_named(proxyless: pytest.MonkeyPatch) -> None:
+    proxyless.setattr(download, "_TIMEOUT", 0.3)
     with proxy(200, b"", missing=7) as address:
-        through.setenv("http_proxy", address)
-        assert f"through the proxy {address}" in refused()
+        proxyless.setenv("http_proxy", address)
+        assert f"through the proxy {address}" in unreachable_message()
 
 
-def test_a_proxy_that_never_answers_is_given_up(through: pytest.MonkeyPatch) -> None:
-    through.setattr(download, "_TIMEOUT", 0.2)
+def test_proxy_that_never_responds_times_out(proxyless: pytest.MonkeyPatch) -> None:
+    proxyless.setattr(download, "_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        through.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert "timed out" in refused()
+        proxyless.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "timed out" in unreachable_message()
 
 
 @pytest.mark.parametrize("address", ["http://", "nonsense://x", "http://[::1", "socks5://127.0.0.1:1"])
-def test_a_proxy_that_is_none_is_named(address: str, through: pytest.MonkeyPatch) -> None:
-    through.setenv("http_proxy", address)
-    assert "cannot be reached" in refused()
+def test_invalid_proxy_address_is_reported(address: str, proxyless: pytest.MonkeyPatch) -> None:
+    proxyless.setenv("http_proxy", address)
+    assert "cannot be reached" in unreachable_message()
 
 
-def test_no_network_is_said_without_a_proxy(through: pytest.MonkeyPatch) -> None:
-    message = refused()
+def test_missing_network_is_reported_without_mentioning_a_proxy(proxyless: pytest.MonkeyPatch) -> None:
+    message = unreachable_message()
     assert "data.invalid cannot be reached (" in message
     assert "connect to a network" in message
     assert "proxy" not in message

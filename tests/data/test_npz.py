@@ -1,4 +1,4 @@
-"""One's own arrays in a file, and what is no such file."""
+"""The user's own arrays in an .npz file, and the rejection of other files."""
 
 import re
 import zipfile
@@ -19,66 +19,66 @@ _ARRAYS = {
 }
 
 
-def _refused(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
+def _load_error(path: Path) -> str:
+    with pytest.raises(DataError) as exc_info:
         load(path)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
+    assert len(str(exc_info.value).splitlines()) == 1
+    return str(exc_info.value)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("more", [{}, {"class_names": np.array(["cat", "dog"])}])
-def test_arrays_are_read_as_they_were_written(save: Any, more: dict[str, np.ndarray], tmp_path: Path) -> None:
-    save(tmp_path / "a.npz", **_ARRAYS, **more, other=np.zeros(3))
-    found = load(tmp_path / "a.npz")
-    assert found.keys() == {*ARRAYS, *more}
-    for name, array in {**_ARRAYS, **more}.items():
-        np.testing.assert_array_equal(found[name], array, strict=True)
+@pytest.mark.parametrize("extra", [{}, {"class_names": np.array(["cat", "dog"])}])
+def test_arrays_are_read_unchanged(save: Any, extra: dict[str, np.ndarray], tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", **_ARRAYS, **extra, other=np.zeros(3))
+    actual = load(tmp_path / "a.npz")
+    assert actual.keys() == {*ARRAYS, *extra}
+    for name, array in {**_ARRAYS, **extra}.items():
+        np.testing.assert_array_equal(actual[name], array, strict=True)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_an_array_that_is_missing_is_named_with_how_to_add_it(name: str, tmp_path: Path) -> None:
+def test_missing_array_is_named_with_how_to_add_it(name: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{other: array for other, array in _ARRAYS.items() if other != name})  # type: ignore[arg-type]
-    says = f"{tmp_path}/a.npz has no {name}: write all arrays with numpy.savez(file, {name}=..., ...)"
-    assert _refused(tmp_path / "a.npz") == says
+    expected = f"{tmp_path}/a.npz has no {name}: write all arrays with numpy.savez(file, {name}=..., ...)"
+    assert _load_error(tmp_path / "a.npz") == expected
 
 
-def test_objects_are_refused_because_they_would_be_unpickled(tmp_path: Path) -> None:
+def test_object_arrays_are_rejected_because_they_would_be_unpickled(tmp_path: Path) -> None:
     objects = {**_ARRAYS, "class_names": np.array(["cat", None])}
     np.savez(tmp_path / "a.npz", **objects)  # type: ignore[arg-type]
-    assert "Object arrays cannot be loaded" in _refused(tmp_path / "a.npz")
+    assert "Object arrays cannot be loaded" in _load_error(tmp_path / "a.npz")
 
 
-def test_a_file_that_somebody_has_added_is_no_array(tmp_path: Path) -> None:
+def test_archive_member_that_is_not_an_array_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("class_names", "cat\ndog\n")
-    assert "(class_names is not a NumPy array): write it with numpy.savez" in _refused(path)
+    assert "(class_names is not a NumPy array): write it with numpy.savez" in _load_error(path)
 
 
-def test_a_file_with_a_password_is_said(tmp_path: Path) -> None:
+def test_encrypted_file_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
     content = bytearray(path.read_bytes())
     for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        for found in re.finditer(re.escape(header), bytes(content)):
-            content[found.start() + flags] |= 1
+        for match in re.finditer(re.escape(header), bytes(content)):
+            content[match.start() + flags] |= 1
     path.write_bytes(content)
-    assert "is encrypted" in _refused(path)
+    assert "is encrypted" in _load_error(path)
 
 
-def test_what_is_no_such_file_is_said(tmp_path: Path) -> None:
+def test_missing_invalid_and_damaged_files_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    assert _refused(path) == f"--data.file is {path}, which does not exist: give the path of the .npz file"
-    assert "Is a directory" in _refused(tmp_path)
+    assert _load_error(path) == f"--data.file is {path}, which does not exist: give the path of the .npz file"
+    assert "Is a directory" in _load_error(tmp_path)
     path.write_text("text")
-    assert "is not an .npz file: write one with numpy.savez(file, train_images=..., " in _refused(path)
+    assert "is not an .npz file: write one with numpy.savez(file, train_images=..., " in _load_error(path)
     with path.open("wb") as file:
         np.save(file, _ARRAYS["train_images"])
-    assert "is not an .npz file" in _refused(path)
+    assert "is not an .npz file" in _load_error(path)
     np.savez(path, **_ARRAYS)  # type: ignore[arg-type]
-    whole = bytearray(path.read_bytes())
-    whole[200] ^= 1
-    path.write_bytes(whole)
-    assert "Bad CRC-32" in _refused(path)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+    assert "Bad CRC-32" in _load_error(path)

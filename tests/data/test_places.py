@@ -13,7 +13,7 @@ from fmnist_jax.errors import DataError
 
 
 @pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FMNIST_DATA_DIR", "FMNIST_RAW_DIR", "TFDS_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -32,7 +32,7 @@ def test_directories_come_from_the_configuration_then_the_environment(monkeypatc
 
 
 @pytest.mark.parametrize("variable", ["FMNIST_DATA_DIR", "TFDS_DATA_DIR"])
-def test_an_address_in_the_environment_is_refused_by_the_name_of_the_variable(
+def test_url_in_an_environment_variable_is_rejected_naming_the_variable(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "s3://bucket/data")
@@ -41,45 +41,49 @@ def test_an_address_in_the_environment_is_refused_by_the_name_of_the_variable(
     assert data_dir(DataConfig(dir=Path("/here"))) == Path("/here")
 
 
-def test_without_a_home_directory_the_default_is_refused_with_the_way_round_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as it is where nobody knows a home
+def test_default_without_a_home_directory_is_rejected_with_a_workaround(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as if no home directory were known
     with pytest.raises(DataError, match=r"no home directory.*--data\.dir or FMNIST_DATA_DIR"):
         data_dir(DataConfig())
 
 
-def test_the_files_of_ones_own_data_lie_where_they_lay_unless_that_is_said(tmp_path: Path) -> None:
+def test_recorded_paths_of_own_data_are_kept_unless_overridden(tmp_path: Path) -> None:
     recorded = DataConfig(name="npz", file=tmp_path / "gone.npz")
     assert with_local_paths(recorded) == recorded
     assert with_local_paths(recorded, DataPaths(file=Path("a.npz"))) == DataConfig(name="npz", file=Path("a.npz"))
     recorded = DataConfig(name="idx", raw_dir=tmp_path / "gone")
     assert with_local_paths(recorded) == recorded
     assert with_local_paths(recorded, DataPaths(raw_dir=tmp_path)) == DataConfig(name="idx", raw_dir=tmp_path)
-    assert with_local_paths(DataConfig(), DataPaths(file=Path("a.npz"))).file == Path("a.npz"), "to be refused"
-
-
-def test_a_recorded_place_is_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    there, gone = tmp_path / "there", tmp_path / "gone"
-    (there / "fashion_mnist").mkdir(parents=True)
-    recorded = DataConfig(dir=there, raw_dir=there, seed=7)
-    assert with_local_paths(recorded) == recorded
-    assert with_local_paths(DataConfig(dir=gone, raw_dir=gone)) == DataConfig()
-    assert with_local_paths(DataConfig(dir=tmp_path)) == DataConfig(), (
-        "a directory without the data set is no place for it"
+    assert with_local_paths(DataConfig(), DataPaths(file=Path("a.npz"))).file == Path("a.npz"), (
+        "kept, to be rejected later"
     )
-    assert with_local_paths(recorded, DataPaths(dir=gone, raw_dir=gone)) == DataConfig(dir=gone, raw_dir=gone, seed=7)
-    monkeypatch.setenv("FMNIST_DATA_DIR", str(gone))
-    assert with_local_paths(recorded) == DataConfig(raw_dir=there, seed=7)
-    monkeypatch.setenv("FMNIST_RAW_DIR", str(gone))
+
+
+def test_recorded_directories_are_used_if_they_exist_and_are_not_overridden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    existing, missing = tmp_path / "there", tmp_path / "gone"
+    (existing / "fashion_mnist").mkdir(parents=True)
+    recorded = DataConfig(dir=existing, raw_dir=existing, seed=7)
+    assert with_local_paths(recorded) == recorded
+    assert with_local_paths(DataConfig(dir=missing, raw_dir=missing)) == DataConfig()
+    assert with_local_paths(DataConfig(dir=tmp_path)) == DataConfig(), "a directory without the data set is ignored"
+    assert with_local_paths(recorded, DataPaths(dir=missing, raw_dir=missing)) == DataConfig(
+        dir=missing, raw_dir=missing, seed=7
+    )
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(missing))
+    assert with_local_paths(recorded) == DataConfig(raw_dir=existing, seed=7)
+    monkeypatch.setenv("FMNIST_RAW_DIR", str(missing))
     assert with_local_paths(recorded) == DataConfig(seed=7)
-    assert with_local_paths(recorded, DataPaths(dir=there)).dir == there
+    assert with_local_paths(recorded, DataPaths(dir=existing)).dir == existing
 
 
-def test_a_recorded_place_that_cannot_be_looked_at_is_no_place() -> None:
+def test_recorded_directory_that_cannot_be_accessed_is_ignored() -> None:
     assert with_local_paths(DataConfig(dir=Path("/" + "x" * 300))) == DataConfig()
 
 
 @pytest.mark.parametrize(
-    ("described", "ours"),
+    ("dataset_info", "shared"),
     [
         (json.dumps({"fileFormat": "array_record"}), True),
         (json.dumps({"fileFormat": "tfrecord"}), False),
@@ -91,10 +95,12 @@ def test_a_recorded_place_that_cannot_be_looked_at_is_no_place() -> None:
         (None, True),
     ],
 )
-def test_only_what_can_be_read_without_tensorflow_is_shared(described: str | None, ours: bool, tmp_path: Path) -> None:
+def test_tfds_directory_is_shared_only_if_readable_without_tensorflow(
+    dataset_info: str | None, shared: bool, tmp_path: Path
+) -> None:
     version = tmp_path / "fashion_mnist" / "3.0.1"
     version.mkdir(parents=True)
-    if described is not None:
-        (version / "dataset_info.json").write_text(described)
-    assert tfds_dir(tmp_path) == (tmp_path if ours else tmp_path / "fmnist_jax")
+    if dataset_info is not None:
+        (version / "dataset_info.json").write_text(dataset_info)
+    assert tfds_dir(tmp_path) == (tmp_path if shared else tmp_path / "fmnist_jax")
     assert places.tfds_dir(tmp_path / "none") == tmp_path / "none"

@@ -1,4 +1,4 @@
-"""How many images a run trains on, once that is known."""
+"""The number of images that a run trains on and their paths, once the data are loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,48 +19,48 @@ def _dataset(size: int, names: tuple[str, ...] = ("a", "b"), edge: int = 8) -> D
 _SPLITS = Splits(_dataset(30), _dataset(6), _dataset(4))
 
 
-def test_own_splits_say_their_number_and_what_of_them_is_held_out() -> None:
+def test_with_splits_records_total_and_validation_size() -> None:
     config = with_splits(Config(data=DataConfig(dir=Path("elsewhere"), seed=3)), _SPLITS)
     assert config.data == DataConfig(name="own", total=36, validation_size=6, seed=3)
     assert (config.data.train_size, config.steps(1)) == (30, 1)
 
 
-def test_a_number_that_is_not_known_is_asked_for_in_vain() -> None:
+def test_total_steps_of_uncounted_files_raise_an_error() -> None:
     config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
     with pytest.raises(ConfigError, match=r"data\.total is 0, so the number of npz images is unknown"):
         _ = config.total_steps
 
 
-def test_files_are_counted_once_they_are_read_and_found_from_anywhere(
+def test_resolve_records_the_number_of_images_and_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = Config(data=DataConfig(name="npz", file=Path("a.npz")))
-    found = resolve(config, _SPLITS)
-    assert found.data == replace(config.data, total=36, file=tmp_path / "a.npz")
-    assert resolve(found, _SPLITS) == found
+    resolved = resolve(config, _SPLITS)
+    assert resolved.data == replace(config.data, total=36, file=tmp_path / "a.npz")
+    assert resolve(resolved, _SPLITS) == resolved
     with pytest.raises(DataError, match=r"data\.total is 36, but there are 30 images"):
-        resolve(found, _SPLITS._replace(validation=_dataset(0)))
+        resolve(resolved, _SPLITS._replace(validation=_dataset(0)))
     synthetic = Config(data=DataConfig(name="synthetic"))
     assert resolve(synthetic, _SPLITS) == synthetic
 
 
-def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
+def test_resolve_records_absolute_paths_from_config_and_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FMNIST_DATA_DIR", "prepared")
     monkeypatch.setenv("FMNIST_RAW_DIR", "raw")
-    found = resolve(Config(), _SPLITS)
-    assert (found.data.dir, found.data.raw_dir) == (tmp_path / "prepared", None)
-    given = Config(data=DataConfig(dir=Path("there"), raw_dir=Path("raw")), init=InitConfig(source=Path("runs/a")))
-    assert resolve(given, _SPLITS).data.dir == tmp_path / "there"
-    assert resolve(given, _SPLITS).data.raw_dir == tmp_path / "raw"
-    assert resolve(given, _SPLITS).init.source == tmp_path / "runs" / "a"
+    resolved = resolve(Config(), _SPLITS)
+    assert (resolved.data.dir, resolved.data.raw_dir) == (tmp_path / "prepared", None)
+    config = Config(data=DataConfig(dir=Path("there"), raw_dir=Path("raw")), init=InitConfig(source=Path("runs/a")))
+    assert resolve(config, _SPLITS).data.dir == tmp_path / "there"
+    assert resolve(config, _SPLITS).data.raw_dir == tmp_path / "raw"
+    assert resolve(config, _SPLITS).init.source == tmp_path / "runs" / "a"
 
 
 @pytest.mark.parametrize(
-    ("splits", "words"),
+    ("splits", "message"),
     [
         (_SPLITS._replace(train=_dataset(0)), "there are no train images"),
         (_SPLITS._replace(test=_dataset(0)), "there are no test images"),
@@ -68,12 +68,12 @@ def test_where_fashion_mnist_was_is_known_in_another_place_and_environment(
         (_SPLITS._replace(validation=_dataset(2, ("a", "c"))), "validation images are 8x8x1 of 2 classes"),
     ],
 )
-def test_splits_that_do_not_belong_together_are_refused(splits: Splits, words: str) -> None:
-    with pytest.raises(DataError, match=words):
+def test_empty_or_incompatible_splits_are_rejected(splits: Splits, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         with_splits(Config(), splits)
 
 
-def test_data_that_were_given_in_python_cannot_be_loaded() -> None:
+def test_data_passed_in_python_cannot_be_loaded() -> None:
     with pytest.raises(
         DataError, match=r"is own: its images were passed in Python .* fmnist_jax\.run\(config, splits\)"
     ):

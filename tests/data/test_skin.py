@@ -10,9 +10,9 @@ SKIN = ("#f1c9a5", "#c68642", "#8d5524")
 OTHERS = ("#ffffff", "#808080", "#203060", "#2f7040", "#000000", "#e8e060", "#d0c8ff")
 
 
-def worn(cloth: str, skin: str | None, ground: str = "#e8ecf0") -> np.ndarray:
-    """A shirt, and the head, the neck and the arms of who wears it: u8[320, 240, 3]."""
-    image = Image.new("RGB", (240, 320), ground)
+def draw_worn_shirt(cloth: str, skin: str | None, background: str = "#e8ecf0") -> np.ndarray:
+    """A shirt, with the head, neck and arms of a wearer unless `skin` is None: u8[320, 240, 3]."""
+    image = Image.new("RGB", (240, 320), background)
     pen = ImageDraw.Draw(image)
     if skin is not None:
         pen.ellipse((95, 30, 145, 95), fill=skin)
@@ -24,11 +24,11 @@ def worn(cloth: str, skin: str | None, ground: str = "#e8ecf0") -> np.ndarray:
     return np.asarray(image)
 
 
-def person(pixels: np.ndarray) -> bool:
+def reports_person(pixels: np.ndarray) -> bool:
     return "a person is in the picture" in to_dataset_image(pixels).doubts
 
 
-def test_colours_of_skin_are_told_from_others() -> None:
+def test_is_skin_accepts_skin_colours_and_rejects_others() -> None:
     def colours(names: tuple[str, ...]) -> np.ndarray:
         return np.array([[int(name[i : i + 2], 16) for i in (1, 3, 5)] for name in names], np.float32) / 255
 
@@ -38,27 +38,27 @@ def test_colours_of_skin_are_told_from_others() -> None:
 
 @pytest.mark.parametrize("skin", SKIN)
 @pytest.mark.parametrize("cloth", ["#203060", "#e0e0e0", "#2f7040"])
-def test_who_wears_a_garment_is_a_doubt(cloth: str, skin: str) -> None:
-    assert person(worn(cloth, skin))
+def test_person_wearing_the_garment_is_reported(cloth: str, skin: str) -> None:
+    assert reports_person(draw_worn_shirt(cloth, skin))
 
 
 @pytest.mark.parametrize("cloth", [*SKIN, *OTHERS[1:5]])
-def test_a_garment_alone_is_none(cloth: str) -> None:
-    assert not person(worn(cloth, None))
+def test_garment_alone_is_not_reported_as_a_person(cloth: str) -> None:
+    assert not reports_person(draw_worn_shirt(cloth, None))
 
 
-@pytest.mark.parametrize("ground", ["#b98a5a", "#d8b48c"])
-def test_on_wood_and_sand_nothing_is_said(ground: str) -> None:
-    assert not person(worn("#203060", SKIN[0], ground))
+@pytest.mark.parametrize("background", ["#b98a5a", "#d8b48c"])
+def test_person_is_not_reported_on_skin_coloured_backgrounds(background: str) -> None:
+    assert not reports_person(draw_worn_shirt("#203060", SKIN[0], background))
 
 
-def test_a_print_inside_a_garment_is_none() -> None:
-    pixels = worn("#203060", None).copy()
+def test_skin_coloured_print_is_not_reported_as_a_person() -> None:
+    pixels = draw_worn_shirt("#203060", None).copy()
     pixels[160:220, 95:145] = (241, 201, 165)
-    assert not person(pixels)
+    assert not reports_person(pixels)
 
 
-def test_where_no_background_shows_nothing_is_said() -> None:
+def test_person_is_not_reported_for_full_or_empty_masks() -> None:
     colours = np.zeros((40, 30, 3), np.float32)
     assert not shows_person(colours, np.ones((40, 30), bool), border_mask(40, 30))
     assert not shows_person(colours, np.zeros((40, 30), bool), border_mask(40, 30))

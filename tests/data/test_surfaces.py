@@ -14,22 +14,22 @@ SHADE = np.stack([0.8 - 0.15 * X**2 - 0.2 * Y**2] * 3, -1).astype(np.float32)
     ("fit", "background"),
     [(surfaces.fit_plane, PLANE), (surfaces.fit_paraboloid, PLANE), (surfaces.fit_paraboloid, SHADE)],
 )
-@pytest.mark.parametrize("place", [np.s_[20:40, 20:50], np.s_[20:40, 0:30]])
-def test_a_background_goes_on_behind_an_object_even_one_that_touches_the_border(
-    fit: object, background: np.ndarray, place: tuple[slice, slice]
+@pytest.mark.parametrize("region", [np.s_[20:40, 20:50], np.s_[20:40, 0:30]])
+def test_fit_continues_the_background_behind_an_object_even_at_the_border(
+    fit: object, background: np.ndarray, region: tuple[slice, slice]
 ) -> None:
     assert callable(fit)
     covered = background.copy()
-    covered[place] = 0
-    found = fit(covered, BORDER)
-    np.testing.assert_allclose(found.colours, background, atol=1e-3)
-    assert found.residual < 1e-3
+    covered[region] = 0
+    surface = fit(covered, BORDER)
+    np.testing.assert_allclose(surface.colours, background, atol=1e-3)
+    assert surface.residual < 1e-3
 
 
-def test_a_plane_is_far_from_a_shade() -> None:
+def test_plane_fits_curved_shading_badly() -> None:
     assert surfaces.fit_plane(SHADE, BORDER).residual > 0.02
 
 
-def test_distances_are_roots_of_mean_squares() -> None:
-    ours = surfaces.distances(np.array([[[0.3, 0.0, 0.4]]]), np.zeros(3))
-    np.testing.assert_allclose(ours, [[0.5 / np.sqrt(3)]])
+def test_distances_are_root_mean_squares() -> None:
+    actual = surfaces.distances(np.array([[[0.3, 0.0, 0.4]]]), np.zeros(3))
+    np.testing.assert_allclose(actual, [[0.5 / np.sqrt(3)]])

@@ -16,23 +16,23 @@ def digest(size: int, seed: int) -> str:
     return hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
 
 
-def test_a_seed_stands_for_the_same_bits_for_ever() -> None:
+def test_digest_of_seed_0_is_unchanged() -> None:
     assert digest(23, 0) == "a4198d44cd3287bfa0ad54d4786009a2f3c4479a564d40d89700b94d194287c1"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_drawing_again_gives_the_same_bits(seed: int) -> None:
+def test_draw_is_deterministic(seed: int) -> None:
     assert digest(23, seed) == digest(23, seed)
 
 
-def test_drawing_leaves_the_global_stream_alone() -> None:
+def test_draw_does_not_change_numpys_global_random_state() -> None:
     before = np.random.get_state(legacy=False)["state"]
     synthetic.draw(7, 3)
     after = np.random.get_state(legacy=False)["state"]
     assert (before["pos"], before["key"].tobytes()) == (after["pos"], after["key"].tobytes())
 
 
-def test_seeds_draw_different_images_in_different_orders() -> None:
+def test_different_seeds_draw_different_images_and_label_orders() -> None:
     draws = [synthetic.draw(50, seed) for seed in SEEDS]
     for index, (images, labels) in enumerate(draws):
         for other_images, other_labels in draws[:index]:
@@ -42,7 +42,7 @@ def test_seeds_draw_different_images_in_different_orders() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_any_size_has_the_shape_and_dtype_of_a_dataset(size: int) -> None:
+def test_draw_of_any_size_has_the_shape_and_dtype_of_a_dataset(size: int) -> None:
     images, labels = synthetic.draw(size, 5)
     assert (images.shape, images.dtype) == ((size, 28, 28, 1), np.dtype(np.uint8))
     assert (labels.shape, labels.dtype) == ((size,), np.dtype(np.int32))
@@ -57,7 +57,7 @@ def test_classes_are_as_balanced_as_the_size_allows(size: int) -> None:
     assert np.ptp(counts) <= 1
 
 
-def test_labels_come_in_random_order() -> None:
+def test_labels_are_in_random_order() -> None:
     labels = synthetic.draw(200, 0)[1]
     assert 0.02 < (labels[1:] == labels[:-1]).mean() < 0.25
 
@@ -71,12 +71,12 @@ def test_every_image_shows_a_garment_on_an_empty_background() -> None:
     assert (images == 0).mean() > 0.4
 
 
-def test_no_image_is_drawn_twice() -> None:
+def test_images_are_all_different() -> None:
     images, _ = synthetic.draw(500, 1)
     assert len({image.tobytes() for image in images}) == 500
 
 
-def test_classes_can_be_told_apart_but_not_by_their_mean_image_alone() -> None:
+def test_nearest_mean_image_classifies_between_40_and_99_percent() -> None:
     (images, labels), (test_images, test_labels) = synthetic.draw(1_000, 0), synthetic.draw(1_000, 1)
     means = np.stack([images[labels == label].mean(0).ravel() for label in range(10)])
     distances = np.square(test_images.reshape(1_000, 1, -1) - means).sum(-1)

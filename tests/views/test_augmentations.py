@@ -5,7 +5,7 @@ from fmnist_jax.data import synthetic
 from fmnist_jax.views.augmentations import augmentation_rows
 
 
-def test_every_technique_changes_the_same_images_within_their_range() -> None:
+def test_every_augmentation_row_changes_the_images_and_keeps_shape_and_dtype() -> None:
     images, labels = synthetic.draw(6, 0)
     rows = augmentation_rows(jax.random.key(1), images, labels)
     assert next(iter(rows)) == "original"

@@ -11,24 +11,24 @@ from fmnist_jax.views import features
 _RNG = np.random.default_rng(0)
 
 
-def pictures(figure: Figure) -> list[np.ndarray]:
+def drawn_images(figure: Figure) -> list[np.ndarray]:
     return [np.asarray(image.get_array()) for axes in figure.axes for image in axes.images]
 
 
 @pytest.mark.parametrize("count", [1, 8, 11])
-def test_every_kernel_is_drawn_on_one_scale_around_zero(count: int, tmp_path: Path) -> None:
+def test_filters_draws_every_kernel_on_one_symmetric_colour_scale(count: int, tmp_path: Path) -> None:
     kernels = _RNG.normal(size=(count, 3, 3))
     figure = features.filters(kernels)
-    drawn = [axes for axes in figure.axes if axes.images]
-    np.testing.assert_array_equal(pictures(figure)[:count], kernels)
-    most = np.abs(kernels).max()
-    assert {axes.images[0].get_clim() for axes in drawn if axes.get_title()} == {(-most, most)}
-    assert [axes.get_title() for axes in drawn][:count] == [str(number) for number in range(count)]
+    image_axes = [axes for axes in figure.axes if axes.images]
+    np.testing.assert_array_equal(drawn_images(figure)[:count], kernels)
+    limit = np.abs(kernels).max()
+    assert {axes.images[0].get_clim() for axes in image_axes if axes.get_title()} == {(-limit, limit)}
+    assert [axes.get_title() for axes in image_axes][:count] == [str(number) for number in range(count)]
     assert figure.axes[-1].get_ylabel() == "weight"
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-def test_a_layers_most_active_channels_come_first_with_their_numbers(tmp_path: Path) -> None:
+def test_activation_maps_sort_channels_by_activity_and_number_them(tmp_path: Path) -> None:
     layers = [_RNG.normal(size=(14, 14, 3)) + np.array([1, 3, 2]), np.ones((7, 7, 12)) * np.arange(12)]
     image = np.zeros((28, 28, 1), np.uint8)
     figure = features.activation_maps(image, layers, "a boot")
@@ -36,12 +36,12 @@ def test_a_layers_most_active_channels_come_first_with_their_numbers(tmp_path: P
     assert rows == ["layer 1\n14x14\n3 channels", "layer 2\n7x7\n12 channels"]
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["1", "2", "0", *(str(number) for number in range(11, 1, -1))]
-    assert np.array_equal(pictures(figure)[1], layers[0][..., 1])
+    assert np.array_equal(drawn_images(figure)[1], layers[0][..., 1])
     assert figure.get_suptitle().startswith("a boot")
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-def test_a_deep_and_wide_network_is_shown_in_part_first_and_last_layer_included() -> None:
+def test_deep_and_wide_networks_are_subsampled_keeping_first_and_last_layer() -> None:
     layers = [np.full((2, 2, 1), number, np.float32) for number in range(30)]
     figure = features.activation_maps(np.zeros((28, 28, 1), np.uint8), layers, "a boot")
     rows = [axes.get_ylabel().split("\n")[0] for axes in figure.axes if "channels" in axes.get_ylabel()]
@@ -52,7 +52,7 @@ def test_a_deep_and_wide_network_is_shown_in_part_first_and_last_layer_included(
     assert figure.get_suptitle() == "64 of 100 kernels of the first convolution, 3x3 pixels"
 
 
-def test_the_map_has_a_point_an_image_and_a_name_and_marker_a_class(tmp_path: Path) -> None:
+def test_embedding_map_has_a_point_per_image_and_a_name_and_marker_per_class(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(10), 4)
     points = _RNG.normal(size=(40, 2))
     figure = features.embedding_map(Projection(points, np.array([0.5, 0.25])), labels, CLASS_NAMES)
@@ -69,30 +69,30 @@ def test_the_map_has_a_point_an_image_and_a_name_and_marker_a_class(tmp_path: Pa
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0])
-def test_names_of_classes_in_one_place_do_not_cover_each_other(spread: float) -> None:
+def test_class_names_on_overlapping_clusters_do_not_cover_each_other(spread: float) -> None:
     labels = np.repeat(np.arange(5), 3)
     points = np.concatenate([spread * _RNG.normal(size=(15, 2)), [[10.0, 10.0]]])
     projection = Projection(points, np.array([0.5, 0.25]))
     figure = features.embedding_map(projection, np.append(labels, 9), CLASS_NAMES)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    covered = [
+    overlapping = [
         (i, j) for i in range(6) for j in range(i) if boxes[i].shrunk(0.8, 0.7).overlaps(boxes[j].shrunk(0.8, 0.7))
     ]
-    assert covered == []
+    assert overlapping == []
 
 
-def test_points_in_one_place_have_no_variance_to_share() -> None:
+def test_embedding_map_of_coincident_points_omits_the_variance_share() -> None:
     figure = features.embedding_map(principal_plane(np.ones((2, 5))), np.array([0, 1]), CLASS_NAMES)
     assert figure.axes[0].get_xlabel() == "first principal component"
 
 
-def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Path) -> None:
+def test_saliency_maps_show_each_image_above_its_normalized_saliency(tmp_path: Path) -> None:
     images = np.pad(_RNG.integers(0, 256, (3, 26, 26, 1), dtype=np.uint8), ((0, 0), (1, 1), (1, 1), (0, 0)))
     saliency = np.abs(_RNG.normal(size=(3, 28, 28)))
     saliency[2] = 0
     figure = features.saliency_maps(images, saliency, ["Coat", "Bag", "Shirt"])
-    above, below = pictures(figure)[:3], pictures(figure)[3:6]
+    above, below = drawn_images(figure)[:3], drawn_images(figure)[3:6]
     np.testing.assert_array_equal(above, 255 - images[..., 0].astype(int))
     np.testing.assert_allclose(below[:2], saliency[:2] / saliency[:2].max((1, 2), keepdims=True))
     assert not below[2].any()
@@ -101,18 +101,18 @@ def test_saliency_stands_below_its_image_as_a_share_of_its_largest(tmp_path: Pat
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-def test_kernels_of_colour_images_are_drawn_as_colours_around_grey(tmp_path: Path) -> None:
+def test_rgb_kernels_are_drawn_as_colours_centred_on_grey(tmp_path: Path) -> None:
     kernels = np.zeros((2, 3, 3, 3))
     kernels[0, 0, 0] = (1.0, -1.0, 0.5)
     figure = features.filters(kernels)
-    first, second = pictures(figure)
+    first, second = drawn_images(figure)
     np.testing.assert_allclose(first[0, 0], (1.0, 0.0, 0.75))
     assert (second == 0.5).all()
     assert not any(axes.get_ylabel() == "weight" for axes in figure.axes)
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-def test_of_more_classes_than_there_is_room_for_the_points_stay_and_the_legend_goes(tmp_path: Path) -> None:
+def test_embedding_map_of_400_classes_keeps_all_points_and_omits_the_legend(tmp_path: Path) -> None:
     names = [f"class {label}" for label in range(400)]
     figure = features.embedding_map(Projection(_RNG.normal(size=(800, 2)), np.ones(2)), np.arange(800) % 400, names)
     assert not figure.legends
@@ -120,7 +120,7 @@ def test_of_more_classes_than_there_is_room_for_the_points_stay_and_the_legend_g
     figure.savefig(tmp_path / "figure.png", dpi=40)
 
 
-def test_a_hundred_classes_are_told_in_small_print_beside_their_points(tmp_path: Path) -> None:
+def test_embedding_map_of_100_classes_lists_them_in_the_legend_only(tmp_path: Path) -> None:
     names = [f"_class {label}" for label in range(100)]
     figure = features.embedding_map(Projection(_RNG.normal(size=(200, 2)), np.ones(2)), np.arange(200) % 100, names)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names

@@ -10,7 +10,7 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views import images
 from fmnist_jax.views.style import BLUE, VERMILLION
 
-# Three images: a trouser recognised, a dress taken for a bag very surely, a coat taken for a shirt less so.
+# Three images: a trouser classified correctly, a dress as a bag with high confidence, a coat as a shirt with less.
 _IMAGES = np.stack([np.full((28, 28, 1), level, np.uint8) for level in (10, 20, 30)])
 _LABELS = np.array([1, 3, 4], np.int32)
 
@@ -22,7 +22,7 @@ def assessment() -> Assessment:
     return assess(logits, _LABELS)
 
 
-def test_a_prediction_says_what_how_surely_and_whether_it_is_right(assessment: Assessment) -> None:
+def test_prediction_titles_show_class_confidence_and_correctness(assessment: Assessment) -> None:
     figure = images.prediction_grid(_IMAGES, assessment, np.array([0, 1]), CLASS_NAMES)
     right, wrong = figure.axes[:2]
     assert right.get_title() == f"✓ Trouser\n{assessment.probabilities[0, 1]:.1%}"
@@ -37,14 +37,14 @@ def test_a_prediction_says_what_how_surely_and_whether_it_is_right(assessment: A
     assert not any(axes.axison for axes in figure.axes[2:])
 
 
-def test_long_names_do_not_reach_into_their_neighbours() -> None:
+def test_long_class_names_do_not_overlap_their_neighbours() -> None:
     names = [f"long-sleeved waterproof mountain jacket of kind {number}" for number in range(10)]
     logits = np.eye(10, dtype=np.float32)[[2, 3, 4]]
-    drawn = [
+    figures = [
         images.prediction_grid(_IMAGES, assess(logits, _LABELS), np.arange(3), names),
         images.average_images(np.zeros((3, 28, 28, 1)), names[:3], np.ones(3, int)),
     ]
-    for figure in drawn:
+    for figure in figures:
         figure.draw_without_rendering()
         for texts in zip(*((axes.title, axes.xaxis.label) for axes in figure.axes[:3]), strict=True):
             boxes = [text.get_window_extent() for text in texts]
@@ -52,7 +52,7 @@ def test_long_names_do_not_reach_into_their_neighbours() -> None:
             assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_mistakes_come_surest_first_and_no_more_than_asked_for(assessment: Assessment) -> None:
+def test_misclassified_grid_is_sorted_by_confidence_and_limited_by_count(assessment: Assessment) -> None:
     figure = images.misclassified_grid(_IMAGES, assessment, CLASS_NAMES)
     titles = [axes.get_title() for axes in figure.axes if axes.axison]
     assert [title.split("\n")[0] for title in titles] == ["✗ Bag", "✗ Shirt"]
@@ -60,13 +60,13 @@ def test_mistakes_come_surest_first_and_no_more_than_asked_for(assessment: Asses
     assert len([axes for axes in figure.axes if axes.axison]) == 1
 
 
-def test_without_mistakes_the_figure_says_so() -> None:
+def test_misclassified_grid_without_mistakes_says_so() -> None:
     assessment = assess(9 * np.eye(10, dtype=np.float32)[_LABELS], _LABELS)
     figure = images.misclassified_grid(_IMAGES, assessment, CLASS_NAMES)
     assert [text.get_text() for text in figure.axes[0].texts] == ["no image to show"]
 
 
-def test_samples_stand_in_a_row_for_each_class_that_there_is() -> None:
+def test_sample_grid_has_one_row_per_class_that_occurs() -> None:
     figure = images.sample_grid(_IMAGES[[0, 1, 2, 0]], np.array([1, 3, 4, 1]), CLASS_NAMES, per_class=2)
     assert [axes.get_ylabel() for axes in figure.axes] == ["Trouser", "Dress", "Coat"]
     widths = [axes.images[0].get_size()[1] for axes in figure.axes]
@@ -74,21 +74,21 @@ def test_samples_stand_in_a_row_for_each_class_that_there_is() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 3, 7, 10])
-def test_averages_are_drawn_with_names_and_counts(classes: int, tmp_path: Path) -> None:
+def test_average_images_are_drawn_with_names_and_counts(classes: int, tmp_path: Path) -> None:
     averages = np.linspace(0, 255, classes * 676).reshape(classes, 26, 26, 1)
     averages = np.pad(averages, ((0, 0), (1, 1), (1, 1), (0, 0)))
     figure = images.average_images(averages, CLASS_NAMES[:classes], 1000 * np.arange(classes))
-    drawn = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_title() for axes in drawn] == list(CLASS_NAMES[:classes])
-    assert [axes.get_xlabel() for axes in drawn] == [f"{1000 * label:,} images" for label in range(classes)]
-    for axes, average in zip(drawn, averages, strict=True):
+    visible_axes = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in visible_axes] == list(CLASS_NAMES[:classes])
+    assert [axes.get_xlabel() for axes in visible_axes] == [f"{1000 * label:,} images" for label in range(classes)]
+    for axes, average in zip(visible_axes, averages, strict=True):
         np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), 255 - average[..., 0])
     path = tmp_path / "figure.png"
     figure.savefig(path, dpi=40)
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_green_is_drawn_green() -> None:
+def test_colour_images_keep_their_colours() -> None:
     green = np.zeros((2, 8, 9, 3), np.uint8)
     green[..., 1] = 200
     (axes,) = images.labelled_rows({"green": green}).axes
@@ -97,33 +97,33 @@ def test_green_is_drawn_green() -> None:
     np.testing.assert_array_equal(np.asarray(axes.images[0].get_array()), green[0])
 
 
-def test_one_image_that_fills_its_frame_is_drawn_as_the_others_are(assessment: Assessment) -> None:
+def test_image_that_fills_its_frame_is_negated_like_the_others(assessment: Assessment) -> None:
     filled = np.concatenate([_IMAGES[:2], np.full((1, 28, 28, 1), 200, np.uint8)])
     (axes, *_) = images.prediction_grid(filled, assessment, np.array([2]), CLASS_NAMES).axes
     assert np.unique(np.asarray(axes.images[0].get_array())).tolist() == [55]
 
 
-def test_a_class_without_images_does_not_turn_photographs_into_negatives() -> None:
+def test_empty_classes_do_not_cause_photographs_to_be_negated() -> None:
     averages = np.zeros((5, 8, 8, 1))
     averages[1] = 180
     figure = images.average_images(averages, list("abcde"), np.array([0, 9, 0, 0, 0]))
     assert np.unique(np.asarray(figure.axes[1].images[0].get_array())).tolist() == [180]
 
 
-def test_rows_of_other_sizes_and_colours_stand_in_one_figure() -> None:
+def test_labelled_rows_of_different_sizes_and_colours_share_one_figure() -> None:
     rows = {"large": np.zeros((2, 28, 28, 1), np.uint8), "small": np.full((2, 14, 14, 1), 90, np.uint8)}
     large, small, red = images.labelled_rows({**rows, "red": np.full((2, 14, 14, 3), 9, np.uint8)}).axes
-    for axes, expected in ((large, 255), (small, 165), (red, 9)):  # by the background of most
+    for axes, expected in ((large, 255), (small, 165), (red, 9)):  # negated or not by the majority of the backgrounds
         assert np.unique(np.asarray(axes.images[0].get_array())).tolist() == [expected]
 
 
-def test_wide_images_have_room_in_their_rows() -> None:
+def test_figure_becomes_wider_but_not_higher_for_wide_images() -> None:
     square, wide = (images.labelled_rows({"a": np.zeros((3, 28, 28 * ratio, 1), np.uint8)}) for ratio in (1, 3))
     assert wide.get_figwidth() > 2 * square.get_figwidth()
     assert wide.get_figheight() == square.get_figheight()
 
 
-def test_of_many_classes_the_first_forty_have_a_row() -> None:
+def test_sample_grid_shows_only_the_first_40_classes() -> None:
     labels = np.arange(50)
     figure = images.sample_grid(np.zeros((50, 8, 8, 1), np.uint8), labels, [str(label) for label in labels])
     assert [axes.get_ylabel() for axes in figure.axes] == [str(label) for label in range(40)]

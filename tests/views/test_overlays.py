@@ -1,4 +1,4 @@
-"""Curves of several runs over one another."""
+"""Overlaid curves of several runs."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ _RECORDS: list[dict[str, Any]] = [
 ]
 
 
-def test_each_run_has_a_line_in_every_panel_and_what_none_has_logged_has_no_panel() -> None:
-    silent = [{**record, "val_accuracy": None} for record in _RECORDS if "val_loss" not in record]
+def test_each_run_has_a_line_per_panel_and_unlogged_metrics_have_no_panel() -> None:
+    without_validation = [{**record, "val_accuracy": None} for record in _RECORDS if "val_loss" not in record]
     runs = [
         overlays.RunCurves(overlays.line_style(number), records)
-        for number, records in enumerate((_RECORDS, silent, []))
+        for number, records in enumerate((_RECORDS, without_validation, []))
     ]
     panels = overlays.overlaid_panels(runs)
     assert list(panels) == [
@@ -29,17 +29,17 @@ def test_each_run_has_a_line_in_every_panel_and_what_none_has_logged_has_no_pane
     assert [np.asarray(line.get_xydata()).tolist() for line in losses] == [[[1, 2], [2, 1]], [[1, 2], [2, 1]], []]
     assert [line.get_color() for line in losses[:2]] == [overlays.line_style(0).colour, overlays.line_style(1).colour]
     assert [np.size(line.get_xdata()) for line in validation] == [1, 0, 0]
-    assert list(overlays.overlaid_panels([overlays.RunCurves(overlays.line_style(0), silent)])) == [
+    assert list(overlays.overlaid_panels([overlays.RunCurves(overlays.line_style(0), without_validation)])) == [
         *("training objective", "training accuracy", "learning rate"),
     ]
 
 
-def test_28_lines_are_told_apart() -> None:
+def test_line_styles_are_distinct_for_28_runs_and_then_repeat() -> None:
     assert len({overlays.line_style(number) for number in range(40)}) == 28
     assert overlays.line_style(28) == overlays.line_style(0)
 
 
-def test_accuracies_stand_in_order_with_their_intervals() -> None:
+def test_accuracy_rows_keep_their_order_and_show_intervals() -> None:
     figure = overlays.accuracy_rows(["one", "two"], [0.9, 0.8], [Interval(0.85, 0.93), Interval(0.75, 0.84)])
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]

@@ -1,4 +1,4 @@
-"""How the pages behave in a real browser: Chromium, without a window and without a network."""
+"""Behaviour of the report and comparison pages in a real browser: headless Chromium, without a network."""
 
 from pathlib import Path
 
@@ -8,38 +8,38 @@ from playwright.sync_api import Browser, Page
 from fmnist_jax.views import comparison_page
 from fmnist_jax.views.report_page import render
 from tests.views.conftest import Visit
-from tests.views.test_comparison_page import several
-from tests.views.test_report_page import contents, population
+from tests.views.test_comparison_page import make_runs
+from tests.views.test_report_page import make_contents, make_population
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render(contents()))
+    path.write_text(render(make_contents()))
     return path
 
 
 @pytest.fixture(scope="module")
-def of_members(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def population_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("population") / "report.html"
-    path.write_text(render(population()))
+    path.write_text(render(make_population()))
     return path
 
 
 @pytest.fixture(scope="module")
-def of_many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def comparison_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("several") / "comparison.html"
-    many = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in several()]
-    path.write_text(comparison_page.render("a dozen runs", many))
+    runs = [run._replace(name=f"{run.name}-{copy}") for copy in range(4) for run in make_runs()]
+    path.write_text(comparison_page.render("a dozen runs", runs))
     return path
 
 
 @pytest.mark.parametrize("width", [375, 1200])
-def test_a_populations_members_are_shown_and_nothing_hangs_over_the_side(
-    browser: Browser, of_members: Path, width: int
+def test_population_report_shows_its_members_without_horizontal_overflow(
+    browser: Browser, population_path: Path, width: int
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 800})
-    page.goto(of_members.as_uri())
+    page.goto(population_path.as_uri())
     page.locator('nav a[href="#members"]').click()
     assert page.locator("#members table").is_visible()
     assert page.locator("#members .chart svg").count() == 2
@@ -48,13 +48,13 @@ def test_a_populations_members_are_shown_and_nothing_hangs_over_the_side(
     page.close()
 
 
-def _alternatives(page: Page) -> list[str]:
+def _alt_texts(page: Page) -> list[str]:
     return [str(image.get_attribute("alt")) for image in page.locator("#gallery img").all()]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 768, 1200])
-def test_nothing_is_complained_of_every_image_loads_and_nothing_hangs_over_the_side(
+def test_report_loads_all_images_without_errors_or_horizontal_overflow(
     visit: Visit, path: Path, scheme: str, width: int
 ) -> None:
     with visit(path, width, scheme) as page:
@@ -65,13 +65,13 @@ def test_nothing_is_complained_of_every_image_loads_and_nothing_hangs_over_the_s
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_click_shows_the_images_of_its_cell_and_keeps_them(page: Page) -> None:
+def test_clicking_a_cell_shows_and_pins_its_images(page: Page) -> None:
     cell = page.locator('[data-cell="3-4"]')
     cell.click()
     assert page.locator("#gallery h3").inner_text() == "Dress taken for Coat"
     assert page.locator("#gallery p").inner_text() == "2 images, most confident first"
-    assert all(alternative.startswith("Dress taken for Coat, image ") for alternative in _alternatives(page))
-    assert len(_alternatives(page)) == 2
+    assert all(alt.startswith("Dress taken for Coat, image ") for alt in _alt_texts(page))
+    assert len(_alt_texts(page)) == 2
     assert cell.get_attribute("aria-pressed") == "true"
     page.locator('[data-cell="0-0"]').hover()
     assert page.locator("#gallery h3").inner_text() == "Dress taken for Coat"
@@ -80,14 +80,14 @@ def test_a_click_shows_the_images_of_its_cell_and_keeps_them(page: Page) -> None
     assert cell.get_attribute("aria-pressed") == "false"
 
 
-def test_pointing_at_a_cell_shows_its_images(page: Page) -> None:
+def test_hovering_over_a_cell_shows_its_images(page: Page) -> None:
     page.locator('[data-cell="5-5"]').hover()
     assert page.locator("#gallery h3").inner_text() == "Sandal, recognised"
-    assert len(_alternatives(page)) == 4
+    assert len(_alt_texts(page)) == 4
     assert page.locator("#matrix th.lit").all_inner_texts() == ["Sandal", "Sandal"]
 
 
-def test_the_keyboard_reaches_the_cells_walks_over_them_and_keeps_one(page: Page) -> None:
+def test_cells_can_be_reached_navigated_and_pinned_by_keyboard(page: Page) -> None:
     for _ in range(30):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.dataset.cell"):
@@ -106,7 +106,7 @@ def test_the_keyboard_reaches_the_cells_walks_over_them_and_keeps_one(page: Page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_on_its_ground(page: Page, scheme: str) -> None:
+def test_text_contrast_meets_wcag(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     contrast = """(names) => {
       const light = (colour) => {
@@ -121,12 +121,17 @@ def test_text_can_be_read_on_its_ground(page: Page, scheme: str) -> None:
       const [one, other] = names.map((name) => light(style.getPropertyValue(name)));
       return (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     }"""
-    # WCAG 2.2 asks for 4.5 to 1.
-    for text, ground in (("--ink", "--card"), ("--muted", "--paper"), ("--wrong", "--card"), ("--on-right", "--right")):
-        assert page.evaluate(contrast, [text, ground]) >= 4.5, (text, ground)
+    # WCAG 2.2 requires 4.5 to 1.
+    for text, background in (
+        ("--ink", "--card"),
+        ("--muted", "--paper"),
+        ("--wrong", "--card"),
+        ("--on-right", "--right"),
+    ):
+        assert page.evaluate(contrast, [text, background]) >= 4.5, (text, background)
 
 
-def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
+def test_print_layout_hides_the_navigation_and_keeps_the_images(page: Page) -> None:
     page.emulate_media(media="print")
     assert not page.locator("nav").is_visible()
     assert page.locator("#mistakes img").first.is_visible()
@@ -134,10 +139,10 @@ def test_on_paper_the_links_are_gone_and_the_images_stay(page: Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1200])
-def test_the_page_of_several_runs_opens_alone_and_wide_tables_scroll_in_their_places(
-    visit: Visit, of_many: Path, scheme: str, width: int
+def test_comparison_page_loads_without_errors_and_wide_tables_scroll_in_place(
+    visit: Visit, comparison_path: Path, scheme: str, width: int
 ) -> None:
-    with visit(of_many, width, scheme) as page:
+    with visit(comparison_path, width, scheme) as page:
         for section in ("scores", "curves", "configuration", "classes"):
             page.locator(f'nav a[href="#{section}"]').click()
             assert page.locator(f"#{section} h2").is_visible()

@@ -1,4 +1,4 @@
-"""Colours that can be told apart, with full sight, without red or green, and in grey."""
+"""Colours that are distinguishable with normal and deficient colour vision, and helpers for drawing."""
 
 import io
 from itertools import combinations
@@ -39,36 +39,40 @@ _PROTANOPIA = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, 
 _DEUTERANOPIA = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
 
 
-def _seen(colour: str, sight: np.ndarray) -> np.ndarray:
-    return np.clip(sight @ (np.array(to_rgb(colour)) ** 2.2), 0, 1) ** (1 / 2.2)
+def _perceived(colour: str, vision: np.ndarray) -> np.ndarray:
+    return np.clip(vision @ (np.array(to_rgb(colour)) ** 2.2), 0, 1) ** (1 / 2.2)
 
 
-@pytest.mark.parametrize("sight", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["full", "no red", "no green"])
-def test_right_and_wrong_differ_for_every_eye(sight: np.ndarray) -> None:
-    assert np.abs(_seen(BLUE, sight) - _seen(VERMILLION, sight)).max() > 0.25
+@pytest.mark.parametrize(
+    "vision", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["normal", "protanopia", "deuteranopia"]
+)
+def test_colours_of_right_and_wrong_are_distinguishable_with_any_colour_vision(vision: np.ndarray) -> None:
+    assert np.abs(_perceived(BLUE, vision) - _perceived(VERMILLION, vision)).max() > 0.25
 
 
-@pytest.mark.parametrize("sight", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["full", "no red", "no green"])
-def test_each_class_has_a_marker_of_its_own_and_a_colour_that_no_eye_takes_for_anothers(sight: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "vision", [np.eye(3), _PROTANOPIA, _DEUTERANOPIA], ids=["normal", "protanopia", "deuteranopia"]
+)
+def test_class_markers_are_unique_and_colours_distinguishable_with_any_colour_vision(vision: np.ndarray) -> None:
     assert len(set(CLASS_MARKERS)) == len(CLASS_COLOURS) == 10
     for first, second in combinations(CLASS_COLOURS, 2):
-        assert np.abs(_seen(first, sight) - _seen(second, sight)).max() > 0.1, (first, second)
+        assert np.abs(_perceived(first, vision) - _perceived(second, vision)).max() > 0.1, (first, second)
 
 
-def test_a_plot_says_what_it_shows() -> None:
+def test_describe_axes_sets_title_and_labels() -> None:
     axes = new_figure(3, 2).subplots()
     describe_axes(axes, "Speed", x="time (s)", y="images/s")
     assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("Speed", "time (s)", "images/s")
 
 
-def test_an_image_is_drawn_without_ticks() -> None:
+def test_show_image_draws_no_ticks() -> None:
     axes = new_figure(1, 1).subplots()
     show_image(axes, np.array([[0, 255]], np.uint8))
     assert np.array_equal(np.asarray(axes.images[0].get_array()), [[0, 255]])
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
 
 
-def test_colours_and_photographs_are_drawn_as_they_are_and_what_lies_on_black_dark_on_light() -> None:
+def test_for_imshow_negates_only_grey_images_on_black() -> None:
     green = np.zeros((1, 2, 2, 3), np.uint8)
     green[..., 1] = 200
     np.testing.assert_array_equal(for_imshow(green), green)
@@ -81,29 +85,29 @@ def test_colours_and_photographs_are_drawn_as_they_are_and_what_lies_on_black_da
     np.testing.assert_array_equal(for_imshow(photographs), photographs[..., 0])
 
 
-def test_a_figure_hands_a_notebook_its_picture() -> None:
+def test_figure_has_a_png_representation_for_notebooks() -> None:
     figure = new_figure(2, 1)
     image = Image.open(io.BytesIO(figure._repr_png_()))  # type: ignore[attr-defined]
     assert (image.format, image.size) == ("PNG", (200, 100))
 
 
-def test_panels_are_a_figure_each_of_the_same_data() -> None:
+def test_draw_panels_draws_one_figure_per_panel_from_the_same_data() -> None:
     panels: dict[str, Any] = {"up": lambda axes, y: axes.plot(y), "down": lambda axes, y: axes.plot(y[::-1])}
     figures = draw_panels(panels, [1, 2], 3, 2)
     assert [np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() for figure in figures.values()] == [[1, 2], [2, 1]]
     assert all(tuple(figure.get_size_inches()) == (3, 2) for figure in figures.values())
 
 
-NAMES = ("under $5", "$5_$", "over $10")
+DOLLAR_NAMES = ("under $5", "$5_$", "over $10")
 
 
-def _drawn(figure: Figure) -> str:
-    """All that a figure says, once it has been drawn, which mathematics that cannot be set would not let it be."""
+def _drawn_text(figure: Figure) -> str:
+    """All text of a figure after drawing it, which fails for invalid mathtext."""
     figure.savefig(io.BytesIO())
     return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
-def test_a_long_text_is_broken_and_then_cut() -> None:
+def test_long_text_is_wrapped_and_truncated() -> None:
     assert wrap_two_lines("", 20) == truncate("", 20) == ""
     assert wrap_two_lines("Ankle boot", 20) == truncate("Ankle boot", 10) == "Ankle boot"
     assert wrap_two_lines("long-sleeved waterproof mountain jacket", 20) == "long-sleeved\nwaterproof mountain…"
@@ -113,21 +117,21 @@ def test_a_long_text_is_broken_and_then_cut() -> None:
     assert truncate_middle("standard", 8) == "standard"
 
 
-def test_a_pair_of_dollars_in_a_name_sets_no_mathematics() -> None:
+def test_dollar_signs_in_class_names_are_not_parsed_as_mathtext() -> None:
     images, logits = np.zeros((3, 28, 28, 1), np.uint8), np.eye(3)[[1, 2, 0]]
     assessment, labels = assess(logits, np.arange(3)), np.arange(3)
     projection = Projection(np.eye(3, 2), np.array([0.5, 0.5]))
-    sheet = photo_sheet([images[0]], [(0, 0, 1, 1)], images[:1], logits[:1], NAMES, doubts=[[]])
+    sheet = photo_sheet([images[0]], [(0, 0, 1, 1)], images[:1], logits[:1], DOLLAR_NAMES, doubts=[[]])
     figures = [
-        confusion_matrix(np.eye(3, dtype=int), NAMES),
-        sample_grid(images, labels, NAMES),
-        average_images(np.zeros((3, 28, 28, 1)), NAMES, np.ones(3, int)),
-        prediction_grid(images, assessment, labels, NAMES),
-        embedding_map(projection, labels, NAMES),
-        saliency_maps(images, np.ones((3, 28, 28)), NAMES),
-        accuracy_rows(NAMES, [0.5] * 3, [Interval(0.4, 0.6)] * 3),
-        activation_maps(images[0], [np.ones((4, 4, 2))], NAMES[1]),
+        confusion_matrix(np.eye(3, dtype=int), DOLLAR_NAMES),
+        sample_grid(images, labels, DOLLAR_NAMES),
+        average_images(np.zeros((3, 28, 28, 1)), DOLLAR_NAMES, np.ones(3, int)),
+        prediction_grid(images, assessment, labels, DOLLAR_NAMES),
+        embedding_map(projection, labels, DOLLAR_NAMES),
+        saliency_maps(images, np.ones((3, 28, 28)), DOLLAR_NAMES),
+        accuracy_rows(DOLLAR_NAMES, [0.5] * 3, [Interval(0.4, 0.6)] * 3),
+        activation_maps(images[0], [np.ones((4, 4, 2))], DOLLAR_NAMES[1]),
         sheet,
     ]
     for figure in figures:
-        assert r"\$5_\$" in _drawn(figure)
+        assert r"\$5_\$" in _drawn_text(figure)

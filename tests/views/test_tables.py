@@ -8,7 +8,7 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views.tables import dataset_tables, prediction_summary, prediction_table, score_tables
 
 
-def test_the_tables_hold_the_scores_the_classes_and_the_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_tables_show_scores_classes_and_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     logits = np.zeros((4, 10), np.float32)
     logits[range(4), [0, 0, 1, 8]] = 5.0
     assessment = assess(logits, np.array([0, 0, 1, 3], np.int32))
@@ -23,7 +23,7 @@ def test_the_tables_hold_the_scores_the_classes_and_the_mistakes(capsys: pytest.
     assert ["Dress", "Bag", f"{assessment.probabilities[3, 8]:.2%}", "#3"] in rows
 
 
-def test_names_of_classes_and_pictures_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_and_picture_names_are_not_parsed_as_markup(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("shirt [red]", "plain [/x]", ":boot: $5")
     logits = np.eye(3, dtype=np.float32)[[0, 1, 1]]
     summary = summarize_split(np.zeros((3, 2, 2), np.uint8), np.arange(3), 3)
@@ -37,7 +37,7 @@ def test_names_of_classes_and_pictures_are_no_markup(capsys: pytest.CaptureFixtu
     assert [printed.count(name) for name in ("[/photo].png", "[light]", "[unsure]")] == [1, 1, 1]
 
 
-def test_without_mistakes_there_is_no_table_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_tables_omit_mistakes_if_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     cli.print_rich(score_tables(assess(9 * np.eye(10, dtype=np.float32), np.arange(10)), CLASS_NAMES, "test images"))
     printed = capsys.readouterr().out
     assert "100.00% correct on 10" in printed
