@@ -18,6 +18,7 @@ if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in o
 if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,3 +128,10 @@ def saved_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with checkpoint.writing(directory.checkpoints) as writer:
         writer.save(state, 0.5, origin={"dataset_digest": digest(load(config.data))})
     return directory.path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Frees what JAX keeps of a module's programs: half of a worker's memory and, with it, a tenth of its time."""
+    yield
+    jax.clear_caches()
