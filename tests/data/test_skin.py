@@ -59,6 +59,9 @@ def test_skin_coloured_print_is_not_reported_as_a_person() -> None:
 
 
 def test_person_is_not_reported_for_full_or_empty_masks() -> None:
-    colours = np.zeros((40, 30, 3), np.float32)
-    assert not shows_person(colours, np.ones((40, 30), bool), border_mask(40, 30))
-    assert not shows_person(colours, np.zeros((40, 30), bool), border_mask(40, 30))
+    worn = draw_worn_shirt("#203060", SKIN[0]).astype(np.float32) / 255
+    border = border_mask(*worn.shape[:2])
+    background = np.full_like(worn, worn[0, 0])
+    assert shows_person(worn, (worn != background).any(-1), border)
+    assert not shows_person(worn, np.ones(worn.shape[:2], bool), border)
+    assert not shows_person(worn, np.zeros(worn.shape[:2], bool), border)
