@@ -17,10 +17,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY = "#6B6B6B"
 
 
-def panels(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def make_subplots(columns: int, width: float = 4.2, height: float = 3.6, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure and its axes, row by row; `width` and `height` are inches per axes."""
-    drawn = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    return drawn, list(drawn.subplots(rows, columns, squeeze=False).ravel())
+    fig = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return fig, list(fig.subplots(rows, columns, squeeze=False).ravel())
 
 
 def describe(axes: Axes, title: str, x: str, y: str) -> None:
@@ -30,9 +30,9 @@ def describe(axes: Axes, title: str, x: str, y: str) -> None:
         axes.legend(fontsize=8)
 
 
-def label_values(axis: Axis, values: Sequence[float] | np.ndarray, form: str = "{:g}", **style: Any) -> None:
+def label_values(axis: Axis, values: Sequence[float] | np.ndarray, fmt: str = "{:g}", **style: Any) -> None:
     """Puts ticks at these values and nowhere else."""
-    axis.set_ticks(values, [form.format(value) for value in values], **style)
+    axis.set_ticks(values, [fmt.format(value) for value in values], **style)
     axis.set_minor_locator(NullLocator())
 
 

@@ -27,8 +27,8 @@ def whitening_kernels(images: Array, side: int = 3) -> Array:
     variances, vectors = jnp.linalg.eigh(jnp.cov(pixels))
     # Patches have their channel axis first, kernels their last but one. Variances below a millionth of the largest are
     # rounding errors.
-    sizes = jnp.sqrt(jnp.maximum(variances, 1e-6 * variances[-1]))
-    kernels = (vectors.T / sizes[:, None])[::-1]
+    deviations = jnp.sqrt(jnp.maximum(variances, 1e-6 * variances[-1]))
+    kernels = (vectors.T / deviations[:, None])[::-1]
     return kernels.reshape(-1, channels, side, side).transpose(2, 3, 1, 0)
 
 
@@ -40,7 +40,7 @@ def cosine_kernels(side: int = 3) -> Array:
     """
     basis = np.cos(np.pi / side * np.outer(np.arange(side) + 0.5, np.arange(side)))
     frequencies = sorted(np.ndindex(side, side), key=lambda pair: (sum(pair), pair))
-    kernels = [np.outer(basis[:, down], basis[:, across]) for down, across in frequencies]
+    kernels = [np.outer(basis[:, row], basis[:, column]) for row, column in frequencies]
     return jnp.asarray(np.stack(kernels, -1)[:, :, None], jnp.float32)
 
 
@@ -54,10 +54,10 @@ def with_first_kernels(model: Model, kernels: Array) -> Model:
 
     def init(key: Array) -> tuple[Params, BatchStats]:
         params, batch_stats = model.init(key)
-        drawn = params["Conv_0"]["kernel"]
-        pairs = jnp.stack([kernels, -kernels], -1).reshape(*kernels.shape[:-1], -1)[..., : drawn.shape[-1]]
-        sized = pairs * (jnp.std(drawn) / jnp.sqrt(jnp.mean(pairs**2, (0, 1, 2), keepdims=True)))
-        first = {**params["Conv_0"], "kernel": drawn.at[..., : sized.shape[-1]].set(sized)}
-        return {**params, "Conv_0": first}, batch_stats
+        random_kernel = params["Conv_0"]["kernel"]
+        pairs = jnp.stack([kernels, -kernels], -1).reshape(*kernels.shape[:-1], -1)[..., : random_kernel.shape[-1]]
+        scaled = pairs * (jnp.std(random_kernel) / jnp.sqrt(jnp.mean(pairs**2, (0, 1, 2), keepdims=True)))
+        first_layer = {**params["Conv_0"], "kernel": random_kernel.at[..., : scaled.shape[-1]].set(scaled)}
+        return {**params, "Conv_0": first_layer}, batch_stats
 
     return Model(init, model.apply)

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from experiments.benchmark.run import RESULTS as BENCHMARKS
-from experiments.records import write
+from experiments.records import write_json
 from experiments.results.record import RESULTS
-from experiments.script import start
+from experiments.script import run_script
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
 
-_GRACE = 60  # seconds that a command told to stop has to save its state
-_TABLES = ("experiments.results.tables --write", "experiments.speedrun.table --write")
+_GRACE_SECONDS = 60  # that a command told to stop has to save its state
+_TABLE_COMMANDS = ("experiments.results.tables --write", "experiments.speedrun.table --write")
 
 
 @dataclass(frozen=True)
@@ -57,30 +57,30 @@ class Stage(NamedTuple):
     commands: Callable[[Arguments], Sequence[Command]]
 
 
-def _results(arguments: Arguments, committed: Path) -> Path:
+def _results_path(arguments: Arguments, committed: Path) -> Path:
     return arguments.out / committed.relative_to(Path(__file__).parent) if arguments.rehearse else committed
 
 
-def _device(arguments: Arguments) -> tuple[str, ...]:
+def _device_flags(arguments: Arguments) -> tuple[str, ...]:
     return ("--device", "cpu" if arguments.rehearse else "gpu")
 
 
-def _rehearsing(arguments: Arguments) -> tuple[str, ...]:
+def _rehearse_flags(arguments: Arguments) -> tuple[str, ...]:
     return ("--rehearse",) if arguments.rehearse else ()
 
 
 def parity(arguments: Arguments) -> Sequence[Command]:
     """Compares logits of the same weights and losses of the same training."""
     out = ("--out", str(arguments.out / "parity.json"))
-    return [Command("experiments.parity", (*out, *_device(arguments), *_rehearsing(arguments)))]
+    return [Command("experiments.parity", (*out, *_device_flags(arguments), *_rehearse_flags(arguments)))]
 
 
 def benchmark(arguments: Arguments) -> Sequence[Command]:
     """Rates and the overhead of real runs, but not how time grows."""
     parts = ("rates",) if arguments.rehearse else ("rates", "loop")
-    few = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
-    out = ("--out", str(_results(arguments, BENCHMARKS)))
-    options = (*out, *few, "--parts", *parts, *_device(arguments), *_rehearsing(arguments))
+    small_run = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
+    out = ("--out", str(_results_path(arguments, BENCHMARKS)))
+    options = (*out, *small_run, "--parts", *parts, *_device_flags(arguments), *_rehearse_flags(arguments))
     return [Command("experiments.benchmark.run", options)]
 
 
@@ -89,12 +89,17 @@ def speedrun(arguments: Arguments) -> Sequence[Command]:
     targets = {side: tuple(devices["gpu"]) for side, devices in ENTRIES.items() if side != "pytorch-ours"}
     if arguments.rehearse:
         targets = {"fmnist_jax": ("94",)}
-    shared = ("--results", str(_results(arguments, SPEEDRUNS)), *_device(arguments), *_rehearsing(arguments))
+    shared = (
+        "--results",
+        str(_results_path(arguments, SPEEDRUNS)),
+        *_device_flags(arguments),
+        *_rehearse_flags(arguments),
+    )
     seeds = ("--seeds", "2") if arguments.rehearse else ()
     return [
         Command("experiments.speedrun.run", ("--target", target, "--side", side, *shared, *seeds))
-        for side, entered in targets.items()
-        for target in entered
+        for side, side_targets in targets.items()
+        for target in side_targets
     ]
 
 
@@ -102,11 +107,20 @@ def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
     """A preset at full length, one seed after another: populations have not been tried on a GPU."""
 
     def commands(arguments: Arguments) -> Sequence[Command]:
-        count = 2 if arguments.rehearse else seeds
+        seed_count = 2 if arguments.rehearse else seeds
         # A separate folder, because a CPU's file for the same preset and seed has the same name.
-        folders = ("--results", str(_results(arguments, RESULTS) / "gpu"), "--runs", str(arguments.out / "recorded"))
-        members = ("--seeds", *map(str, range(count)))
-        return [Command("experiments.results.record", ("--presets", name, *members, *folders, *_rehearsing(arguments)))]
+        folders = (
+            "--results",
+            str(_results_path(arguments, RESULTS) / "gpu"),
+            "--runs",
+            str(arguments.out / "recorded"),
+        )
+        seed_flags = ("--seeds", *map(str, range(seed_count)))
+        return [
+            Command(
+                "experiments.results.record", ("--presets", name, *seed_flags, *folders, *_rehearse_flags(arguments))
+            )
+        ]
 
     return commands
 
@@ -122,17 +136,17 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-def carry_out(stage: Stage, arguments: Arguments, until: float) -> str:
+def run_stage(stage: Stage, arguments: Arguments, deadline: float) -> str:
     """Runs a stage's commands one by one; returns "done", or what is left of it and why."""
-    until = min(until, time.monotonic() + 60 * stage.minutes)
+    deadline = min(deadline, time.monotonic() + 60 * stage.minutes)
     failed = []
-    for number, (module, options) in enumerate(commands := stage.commands(arguments)):
-        if time.monotonic() >= until:
-            return f"stopped, out of time: {len(commands) - number} of {len(commands)} commands are left"
+    for index, (module, options) in enumerate(commands := stage.commands(arguments)):
+        if time.monotonic() >= deadline:
+            return f"stopped, out of time: {len(commands) - index} of {len(commands)} commands are left"
         # Its own session, so that its child processes, which would hold the GPU's memory, are ended with it.
         with subprocess.Popen([sys.executable, "-m", module, *options], start_new_session=True) as process:
             try:
-                process.wait(max(0.0, until - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 _stop(process)
                 return f"stopped, out of time, in {module} {' '.join(options[:2])}: it resumes there"
@@ -147,7 +161,7 @@ def carry_out(stage: Stage, arguments: Arguments, until: float) -> str:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(_GRACE)
+        process.wait(_GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
     with suppress(ProcessLookupError):
@@ -159,25 +173,25 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
     if arguments.rehearse:
         arguments = replace(arguments, out=arguments.out / "rehearsal")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path, until = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE
-    found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    path, deadline = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE_SECONDS
+    outcomes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     for name in arguments.stages or stages:
         stage = stages[name]
-        if found.get(name) == "done":
+        if outcomes.get(name) == "done":
             continue
         start = time.monotonic()
-        print(f"=== {name}: at most {min(60 * stage.minutes, until - start) / 60:.0f} min", flush=True)
-        found[name] = carry_out(stage, arguments, until)
-        write(path, found)
-        print(f"=== {name}: {found[name]} ({time.monotonic() - start:.0f} s)", flush=True)
-    print("\n".join(["", *(f"{name}: {state}" for name, state in found.items())]))
-    if all(found.get(name) == "done" for name in stages):
-        print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLES))
+        print(f"=== {name}: at most {min(60 * stage.minutes, deadline - start) / 60:.0f} min", flush=True)
+        outcomes[name] = run_stage(stage, arguments, deadline)
+        write_json(path, outcomes)
+        print(f"=== {name}: {outcomes[name]} ({time.monotonic() - start:.0f} s)", flush=True)
+    print("\n".join(["", *(f"{name}: {state}" for name, state in outcomes.items())]))
+    if all(outcomes.get(name) == "done" for name in stages):
+        print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLE_COMMANDS))
     else:
         print("start it again to continue, without --stages for everything that is left")
-    return found
+    return outcomes
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running command is stopped, too
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -16,7 +16,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from pygments.formatters.html import HtmlFormatter
 
-from experiments.script import start
+from experiments.script import run_script
 
 NOTEBOOK = Path(__file__).with_suffix(".ipynb")
 
@@ -54,34 +54,34 @@ class Arguments:
     """The HTML file to write."""
 
 
-def read() -> nbformat.NotebookNode:
+def read_notebook() -> nbformat.NotebookNode:
     """Reads the lesson as it is stored."""
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
-def executed(notebook: nbformat.NotebookNode, more: Sequence[str] = ()) -> nbformat.NotebookNode:
+def execute(notebook: nbformat.NotebookNode, extra_cells: Sequence[str] = ()) -> nbformat.NotebookNode:
     """Runs the cells from top to bottom in this interpreter, in an empty folder, and keeps what they show.
 
     Args:
       notebook: it stays as it is.
-      more: code of cells to run after the last one.
+      extra_cells: code of cells to run after the last one.
 
     Raises:
       CellExecutionError: a cell fails.
     """
-    run = nbformat.from_dict(notebook)
-    run.cells.extend(nbformat.v4.new_code_cell(code) for code in more)
+    executed = nbformat.from_dict(notebook)
+    executed.cells.extend(nbformat.v4.new_code_cell(code) for code in extra_cells)
     # Of this interpreter, whatever a user has installed under the same name.
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
-            run, km=kernel, timeout=600, coalesce_streams=True, resources={"metadata": {"path": folder}}
+            executed, km=kernel, timeout=600, coalesce_streams=True, resources={"metadata": {"path": folder}}
         )
         client.execute(cleanup_kc=True)  # a kernel that was given is left running otherwise
-    return run
+    return executed
 
 
-def page(notebook: nbformat.NotebookNode) -> str:
+def render_page(notebook: nbformat.NotebookNode) -> str:
     """Renders a notebook as one HTML page: pictures within, no script, and nothing from elsewhere."""
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
@@ -96,4 +96,4 @@ def page(notebook: nbformat.NotebookNode) -> str:
 
 
 if __name__ == "__main__":
-    start(lambda arguments: arguments.out.write_text(page(executed(read()))), Arguments)
+    run_script(lambda arguments: arguments.out.write_text(render_page(execute(read_notebook()))), Arguments)

@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from experiments import rehearsal
-from experiments.records import origin, write
-from experiments.script import start, start_jax
-from experiments.speedrun.entries import BASELINE, Device, mirrored
+from experiments.records import origin, write_json
+from experiments.script import run_script, start_jax
+from experiments.speedrun.entries import BASELINE, Device, with_mirroring
 from fmnist_jax import (
     Batch,
     Config,
@@ -54,20 +54,20 @@ def losses(recipe: Recipe, config: Config, data: Batch, device: Any) -> np.ndarr
         return recipe.step(state, recipe.sample(data, state.key, state.step, config.train.batch_size))
 
     state, data = jax.device_put((jax.jit(recipe.init)(jax.random.key(0)), data), device)
-    found = []
+    batch_losses = []
     for _ in range(_STEPS):
         state, metrics = step(state, data)
-        found.append(summarize(metrics).loss)
-    return np.array(found)
+        batch_losses.append(summarize(metrics).loss)
+    return np.array(batch_losses)
 
 
 def differences(cpu: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The largest differences of `logits` [N, K] and `losses` [steps], the latter as shares of the CPU's."""
-    apart = np.abs(other["losses"] - cpu["losses"]) / cpu["losses"]
+    relative = np.abs(other["losses"] - cpu["losses"]) / cpu["losses"]
     return {
         "logits": float(np.abs(other["logits"] - cpu["logits"]).max()),
-        "first_loss": float(apart[0]),
-        "last_losses": float(apart[-10:].max()),
+        "first_loss": float(relative[0]),
+        "last_losses": float(relative[-10:].max()),
     }
 
 
@@ -75,23 +75,27 @@ def main(arguments: Arguments) -> int:
     """Compares, writes and prints the differences; returns how many are too large."""
     start_jax({"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device])
     jax.config.update("jax_default_matmul_precision", "highest")
-    config = mirrored(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)
+    config = with_mirroring(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)
     images, _, test = load(config.data)
     recipe = make_recipe(config)
     state = jax.device_get(jax.jit(recipe.init)(jax.random.key(0)))
-    predict, found = jax.jit(make_predict(recipe.model)), {}
+    predict, outputs = jax.jit(make_predict(recipe.model)), {}
     for name, device in {"cpu": jax.devices("cpu")[0], "other": jax.devices()[0]}.items():
         inputs = jax.device_put((state.params, state.batch_stats, test.images[:_IMAGES]), device)
-        trained = losses(recipe, config, Batch(images.images, images.labels), device)
-        found[name] = {"logits": np.asarray(predict(*inputs)), "losses": trained}
-    apart = differences(found["cpu"], found["other"])
-    failed = [name for name, value in apart.items() if not value <= _TOLERANCES[name]]
-    known = origin(describe_environment())
-    write(arguments.out, {**known, "differences": apart, "tolerances": dict(_TOLERANCES), "failed": failed})
-    for name, value in apart.items():
-        print(f"{name}: {value:.2e}, {'TOO LARGE' if name in failed else 'within rounding'} ({_TOLERANCES[name]:.0e})")
-    return len(failed)
+        trained_losses = losses(recipe, config, Batch(images.images, images.labels), device)
+        outputs[name] = {"logits": np.asarray(predict(*inputs)), "losses": trained_losses}
+    errors = differences(outputs["cpu"], outputs["other"])
+    failures = [name for name, value in errors.items() if not value <= _TOLERANCES[name]]
+    provenance = origin(describe_environment())
+    write_json(
+        arguments.out, {**provenance, "differences": errors, "tolerances": dict(_TOLERANCES), "failed": failures}
+    )
+    for name, value in errors.items():
+        print(
+            f"{name}: {value:.2e}, {'TOO LARGE' if name in failures else 'within rounding'} ({_TOLERANCES[name]:.0e})"
+        )
+    return len(failures)
 
 
 if __name__ == "__main__":
-    start(lambda arguments: sys.exit(main(arguments)), Arguments)
+    run_script(lambda arguments: sys.exit(main(arguments)), Arguments)

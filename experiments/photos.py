@@ -18,7 +18,7 @@ import tyro
 from PIL import Image, ImageOps
 from scipy.special import softmax
 
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import (
     CLASS_NAMES,
     FmnistError,
@@ -33,10 +33,10 @@ from fmnist_jax import (
 Pixels = np.ndarray
 """u8[H, W, 3]."""
 
-Ready = tuple[np.ndarray, Sequence[str]]
+NetworkInput = tuple[np.ndarray, Sequence[str]]
 """The network's input, u8[28, 28, 1], and the doubts that arose in preparing it."""
 
-_HOLD_BACK = 3  # every third photo by name is never used to make choices
+_HELD_BACK_STRIDE = 3  # every third photo by name is never used to make choices
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Score(NamedTuple):
     """How many pictures of a kind were classified correctly."""
 
     kind: str
-    first: int
-    among_three: int
+    top1: int
+    top3: int
     photos: int
-    sure: int
+    confident: int
     """Those that `predict` would not mark as unsure."""
-    sure_and_first: int
+    confident_top1: int
 
 
-def labelled(directory: Path, part: str = "all") -> list[Photo]:
+def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
     """Reads `labels.csv`, sorted by file name.
 
     Raises:
@@ -86,72 +86,79 @@ def labelled(directory: Path, part: str = "all") -> list[Photo]:
             f"{table} is missing: give a directory with photos and labels.csv, as the module's docstring describes"
         )
     with table.open(newline="") as file:
-        lines = csv.DictReader(file)
-        if missing := {"file", "accepted", "kind"} - {*(lines.fieldnames or ())}:
+        reader = csv.DictReader(file)
+        if missing := {"file", "accepted", "kind"} - {*(reader.fieldnames or ())}:
             raise FmnistError(
                 f"{table} has no column {', '.join(sorted(missing))}: write it as the module's docstring describes"
             )
-        rows = sorted(lines, key=lambda row: row["file"])
+        rows = sorted(reader, key=lambda row: row["file"])
     photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
     for photo in photos:
         if not photo.path.is_file():
             raise FmnistError(f"{table} names {photo.path.name}, which is missing: add the file, or remove its row")
         if not photo.accepted <= set(CLASS_NAMES):
             raise FmnistError(f"{photo.path.name} accepts {sorted(photo.accepted)}: expected some of {CLASS_NAMES}")
-    held_back = photos[_HOLD_BACK - 1 :: _HOLD_BACK]
-    parts = {"all": photos, "held-back": held_back, "development": [each for each in photos if each not in held_back]}
+    held_back = photos[_HELD_BACK_STRIDE - 1 :: _HELD_BACK_STRIDE]
+    parts = {
+        "all": photos,
+        "held-back": held_back,
+        "development": [photo for photo in photos if photo not in held_back],
+    }
     if not parts[part]:
         raise FmnistError(f"{table} has {len(photos)} photos, none in the part {part!r}: choose another part")
     return parts[part]
 
 
-def as_predict_does(pixels: Pixels) -> Ready:
+def prepare_like_predict(pixels: Pixels) -> NetworkInput:
     """Prepares a picture as `fmnist_jax.predict` does."""
     prepared: Prepared = to_dataset_image(pixels)
     return prepared.image, prepared.doubts
 
 
-def as_tutorials_do(pixels: Pixels) -> Ready:
+def prepare_like_tutorials(pixels: Pixels) -> NetworkInput:
     """The negative of the whole picture in grey, squeezed into 28x28."""
     return 255 - np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28)))[..., None], ()
 
 
-WAYS: Mapping[str, Callable[[Pixels], Ready]] = {"predict": as_predict_does, "tutorials": as_tutorials_do}
+PREPARATIONS: Mapping[str, Callable[[Pixels], NetworkInput]] = {
+    "predict": prepare_like_predict,
+    "tutorials": prepare_like_tutorials,
+}
 """The preparations to compare."""
 
 
-def prepared(photos: Iterable[Photo], prepare: Callable[[Pixels], Ready]) -> tuple[list[Ready], float]:
+def prepare_all(photos: Iterable[Photo], prepare: Callable[[Pixels], NetworkInput]) -> tuple[list[NetworkInput], float]:
     """Reads and prepares pictures; also returns the CPU seconds per picture."""
     start = time.process_time()
-    ready = []
+    inputs = []
     for photo in photos:
         with Image.open(photo.path) as image:
-            ready.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
-    return ready, (time.process_time() - start) / len(ready)
+            inputs.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
+    return inputs, (time.process_time() - start) / len(inputs)
 
 
-def scores(photos: Sequence[Photo], probabilities: np.ndarray, difficult: Sequence[Sequence[str]]) -> list[Score]:
+def score_photos(photos: Sequence[Photo], probabilities: np.ndarray, doubts: Sequence[Sequence[str]]) -> list[Score]:
     """Counts correct predictions for each kind, in alphabetical order.
 
     Args:
       photos: N.
       probabilities: f[N, 10].
-      difficult: the doubts about each of the pictures.
+      doubts: the doubts about each of the pictures.
     """
     ranked = np.argsort(-probabilities, axis=-1, kind="stable")[:, :3]
     accepted = zip(photos, ranked, strict=True)
     hits = np.array([[CLASS_NAMES[label] in photo.accepted for label in labels] for photo, labels in accepted])
-    rows = zip(probabilities, difficult, strict=True)
-    sure = np.array([not reasons_for_doubt(row, found, CLASS_NAMES) for row, found in rows])
+    rows = zip(probabilities, doubts, strict=True)
+    confident = np.array([not reasons_for_doubt(row, row_doubts, CLASS_NAMES) for row, row_doubts in rows])
     kinds = np.array([photo.kind for photo in photos])
     return [
         Score(
             kind,
-            first=int(hits[kinds == kind, 0].sum()),
-            among_three=int(hits[kinds == kind].any(-1).sum()),
+            top1=int(hits[kinds == kind, 0].sum()),
+            top3=int(hits[kinds == kind].any(-1).sum()),
             photos=int((kinds == kind).sum()),
-            sure=int(sure[kinds == kind].sum()),
-            sure_and_first=int((sure & hits[:, 0])[kinds == kind].sum()),
+            confident=int(confident[kinds == kind].sum()),
+            confident_top1=int((confident & hits[:, 0])[kinds == kind].sum()),
         )
         for kind in sorted(set(kinds.tolist()))
     ]
@@ -161,32 +168,32 @@ def main(arguments: Arguments) -> None:
     """Prints a line for each run, preparation and kind.
 
     Raises:
-      FmnistError: no run is named, or `labelled` or `load_trained` raises it.
+      FmnistError: no run is named, or `read_labelled_photos` or `load_trained` raises it.
     """
     if not arguments.runs:
         raise FmnistError("no run is given: add the run directories to score")
-    photos = labelled(arguments.directory, arguments.part)
-    ways = {way: prepared(photos, prepare) for way, prepare in WAYS.items()}
+    photos = read_labelled_photos(arguments.directory, arguments.part)
+    prepared = {name: prepare_all(photos, prepare) for name, prepare in PREPARATIONS.items()}
     for run in arguments.runs:
         model = load_trained(run)
-        for way, (ready, seconds) in ways.items():
-            print(f"{run.name}, prepared as by {way} ({1000 * seconds:.1f} ms of CPU time per picture):")
-            logits = model.predict(np.stack([image for image, _ in ready]), tta=arguments.tta)
-            difficult = [found for _, found in ready]
-            rows = zip(softmax(logits, axis=-1), difficult, strict=True)
-            probabilities = np.stack([given_a_pair(row, found, CLASS_NAMES) for row, found in rows])
-            for score in scores(photos, probabilities, difficult):
-                print(f"  {score.kind}: first {_share(score.first, score.photos)}", end=", ")
-                print(f"among three {_share(score.among_three, score.photos)}", end=", ")
-                print(f"first of those not marked unsure {_share(score.sure_and_first, score.sure)}")
+        for name, (inputs, seconds) in prepared.items():
+            print(f"{run.name}, prepared as by {name} ({1000 * seconds:.1f} ms of CPU time per picture):")
+            logits = model.predict(np.stack([image for image, _ in inputs]), tta=arguments.tta)
+            doubts = [row_doubts for _, row_doubts in inputs]
+            rows = zip(softmax(logits, axis=-1), doubts, strict=True)
+            probabilities = np.stack([given_a_pair(row, row_doubts, CLASS_NAMES) for row, row_doubts in rows])
+            for score in score_photos(photos, probabilities, doubts):
+                print(f"  {score.kind}: first {_format_share(score.top1, score.photos)}", end=", ")
+                print(f"among three {_format_share(score.top3, score.photos)}", end=", ")
+                print(f"first of those not marked unsure {_format_share(score.confident_top1, score.confident)}")
 
 
-def _share(right: int, of: int) -> str:
-    if not of:
+def _format_share(correct: int, total: int) -> str:
+    if not total:
         return "0 of 0"
-    low, high = wilson_interval(right, of)
-    return f"{right} of {of}, {right / of:.0%} (95% interval {low:.0%} to {high:.0%})"
+    low, high = wilson_interval(correct, total)
+    return f"{correct} of {total}, {correct / total:.0%} (95% interval {low:.0%} to {high:.0%})"
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

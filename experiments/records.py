@@ -15,25 +15,25 @@ def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def starts(run: Path) -> list[dict[str, Any]]:
+def session_origins(run: Path) -> list[dict[str, Any]]:
     """The origin of the run's first start, and those of later starts that differ from the one before."""
-    found: list[dict[str, Any]] = []
+    origins: list[dict[str, Any]] = []
     for line in (run / "sessions.jsonl").read_text().splitlines(keepends=True):
-        whole = line.endswith("\n")  # a killed run leaves the last one incomplete
-        if whole and (known := origin(json.loads(line))) not in found[-1:]:
-            found.append(known)
-    return found
+        is_complete = line.endswith("\n")  # a killed run leaves the last one incomplete
+        if is_complete and (current := origin(json.loads(line))) not in origins[-1:]:
+            origins.append(current)
+    return origins
 
 
-def short(commit: str) -> str:
+def short_commit(commit: str) -> str:
     """The first seven digits of a commit, and its mark if the working tree differed from it."""
-    digits, mark, changed = commit.partition("+")
-    return f"{digits[:7]}{mark}{changed}"
+    sha, mark, suffix = commit.partition("+")
+    return f"{sha[:7]}{mark}{suffix}"
 
 
-def write(path: Path, found: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes JSON atomically, and creates its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(found, indent=2, default=str) + "\n")
-    unfinished.replace(path)
+    temporary = path.with_suffix(".unfinished")
+    temporary.write_text(json.dumps(values, indent=2, default=str) + "\n")
+    temporary.replace(path)

@@ -17,7 +17,7 @@ def shrink(config: Config) -> Config:
     return replace(config, data=data, model=model, train=train)
 
 
-def refuse_among_results(folder: Path, results: Path) -> None:
+def refuse_results_folder(folder: Path, results: Path) -> None:
     """Refuses to rehearse into the results folder or one of its subfolders, all of which the tables read.
 
     Raises:

@@ -31,7 +31,7 @@ def start_jax(platforms: str) -> None:
         )
 
 
-def start(main: Callable[[Any], object], arguments: type) -> None:
+def run_script(main: Callable[[Any], object], arguments: type) -> None:
     """Runs a module with the process's arguments; an error that the user can fix is one line on standard error.
 
     Args:

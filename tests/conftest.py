@@ -9,10 +9,10 @@ from importlib.metadata import version
 
 # Read when the backend starts, so they must be set before anything asks JAX for a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The tests compile much and compute little, so LLVM's optimisations cost a third of their time.
+# The tests compile a lot and compute little, so LLVM's optimisations would cost a third of their time.
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-# Emitting fused loops by way of MLIR takes half of the compilation that is left; later versions know no other way.
+# Emitting fused loops through MLIR takes half of the remaining compilation time; later versions have no alternative.
 if version("jax").startswith("0.10.") and "xla_cpu_use_fusion_emitters" not in os.environ["XLA_FLAGS"]:
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 if "xla_force_host_platform_device_count" not in os.environ["XLA_FLAGS"]:
@@ -36,32 +36,32 @@ from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.runs import checkpoint
 from fmnist_jax.runs.directory import RunDirectory
 
-# Test after test compiles the same programs, in each worker and in each process that a test starts: once is enough. The
-# folder is this session's alone, so that no test passes by what another version of JAX or of the package has compiled.
+# Many tests compile the same programs, in each worker and in each subprocess: once is enough. The folder belongs to
+# this session alone, so that no test passes thanks to an executable of another version of JAX or of the package.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FMNIST_JAX_TEST_SHARED"] = tempfile.mkdtemp(prefix="fmnist-jax-tests-")
     atexit.register(shutil.rmtree, os.environ["FMNIST_JAX_TEST_SHARED"], ignore_errors=True)
-_SHARED = os.environ["FMNIST_JAX_TEST_SHARED"]
-jax.config.update("jax_compilation_cache_dir", f"{_SHARED}/eight-devices")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # less is sooner compiled than read
+_SHARED_DIR = os.environ["FMNIST_JAX_TEST_SHARED"]
+jax.config.update("jax_compilation_cache_dir", f"{_SHARED_DIR}/eight-devices")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # anything faster compiles sooner than it is read
 
 jax.devices()
-# Processes that the tests start have one device, as users have, and executables of their own: XLA:CPU cuts loops by the
-# threads that it sees, which JAX does not count among what tells programs apart.
-os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED}/one-device"
+# Subprocesses have one device, like most users, and a cache of their own: XLA:CPU splits loops by the number of threads
+# that it sees, which is not part of JAX's cache key.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED_DIR}/one-device"
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-# As in pyproject.toml: what one process writes, another may read half.
+# As in pyproject.toml: a process may read an entry that another has half written.
 os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry:UserWarning"
 os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Tracing allocates much and leaves few cycles: collecting them as often as Python does took 6 % of the tests' time.
+# Tracing allocates a lot and leaves few cycles: collecting at Python's default frequency took 6 % of the tests' time.
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 50)
 
-# A compilation inside an example takes longer than any deadline; derandomised, a failure is there for everyone.
+# A compilation inside an example takes longer than any deadline; derandomised, so that a failure reproduces everywhere.
 hypothesis.settings.register_profile("fmnist_jax", deadline=None, derandomize=True, database=None, max_examples=20)
 hypothesis.settings.load_profile("fmnist_jax")
 
@@ -103,7 +103,7 @@ def raw_dir() -> Path:
 @pytest.fixture(scope="session")
 def real_data_dir(raw_dir: Path) -> Path:
     """Fashion-MNIST, prepared from the original files once for all workers, which takes about 20 s."""
-    path = Path(_SHARED) / "tfds"
+    path = Path(_SHARED_DIR) / "tfds"
     load(DataConfig(dir=path, raw_dir=raw_dir))
     return path
 

@@ -1,4 +1,4 @@
-"""A run that has come to its end, made of one that has not."""
+"""Turns the unfinished run of the fixture `saved_run` into a finished one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from fmnist_jax.runs.directory import read_config
 
 def take_all_steps(run: Path) -> None:
     """Adds a checkpoint of the last step to a copy of `saved_run`."""
-    config, known = read_config(run), checkpoint.read_manifest(run / "checkpoints", 5)
+    config, manifest = read_config(run), checkpoint.read_manifest(run / "checkpoints", 5)
     assert config is not None
     state = replace(jax.jit(make_recipe(config).init)(jax.random.key(0)), step=jnp.int32(config.total_steps))
-    checkpoint.save(run / "checkpoints", state, 0.5, origin=known["origin"])
+    checkpoint.save(run / "checkpoints", state, 0.5, origin=manifest["origin"])

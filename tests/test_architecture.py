@@ -1,4 +1,4 @@
-"""Holds the rules of the design that no single module can hold: who may import whom, and what importing costs."""
+"""Design rules that span modules: which room may import which, and what importing costs."""
 
 import ast
 import importlib
@@ -13,28 +13,28 @@ from typing import Any
 import pytest
 
 import fmnist_jax
-from tests.house import HOUSE, PACKAGE, may_import, modules, room_of, violations
+from tests.house import HOUSE, PACKAGE, may_import, parse_modules, room_of, violations
 
-MODULES = modules()
+MODULES = parse_modules()
 FOLDERS = sorted(HOUSE.keys() - {"doors", "errors"})
 DOORS = sorted(module for module in MODULES if room_of(module) == "doors")
 
 
 def run_python(code: str) -> Any:
-    """Runs code in a fresh interpreter and parses the JSON that it prints, which must be all that it prints."""
+    """Runs code in a fresh interpreter and parses the JSON that it prints, which must be its only output."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
-def test_the_package_keeps_to_its_rooms() -> None:
+def test_package_follows_its_import_rules() -> None:
     assert len(MODULES) > 50
     assert violations(MODULES) == []
 
 
 @pytest.mark.parametrize(
-    ("module", "code", "found"),
+    ("module", "code", "expected"),
     [
         ("functional.layers", "from fmnist_jax.runs import checkpoint", "imports runs"),
         ("functional.layers", "from fmnist_jax.system.lock import exclusive", "imports system.lock"),
@@ -62,52 +62,52 @@ def test_the_package_keeps_to_its_rooms() -> None:
         ("system.storage", "import tensorflow as tf", "imports tensorflow"),
     ],
 )
-def test_what_breaks_a_rule_is_found(module: str, code: str, found: str) -> None:
+def test_planted_violation_is_reported(module: str, code: str, expected: str) -> None:
     planted = ast.Module(MODULES[module].body + ast.parse(code).body, [])
-    assert any(found in line for line in violations({**MODULES, module: planted}))
+    assert any(expected in line for line in violations({**MODULES, module: planted}))
 
 
 @pytest.mark.parametrize("room", FOLDERS)
-def test_a_room_says_what_it_is_and_what_to_read_first(room: str) -> None:
+def test_room_docstring_states_its_imports_and_what_to_read_first(room: str) -> None:
     tree = ast.parse((PACKAGE / room / "__init__.py").read_text())
     assert len(tree.body) == 1
-    words = " ".join((ast.get_docstring(tree) or "").split())
-    stated = re.search(r"May import (.*?)\.", words)
-    assert stated is not None
-    assert set(re.findall(r"`(\w+)`", stated[1])) == may_import(room)
-    first = re.search(r"Read first: `(\w+)\.(\w+)`", words)
-    assert first is not None
-    assert hasattr(importlib.import_module(f"fmnist_jax.{room}.{first[1]}"), first[2])
+    docstring = " ".join((ast.get_docstring(tree) or "").split())
+    imports_sentence = re.search(r"May import (.*?)\.", docstring)
+    assert imports_sentence is not None
+    assert set(re.findall(r"`(\w+)`", imports_sentence[1])) == may_import(room)
+    read_first = re.search(r"Read first: `(\w+)\.(\w+)`", docstring)
+    assert read_first is not None
+    assert hasattr(importlib.import_module(f"fmnist_jax.{room}.{read_first[1]}"), read_first[2])
 
 
-def test_every_folder_is_a_room() -> None:
+def test_every_subpackage_is_a_room() -> None:
     assert sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")) == FOLDERS
     assert {module for module in MODULES if "." not in module} == {*DOORS, "errors"}
 
 
-def test_importing_the_package_is_quick_and_imports_no_jax() -> None:
-    answer = run_python(
+def test_package_import_is_fast_and_does_not_load_jax() -> None:
+    report = run_python(
         "import json, sys, time\n"
         "start = time.perf_counter()\n"
         "import fmnist_jax\n"
         "seconds = time.perf_counter() - start\n"
         "print(json.dumps({'seconds': seconds, 'loaded': sorted(sys.modules)}))"
     )
-    assert answer["seconds"] < 1.5
-    assert not {"jax", "numpy", "flax", "tensorflow_datasets"} & set(answer["loaded"])
+    assert report["seconds"] < 1.5
+    assert not {"jax", "numpy", "flax", "tensorflow_datasets"} & set(report["loaded"])
 
 
-def test_a_door_opens_without_jax() -> None:
-    answer = run_python(
+def test_command_modules_import_without_jax() -> None:
+    loaded = run_python(
         "import importlib, json, sys\n"
         f"for name in {DOORS}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
         "print(json.dumps(sorted(sys.modules)))"
     )
-    assert not {"jax", "flax", "matplotlib", "orbax", "tensorflow_datasets"} & set(answer)
+    assert not {"jax", "flax", "matplotlib", "orbax", "tensorflow_datasets"} & set(loaded)
 
 
 def test_importing_every_module_starts_no_backend() -> None:
-    answer = run_python(
+    report = run_python(
         "import importlib, json, sys\n"
         f"for name in {sorted(MODULES)}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
         "from jax._src import xla_bridge\n"
@@ -117,9 +117,9 @@ def test_importing_every_module_starts_no_backend() -> None:
         "control = xla_bridge.backends_are_initialized()\n"
         "print(json.dumps({'started': started, 'control': control, 'loaded': sorted(sys.modules)}))"
     )
-    assert answer["control"]
-    assert not answer["started"]
-    assert not {"tensorflow", "matplotlib.pyplot"} & set(answer["loaded"])
+    assert report["control"]
+    assert not report["started"]
+    assert not {"tensorflow", "matplotlib.pyplot"} & set(report["loaded"])
 
 
 def test_every_exported_name_can_be_imported() -> None:
@@ -127,20 +127,20 @@ def test_every_exported_name_can_be_imported() -> None:
     exported = {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert exported.keys() == set(dir(fmnist_jax))
     for name, module in exported.items():
-        origin = importlib.import_module(f"fmnist_jax.{module}")
-        assert getattr(fmnist_jax, name) is getattr(origin, name)
+        source_module = importlib.import_module(f"fmnist_jax.{module}")
+        assert getattr(fmnist_jax, name) is getattr(source_module, name)
 
 
-def test_no_exported_name_hides_a_module() -> None:
+def test_exported_names_do_not_shadow_modules() -> None:
     assert not set(dir(fmnist_jax)) & {module.split(".")[0] for module in MODULES}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_module_has_its_tests(module: str) -> None:
+def test_every_module_has_a_test_file(module: str) -> None:
     *room, name = module.split(".")
     assert Path(__file__).parent.joinpath(*room, f"test_{name.strip('_')}.py").is_file()
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_every_module_is_short(module: str) -> None:
+def test_every_module_is_under_260_lines(module: str) -> None:
     assert len((PACKAGE / f"{module.replace('.', '/')}.py").read_text().splitlines()) < 260

@@ -1,4 +1,4 @@
-"""The site of `make docs`: what its pages are made of, and that they build without a warning."""
+"""The site of `make docs`: its API pages, its navigation, and a build without warnings."""
 
 import importlib.util
 import re
@@ -24,7 +24,7 @@ def hooks() -> ModuleType:
     return module
 
 
-def test_every_exported_name_is_on_the_page_of_its_room(hooks: ModuleType) -> None:
+def test_api_pages_list_every_exported_name_by_room(hooks: ModuleType) -> None:
     rooms = hooks.rooms()
     assert {name for modules in rooms.values() for names in modules.values() for name in names} == set(dir(fmnist_jax))
     page = hooks.api_page("functional", rooms["functional"])
@@ -32,21 +32,23 @@ def test_every_exported_name_is_on_the_page_of_its_room(hooks: ModuleType) -> No
     assert "::: fmnist_jax.functional.augment\n    options:\n      members: ['Augment', " in page
 
 
-def test_every_page_stands_in_the_navigation(hooks: ModuleType) -> None:
-    listed = re.findall(r": ([\w/]+\.md)$", (_ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    own = {path.name for path in (_ROOT / "docs").glob("*.md")}
-    shown = {path.relative_to(_ROOT).as_posix() for path in hooks.shown() if path.suffix == ".md"}
-    assert len(listed) == len(set(listed))
-    assert set(listed) == own | shown | {f"api/{room}.md" for room in hooks.rooms()}
+def test_navigation_lists_every_page_once(hooks: ModuleType) -> None:
+    nav_pages = re.findall(r": ([\w/]+\.md)$", (_ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    doc_pages = {path.name for path in (_ROOT / "docs").glob("*.md")}
+    experiment_pages = {path.relative_to(_ROOT).as_posix() for path in hooks.shown() if path.suffix == ".md"}
+    assert len(nav_pages) == len(set(nav_pages))
+    assert set(nav_pages) == doc_pages | experiment_pages | {f"api/{room}.md" for room in hooks.rooms()}
 
 
-def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
-    # Not --quiet, with which no warning counts.
+def test_site_builds_without_warnings_and_loads_nothing_external(tmp_path: Path) -> None:
+    # Without --quiet, which would hide warnings from --strict.
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
     assert "make_train_step" in (tmp_path / "api" / "functional.html").read_text()
     assert "jax.vmap" in (tmp_path / "lesson.html").read_text()
-    fetched = r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\"> ]+)|<link[^>]+stylesheet[^>]*href=\"?(https?:[^\"> ]+)"
+    external_resource = (
+        r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\"> ]+)|<link[^>]+stylesheet[^>]*href=\"?(https?:[^\"> ]+)"
+    )
     for page in tmp_path.rglob("*.html"):
-        assert not re.findall(fetched, page.read_text()), page.name
+        assert not re.findall(external_resource, page.read_text()), page.name

@@ -1,4 +1,4 @@
-"""What is exported says what it takes: every docstring names shapes, and every example in one runs."""
+"""Exported names are documented: their docstrings state shapes and errors, and the examples in them run."""
 
 import ast
 import doctest
@@ -13,88 +13,92 @@ import optax
 import pytest
 
 import fmnist_jax
-from tests.house import PACKAGE, modules
+from tests.house import PACKAGE, parse_modules
 
-_TREES = modules()
-_ARRAYS = re.compile(r"\b(?:Array|ndarray)\b")
+_TREES = parse_modules()
+_ARRAY_TYPES = re.compile(r"\b(?:Array|ndarray)\b")
 # As in i32[B], f32[], [B, H, W, C], [M, ...] or [*batch], but no range such as [0, 1].
 _SHAPE = re.compile(r"\b(?:[uifc]\d*|bool)\[[^\]]*\]|\[(?=[^\]]*(?:[A-Z]|\.\.\.|\*))[^\]]*\]|\[\]")
-_KEYS = {"key", "keys"}  # arguments of no other shape than a key has
+_KEY_ARGUMENTS = {"key", "keys"}  # their shape is that of any key
 
 
-def exported() -> Iterator[tuple[str, str]]:
-    """Each exported name with the module that it is from."""
+def exported_names() -> Iterator[tuple[str, str]]:
+    """Each exported name with the module that defines it."""
     for node in ast.parse((PACKAGE / "__init__.pyi").read_text()).body:
         assert isinstance(node, ast.ImportFrom)
         for alias in node.names:
             yield alias.name, node.module or ""
 
 
-def undescribed(tree: ast.Module, name: str) -> Iterator[str]:
-    """Names the parts of a module's function, class or alias that deal in arrays and state no shape."""
-    for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+def missing_shapes(tree: ast.Module, name: str) -> Iterator[str]:
+    """Yields the parts of a function, class or alias of a module that involve arrays and state no shape."""
+    for node, next_statement in zip(tree.body, [*tree.body[1:], None], strict=True):
         match node:
-            case ast.FunctionDef(name=found) if found == name:
-                yield from _of_function(node, name)
-            case ast.ClassDef(name=found) if found == name:
-                yield from _of_class(node)
-            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
-                yield from _of_field(name, value, after)
-            case ast.AnnAssign(target=ast.Name(id=found), annotation=annotation) if found == name:
-                yield from _of_field(name, annotation, after)
+            case ast.FunctionDef(name=defined) if defined == name:
+                yield from _function_gaps(node, name)
+            case ast.ClassDef(name=defined) if defined == name:
+                yield from _class_gaps(node)
+            case ast.Assign(targets=[ast.Name(id=defined)], value=value) if defined == name:
+                yield from _field_gaps(name, value, next_statement)
+            case ast.AnnAssign(target=ast.Name(id=defined), annotation=annotation) if defined == name:
+                yield from _field_gaps(name, annotation, next_statement)
 
 
-def _of_function(node: ast.FunctionDef, name: str) -> Iterator[str]:
-    words = ast.get_docstring(node) or ""
+def _function_gaps(node: ast.FunctionDef, name: str) -> Iterator[str]:
+    docstring = ast.get_docstring(node) or ""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    kinds = [each.annotation for each in arguments if each.arg not in _KEYS] + [node.returns]
-    takes_arrays = any(_ARRAYS.search(ast.unparse(kind)) for kind in kinds if kind is not None)
-    if not words or (takes_arrays and not _SHAPE.search(words)):
+    annotations = [argument.annotation for argument in arguments if argument.arg not in _KEY_ARGUMENTS] + [node.returns]
+    takes_arrays = any(
+        _ARRAY_TYPES.search(ast.unparse(annotation)) for annotation in annotations if annotation is not None
+    )
+    if not docstring or (takes_arrays and not _SHAPE.search(docstring)):
         yield name
 
 
-def _of_class(node: ast.ClassDef) -> Iterator[str]:
+def _class_gaps(node: ast.ClassDef) -> Iterator[str]:
     if not ast.get_docstring(node):
         yield node.name
-    for inner, after in zip(node.body, [*node.body[1:], None], strict=True):
-        match inner:
+    for statement, next_statement in zip(node.body, [*node.body[1:], None], strict=True):
+        match statement:
             case ast.FunctionDef(name=method) if not method.startswith("_") or method == "__call__":
-                yield from _of_function(inner, f"{node.name}.{method}")
-            case ast.AnnAssign(target=ast.Name(id=field), annotation=annotation) if field not in _KEYS:
-                yield from _of_field(f"{node.name}.{field}", annotation, after)
+                yield from _function_gaps(statement, f"{node.name}.{method}")
+            case ast.AnnAssign(target=ast.Name(id=field), annotation=annotation) if field not in _KEY_ARGUMENTS:
+                yield from _field_gaps(f"{node.name}.{field}", annotation, next_statement)
 
 
-def _of_field(name: str, kind: ast.expr, after: ast.stmt | None) -> Iterator[str]:
-    """A field or an alias is described by the string that stands after it."""
-    match after:
-        case ast.Expr(value=ast.Constant(value=str(words))):
+def _field_gaps(name: str, annotation: ast.expr, next_statement: ast.stmt | None) -> Iterator[str]:
+    """A field or an alias is documented by the string that follows it."""
+    match next_statement:
+        case ast.Expr(value=ast.Constant(value=str(docstring))):
             pass
         case _:
-            words = ""
-    if _ARRAYS.search(ast.unparse(kind)) and not _SHAPE.search(words):
+            docstring = ""
+    if _ARRAY_TYPES.search(ast.unparse(annotation)) and not _SHAPE.search(docstring):
         yield name
 
 
-def untold(tree: ast.Module, name: str) -> Iterator[str]:
-    """Names the functions and methods of a module's export that raise an error without a word on it."""
+def undocumented_errors(tree: ast.Module, name: str) -> Iterator[str]:
+    """Yields the functions and methods of an exported name that raise an error that they do not document."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             functions = [node] if isinstance(node, ast.FunctionDef) else node.body
             for function in functions:
-                raises = any(isinstance(each, ast.Raise) and each.exc for each in ast.walk(function))
+                raises = any(isinstance(inner, ast.Raise) and inner.exc for inner in ast.walk(function))
                 if isinstance(function, ast.FunctionDef) and raises:
-                    words = ast.get_docstring(function) or ""
-                    yield from () if re.search(r"\braises?\b|\brefuses?\b", words, re.IGNORECASE) else (function.name,)
+                    docstring = ast.get_docstring(function) or ""
+                    yield from (
+                        () if re.search(r"\braises?\b|\brefuses?\b", docstring, re.IGNORECASE) else (function.name,)
+                    )
 
 
-@pytest.mark.parametrize(("name", "module"), sorted(exported()))
-def test_what_is_exported_states_shapes_and_errors(name: str, module: str) -> None:
-    assert list(undescribed(_TREES[module], name)) == []
-    assert list(untold(_TREES[module], name)) == []
+@pytest.mark.parametrize(("name", "module"), sorted(exported_names()))
+def test_exported_names_document_shapes_and_errors(name: str, module: str) -> None:
+    assert list(missing_shapes(_TREES[module], name)) == []
+    assert list(undocumented_errors(_TREES[module], name)) == []
 
 
 @pytest.mark.parametrize(
-    ("code", "found"),
+    ("code", "expected"),
     [
         ("def f(x: Array) -> Array:\n    '''Doubles f32[B].'''", []),
         ("def f(x: Array) -> Array:\n    '''Doubles it.'''", ["f"]),
@@ -108,32 +112,34 @@ def test_what_is_exported_states_shapes_and_errors(name: str, module: str) -> No
         ("f = Callable[[Array], Array]\n'''`f32[B] -> f32[B]`.'''", []),
     ],
 )
-def test_a_docstring_without_shapes_is_found(code: str, found: list[str]) -> None:
-    assert list(undescribed(ast.parse(code), "f")) == found
+def test_missing_shapes_are_reported(code: str, expected: list[str]) -> None:
+    assert list(missing_shapes(ast.parse(code), "f")) == expected
 
 
-def test_an_error_without_a_word_is_found() -> None:
+def test_undocumented_error_is_reported() -> None:
     code = "def f():\n    '''Does.{}'''\n    raise ValueError('no')"
-    assert list(untold(ast.parse(code.format("")), "f")) == ["f"]
-    assert list(untold(ast.parse(code.format("\n\n    Raises:\n      ValueError: always.\n    ")), "f")) == []
+    assert list(undocumented_errors(ast.parse(code.format("")), "f")) == ["f"]
+    assert (
+        list(undocumented_errors(ast.parse(code.format("\n\n    Raises:\n      ValueError: always.\n    ")), "f")) == []
+    )
 
 
-# What an example may use without importing it, as the README does.
-_NAMES = {"fj": fmnist_jax, "jax": jax, "jnp": jnp, "np": np, "optax": optax}
-_WITH_EXAMPLES = sorted(module for module, tree in _TREES.items() if ">>> " in ast.unparse(tree))
+# What an example may use without importing it, as in the README.
+_EXAMPLE_GLOBALS = {"fj": fmnist_jax, "jax": jax, "jnp": jnp, "np": np, "optax": optax}
+_MODULES_WITH_EXAMPLES = sorted(module for module, tree in _TREES.items() if ">>> " in ast.unparse(tree))
 
 
-@pytest.mark.parametrize("module", _WITH_EXAMPLES)
-def test_every_example_of_a_docstring_runs(module: str, capsys: pytest.CaptureFixture[str]) -> None:
-    found = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(f"fmnist_jax.{module}"))
-    tests = [test for test in found if test.examples]
+@pytest.mark.parametrize("module", _MODULES_WITH_EXAMPLES)
+def test_docstring_examples_run(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    doctests = doctest.DocTestFinder(exclude_empty=True).find(importlib.import_module(f"fmnist_jax.{module}"))
+    tests = [test for test in doctests if test.examples]
     assert tests
     runner = doctest.DocTestRunner()
     for test in tests:
-        test.globs = dict(_NAMES)
+        test.globs = dict(_EXAMPLE_GLOBALS)
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0, capsys.readouterr().out
 
 
-def test_there_are_examples() -> None:
-    assert len(_WITH_EXAMPLES) >= 10
+def test_at_least_ten_modules_have_examples() -> None:
+    assert len(_MODULES_WITH_EXAMPLES) >= 10

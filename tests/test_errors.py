@@ -1,4 +1,4 @@
-"""Errors: what a user can mend, with the exit codes that the commands promise."""
+"""Errors that a user can fix, with the exit codes that the commands document."""
 
 import inspect
 
@@ -8,20 +8,20 @@ from fmnist_jax import errors
 
 
 def test_every_error_is_an_fmnist_error_with_a_nonzero_exit_code() -> None:
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
-    assert len(kinds) >= 5
-    assert all(issubclass(kind, errors.FmnistError) and kind.exit_code > 0 for kind in kinds)
+    classes = [error_class for _, error_class in inspect.getmembers(errors, inspect.isclass)]
+    assert len(classes) >= 5
+    assert all(issubclass(error_class, errors.FmnistError) and error_class.exit_code > 0 for error_class in classes)
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [(errors.ConfigError, 2), (errors.DataError, 2), (errors.DivergenceError, 1)]
+    ("error_class", "exit_code"), [(errors.ConfigError, 2), (errors.DataError, 2), (errors.DivergenceError, 1)]
 )
-def test_exit_codes(kind: type[errors.FmnistError], code: int) -> None:
-    assert kind.exit_code == code
+def test_exit_codes(error_class: type[errors.FmnistError], exit_code: int) -> None:
+    assert error_class.exit_code == exit_code
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "expected"),
     [
         (ValueError("two\n  lines\tof it"), "two lines of it"),
         (OSError(), "OSError"),
@@ -29,5 +29,5 @@ def test_exit_codes(kind: type[errors.FmnistError], code: int) -> None:
         (ValueError("x" * 300), "x" * 200),
     ],
 )
-def test_what_an_error_says_is_a_part_of_one_line(error: Exception | str, line: str) -> None:
-    assert errors.in_one_line(error) == line
+def test_in_one_line_collapses_whitespace_and_truncates(error: Exception | str, expected: str) -> None:
+    assert errors.in_one_line(error) == expected

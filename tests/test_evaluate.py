@@ -1,4 +1,4 @@
-"""The evaluation command: what it refuses before it imports JAX, and what it hands on."""
+"""The evaluation command: what it refuses before importing JAX, and what it passes to the implementation."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from fmnist_jax.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "expected"),
     [
         (["run", "--split", "dev"], "dev"),
         (["run", "--tta", "flip"], "flip"),
@@ -22,12 +22,12 @@ from fmnist_jax.errors import ConfigError
         ([], "RUN"),
     ],
 )
-def test_bad_arguments_are_refused_by_name(arguments: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
+def test_bad_arguments_are_named_in_the_error(arguments: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         evaluate.main(arguments)
 
 
-def test_what_the_arguments_say_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parsed_arguments_are_passed_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(evaluation, "run", lambda *arguments: calls.append(arguments))
     evaluate.main(["a/run"])
@@ -41,7 +41,7 @@ def test_what_the_arguments_say_is_done(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])
-def test_a_refusal_is_one_line_without_waiting_for_jax(command: str, tmp_path: Path) -> None:
+def test_bad_flag_is_refused_in_one_line_without_importing_jax(command: str, tmp_path: Path) -> None:
     code = (
         f"import sys\nfrom fmnist_jax import {command}\nfrom fmnist_jax.errors import ConfigError\n"
         f"try:\n    {command}.main(['x', '--no-such-flag'])\n"
@@ -49,9 +49,9 @@ def test_a_refusal_is_one_line_without_waiting_for_jax(command: str, tmp_path: P
         "print([name for name in ('jax', 'matplotlib') if name in sys.modules])"
     )
     root = str(Path(evaluate.__file__).parents[1])
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, check=True
     )
-    refusal, loaded = done.stdout.splitlines()
-    assert "--no-such-flag" in refusal
+    message, loaded = result.stdout.splitlines()
+    assert "--no-such-flag" in message
     assert loaded == "[]"

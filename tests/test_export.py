@@ -1,4 +1,4 @@
-"""The export command: what it refuses before it imports JAX, and what it hands on."""
+"""The export command: what it refuses before importing JAX, and what it passes to the implementation."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from fmnist_jax.errors import ConfigError, FmnistError
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "expected"),
     [
         ([], "RUN"),
         (["run"], "OUT"),
@@ -20,12 +20,12 @@ from fmnist_jax.errors import ConfigError, FmnistError
         (["run", "gs://out"], "OUT is gs:"),
     ],
 )
-def test_bad_arguments_are_refused_by_name(arguments: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
+def test_bad_arguments_are_named_in_the_error(arguments: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         export.main(arguments)
 
 
-def test_a_package_that_is_asked_for_and_a_folder_that_is_full_are_refused_before_jax(
+def test_missing_package_and_nonempty_folder_are_refused_before_jax_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fmnist_jax.export.backend.start", lambda: pytest.fail("JAX was started"))
@@ -37,7 +37,7 @@ def test_a_package_that_is_asked_for_and_a_folder_that_is_full_are_refused_befor
         export.main(["run", str(tmp_path)])
 
 
-def test_what_the_arguments_say_is_done(
+def test_parsed_arguments_are_passed_to_run_and_skipped_formats_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[tuple[object, ...]] = []

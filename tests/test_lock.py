@@ -1,4 +1,4 @@
-"""The pinned tools: those that are meant, for the lowest Python, and from no place in particular."""
+"""The pinned tools: the intended ones, for the lowest supported Python, and without an index."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ _PINNED = dict(
 )
 
 
-def test_every_tool_is_pinned_and_nothing_that_the_package_depends_on() -> None:
+def test_constraints_pin_every_tool_and_no_package_dependency() -> None:
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
     dependencies = {re.split(r"[>=\[]", line)[0].lower() for line in project["dependencies"]}
     assert _PINNED.keys() >= set(lock.TOOLS)
@@ -25,11 +25,11 @@ def test_every_tool_is_pinned_and_nothing_that_the_package_depends_on() -> None:
 
 
 @pytest.mark.parametrize("tool", lock.TOOLS)
-def test_the_tests_run_with_what_is_pinned(tool: str) -> None:
+def test_installed_tools_match_the_constraints(tool: str) -> None:
     assert metadata.version(tool) == _PINNED[tool]
 
 
-def test_the_file_names_no_index_and_reads_back() -> None:
+def test_render_sorts_pins_without_an_index_and_lowest_python_is_read() -> None:
     text = lock.render({"b": "2.0", "a": "1.0"})
     assert text.splitlines()[1:] == ["a==1.0", "b==2.0"]
     assert "/" not in "".join(line for line in text.splitlines() if line[0] != "#")

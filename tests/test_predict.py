@@ -1,4 +1,4 @@
-"""The command line of predict."""
+"""The command line of `predict`."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ _CONFIG = Config(
     model=ModelConfig(family="plain", widths=(4,), depths=(1,), dropout=0.3),
     train=TrainConfig(epochs=1, batch_size=10),
 )
-# The command, and then on standard error whether it has imported JAX.
+# Runs the command, and then prints on standard error whether it imported JAX.
 SPY = """
 import atexit, runpy, sys
 atexit.register(lambda: print("jax" in sys.modules, file=sys.stderr))
@@ -39,17 +39,21 @@ runpy.run_module("fmnist_jax.predict", run_name="__main__", alter_sys=True)
 """
 
 
-def predict(*argv: str | Path, stdin: bytes = b"", spy: bool = False) -> subprocess.CompletedProcess[bytes]:
+def run_predict(*argv: str | Path, stdin: bytes = b"", spy: bool = False) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "COLUMNS": "200"}
-    start: Sequence[str] = ["-c", SPY] if spy else ["-m", "fmnist_jax.predict"]
+    interpreter_flags: Sequence[str] = ["-c", SPY] if spy else ["-m", "fmnist_jax.predict"]
     return subprocess.run(
-        [sys.executable, *start, *map(str, argv)], input=stdin, capture_output=True, env=environment, check=False
+        [sys.executable, *interpreter_flags, *map(str, argv)],
+        input=stdin,
+        capture_output=True,
+        env=environment,
+        check=False,
     )
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose weights are those that training starts from."""
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its initial weights."""
     path = tmp_path_factory.mktemp("runs") / "run"
     directory = RunDirectory(path)
     directory.create()
@@ -69,26 +73,26 @@ def shirt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def before_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_jax(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fmnist_jax.predict.backend.start", lambda: pytest.fail("JAX was started"))
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_json_is_one_document_and_all_that_is_on_standard_output(run: Path, shirt: Path) -> None:
-    done = predict(run, shirt, "-", "--json", stdin=shirt.read_bytes())
-    assert (done.returncode, done.stderr) == (0, b"")
-    first, second = json.loads(done.stdout)["predictions"]
+def test_json_output_is_a_single_document_on_stdout(run_dir: Path, shirt: Path) -> None:
+    result = run_predict(run_dir, shirt, "-", "--json", stdin=shirt.read_bytes())
+    assert (result.returncode, result.stderr) == (0, b"")
+    first, second = json.loads(result.stdout)["predictions"]
     assert (first["file"], second["file"]) == (str(shirt), "-")
     assert first["probabilities"] == pytest.approx(second["probabilities"])
 
 
-def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_error(
-    run: Path, shirt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_table_goes_to_stdout_and_skipped_files_to_stderr(
+    run_dir: Path, shirt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    bad, sheet = tmp_path / "text\n.png", tmp_path / "sheet.png"
-    bad.write_text("no picture")
-    assert command.main([str(run), str(shirt), str(bad), "--show", str(sheet)]) == 2
+    unreadable, sheet = tmp_path / "text\n.png", tmp_path / "sheet.png"
+    unreadable.write_text("no picture")
+    assert command.main([str(run_dir), str(shirt), str(unreadable), "--show", str(sheet)]) == 2
     printed = capsys.readouterr()
     assert str(shirt) in printed.out
     lines = printed.err.splitlines()
@@ -97,48 +101,48 @@ def test_the_table_goes_to_standard_output_and_what_is_left_out_to_standard_erro
     assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
-def test_csv_is_printed_or_written_with_a_row_for_each_picture(
-    run: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_csv_is_printed_or_written_with_one_row_per_picture(
+    run_dir: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = tmp_path / "text.png"
-    bad.write_text("no picture")
-    assert command.main([str(run), str(bad), str(shirt), "--csv", "-"]) == 2
+    unreadable = tmp_path / "text.png"
+    unreadable.write_text("no picture")
+    assert command.main([str(run_dir), str(unreadable), str(shirt), "--csv", "-"]) == 2
     first, second = csv.DictReader(capsys.readouterr().out.splitlines())
-    assert (first["path"], second["path"]) == (str(bad), str(shirt))
-    assert first["error"].startswith(f"{bad} is not a readable picture")
+    assert (first["path"], second["path"]) == (str(unreadable), str(shirt))
+    assert first["error"].startswith(f"{unreadable} is not a readable picture")
     assert second["class"] in CLASS_NAMES
     table, page = tmp_path / "table.csv", tmp_path / "page.html"
-    assert command.main([str(run), str(shirt), "--csv", str(table), "--show", str(page)]) == 0
-    written = capsys.readouterr()
-    assert "most probable" in written.out
-    assert written.err == ""
+    assert command.main([str(run_dir), str(shirt), "--csv", str(table), "--show", str(page)]) == 0
+    captured = capsys.readouterr()
+    assert "most probable" in captured.out
+    assert captured.err == ""
     assert list(csv.DictReader(table.read_text().splitlines())) == [second]
     assert page.read_text().startswith("<!doctype html>")
 
 
-def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(
-    run: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_progress_bar_is_shown_only_in_a_terminal(
+    run_dir: Path, shirt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "00.png").write_text("no picture")
     for number in range(1, 12):
         shutil.copy(shirt, tmp_path / f"{number:02}.png")
-    ours, theirs = pty.openpty()
+    parent_fd, child_fd = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "TERM": "xterm"}
-    argv = [sys.executable, "-m", "fmnist_jax.predict", str(run), str(tmp_path), "--csv", "-"]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=theirs, env=environment, check=False)
-    os.close(theirs)
-    seen = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert "12/12" in seen
-    assert f"skipped: {tmp_path}/00.png" in re.sub(r"\r?\n", "", seen)
-    assert len(list(csv.DictReader(done.stdout.decode().splitlines()))) == 12
-    command.main([str(run), str(tmp_path), "--csv", "-"])
+    argv = [sys.executable, "-m", "fmnist_jax.predict", str(run_dir), str(tmp_path), "--csv", "-"]
+    result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=child_fd, env=environment, check=False)
+    os.close(child_fd)
+    terminal_output = os.read(parent_fd, 100_000).decode()
+    os.close(parent_fd)
+    assert "12/12" in terminal_output
+    assert f"skipped: {tmp_path}/00.png" in re.sub(r"\r?\n", "", terminal_output)
+    assert len(list(csv.DictReader(result.stdout.decode().splitlines()))) == 12
+    command.main([str(run_dir), str(tmp_path), "--csv", "-"])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("skipped: ")
 
 
 @pytest.mark.parametrize(
-    ("argv", "says"),
+    ("argv", "expected"),
     [
         ([], "Missing: RUN"),
         (["{run}"], "IMAGE is missing: give a picture"),
@@ -155,30 +159,30 @@ def test_a_bar_is_shown_of_many_pictures_in_a_terminal_alone(
         (["{shirt}", "{run}"], "has no config.json: give a run directory"),
     ],
 )
-@pytest.mark.usefixtures("before_jax")
-def test_a_bad_invocation_is_one_line_before_jax_is_started(
-    run: Path, shirt: Path, tmp_path: Path, argv: list[str], says: str
+@pytest.mark.usefixtures("forbid_jax")
+def test_bad_invocation_is_refused_in_one_line_before_jax_starts(
+    run_dir: Path, shirt: Path, tmp_path: Path, argv: list[str], expected: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "dir.png").mkdir()
-    with pytest.raises(FmnistError) as refused:
-        command.main([each.format(run=run, shirt=shirt, here=tmp_path) for each in argv])
-    assert says in str(refused.value)
-    assert len(str(refused.value).splitlines()) == 1
+    with pytest.raises(FmnistError) as exc_info:
+        command.main([argument.format(run=run_dir, shirt=shirt, here=tmp_path) for argument in argv])
+    assert expected in str(exc_info.value)
+    assert len(str(exc_info.value).splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dir.png", "file"]
 
 
-def test_a_refused_command_has_not_imported_jax(run: Path) -> None:
-    done = predict(run, spy=True)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode().splitlines() == [
+def test_refused_command_does_not_import_jax(run_dir: Path) -> None:
+    result = run_predict(run_dir, spy=True)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr.decode().splitlines() == [
         "error: IMAGE is missing: give a picture, a directory of pictures, or - for standard input",
         "False",
     ]
 
 
-def test_help_explains_every_argument() -> None:
-    done = predict("--help", spy=True)
-    assert (done.returncode, done.stderr) == (0, b"False\n")
+def test_help_lists_every_argument() -> None:
+    result = run_predict("--help", spy=True)
+    assert (result.returncode, result.stderr) == (0, b"False\n")
     for word in (b"RUN", b"IMAGE", b"--checkpoint", b"--tta", b"--json", b"--csv", b"--show"):
-        assert word in done.stdout
+        assert word in result.stdout

@@ -1,4 +1,4 @@
-"""The README and the pages of `docs/`: their code runs, their commands can be typed, and what they name is there."""
+"""The README and the pages of `docs/`: their code runs, their commands parse, and what they refer to exists."""
 
 import importlib
 import re
@@ -24,152 +24,152 @@ _ROOT = Path(__file__).parents[1]
 _README = _ROOT / "README.md"
 _DOCS = sorted((_ROOT / "docs").glob("*.md"))
 _PAGES = [_README, *_DOCS]
-_OF_EXPERIMENTS = sorted((_ROOT / "experiments").rglob("*.md"))
+_EXPERIMENT_PAGES = sorted((_ROOT / "experiments").rglob("*.md"))
 
-pages = pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
+for_each_page = pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
 
 
-def blocks(page: Path) -> list[str]:
-    """The Python of a page, block by block."""
+def python_blocks(page: Path) -> list[str]:
+    """The Python code blocks of a page."""
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def commands(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each module that a page has Python run, with its arguments, wherever the command stands."""
+def python_commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Each module that a page runs with `python -m`, with its arguments, wherever the command appears."""
     for module, arguments in re.findall(r"python -m ([\w.]+)([^`\"#&|\n]*)", text.replace("\\\n", " ")):
         yield module, shlex.split(arguments)
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder that code may write to; its runs have one device, as most readers have, and draw nothing."""
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the code in an empty folder, on one device, as most readers have, and without drawing figures."""
     monkeypatch.chdir(tmp_path)
-    choose, on_one = parallel.choose_layout, ParallelConfig(devices=1)
-    monkeypatch.setattr(parallel, "choose_layout", lambda config: choose(replace(config, parallel=on_one)))
-    for name, undrawn in IN_RESULTS.items():
-        monkeypatch.setattr(results, name, undrawn)
+    choose_layout, one_device = parallel.choose_layout, ParallelConfig(devices=1)
+    monkeypatch.setattr(parallel, "choose_layout", lambda config: choose_layout(replace(config, parallel=one_device)))
+    for name, stub in IN_RESULTS.items():
+        monkeypatch.setattr(results, name, stub)
 
 
-@pytest.mark.usefixtures("elsewhere")
-def test_the_research_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    experiment, eight_models, own_model = blocks(_README)
+@pytest.mark.usefixtures("sandbox")
+def test_readme_code_runs_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    experiment, eight_models, own_model = python_blocks(_README)
     assert len([line for line in experiment.splitlines() if line.strip()]) < 28
-    names: dict[str, Any] = {}
-    exec(experiment, names)
+    namespace: dict[str, Any] = {}
+    exec(experiment, namespace)
     accuracy = re.search(r"accuracy=([\d.]+)", capsys.readouterr().out)
     assert accuracy is not None
     assert float(accuracy[1]) > 0.3
 
-    exec(eight_models, names)
-    assert {leaf.shape[0] for leaf in jax.tree.leaves(names["states"])} == {8}
-    kernels = names["states"].params["Conv_0"]["kernel"]
+    exec(eight_models, namespace)
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(namespace["states"])} == {8}
+    kernels = namespace["states"].params["Conv_0"]["kernel"]
     assert len({kernel.tobytes() for kernel in jax.device_get(kernels)}) == 8
 
-    exec(own_model, names)
-    assert names["linear"].init(jax.random.key(0))[0]["kernel"].shape == (784, 10)
+    exec(own_model, namespace)
+    assert namespace["linear"].init(jax.random.key(0))[0]["kernel"].shape == (784, 10)
 
 
-def _of_models(names: dict[str, Any]) -> None:
-    assert np.isfinite(names["state"].params["kernel"]).all()
-    assert (names["moved"].batch_stats["norm"]["mean"] != 0).all()
-    assert names["curvature"]["Conv_0"]["kernel"].shape == names["start"].params["Conv_0"]["kernel"].shape
-    assert names["losses"].shape == (3,)
-    assert np.isfinite(names["measured"]["gradient"])
-    assert names["trained"].step == names["summary"]["steps"] == 5
-    assert names["guesses"].shape == (len(names["test"]), 10)
-    small = ("--preset=demo", "--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--train.epochs=1")
-    names["main"]([*small, "--data.validation-size=0", "--run.dir=runs/mine"])
-    typed = names["fj"].load_trained("runs/mine", make_recipe=names["of_linear"])
-    assert (typed.config.preset, typed.params["kernel"].shape) == ("demo", (784, 10))
-    assert {len(leaf) for leaf in jax.tree.leaves(names["gradients"])} == {64}
-    assert names["state"].step == 60
+def _check_model_page(namespace: dict[str, Any]) -> None:
+    assert np.isfinite(namespace["state"].params["kernel"]).all()
+    assert (namespace["moved"].batch_stats["norm"]["mean"] != 0).all()
+    assert namespace["curvature"]["Conv_0"]["kernel"].shape == namespace["start"].params["Conv_0"]["kernel"].shape
+    assert namespace["losses"].shape == (3,)
+    assert np.isfinite(namespace["measured"]["gradient"])
+    assert namespace["trained"].step == namespace["summary"]["steps"] == 5
+    assert namespace["guesses"].shape == (len(namespace["test"]), 10)
+    flags = ("--preset=demo", "--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--train.epochs=1")
+    namespace["main"]([*flags, "--data.validation-size=0", "--run.dir=runs/mine"])
+    trained = namespace["fj"].load_trained("runs/mine", make_recipe=namespace["of_linear"])
+    assert (trained.config.preset, trained.params["kernel"].shape) == ("demo", (784, 10))
+    assert {len(leaf) for leaf in jax.tree.leaves(namespace["gradients"])} == {64}
+    assert namespace["state"].step == 60
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["40", "60"]
 
 
-def _of_images(names: dict[str, Any]) -> None:
+def _check_images_page(namespace: dict[str, Any]) -> None:
     for label, name in enumerate(("plain", "striped")):
         folder = Path("pictures") / name
         folder.mkdir(parents=True)
         Image.new("RGB", (9, 12), (100 + label, 0, 0)).save(folder / "a.png")
         (folder / "Thumbs.db").touch()
-    images, labels = names["of_folders"]("pictures", ("plain", "striped"), height=10, width=8)
+    images, labels = namespace["of_folders"]("pictures", ("plain", "striped"), height=10, width=8)
     assert (images.shape, labels.tolist()) == ((2, 10, 8), [0, 1])
     assert images[0].max() < images[1].min() + 1
-    names["save_folders"]("folders.npz", "pictures", "pictures", ("plain", "striped"))
-    config = names["fj"].DataConfig(name="npz", file="folders.npz", validation_size=0)
-    of_folders = names["fj"].load(config)
-    assert (of_folders.train.image_shape, of_folders.test.class_names) == ((28, 28, 1), ("plain", "striped"))
-    assert names["logits"].shape == (24, 3)
-    assert names["params"]["Dense_0"]["kernel"].shape[1] == 5
-    splits = names["fj"].load(names["fj"].DataConfig(name="npz", file="own.npz", validation_size=0))
+    namespace["save_folders"]("folders.npz", "pictures", "pictures", ("plain", "striped"))
+    config = namespace["fj"].DataConfig(name="npz", file="folders.npz", validation_size=0)
+    folder_splits = namespace["fj"].load(config)
+    assert (folder_splits.train.image_shape, folder_splits.test.class_names) == ((28, 28, 1), ("plain", "striped"))
+    assert namespace["logits"].shape == (24, 3)
+    assert namespace["params"]["Dense_0"]["kernel"].shape[1] == 5
+    splits = namespace["fj"].load(namespace["fj"].DataConfig(name="npz", file="own.npz", validation_size=0))
     assert (splits.train.image_shape, splits.test.class_names) == ((16, 20, 3), ("plain", "striped", "dotted"))
 
 
-def _of_devices(names: dict[str, Any]) -> None:
-    np.testing.assert_allclose(names["probabilities"].sum(-1), 1.0, rtol=1e-5)
-    assert names["states"].step.tolist() == [5, 5, 5]
-    assert names["spread"].images.sharding.spec == jax.P("data")
-    assert int(names["after"].step) == 1
+def _check_devices_page(namespace: dict[str, Any]) -> None:
+    np.testing.assert_allclose(namespace["probabilities"].sum(-1), 1.0, rtol=1e-5)
+    assert namespace["states"].step.tolist() == [5, 5, 5]
+    assert namespace["spread"].images.sharding.spec == jax.P("data")
+    assert int(namespace["after"].step) == 1
 
 
-def _of_transfer(names: dict[str, Any]) -> None:
-    source, state = names["source"], names["state"]
+def _check_transfer_page(namespace: dict[str, Any]) -> None:
+    source, state = namespace["source"], namespace["state"]
     assert state.params["Dense_0"]["kernel"].shape == (16, 3)
-    taken = state.params["ResidualBlock_1"]["Conv_0"]["kernel"]
-    np.testing.assert_array_equal(taken, source.params["ResidualBlock_1"]["Conv_0"]["kernel"])
-    # Adam keeps the moments of the head, and of nothing else.
+    transferred = state.params["ResidualBlock_1"]["Conv_0"]["kernel"]
+    np.testing.assert_array_equal(transferred, source.params["ResidualBlock_1"]["Conv_0"]["kernel"])
+    # Adam keeps moments of the head only.
     assert {leaf.shape for leaf in jax.tree.leaves(state.opt_state)} == {(), (3,), (16, 3)}
 
 
-_PROMISES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "model": _of_models,
-    "images": _of_images,
-    "devices": _of_devices,
-    "transfer": _of_transfer,
+_PAGE_CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "model": _check_model_page,
+    "images": _check_images_page,
+    "devices": _check_devices_page,
+    "transfer": _check_transfer_page,
 }
 
 
-@pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("page", [page for page in _DOCS if blocks(page)], ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs_from_top_to_bottom(page: Path) -> None:
-    names: dict[str, Any] = {}
-    for block in blocks(page):
-        exec(block, names)
-    _PROMISES[page.stem](names)
+@pytest.mark.usefixtures("sandbox")
+@pytest.mark.parametrize("page", [page for page in _DOCS if python_blocks(page)], ids=lambda page: page.stem)
+def test_page_code_runs_from_top_to_bottom(page: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for block in python_blocks(page):
+        exec(block, namespace)
+    _PAGE_CHECKS[page.stem](namespace)
 
 
-@pages
-def test_every_preset_picture_and_page_that_is_named_exists(page: Path) -> None:
+@for_each_page
+def test_referenced_presets_pictures_and_pages_exist(page: Path) -> None:
     text = page.read_text()
     assert set(re.findall(r"--preset (\w+)", text)) <= PRESETS.keys()
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
-        made = re.fullmatch(r"api/\w+\.md", target)  # by docs/hooks.py, see test_docs
-        assert made or (page.parent / target).is_file(), target
+        is_generated = re.fullmatch(r"api/\w+\.md", target)  # by docs/hooks.py, see test_docs
+        assert is_generated or (page.parent / target).is_file(), target
 
 
-@pytest.mark.parametrize("page", [*_PAGES, *_OF_EXPERIMENTS], ids=lambda page: f"{page.parent.name}/{page.stem}")
-def test_every_command_that_is_named_can_be_typed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    del capsys  # swallows the help that is asked for
+@pytest.mark.parametrize("page", [*_PAGES, *_EXPERIMENT_PAGES], ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_every_command_on_a_page_parses(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del capsys  # captures the output of --help
     text = page.read_text()
-    for module, arguments in commands(text):
+    for module, arguments in python_commands(text):
         if module == "fmnist_jax":
             assert not arguments
         elif module.startswith("fmnist_jax."):
-            _type(module.removeprefix("fmnist_jax."), arguments)
+            _check_parses(module.removeprefix("fmnist_jax."), arguments)
         elif module.startswith("experiments."):
-            kind = getattr(importlib.import_module(module.replace("NAME", "seeds")), "Arguments", None)
-            known = set() if kind is None else {field.name for field in fields(kind)}
+            arguments_class = getattr(importlib.import_module(module.replace("NAME", "seeds")), "Arguments", None)
+            known_flags = set() if arguments_class is None else {field.name for field in fields(arguments_class)}
             flags = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", " ".join(arguments))}
-            assert flags <= known, f"{module} has no {flags - known}"
+            assert flags <= known_flags, f"{module} has no {flags - known_flags}"
     targets = re.findall(r"^([\w-]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE)
     for target, arguments in re.findall(r"(?:^    |`)make (\w+)(?: ARGS=\"([^\"]*)\")?", text, re.MULTILINE):
         assert target in targets
         if target == "train":
-            _type("train", shlex.split(arguments))
+            _check_parses("train", shlex.split(arguments))
 
 
-def _type(command: str, arguments: list[str]) -> None:
-    """Has a command accept its arguments, without doing its work."""
+def _check_parses(command: str, arguments: list[str]) -> None:
+    """Checks that a command accepts these arguments, without running it."""
     assert command in __main__.COMMANDS
     with pytest.raises(SystemExit, match="0") if arguments == ["--help"] else nullcontext():
         if command == "train":
@@ -178,18 +178,18 @@ def _type(command: str, arguments: list[str]) -> None:
             parse_arguments(importlib.import_module(f"fmnist_jax.{command}").Arguments, arguments, command)
 
 
-def test_a_command_that_cannot_be_typed_is_found() -> None:
+def test_invalid_command_on_a_page_is_detected() -> None:
     text = "a `python -m fmnist_jax.predict RUN x` or\n    srun \\\n        python -m fmnist_jax.train --oops 1  # no\n"
-    assert list(commands(text)) == [
+    assert list(python_commands(text)) == [
         ("fmnist_jax.predict", ["RUN", "x"]),
         ("fmnist_jax.train", ["--oops", "1"]),
     ]
     with pytest.raises(Exception, match="oops"):
-        _type("train", ["--oops", "1"])
+        _check_parses("train", ["--oops", "1"])
 
 
-def test_a_stranger_finds_the_answer_in_two_clicks() -> None:
-    """From the home page, each in one: a page whose first command or code is the answer."""
+def test_home_page_links_to_the_answers_of_common_questions() -> None:
+    """Each question links to a page that contains the answer."""
     home = (_ROOT / "docs" / "index.md").read_text()
     answers = {
         "train on my own images?": "--data.file own.npz",
@@ -203,7 +203,7 @@ def test_a_stranger_finds_the_answer_in_two_clicks() -> None:
         assert answer in (_ROOT / "docs" / row[1]).read_text()
 
 
-def test_the_readme_is_short() -> None:
-    """Each section of it fits a screen, which shows some 60 lines."""
+def test_every_readme_section_fits_a_screen() -> None:
+    """A screen shows some 60 lines."""
     sections = _README.read_text().split("\n## ")
     assert max(len(section.splitlines()) for section in sections) <= 60

@@ -1,4 +1,4 @@
-"""The report command: of one run, of several, and of folders that hold some."""
+"""The report command: for one run, for several, and for folders that contain some."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from fmnist_jax.data.places import DataPaths
 from fmnist_jax.errors import ConfigError
 
 
-def test_it_writes_the_report_of_the_run_and_says_where(
+def test_single_run_report_is_written_and_its_path_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(directory: Path, data: DataPaths) -> Path:
@@ -24,7 +24,7 @@ def test_it_writes_the_report_of_the_run_and_says_where(
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """A folder that holds the runs b and c, and what is none."""
+    """A folder with the runs b and c, and a subfolder that is not a run."""
     for name in ("c", "b"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "config.json").touch()
@@ -35,38 +35,38 @@ def runs(tmp_path: Path) -> Path:
 def test_several_runs_are_compared_on_one_page(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path
 ) -> None:
-    asked: list[tuple[list[Path], Path | None]] = []
+    calls: list[tuple[list[Path], Path | None]] = []
 
     def run(directories: list[Path], data: DataPaths, out: Path | None) -> Path:
         assert data == DataPaths()
-        asked.append((directories, out))
+        calls.append((directories, out))
         return out or Path("comparison.html")
 
     monkeypatch.setattr(comparison, "run", run)
     report.main([str(runs / "c"), str(runs / "b")])
     report.main([str(runs), "--out", "a.html"])
-    assert asked == [([runs / "c", runs / "b"], None), ([runs / "b", runs / "c"], Path("a.html"))]
+    assert calls == [([runs / "c", runs / "b"], None), ([runs / "b", runs / "c"], Path("a.html"))]
     assert capsys.readouterr().out == "written: comparison.html\nwritten: a.html\n"
 
 
-def test_a_run_of_a_folder_that_was_stopped_before_its_first_save_is_left_out(
+def test_run_in_a_folder_without_a_checkpoint_is_skipped_unless_named(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (runs / "c" / "checkpoints" / "10").mkdir(parents=True)
     assert report.find_runs([runs]) == [runs / "c"]
     assert capsys.readouterr().err == f"note: {runs / 'b'} has no checkpoint yet and is left out\n"
-    assert report.find_runs([runs / "b", runs]) == [runs / "b", runs / "c"]  # as it is named
+    assert report.find_runs([runs / "b", runs]) == [runs / "b", runs / "c"]  # because it is named explicitly
     assert capsys.readouterr().err == ""
 
 
-def test_a_run_is_found_once_and_in_the_order_of_its_first_naming(runs: Path) -> None:
+def test_find_runs_deduplicates_in_order_of_first_mention(runs: Path) -> None:
     b, c = runs / "b", runs / "c"
     assert report.find_runs([c, runs, runs / ".." / "runs" / "c"]) == [c, b]
     assert report.find_runs([runs / "none", runs / "missing"]) == [runs / "none", runs / "missing"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "expected"),
     [
         ([], "RUN"),
         (["a", "--split", "test"], "--split"),
@@ -77,6 +77,6 @@ def test_a_run_is_found_once_and_in_the_order_of_its_first_naming(runs: Path) ->
         ),
     ],
 )
-def test_bad_arguments_are_refused_by_name(arguments: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
+def test_bad_arguments_are_named_in_the_error(arguments: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
         report.main(arguments)

@@ -27,41 +27,41 @@ def parse(*argv: str) -> Config:
     return train.parse(argv, prog=TRAIN).config
 
 
-def run(*argv: str, runner: Sequence[str] = ("-m", "fmnist_jax.train")) -> subprocess.CompletedProcess[str]:
-    # The help is framed to the width of the terminal, whatever that is where the tests run.
+def run_train(*argv: str, runner: Sequence[str] = ("-m", "fmnist_jax.train")) -> subprocess.CompletedProcess[str]:
+    # The help is wrapped to the width of the terminal, which differs between machines.
     environment = {**os.environ, "PYTHONPATH": str(Path(fmnist_jax.__file__).parents[1]), "COLUMNS": "100"}
     command = [sys.executable, *runner, *argv]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
 
 
-def refused(*argv: str) -> str:
-    with pytest.raises(ConfigError) as caught:
+def refusal_message(*argv: str) -> str:
+    with pytest.raises(ConfigError) as exc_info:
         parse(*argv)
-    message = str(caught.value)
+    message = str(exc_info.value)
     assert len(message.splitlines()) == 1
     return message
 
 
-def test_no_argument_means_the_standard_preset() -> None:
+def test_no_arguments_select_the_standard_preset() -> None:
     assert parse() == PRESETS["standard"]
     assert not train.parse([], prog=TRAIN).print_config
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_preset_is_named_with_a_space_or_an_equals_sign(name: str) -> None:
+def test_preset_flag_accepts_a_space_or_an_equals_sign(name: str) -> None:
     assert parse("--preset", name) == PRESETS[name]
     assert parse(f"--preset={name}") == PRESETS[name]
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_flags_change_the_preset_before_or_after_them(name: str) -> None:
+def test_flags_override_the_preset_in_any_order(name: str) -> None:
     preset = PRESETS[name]
     expected = replace(preset, train=replace(preset.train, epochs=7))
     assert parse("--preset", name, "--train.epochs", "7") == expected
     assert parse("--train.epochs=7", "--preset", name) == expected
 
 
-def test_values_of_every_kind_are_parsed() -> None:
+def test_values_of_every_type_are_parsed() -> None:
     config = parse(
         *("--model.widths", "8", "16", "--model.depths", "1", "2", "--optim.peak-lr", "1e-3", "--optim.name", "adamw"),
         *("--train.no-eval-mirror", "--augment.flip", "random", "--data.dir", "/data/tfds", "--train.batch_size", "64"),
@@ -72,12 +72,12 @@ def test_values_of_every_kind_are_parsed() -> None:
     assert config.data.dir == Path("/data/tfds")
 
 
-@pytest.mark.parametrize("given", [("--init.from", "runs/a"), ("--init.from=runs/a",), ("--init.source", "runs/a")])
-def test_where_to_start_from_has_a_flag_that_no_field_can_be_called(given: tuple[str, ...]) -> None:
-    assert parse(*given, "--init.freeze", "Conv_*").init == InitConfig(Path("runs/a"), "Conv_*")
+@pytest.mark.parametrize("argv", [("--init.from", "runs/a"), ("--init.from=runs/a",), ("--init.source", "runs/a")])
+def test_init_from_flag_sets_init_source(argv: tuple[str, ...]) -> None:
+    assert parse(*argv, "--init.freeze", "Conv_*").init == InitConfig(Path("runs/a"), "Conv_*")
 
 
-def test_a_switch_goes_both_ways() -> None:
+def test_boolean_flag_has_a_negative_form() -> None:
     assert not parse("--preset", "fast", "--train.no-eval-mirror").train.eval_mirror
     assert parse("--preset", "fast", "--train.eval-mirror").train.eval_mirror
 
@@ -97,8 +97,8 @@ def test_a_switch_goes_both_ways() -> None:
         (["--data.name", "mnist"], ["--data.name", "'mnist'", "'fashion_mnist', 'synthetic'"]),
     ],
 )
-def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[str]) -> None:
-    message = refused(*argv)
+def test_unparsable_argument_is_named(argv: list[str], words: list[str]) -> None:
+    message = refusal_message(*argv)
     assert all(word in message for word in [*words, "see --help"])
 
 
@@ -113,11 +113,11 @@ def test_an_argument_that_cannot_be_read_is_named(argv: list[str], words: list[s
         (["--preset"], "--preset is '': choose one of standard, fast, small, wide, record, demo"),
     ],
 )
-def test_an_impossible_configuration_is_refused(argv: list[str], start: str) -> None:
-    assert refused(*argv).startswith(start)
+def test_invalid_configuration_is_refused(argv: list[str], start: str) -> None:
+    assert refusal_message(*argv).startswith(start)
 
 
-def test_a_preset_named_twice_is_not_mixed_out_of_two() -> None:
+def test_repeated_preset_never_mixes_two_presets() -> None:
     try:
         config = parse("--preset", "fast", "--preset", "demo")
     except ConfigError:
@@ -125,30 +125,30 @@ def test_a_preset_named_twice_is_not_mixed_out_of_two() -> None:
     assert config == PRESETS[config.preset]
 
 
-def test_an_existing_run_looks_for_its_data_where_it_is_told_and_then_where_they_were(
+def test_existing_run_finds_data_by_flag_environment_then_recorded_dir(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FMNIST_DATA_DIR", "TFDS_DATA_DIR", "FMNIST_RAW_DIR"):
         monkeypatch.delenv(name, raising=False)
-    there, here, run = tmp_path / "there", tmp_path / "here", ("--run.dir", str(tmp_path / "run"))
-    (there / "fashion_mnist").mkdir(parents=True)
+    recorded_dir, other_dir, run_flags = tmp_path / "there", tmp_path / "here", ("--run.dir", str(tmp_path / "run"))
+    (recorded_dir / "fashion_mnist").mkdir(parents=True)
     (tmp_path / "run").mkdir()
-    config = parse("--preset", "fast", "--data.dir", str(there))
+    config = parse("--preset", "fast", "--data.dir", str(recorded_dir))
     (tmp_path / "run" / "config.json").write_text(json.dumps(to_dict(config)))
-    assert parse(*run).data.dir == there
-    assert parse(*run, "--data.dir", str(here)).data.dir == here
-    monkeypatch.setenv("FMNIST_DATA_DIR", str(here))
-    assert parse(*run).data.dir is None, "so that the environment is asked"
+    assert parse(*run_flags).data.dir == recorded_dir
+    assert parse(*run_flags, "--data.dir", str(other_dir)).data.dir == other_dir
+    monkeypatch.setenv("FMNIST_DATA_DIR", str(other_dir))
+    assert parse(*run_flags).data.dir is None, "so that the environment is asked"
     monkeypatch.delenv("FMNIST_DATA_DIR")
-    there.rename(here)
-    assert parse(*run).data.dir is None
+    recorded_dir.rename(other_dir)
+    assert parse(*run_flags).data.dir is None
 
 
-def test_an_existing_run_goes_on_with_its_own_values(tmp_path: Path) -> None:
-    started = parse("--preset", "demo", "--train.epochs", "2", "--run.dir", str(tmp_path))
-    traced = replace(started, run=replace(started.run, profile=10))  # which is for one start
-    (tmp_path / "config.json").write_text(json.dumps(to_dict(traced)))
-    assert parse("--run.dir", str(tmp_path)) == started
+def test_existing_run_resumes_with_its_recorded_values(tmp_path: Path) -> None:
+    recorded = parse("--preset", "demo", "--train.epochs", "2", "--run.dir", str(tmp_path))
+    profiled = replace(recorded, run=replace(recorded.run, profile=10))  # which applies to a single start
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(profiled)))
+    assert parse("--run.dir", str(tmp_path)) == recorded
     assert parse(f"--run.dir={tmp_path}", "--preset=demo").train.epochs == PRESETS["demo"].train.epochs
 
 
@@ -159,31 +159,31 @@ TOKENS = st.sampled_from(["--preset", "fast", "--train.epochs", "3", "--model.wi
 @given(st.lists(TOKENS | st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=4))
 def test_any_arguments_are_parsed_or_refused_in_one_line(argv: list[str]) -> None:
     message = "parsed"
-    code: str | int | None = 0
+    exit_code: str | int | None = 0
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             train.parse(argv, prog=TRAIN)
         except ConfigError as error:
             message = str(error)
-        except SystemExit as stop:
-            code = stop.code
+        except SystemExit as system_exit:
+            exit_code = system_exit.code
     assert len(message.splitlines()) == 1
-    assert not code
+    assert not exit_code
 
 
-def test_help_names_every_field_and_its_range(
+def test_help_lists_every_field_and_its_range(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exc_info:
         train.main(["--help"])
-    said = capsys.readouterr()
-    assert (left.value.code, said.err) == (0, "")
+    captured = capsys.readouterr()
+    assert (exc_info.value.code, captured.err) == (0, "")
     fields = to_dict(Config())
     for section in SECTIONS:
         for name in fields[section]:
-            assert f"--{section}.{name}".replace("_", "-") in said.out
-    assert "In [1, 65536]" in said.out
+            assert f"--{section}.{name}".replace("_", "-") in captured.out
+    assert "In [1, 65536]" in captured.out
 
 
 REPORT_JAX = """
@@ -195,27 +195,27 @@ runpy.run_module("fmnist_jax.train", run_name="__main__", alter_sys=True)
 
 def test_print_config_prints_the_resolved_configuration_without_importing_jax() -> None:
     argv = ("--preset", "demo", "--model.widths", "8", "--model.depths", "1", "--run.dir", "runs/x", "--print-config")
-    done = run(*argv, runner=("-c", REPORT_JAX))
-    assert (done.returncode, done.stderr) == (0, "False\n")
-    assert json.loads(done.stdout) == to_dict(parse(*argv))
-    assert from_dict(json.loads(done.stdout)) == parse(*argv)
+    result = run_train(*argv, runner=("-c", REPORT_JAX))
+    assert (result.returncode, result.stderr) == (0, "False\n")
+    assert json.loads(result.stdout) == to_dict(parse(*argv))
+    assert from_dict(json.loads(result.stdout)) == parse(*argv)
 
 
-def test_a_refused_command_line_does_not_wait_for_jax() -> None:
-    done = run("--train.epochs", "0", runner=("-c", REPORT_JAX))
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: --train.epochs is 0: choose a value in [1, 100000]", "False"]
+def test_refused_command_line_does_not_import_jax() -> None:
+    result = run_train("--train.epochs", "0", runner=("-c", REPORT_JAX))
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["error: --train.epochs is 0: choose a value in [1, 100000]", "False"]
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_print_config_prints_the_preset_and_trains_nothing(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
+def test_print_config_prints_the_preset_without_training(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exc_info:
         train.main(["--preset", preset, "--print-config"])
-    assert stop.value.code == 0
+    assert exc_info.value.code == 0
     assert from_dict(json.loads(capsys.readouterr().out)) == PRESETS[preset]
 
 
-def test_print_config_shows_what_the_arguments_change(capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_config_shows_overridden_values(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         train.main(["--optim.peak-lr", "0.5", "--model.widths", "8", "16", "32", "64", "--print-config"])
     printed = json.loads(capsys.readouterr().out)
@@ -225,7 +225,7 @@ def test_print_config_shows_what_the_arguments_change(capsys: pytest.CaptureFixt
     assert printed == expected
 
 
-def test_a_script_with_its_own_parts_has_the_flags_and_messages_of_the_command(tmp_path: Path) -> None:
+def test_script_with_a_custom_recipe_has_the_flags_and_messages_of_train(tmp_path: Path) -> None:
     script = tmp_path / "mine.py"
     script.write_text(
         "from functools import partial\n"
@@ -234,19 +234,21 @@ def test_a_script_with_its_own_parts_has_the_flags_and_messages_of_the_command(t
         "fj.run_command(lambda argv: print(fj.run(fj.parse_config(argv), make_recipe=mine)['steps']))\n"
     )
 
-    def typed(*argv: str) -> subprocess.CompletedProcess[str]:
-        return run(*argv, runner=(str(script),))
+    def run_script(*argv: str) -> subprocess.CompletedProcess[str]:
+        return run_train(*argv, runner=(str(script),))
 
-    assert typed("--help").stdout.startswith(f"usage: python {script} [-h]")
-    refused = typed("--preset", "demo", "--train.epochs", "0")
-    assert (refused.returncode, refused.stderr) == (2, "error: --train.epochs is 0: choose a value in [1, 100000]\n")
-    assert typed("--preset", "fast", "--print-config").stdout == f"{json.dumps(to_dict(PRESETS['fast']), indent=2)}\n"
-    small = ("--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--data.validation-size=0")
-    trained = typed("--preset", "demo", *small, "--train.epochs", "1", "--run.dir", str(tmp_path / "run"))
+    assert run_script("--help").stdout.startswith(f"usage: python {script} [-h]")
+    refusal = run_script("--preset", "demo", "--train.epochs", "0")
+    assert (refusal.returncode, refusal.stderr) == (2, "error: --train.epochs is 0: choose a value in [1, 100000]\n")
+    assert (
+        run_script("--preset", "fast", "--print-config").stdout == f"{json.dumps(to_dict(PRESETS['fast']), indent=2)}\n"
+    )
+    data_flags = ("--data.synthetic-train-size=200", "--data.synthetic-test-size=50", "--data.validation-size=0")
+    trained = run_script("--preset", "demo", *data_flags, "--train.epochs", "1", "--run.dir", str(tmp_path / "run"))
     assert (trained.returncode, trained.stdout.splitlines()[-1]) == (0, "2")
-    assert "holds a finished run" in typed("--run.dir", str(tmp_path / "run")).stdout
+    assert "holds a finished run" in run_script("--run.dir", str(tmp_path / "run")).stdout
 
 
-def test_run_refuses_an_impossible_configuration_in_research_code_too() -> None:
+def test_run_refuses_an_invalid_config_passed_from_python() -> None:
     with pytest.raises(ConfigError, match=r"--train\.epochs"):
         train.run(Config(train=TrainConfig(epochs=0)))

@@ -1,4 +1,4 @@
-"""What stands for the figures and the report of a run where no test looks at them."""
+"""Stand-ins for the figures and the report of a run, for tests that do not look at them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,4 +13,4 @@ def _no_report(directory: Path, *_: Any, **__: Any) -> Path:
 
 
 IN_RESULTS: dict[str, Any] = {"make_figures": _no_figures, "write_report": _no_report}
-"""By the names of the functions of `runs.results` that draw, which takes a third of a small run's time."""
+"""By the name of the drawing function in `runs.results`: drawing takes a third of a small run's time."""

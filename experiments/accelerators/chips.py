@@ -12,16 +12,16 @@ class Chip:
     flops: float
     """Peak in bfloat16, operations a second; also that of float32 products at JAX's default precision on a TPU, whose
     operands are rounded to bfloat16."""
-    flops_a_cycle: int
+    flops_per_cycle: int
     """Operations that all matrix units of the chip start in one cycle."""
     memory_bandwidth: float
     """Bytes a second."""
     source: str
 
     @property
-    def clock(self) -> float:
+    def clock_hz(self) -> float:
         """Cycles a second: the peak divided by the operations a cycle."""
-        return self.flops / self.flops_a_cycle
+        return self.flops / self.flops_per_cycle
 
 
 # Two operations, a multiplication and an addition, for each cell of each unit.
@@ -42,6 +42,6 @@ TOPOLOGIES = ("v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:8x8", "v5e:16x16", "v6e:1x1"
 H100_MEMORY_BANDWIDTH = 3.352e12
 
 
-def chip_of(topology: str) -> Chip:
+def chip_for(topology: str) -> Chip:
     """The chip of a topology, by the part of its name before the colon."""
     return CHIPS[topology.partition(":")[0]]

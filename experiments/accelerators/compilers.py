@@ -27,7 +27,7 @@ ENVIRONMENT = {
 
 # A `GpuTargetConfigProto`, as in openxla/xla pull request 25919: NVIDIA's published figures of an H100 SXM5, and the
 # versions of CUDA and cuDNN to generate code for.
-_H100 = """
+_H100_DESCRIPTION = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
 runtime_version { major: 12 minor: 8 }
@@ -63,7 +63,7 @@ class Target(NamedTuple):
     mesh: Mesh
 
 
-def prepare() -> None:
+def set_environment() -> None:
     """Sets the environment, before JAX starts a backend."""
     os.environ.update(ENVIRONMENT)
 
@@ -75,35 +75,35 @@ def open_target(name: str) -> Target:
       FmnistError: the compiler is not installed, or knows no such topology.
     """
     if name.startswith("h100:"):
-        return _h100(name)
+        return _open_h100(name)
     if name.partition(":")[0] not in CHIPS:
         raise FmnistError(f"{name} is not known: expected a shape of {', '.join(CHIPS)}, such as v5e:2x4, or h100:8")
-    _require("libtpu", name, "pip install '.[tpu]'")
+    _require_module("libtpu", name, "pip install '.[tpu]'")
     # JAX 0.10's libtpu must be told if a topology is smaller than a host.
-    smaller = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
-    return Target(name, "tpu", _mesh(name, "tpu", topology_name=name, **smaller))
+    host_bounds = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
+    return Target(name, "tpu", _make_mesh(name, "tpu", topology_name=name, **host_bounds))
 
 
-def _h100(name: str) -> Target:
+def _open_h100(name: str) -> Target:
     count = name.partition(":")[2]
     if not count.isdigit() or not int(count):
         raise FmnistError(f"{name} is not known: expected a number of H100s, such as h100:8")
-    _require("jax_cuda13_plugin", name, "pip install '.[cuda]', 5.6 GB")
-    mesh = _mesh(name, "cuda", topology=f"1x1x{count}", target_config=_H100)
+    _require_module("jax_cuda13_plugin", name, "pip install '.[cuda]', 5.6 GB")
+    mesh = _make_mesh(name, "cuda", topology=f"1x1x{count}", target_config=_H100_DESCRIPTION)
     return Target(name, "cuda", mesh)
 
 
-def _require(module: str, name: str, remedy: str) -> None:
+def _require_module(module: str, name: str, remedy: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise FmnistError(f"{module}, which compiles for {name}, is not installed: {remedy}")
 
 
-def _mesh(name: str, platform: Platform, **options: Any) -> Mesh:
+def _make_mesh(name: str, platform: Platform, **options: Any) -> Mesh:
     from jax.experimental import topologies
 
     try:
         devices = topologies.get_topology_desc(platform=platform, **options).devices
     except Exception as error:  # the plugins may raise anything
-        said = str(error).strip().splitlines()
-        raise FmnistError(f"{name} cannot be opened ({said[0] if said else type(error).__name__})") from error
+        lines = str(error).strip().splitlines()
+        raise FmnistError(f"{name} cannot be opened ({lines[0] if lines else type(error).__name__})") from error
     return Mesh(np.array(devices), (AXIS,))

@@ -13,7 +13,7 @@ ROLES = (FORWARD, IMAGE_GRADIENT, KERNEL_GRADIENT)
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all", "collective-broadcast")
 
 # Neither computed nor moved: names for existing values.
-_FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"})
+_FREE_OPCODES = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"})
 
 
 class Convolution(NamedTuple):
@@ -36,22 +36,22 @@ def step_costs(program: Program, start: str) -> dict[str, Any]:
       channels, operations and cycles; `collectives`, by kind, their number, arrays and bytes; and `unestimated`, how
       many instructions of each kind have no estimate from XLA.
     """
-    work: Counter[str] = Counter()
+    cycles_by_purpose: Counter[str] = Counter()
     unestimated: Counter[str] = Counter()
     convolutions: list[Convolution] = []
     for instruction in scheduled(program, start):
         if instruction.cycles is None:
-            if instruction.opcode not in _FREE:
+            if instruction.opcode not in _FREE_OPCODES:
                 unestimated[instruction.opcode] += 1
             continue
-        found = list(_convolutions(program, instruction))
-        convolutions += found
-        work[found[0].role if found else _purpose(instruction)] += instruction.cycles
+        convs = list(_convolutions(program, instruction))
+        convolutions += convs
+        cycles_by_purpose[convs[0].role if convs else _purpose(instruction)] += instruction.cycles
     return {
-        "cycles": sum(work.values()),
-        "cycles_by_work": dict(work.most_common()),
-        "convolutions": [each._asdict() for each in convolutions],
-        "collectives": collectives(program, start),
+        "cycles": sum(cycles_by_purpose.values()),
+        "cycles_by_work": dict(cycles_by_purpose.most_common()),
+        "convolutions": [convolution._asdict() for convolution in convolutions],
+        "collectives": count_collectives(program, start),
         "unestimated": dict(unestimated.most_common()),
     }
 
@@ -65,17 +65,17 @@ def _purpose(instruction: Instruction) -> str:
 
 def _convolutions(program: Program, fusion: Instruction) -> Iterator[Convolution]:
     """The convolutions over pixels in a fusion; its cycles are divided in proportion to their operations."""
-    found = [
-        (each, neighbours)
-        for each, neighbours in fused(program, fusion)
-        if each.opcode == "convolution" and each.attribute("window")
+    matches = [
+        (convolution, neighbours)
+        for convolution, neighbours in fused(program, fusion)
+        if convolution.opcode == "convolution" and convolution.attribute("window")
     ]
-    flops = [convolution_flops(each, neighbours) for each, neighbours in found]
-    for (each, neighbours), count in zip(found, flops, strict=True):
+    flops = [convolution_flops(convolution, neighbours) for convolution, neighbours in matches]
+    for (convolution, neighbours), flop_count in zip(matches, flops, strict=True):
         # The name of the inner operation is more reliable: a fusion has that of its last operation.
-        role = convolution_role(each)
-        cycles = round((fusion.cycles or 0) * count / max(sum(flops), 1))
-        yield Convolution(role, _channels(each, neighbours, role), count, cycles)
+        role = convolution_role(convolution)
+        cycles = round((fusion.cycles or 0) * flop_count / max(sum(flops), 1))
+        yield Convolution(role, _channels(convolution, neighbours, role), flop_count, cycles)
 
 
 def convolution_role(instruction: Instruction) -> str:
@@ -83,11 +83,11 @@ def convolution_role(instruction: Instruction) -> str:
     if "transpose(" not in instruction.op_name:
         return FORWARD
     # A kernel has its pixels first; images have their batch first or, where channels took its place, last.
-    _, out = _labels(instruction)
+    _, out = _dim_labels(instruction)
     return KERNEL_GRADIENT if out.startswith("01") else IMAGE_GRADIENT
 
 
-def _labels(instruction: Instruction) -> tuple[tuple[str, str], str]:
+def _dim_labels(instruction: Instruction) -> tuple[tuple[str, str], str]:
     operands, out = instruction.attribute("dim_labels").split("->")
     left, right = operands.split("_")
     return (left, right), out
@@ -95,7 +95,7 @@ def _labels(instruction: Instruction) -> tuple[tuple[str, str], str]:
 
 def _channels(instruction: Instruction, neighbours: Mapping[str, Instruction], role: str) -> tuple[int, int]:
     """Input and output channels of the layer, whatever the role of this convolution."""
-    (left, _), _ = _labels(instruction)
+    (left, _), _ = _dim_labels(instruction)
     operands = [shapes(neighbours[name].kind)[0][1] for name in instruction.operands]
     kernel = operands[0] if left.startswith("01") else operands[1]
     # A kernel's layout is [K, K, in, out], as is that of its gradient.
@@ -105,59 +105,64 @@ def _channels(instruction: Instruction, neighbours: Mapping[str, Instruction], r
 
 def convolution_flops(instruction: Instruction, neighbours: Mapping[str, Instruction]) -> int:
     """Multiplications and additions of a convolution with actual pixels."""
-    (left, right), out = _labels(instruction)
+    (left, right), out = _dim_labels(instruction)
     images, kernel = (shapes(neighbours[name].kind)[0][1] for name in instruction.operands)
-    result = shapes(instruction.kind)[0][1]
-    window = _window(instruction.attribute("window"))
-    places = 1
-    for axis, values in enumerate(window):
-        places *= _products(images[left.index(str(axis))], result[out.index(str(axis))], **values)
+    output = shapes(instruction.kind)[0][1]
+    window = _parse_window(instruction.attribute("window"))
+    products = 1
+    for index, values in enumerate(window):
+        products *= _count_products(images[left.index(str(index))], output[out.index(str(index))], **values)
     groups = int(instruction.attribute("batch_group_count") or 1)
-    rows, features = result[out.index("b")], result[out.index("f")]
-    return 2 * places * rows * features * kernel[right.index("i")] // groups
+    batch, features = output[out.index("b")], output[out.index("f")]
+    return 2 * products * batch * features * kernel[right.index("i")] // groups
 
 
-def _window(text: str) -> list[dict[str, int]]:
+def _parse_window(text: str) -> list[dict[str, int]]:
     """Each axis of a window: size, stride, padding before, and the steps between pixels and between kernel entries."""
     values = dict(part.split("=") for part in text.split())
     axes = len(values["size"].split("x"))
-    stride, images, kernel = (
-        [int(each) for each in values.get(name, "x".join(["1"] * axes)).split("x")]
+    strides, image_steps, kernel_steps = (
+        [int(value) for value in values.get(name, "x".join(["1"] * axes)).split("x")]
         for name in ("stride", "lhs_dilate", "rhs_dilate")
     )
-    before = [int(each.split("_")[0]) for each in values.get("pad", "x".join(["0_0"] * axes)).split("x")]
-    sizes = [int(each) for each in values["size"].split("x")]
+    padding = [int(value.split("_")[0]) for value in values.get("pad", "x".join(["0_0"] * axes)).split("x")]
+    kernel_sizes = [int(value) for value in values["size"].split("x")]
     return [
-        {"size": size, "stride": step, "before": pad, "image_step": image, "kernel_step": entry}
-        for size, step, pad, image, entry in zip(sizes, stride, before, images, kernel, strict=True)
+        {"size": size, "stride": stride, "before": padding_before, "image_step": image_step, "kernel_step": kernel_step}
+        for size, stride, padding_before, image_step, kernel_step in zip(
+            kernel_sizes, strides, padding, image_steps, kernel_steps, strict=True
+        )
     ]
 
 
-def _products(
+def _count_products(
     pixels: int, results: int, *, size: int, stride: int, before: int, image_step: int, kernel_step: int
 ) -> int:
     """Along one axis, the pairs of a result and a kernel entry that meet a pixel, neither padding nor a hole."""
-    meeting = (place * stride + entry * kernel_step - before for place in range(results) for entry in range(size))
-    return sum(place % image_step == 0 and 0 <= place // image_step < pixels for place in meeting)
+    positions = (result * stride + entry * kernel_step - before for result in range(results) for entry in range(size))
+    return sum(position % image_step == 0 and 0 <= position // image_step < pixels for position in positions)
 
 
-def collectives(program: Program, start: str) -> dict[str, dict[str, int]]:
+def count_collectives(program: Program, start: str) -> dict[str, dict[str, int]]:
     """The exchanges between chips in one iteration of a computation, by kind: their number, arrays and bytes."""
-    found: dict[str, dict[str, int]] = {}
+    totals: dict[str, dict[str, int]] = {}
     for outer in scheduled(program, start):
-        for each in (outer, *(inner for inner, _ in fused(program, outer))):
+        for instruction in (
+            outer,
+            *(inner for inner, _ in fused(program, outer)),
+        ):
             # An asynchronous one is counted at its `-done`, whose type is that of its results alone.
-            kind = each.opcode.removesuffix("-done")
-            if kind not in COLLECTIVES or _is_of_one(each):
+            kind = instruction.opcode.removesuffix("-done")
+            if kind not in COLLECTIVES or _is_single_chip(instruction):
                 continue
-            entry = found.setdefault(kind, {"count": 0, "arrays": 0, "bytes": 0})
-            entry["count"] += 1
-            entry["arrays"] += len(shapes(each.kind))
-            entry["bytes"] += byte_count(each.kind)
-    return found
+            total = totals.setdefault(kind, {"count": 0, "arrays": 0, "bytes": 0})
+            total["count"] += 1
+            total["arrays"] += len(shapes(instruction.kind))
+            total["bytes"] += byte_count(instruction.kind)
+    return totals
 
 
-def _is_of_one(instruction: Instruction) -> bool:
+def _is_single_chip(instruction: Instruction) -> bool:
     """Whether each chip exchanges only with itself, as on a mesh of one."""
     groups = re.search(r"replica_groups=(?:\{(\{\d+\},?)+\}|\[\d+,1\])", instruction.rest)
     return groups is not None

@@ -19,23 +19,23 @@ from typing import Any
 
 import tyro
 
-from experiments import records as recorded
+from experiments import records as record_io
 from experiments.accelerators.chips import TOPOLOGIES
-from experiments.accelerators.compilers import Target, open_target, prepare
+from experiments.accelerators.compilers import Target, open_target, set_environment
 from experiments.accelerators.costs import step_costs
 from experiments.accelerators.hlo import loop_body, parse
 from experiments.accelerators.programs import PARTS, Part, parts
 from experiments.accelerators.proposal import proposal
 from experiments.accelerators.tables import chips_table, layers_table, table, variants_table, work_table
-from experiments.results.tables import ROOT, refill
-from experiments.script import start
+from experiments.results.tables import ROOT, fill_page
+from experiments.script import run_script
 from fmnist_jax import PRESETS, Config, FmnistError
 
 FOLDER = Path(__file__).parent
 PAGE = ROOT / "docs" / "accelerators.md"
 RESULTS = FOLDER / "estimates.json"
 PICTURE = FOLDER / "chips.png"
-SHOWN = ("v5e:1x1", "v5e:2x4", "h100:1", "h100:8")
+SHOWN_TARGETS = ("v5e:1x1", "v5e:2x4", "h100:1", "h100:8")
 
 Record = dict[str, Any]
 
@@ -56,66 +56,72 @@ class Arguments:
     """Also write tables and figure to the page on accelerators and beside this file."""
 
 
-def read(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Record]:
     """Reads the estimates that are kept; none if there is no file."""
     return json.loads(path.read_text())["estimates"] if path.exists() else []
 
 
-def keep(path: Path, records: Iterable[Record]) -> None:
+def save_records(path: Path, records: Iterable[Record]) -> None:
     """Writes the estimates atomically."""
     note = "Estimates of compilers, for chips that were not there: nothing here was measured."
-    recorded.write(path, {"note": note, "estimates": list(records)})
+    record_io.write_json(path, {"note": note, "estimates": list(records)})
 
 
-def merged(records: Iterable[Record], new: Record) -> list[Record]:
+def merge_record(records: Iterable[Record], new: Record) -> list[Record]:
     """The estimates with one more, which replaces an earlier one for the same target, preset and part."""
-    return [*(each for each in records if identity(each) != identity(new)), new]
+    return [*(record for record in records if record_key(record) != record_key(new)), new]
 
 
-def identity(record: Record) -> tuple[Any, ...]:
+def record_key(record: Record) -> tuple[Any, ...]:
     """What a record is for: target, preset or variant (whose name says how it differs), and part."""
     return record["target"], record["preset"], record["part"]
 
 
-def estimate(target: Target, name: str, config: Config, part: Part, known: Iterable[Record]) -> Record | None:
+def estimate(target: Target, name: str, config: Config, part: Part, cached: Iterable[Record]) -> Record | None:
     """Compiles one function for one target, or reuses the known record of the identical program.
 
     Returns:
       The record, as values that JSON can hold; None if the chips cannot share the batch evenly.
     """
-    chips = target.mesh.size
-    batch = config.train.batch_size if part == "training" else config.train.eval_batch_size
-    if part == "training" and batch % chips:
+    chip_count = target.mesh.size
+    batch_size = config.train.batch_size if part == "training" else config.train.eval_batch_size
+    if part == "training" and batch_size % chip_count:
         return None
     lowered = parts(config, target.mesh)[part]().lower(target.platform)
     digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()
-    versions = _versions(target)
-    of = {"target": target.name, "preset": name, "part": part, "batch_size": batch, "widths": [*config.model.widths]}
-    for record in known:
-        if (identity(record), record["program"], record["versions"]) == (identity(of), digest, versions):
+    versions = _compiler_versions(target)
+    key_fields = {
+        "target": target.name,
+        "preset": name,
+        "part": part,
+        "batch_size": batch_size,
+        "widths": [*config.model.widths],
+    }
+    for record in cached:
+        if (record_key(record), record["program"], record["versions"]) == (record_key(key_fields), digest, versions):
             return record
     start = time.perf_counter()
     compiled = lowered.compile()
     seconds = time.perf_counter() - start
     program = parse(compiled.as_text())
-    counted = compiled.cost_analysis() or {}
+    cost_analysis = compiled.cost_analysis() or {}
     return {
-        **of,
-        "chips": chips,
+        **key_fields,
+        "chips": chip_count,
         "device_kind": str(target.mesh.devices.flat[0].device_kind),
-        "flops": counted.get("flops"),
-        "bytes": counted.get("bytes accessed"),
+        "flops": cost_analysis.get("flops"),
+        "bytes": cost_analysis.get("bytes accessed"),
         "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
         "argument_bytes": compiled.memory_analysis().argument_size_in_bytes,
         **step_costs(program, loop_body(program) if part == "training" else program.entry),
         "program": digest,
         "compile_seconds": round(seconds, 1),
         "versions": versions,
-        "commit": _commit(),
+        "commit": _current_commit(),
     }
 
 
-def estimates(arguments: Arguments, known: list[Record]) -> Iterator[Record]:
+def estimate_all(arguments: Arguments, cached: list[Record]) -> Iterator[Record]:
     """Estimates target by target, so that each is opened once.
 
     Raises:
@@ -127,21 +133,21 @@ def estimates(arguments: Arguments, known: list[Record]) -> Iterator[Record]:
         target = open_target(name)
         for preset in arguments.presets:
             for part in arguments.parts:
-                found = estimate(target, preset, PRESETS[preset], part, known)
-                if found is None:
+                record = estimate(target, preset, PRESETS[preset], part, cached)
+                if record is None:
                     print(f"{name}, {preset}, {part}: its chips cannot share a batch evenly", file=sys.stderr)
                 else:
-                    print(f"{name}, {preset}, {part}: {found['compile_seconds']} s to compile", file=sys.stderr)
-                    yield found
+                    print(f"{name}, {preset}, {part}: {record['compile_seconds']} s to compile", file=sys.stderr)
+                    yield record
 
 
-def _versions(target: Target) -> dict[str, str]:
+def _compiler_versions(target: Target) -> dict[str, str]:
     """Versions of the packages that compile."""
     packages = ("jax", "jaxlib", "libtpu" if target.platform == "tpu" else "jax-cuda13-plugin")
     return {name: importlib.metadata.version(name) for name in packages}
 
 
-def _commit() -> str | None:
+def _current_commit() -> str | None:
     """The commit of the working tree, with `+changes` where a file of the package differs from it."""
     git = ["git", "-C", str(ROOT)]
     try:
@@ -156,27 +162,27 @@ def _commit() -> str | None:
 
 def main(arguments: Arguments) -> None:
     """Estimates, keeps, prints, and writes the pages if asked to."""
-    records = read(arguments.results)
-    for found in estimates(arguments, list(records)):
-        records = merged(records, found)
-        keep(arguments.results, records)
+    records = read_records(arguments.results)
+    for record in estimate_all(arguments, list(records)):
+        records = merge_record(records, record)
+        save_records(arguments.results, records)
     print(table(records))
     if arguments.write:
-        write(records)
+        write_pages(records)
 
 
-def write(records: list[Record]) -> None:
+def write_pages(records: list[Record]) -> None:
     """Writes the tables to the page on accelerators and the page beside this file, and draws the figure."""
     from experiments.accelerators.figure import figure
 
-    refill(PAGE, {"accelerators": short_table(records)})
-    refill(FOLDER / "README.md", page_tables(records, read(FOLDER / "variants.json")))
+    fill_page(PAGE, {"accelerators": short_table(records)})
+    fill_page(FOLDER / "README.md", page_tables(records, read_records(FOLDER / "variants.json")))
     figure(records).savefig(PICTURE, dpi=110)
 
 
 def short_table(records: list[Record]) -> str:
     """Training on one chip and on a board of eight, of the first kind of TPU and of a GPU."""
-    return table([each for each in records if each["part"] == "training"], SHOWN)
+    return table([record for record in records if record["part"] == "training"], SHOWN_TARGETS)
 
 
 def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]:
@@ -191,11 +197,11 @@ def page_tables(records: list[Record], variants: list[Record]) -> dict[str, str]
     }
 
 
-def command(main: Callable[[Any], None], kind: type) -> None:
+def run_compiler_script(main: Callable[[Any], None], arguments: type) -> None:
     """Runs a compiling script with the process's arguments; an error that the user can fix is one line."""
-    prepare()
-    start(main, kind)
+    set_environment()
+    run_script(main, arguments)
 
 
 if __name__ == "__main__":
-    command(main, Arguments)
+    run_compiler_script(main, Arguments)

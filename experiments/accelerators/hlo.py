@@ -32,14 +32,14 @@ class Instruction(NamedTuple):
     @property
     def cycles(self) -> int | None:
         """XLA's estimate of what it takes, if there is one."""
-        found = _CYCLES.search(self.rest)
-        return int(found[1]) if found else None
+        match = _CYCLES.search(self.rest)
+        return int(match[1]) if match else None
 
     @property
     def op_name(self) -> str:
         """The JAX operations that it came from."""
-        found = re.search(r'op_name="([^"]*)"', self.rest)
-        return found[1] if found else ""
+        match = re.search(r'op_name="([^"]*)"', self.rest)
+        return match[1] if match else ""
 
     @property
     def operands(self) -> list[str]:
@@ -48,8 +48,8 @@ class Instruction(NamedTuple):
 
     def attribute(self, name: str) -> str:
         """The value of an attribute that has no spaces or is in braces; empty if it is missing."""
-        found = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^\s,]+)", self.rest)
-        return found[1].strip("{}") if found else ""
+        match = re.search(rf"\b{name}=(\{{[^}}]*\}}|[^\s,]+)", self.rest)
+        return match[1].strip("{}") if match else ""
 
 
 class Program(NamedTuple):
@@ -68,14 +68,14 @@ def parse(text: str) -> Program:
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", ""
     for line in text.splitlines():
-        if found := _COMPUTATION.match(line):
-            current = found[2]
+        if match := _COMPUTATION.match(line):
+            current = match[2]
             computations[current] = []
-            entry = current if found[1] else entry
-        elif current and (found := _INSTRUCTION.match(line)) and (opcode := _OPCODE.search(f" {found[2]}")):
+            entry = current if match[1] else entry
+        elif current and (match := _INSTRUCTION.match(line)) and (opcode := _OPCODE.search(f" {match[2]}")):
             # The space put before the type is taken off again.
-            kind, rest = found[2][: max(opcode.start() - 1, 0)], found[2][opcode.end() - 1 :]
-            computations[current].append(Instruction(found[1], kind, opcode[1], rest))
+            kind, rest = match[2][: max(opcode.start() - 1, 0)], match[2][opcode.end() - 1 :]
+            computations[current].append(Instruction(match[1], kind, opcode[1], rest))
     if not entry:
         raise ValueError("the text has no ENTRY computation: expected what `Compiled.as_text()` returns")
     return Program(computations, entry)
@@ -87,10 +87,10 @@ def loop_body(program: Program) -> str:
     Raises:
       ValueError: there is no loop in the entry.
     """
-    loops = [each for each in program.computations[program.entry] if each.opcode == "while"]
+    loops = [instruction for instruction in program.computations[program.entry] if instruction.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop in its entry: expected that of a training chunk")
-    return max(loops, key=lambda each: len(shapes(each.kind))).attribute("body").lstrip("%")
+    return max(loops, key=lambda loop: len(shapes(loop.kind))).attribute("body").lstrip("%")
 
 
 def scheduled(program: Program, start: str) -> Iterator[Instruction]:
@@ -98,9 +98,9 @@ def scheduled(program: Program, start: str) -> Iterator[Instruction]:
     for instruction in program.computations[start]:
         yield instruction
         if instruction.opcode in ("while", "conditional", "call"):
-            listed = _BRANCHES.search(instruction.rest)
+            branches = _BRANCHES.search(instruction.rest)
             names = _SCHEDULED.findall(instruction.rest) + (
-                re.findall(r"%?([\w.-]+)", listed[1]) if listed is not None else []
+                re.findall(r"%?([\w.-]+)", branches[1]) if branches is not None else []
             )
             for name in names:
                 yield from scheduled(program, name)
@@ -111,10 +111,10 @@ def fused(program: Program, instruction: Instruction) -> Iterator[tuple[Instruct
     if instruction.opcode not in ("fusion", "async-start"):
         return
     for name in _FUSED.findall(instruction.rest):
-        neighbours = {each.name: each for each in program.computations[name]}
-        for each in neighbours.values():
-            yield each, neighbours
-            yield from fused(program, each)
+        siblings = {inner.name: inner for inner in program.computations[name]}
+        for inner in siblings.values():
+            yield inner, siblings
+            yield from fused(program, inner)
 
 
 def shapes(kind: str) -> list[tuple[str, tuple[int, ...]]]:
@@ -124,10 +124,10 @@ def shapes(kind: str) -> list[tuple[str, tuple[int, ...]]]:
 
 def byte_count(kind: str) -> int:
     """The bytes of all arrays of a type, without padding."""
-    total = 0
+    total_bytes = 0
     for dtype, bits, sizes in _SHAPE.findall(kind):
-        count = 1
+        element_count = 1
         for size in sizes.split(","):
-            count *= int(size) if size else 1
-        total += count * (1 if dtype == "pred" else int(bits or 16) // 8)
-    return total
+            element_count *= int(size) if size else 1
+        total_bytes += element_count * (1 if dtype == "pred" else int(bits or 16) // 8)
+    return total_bytes

@@ -27,20 +27,20 @@ AXIS = "data"
 _IMAGE = (28, 28, 1)
 
 
-class Traced(NamedTuple):
+class FunctionSpec(NamedTuple):
     """A function with the shapes, dtypes and shardings of its arguments, and which of them it may overwrite."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
-    donated: tuple[int, ...] = ()
+    donate_argnums: tuple[int, ...] = ()
 
     def lower(self, platform: str) -> Any:
         """Lowers for a platform that need not be present."""
-        traced = jax.jit(self.function, donate_argnums=self.donated).trace(*self.arguments)
+        traced = jax.jit(self.function, donate_argnums=self.donate_argnums).trace(*self.arguments)
         return traced.lower(lowering_platforms=(platform,))
 
 
-def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], Traced]]:
+def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], FunctionSpec]]:
     """Makes each function of a preset on demand.
 
     Args:
@@ -49,33 +49,35 @@ def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], Traced]]:
     """
     recipe = make_recipe(config)
     predict = make_predict(recipe.model)
-    whole, spread = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
-    state = _placed(jax.eval_shape(recipe.init, jax.random.key(0)), whole)
-    data = _placed(_examples(config.data.train_size), whole)
+    replicated, sharded = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
+    state = _with_sharding(jax.eval_shape(recipe.init, jax.random.key(0)), replicated)
+    data = _with_sharding(_abstract_batch(config.data.train_size), replicated)
     # Rows are padded to a multiple of the chips, as the shell does.
     rows = -(-config.train.eval_batch_size // mesh.size) * mesh.size
-    batch = _placed(_examples(rows), spread)
+    batch = _with_sharding(_abstract_batch(rows), sharded)
 
-    def training() -> Traced:
+    def training() -> FunctionSpec:
         chunk = make_parallel_chunk(
             recipe.step, config.train.batch_size, config.run.log_every, mesh, sample=recipe.sample
         )
-        return Traced(chunk, (state, data, _placed(jax.ShapeDtypeStruct((), jnp.int32), whole)), donated=(0,))
+        return FunctionSpec(
+            chunk, (state, data, _with_sharding(jax.ShapeDtypeStruct((), jnp.int32), replicated)), donate_argnums=(0,)
+        )
 
-    def evaluation() -> Traced:
-        return Traced(make_parallel_eval_step(make_eval_step(predict), mesh), (*weights_to_score(state), batch))
+    def evaluation() -> FunctionSpec:
+        return FunctionSpec(make_parallel_eval_step(make_eval_step(predict), mesh), (*weights_to_score(state), batch))
 
-    def prediction() -> Traced:
-        return Traced(make_parallel_predict(predict, mesh), (*weights_to_score(state), batch.images))
+    def prediction() -> FunctionSpec:
+        return FunctionSpec(make_parallel_predict(predict, mesh), (*weights_to_score(state), batch.images))
 
     return {"training": training, "evaluation": evaluation, "prediction": prediction}
 
 
-def _examples(count: int) -> Any:
+def _abstract_batch(count: int) -> Any:
     images, labels = jax.ShapeDtypeStruct((count, *_IMAGE), jnp.uint8), jax.ShapeDtypeStruct((count,), jnp.int32)
     return Batch(images, labels)  # type: ignore[arg-type]  # shapes stand for arrays
 
 
-def _placed(tree: Any, sharding: NamedSharding) -> Any:
-    place = partial(jax.ShapeDtypeStruct, sharding=sharding)
-    return jax.tree.map(lambda leaf: place(leaf.shape, leaf.dtype), tree)
+def _with_sharding(tree: Any, sharding: NamedSharding) -> Any:
+    make_struct = partial(jax.ShapeDtypeStruct, sharding=sharding)
+    return jax.tree.map(lambda leaf: make_struct(leaf.shape, leaf.dtype), tree)

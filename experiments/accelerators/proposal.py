@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.accelerators.costs import KERNEL_GRADIENT
-from experiments.accelerators.tables import NOTHING, filled, milliseconds
+from experiments.accelerators.tables import EMPTY_NOTE, matrix_unit_fill, milliseconds
 
 Record = Mapping[str, Any]
 
@@ -15,7 +15,7 @@ def proposal(records: Sequence[Record]) -> str:
     Args:
       records: of `variants`, whose `preset` is the variant's name.
     """
-    found = {each["preset"]: each for each in records}
+    by_variant = {record["preset"]: record for record in records}
     pairs = (
         (_WIDTHS, "standard, widths 64, 128, 256", "standard"),
         (_WIDER, "standard, widths 128, 256, 512, bfloat16", "standard, widths 64, 128, 256"),
@@ -26,11 +26,11 @@ def proposal(records: Sequence[Record]) -> str:
         (_RECORD_SHAPE, "record, widths 128, 256, 512, depths 2, 2, 2", "record"),
     )
     lines = [
-        sentence.format(**_compared(found[one], found[other]))
-        for sentence, one, other in pairs
-        if one in found and other in found
+        sentence.format(**_ratios(by_variant[variant], by_variant[baseline]))
+        for sentence, variant, baseline in pairs
+        if variant in by_variant and baseline in by_variant
     ]
-    return "\n".join(f"- {line}" for line in lines) or NOTHING
+    return "\n".join(f"- {line}" for line in lines) or EMPTY_NOTE
 
 
 _RATIOS = "{operations:.2f} times the operations a step in {time:.2f} times the estimated time"
@@ -59,12 +59,12 @@ _RECORD_SHAPE = (
 )
 
 
-def _compared(one: Record, other: Record) -> dict[str, float]:
-    time, before = milliseconds(one) or 0.0, milliseconds(other) or 1.0
+def _ratios(variant: Record, baseline: Record) -> dict[str, float]:
+    step_ms, baseline_ms = milliseconds(variant) or 0.0, milliseconds(baseline) or 1.0
     return {
-        "operations": one["flops"] / other["flops"],
-        "time": time / before,
-        "rate": (one["batch_size"] / other["batch_size"]) / (time / before),
-        "kernel": filled(one, KERNEL_GRADIENT) or 0.0,
-        "kernel_before": filled(other, KERNEL_GRADIENT) or 0.0,
+        "operations": variant["flops"] / baseline["flops"],
+        "time": step_ms / baseline_ms,
+        "rate": (variant["batch_size"] / baseline["batch_size"]) / (step_ms / baseline_ms),
+        "kernel": matrix_unit_fill(variant, KERNEL_GRADIENT) or 0.0,
+        "kernel_before": matrix_unit_fill(baseline, KERNEL_GRADIENT) or 0.0,
     }

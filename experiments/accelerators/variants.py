@@ -15,11 +15,11 @@ from experiments.accelerators.estimate import (
     FOLDER,
     RESULTS as ESTIMATES,
     Record,
-    command,
     estimate,
-    keep,
-    merged,
-    read,
+    merge_record,
+    read_records,
+    run_compiler_script,
+    save_records,
 )
 from fmnist_jax import PRESETS, Config
 
@@ -39,30 +39,36 @@ def variants() -> Iterator[tuple[str, Config]]:
     """Each variant, with a name that says what is changed."""
     standard, record = Config(), PRESETS["record"]  # the network that `standard` once had, trained by SGD
     yield "standard", standard
-    yield "standard, bfloat16", _changed(standard, dtype="bfloat16")
-    yield "standard, batch 512", _changed(standard, batch=512)
-    yield "standard, widths 64, 128, 256", _changed(standard, widths=(64, 128, 256))
-    yield "standard, widths 64, 128, 256, bfloat16", _changed(standard, widths=(64, 128, 256), dtype="bfloat16")
+    yield "standard, bfloat16", _with_changes(standard, dtype="bfloat16")
+    yield "standard, batch 512", _with_changes(standard, batch=512)
+    yield "standard, widths 64, 128, 256", _with_changes(standard, widths=(64, 128, 256))
+    yield "standard, widths 64, 128, 256, bfloat16", _with_changes(standard, widths=(64, 128, 256), dtype="bfloat16")
     yield (
         "standard, widths 64, 128, 256, bfloat16, batch 512",
-        _changed(standard, widths=(64, 128, 256), dtype="bfloat16", batch=512),
+        _with_changes(standard, widths=(64, 128, 256), dtype="bfloat16", batch=512),
     )
     yield (
         "standard, widths 128, 128, 256, bfloat16",
-        _changed(standard, widths=(128, 128, 256), dtype="bfloat16"),
+        _with_changes(standard, widths=(128, 128, 256), dtype="bfloat16"),
     )
     yield (
         "standard, widths 128, 256, 512, bfloat16",
-        _changed(standard, widths=(128, 256, 512), dtype="bfloat16"),
+        _with_changes(standard, widths=(128, 256, 512), dtype="bfloat16"),
     )
     yield "record", record
-    yield "record, batch 128", _changed(record, batch=128)
-    yield "record, batch 1024", _changed(record, batch=1024)
-    yield "record, widths 128, 128, 256, depths 3, 3, 3", _changed(record, widths=(128, 128, 256), depths=(3, 3, 3))
-    yield "record, widths 128, 256, 512, depths 2, 2, 2", _changed(record, widths=(128, 256, 512), depths=(2, 2, 2))
+    yield "record, batch 128", _with_changes(record, batch=128)
+    yield "record, batch 1024", _with_changes(record, batch=1024)
+    yield (
+        "record, widths 128, 128, 256, depths 3, 3, 3",
+        _with_changes(record, widths=(128, 128, 256), depths=(3, 3, 3)),
+    )
+    yield (
+        "record, widths 128, 256, 512, depths 2, 2, 2",
+        _with_changes(record, widths=(128, 256, 512), depths=(2, 2, 2)),
+    )
 
 
-def _changed(
+def _with_changes(
     config: Config,
     widths: Sequence[int] = (),
     depths: Sequence[int] = (),
@@ -81,17 +87,17 @@ def _changed(
 
 def main(arguments: Arguments) -> None:
     """Estimates each variant, and keeps what it finds."""
-    records: list[Record] = read(arguments.results)
+    records: list[Record] = read_records(arguments.results)
     # The presets themselves have been compiled for the tables.
-    known = [*records, *read(ESTIMATES)]
+    cached = [*records, *read_records(ESTIMATES)]
     target = open_target(TARGET)
     for name, config in variants():
-        found = estimate(target, name, config, "training", known)
-        if found is not None:
-            print(f"{name}: {found['compile_seconds']} s to compile", file=sys.stderr)
-            records = merged(records, found)
-            keep(arguments.results, records)
+        new_record = estimate(target, name, config, "training", cached)
+        if new_record is not None:
+            print(f"{name}: {new_record['compile_seconds']} s to compile", file=sys.stderr)
+            records = merge_record(records, new_record)
+            save_records(arguments.results, records)
 
 
 if __name__ == "__main__":
-    command(main, Arguments)
+    run_compiler_script(main, Arguments)

@@ -19,15 +19,15 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, networks, pieces, tables
-from experiments.benchmark.run import Worker, alternate
-from experiments.records import write
-from experiments.script import start, start_jax
+from experiments.benchmark.run import Worker, measure_alternately
+from experiments.records import write_json
+from experiments.script import run_script, start_jax
 from experiments.speedrun.entries import BASELINE
 from fmnist_jax import Config, DataConfig
 
 RESULTS = Path(__file__).parent
 # Bytes: an activation of 128 images of 28x28x32, which stays in a server's last-level cache, and one that never does.
-_MEMORY = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
+_MEMORY_SIZES = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Arguments:
     out: Path = RESULTS / "costs.json"
 
 
-def _side(name: str) -> tuple[Any, Any]:
+def _side_modules(name: str) -> tuple[Any, Any]:
     """The modules that time a side's whole steps and its pieces."""
     if name == "fmnist_jax":
         return jax_side, pieces
@@ -54,25 +54,29 @@ def _side(name: str) -> tuple[Any, Any]:
     return pytorch_side, pytorch_pieces
 
 
-def peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
+def measure_peaks(workers: Mapping[str, Worker]) -> dict[str, Any]:
     """Matrix multiplication in operations a second of each side, and memory traffic in bytes a second by JAX."""
-    measured = alternate({name: partial(worker, _side(name)[0].matrix_rate) for name, worker in workers.items()}, 3)
-    moves = {name: partial(workers["fmnist_jax"], pieces.memory_rate, size) for name, size in _MEMORY.items()}
-    moved = alternate(moves, 3)
+    matrix_rates = measure_alternately(
+        {name: partial(worker, _side_modules(name)[0].matrix_rate) for name, worker in workers.items()}, 3
+    )
+    timers = {name: partial(workers["fmnist_jax"], pieces.memory_rate, size) for name, size in _MEMORY_SIZES.items()}
+    memory_rates = measure_alternately(timers, 3)
     return {
-        "matrix_products": {name: max(rounds) for name, rounds in measured.items()},
-        "memory": {name: max(rounds) for name, rounds in moved.items()},
+        "matrix_products": {name: max(rounds) for name, rounds in matrix_rates.items()},
+        "memory": {name: max(rounds) for name, rounds in memory_rates.items()},
     }
 
 
-def whole(config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]) -> Any:
+def whole_step_timers(
+    config: Config, network: jax_side.Network, train: bool, steps: int, workers: Mapping[str, Worker]
+) -> Any:
     """For each side, a function that returns the seconds of a whole step, or of evaluating a batch."""
     batch = batch_size(config, train)
 
     def seconds(name: str) -> float:
-        side, _ = _side(name)
-        rate, counted = (side.train_rate, (steps,)) if train else (side.eval_rate, ())
-        return batch / workers[name](rate, config, network, False, *counted)
+        side, _ = _side_modules(name)
+        measure, extra = (side.train_rate, (steps,)) if train else (side.eval_rate, ())
+        return batch / workers[name](measure, config, network, False, *extra)
 
     return {name: partial(seconds, name) for name in workers}
 
@@ -82,28 +86,31 @@ def batch_size(config: Config, train: bool) -> int:
     return config.train.batch_size if train else config.train.eval_batch_size
 
 
-def costs(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> dict[str, Any]:
+def measure_piece(piece: pieces.Piece, rounds: int, workers: Mapping[str, Worker]) -> dict[str, Any]:
     """A piece's operations and bytes, and its seconds on each side."""
-    timers = {name: partial(worker, _side(name)[1].seconds, piece) for name, worker in workers.items()}
+    timers = {name: partial(worker, _side_modules(name)[1].seconds, piece) for name, worker in workers.items()}
     return {
         "name": piece.name,
         "operations": pieces.floating_point_operations(piece),
         "bytes": pieces.bytes_moved(piece),
-        "seconds": alternate(timers, rounds),
+        "seconds": measure_alternately(timers, rounds),
     }
 
 
-def seconds_at_peaks(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+def seconds_at_peaks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
     """Seconds of a step whose pieces with products run at the peak matrix rate, all others at that of memory."""
-    products, memory = max(found["peaks"]["matrix_products"].values()), max(found["peaks"]["memory"].values())
-    return sum(row["operations"] / products if row["operations"] else row["bytes"] / memory for row in rows)
+    matrix_rate, memory_rate = (
+        max(results["peaks"]["matrix_products"].values()),
+        max(results["peaks"]["memory"].values()),
+    )
+    return sum(row["operations"] / matrix_rate if row["operations"] else row["bytes"] / memory_rate for row in rows)
 
 
-def report(console: Console, found: Mapping[str, Any]) -> None:
+def report(console: Console, results: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
-    for what, costs_of_it in found["costs"].items():
-        heads = (
-            f"{what}, {costs_of_it['batch']} images",
+    for title, measurement in results["costs"].items():
+        headings = (
+            f"{title}, {measurement['batch']} images",
             "GFLOP",
             "MB",
             "ms",
@@ -111,42 +118,44 @@ def report(console: Console, found: Mapping[str, Any]) -> None:
             "GFLOP/s",
             "GFLOP/s, PyTorch",
         )
-        tables.show(console, heads, list(_rows(found, costs_of_it)))
-    console.print(sentence(found["peaks"]))
+        tables.print_table(console, headings, list(_table_rows(results, measurement)))
+    console.print(peaks_note(results["peaks"]))
 
 
-def sentence(found: Mapping[str, Any]) -> str:
+def peaks_note(peaks: Mapping[str, Any]) -> str:
     """The machine's peaks in words: operations a second of each side, and bytes read and written."""
-    rates = [(name, f"{rate / 1e9:.0f}") for name, rate in found["matrix_products"].items()]
-    moved = [(f"{size / 1e6:.0f} MB", f"{found['memory'][name] / 1e9:.0f}") for name, size in _MEMORY.items()]
+    rates = [(name, f"{rate / 1e9:.0f}") for name, rate in peaks["matrix_products"].items()]
+    bandwidths = [
+        (f"{size / 1e6:.0f} MB", f"{peaks['memory'][name] / 1e9:.0f}") for name, size in _MEMORY_SIZES.items()
+    ]
     products = " and ".join(f"{rate} in {name}" for name, rate in rates)
-    memory = " and ".join(f"{rate} within {size}" for size, rate in moved)
+    memory = " and ".join(f"{rate} within {size}" for size, rate in bandwidths)
     return f"Matrix products in GFLOP/s: {products}; memory in GB/s: {memory}"
 
 
-def _rows(found: Mapping[str, Any], of: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    rows, sides = of["pieces"], ("fmnist_jax", "PyTorch")
-    operations, moved = (sum(row[key] for row in rows) for key in ("operations", "bytes"))
-    totals = {name: sum(_milliseconds(row, name) for row in rows) for name in sides if name in of["whole"]}
+def _table_rows(results: Mapping[str, Any], measurement: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    rows, sides = measurement["pieces"], ("fmnist_jax", "PyTorch")
+    operations, byte_count = (sum(row[key] for row in rows) for key in ("operations", "bytes"))
+    total_ms = {name: sum(_median_ms(row, name) for row in rows) for name in sides if name in measurement["whole"]}
 
-    def cells(name: str, operations: float, moved: float, times: Mapping[str, float], shown: Any = None) -> Any:
-        amounts = (f"{operations / 1e9:.2f}" if operations else "", f"{moved / 1e6:.1f}" if moved else "")
-        stated = (shown or {side: f"{time:.1f}" for side, time in times.items()}).get
-        rates = {side: f"{operations / time / 1e6:.0f}" for side, time in times.items() if operations}.get
-        return (name, *amounts, *(stated(side, "") for side in sides), *(rates(side, "") for side in sides))
+    def cells(name: str, operations: float, byte_count: float, times: Mapping[str, float], labels: Any = None) -> Any:
+        counts = (f"{operations / 1e9:.2f}" if operations else "", f"{byte_count / 1e6:.1f}" if byte_count else "")
+        label = (labels or {side: f"{time:.1f}" for side, time in times.items()}).get
+        rate = {side: f"{operations / time / 1e6:.0f}" for side, time in times.items() if operations}.get
+        return (name, *counts, *(label(side, "") for side in sides), *(rate(side, "") for side in sides))
 
     for row in rows:
-        times = {side: _milliseconds(row, side) for side in row["seconds"]}
+        times = {side: _median_ms(row, side) for side in row["seconds"]}
         yield cells(row["name"], row["operations"], row["bytes"], times)
-    yield cells("all pieces", operations, moved, totals)
-    wholes = {side: [1e3 * each for each in times] for side, times in of["whole"].items()}
-    medians = {side: statistics.median(times) for side, times in wholes.items()}
-    spreads = {side: tables.spread(times, "{:.1f}") for side, times in wholes.items()}
+    yield cells("all pieces", operations, byte_count, total_ms)
+    step_ms = {side: [1e3 * ms for ms in times] for side, times in measurement["whole"].items()}
+    medians = {side: statistics.median(times) for side, times in step_ms.items()}
+    spreads = {side: tables.median_and_range(times, "{:.1f}") for side, times in step_ms.items()}
     yield cells("the whole", operations, 0, medians, spreads)
-    yield cells("at the machine's peaks", operations, moved, {"fmnist_jax": 1e3 * seconds_at_peaks(found, rows)})
+    yield cells("at the machine's peaks", operations, byte_count, {"fmnist_jax": 1e3 * seconds_at_peaks(results, rows)})
 
 
-def _milliseconds(row: Mapping[str, Any], side: str) -> float:
+def _median_ms(row: Mapping[str, Any], side: str) -> float:
     return 1e3 * statistics.median(row["seconds"][side])
 
 
@@ -154,38 +163,39 @@ def main(arguments: Arguments) -> None:
     """Measures, prints and writes."""
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
-        rehearsal.refuse_among_results(arguments.out, RESULTS)
+        rehearsal.refuse_results_folder(arguments.out, RESULTS)
         config = rehearsal.shrink(config)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     has_torch = importlib.util.find_spec("torch") is not None
     workers = {name: Worker() for name in ("fmnist_jax", "PyTorch") if has_torch or name == "fmnist_jax"}
     for worker in workers.values():
         worker(start_jax, "cpu")
-    found: dict[str, Any] = {
-        **workers["fmnist_jax"](jax_side.measured_on),
-        "peaks": peaks(workers),
+    results: dict[str, Any] = {
+        **workers["fmnist_jax"](jax_side.measurement_origin),
+        "peaks": measure_peaks(workers),
         "costs": {},
     }
     if has_torch:
-        found["versions"] |= workers["PyTorch"](_side("PyTorch")[0].versions)
+        results["versions"] |= workers["PyTorch"](_side_modules("PyTorch")[0].versions)
     for label in arguments.networks:
         layers = networks.layers_of(config.model) if label == "fast" else networks.NOTEBOOK
         for phase, train in (("training", True), ("evaluation", False)):
             batch = batch_size(config, train)
-            steps = whole(config, jax_side.NETWORKS[label], train, arguments.steps, workers)
-            found["costs"][f"{phase}, {label} network"] = {
+            timers = whole_step_timers(config, jax_side.NETWORKS[label], train, arguments.steps, workers)
+            results["costs"][f"{phase}, {label} network"] = {
                 "batch": batch,
-                "whole": alternate(steps, arguments.rounds),
+                "whole": measure_alternately(timers, arguments.rounds),
                 "pieces": [
-                    costs(piece, arguments.rounds, workers) for piece in pieces.pieces_of(layers, batch, train=train)
+                    measure_piece(piece, arguments.rounds, workers)
+                    for piece in pieces.list_pieces(layers, batch, train=train)
                 ],
             }
-    found["seconds"] = time.perf_counter() - begun
+    results["seconds"] = time.perf_counter() - start
     for worker in workers.values():
         worker.close()
-    write(arguments.out, found)
+    write_json(arguments.out, results)
     report(Console(width=200, markup=False), json.loads(arguments.out.read_text()))
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -63,30 +63,30 @@ class Trainer(NamedTuple):
 
 
 @functools.cache
-def splits(config: DataConfig) -> Splits:
+def load_splits(config: DataConfig) -> Splits:
     """Loads a data set once per process."""
     return load(config)
 
 
-def _model(config: Config, network: Network, plain: bool) -> Model:
+def _make_model(config: Config, network: Network, plain: bool) -> Model:
     if network == "preset" and not plain:
         return make_model(config.model)
     layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
-    return networks.make_network(layers, networks.PLAIN if plain else networks.HERE, config.model.dtype)
+    return networks.make_network(layers, networks.PLAIN if plain else networks.OURS, config.model.dtype)
 
 
 @functools.cache
-def trainer(config: Config, network: Network, plain: bool) -> Trainer:
+def make_trainer(config: Config, network: Network, plain: bool) -> Trainer:
     """Compiles a network with the recipe of a configuration; `plain` uses JAX's own operations and host batches."""
-    data, train = splits(config.data), config.train
-    model = _model(config, network, plain)
+    splits, train_config = load_splits(config.data), config.train
+    model = _make_model(config, network, plain)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     step = make_train_step(
         model,
         optimizer,
-        loss_fn=make_cross_entropy(train.label_smoothing),
+        loss_fn=make_cross_entropy(train_config.label_smoothing),
         augment=make_augment(config.augment),
-        mix=make_mix(config.augment, data.train.num_classes),
+        mix=make_mix(config.augment, splits.train.num_classes),
     )
     options = None if plain else compiler_options()
     init = jax.jit(lambda key: init_state(model, optimizer, key))
@@ -95,41 +95,44 @@ def trainer(config: Config, network: Network, plain: bool) -> Trainer:
     evaluate = jax.jit(make_evaluate(eval_step), compiler_options=compiler_options())
 
     def accuracy_from_host(state: TrainState) -> float:
-        test = padded_batches(data.test, train.eval_batch_size)
+        test = padded_batches(splits.test, train_config.eval_batch_size)
         return summarize(evaluate_batches(jitted_eval_step, state.params, state.batch_stats, test)).accuracy
 
-    resident = None if plain else jax.device_put(stacked_batches(data.test, train.eval_batch_size))
+    test_batches = None if plain else jax.device_put(stacked_batches(splits.test, train_config.eval_batch_size))
 
     def accuracy_on_device(state: TrainState) -> float:
-        return summarize(evaluate(state.params, state.batch_stats, resident)).accuracy
+        return summarize(evaluate(state.params, state.batch_stats, test_batches)).accuracy
 
     jitted_step = jax.jit(step, donate_argnums=0, compiler_options=options)
 
-    order = np.random.default_rng(0).permutation(len(data.train))
-    epoch = [order[at : at + train.batch_size] for at in range(0, len(order) - train.batch_size + 1, train.batch_size)]
+    order = np.random.default_rng(0).permutation(len(splits.train))
+    epoch_batches = [
+        order[offset : offset + train_config.batch_size]
+        for offset in range(0, len(order) - train_config.batch_size + 1, train_config.batch_size)
+    ]
 
     def train_from_host(state: TrainState, steps: int) -> TrainState:
-        for indices in itertools.islice(itertools.cycle(epoch), steps):
-            state, _ = jitted_step(state, Batch(data.train.images[indices], data.train.labels[indices]))
+        for indices in itertools.islice(itertools.cycle(epoch_batches), steps):
+            state, _ = jitted_step(state, Batch(splits.train.images[indices], splits.train.labels[indices]))
         return jax.block_until_ready(state)
 
-    many_steps = make_train_chunk(step, train.batch_size, _MAX_STEPS, sample=make_sample(config.augment))
-    chunk = jax.jit(many_steps, donate_argnums=0, compiler_options=options)
-    on_device = None if plain else jax.device_put(Batch(data.train.images, data.train.labels))
+    chunk_fn = make_train_chunk(step, train_config.batch_size, _MAX_STEPS, sample=make_sample(config.augment))
+    chunk = jax.jit(chunk_fn, donate_argnums=0, compiler_options=options)
+    train_data = None if plain else jax.device_put(Batch(splits.train.images, splits.train.labels))
 
     def train_on_device(state: TrainState, steps: int) -> TrainState:
-        state, _ = chunk(state, on_device, jnp.int32(steps))
+        state, _ = chunk(state, train_data, jnp.int32(steps))
         return jax.block_until_ready(state)
 
     if plain:
-        return Trainer(init, train_from_host, accuracy_from_host, len(data.test))
-    return Trainer(init, train_on_device, accuracy_on_device, len(data.test))
+        return Trainer(init, train_from_host, accuracy_from_host, len(splits.test))
+    return Trainer(init, train_on_device, accuracy_on_device, len(splits.test))
 
 
 @functools.cache
 def _warm_state(config: Config, network: Network, plain: bool) -> list[TrainState]:
     """A state after a warm-up that compiles training and evaluation, in a list because training donates it."""
-    side = trainer(config, network, plain)
+    side = make_trainer(config, network, plain)
     state = side.train(side.init(jax.random.key(0)), 3)
     side.accuracy(state)
     return [state]
@@ -137,43 +140,45 @@ def _warm_state(config: Config, network: Network, plain: bool) -> list[TrainStat
 
 def train_rate(config: Config, network: Network, plain: bool, steps: int) -> float:
     """Training images per second."""
-    box, side = _warm_state(config, network, plain), trainer(config, network, plain)
+    state_box, side = _warm_state(config, network, plain), make_trainer(config, network, plain)
     start = time.perf_counter()
-    box[0] = side.train(box[0], steps)
+    state_box[0] = side.train(state_box[0], steps)
     return steps * config.train.batch_size / (time.perf_counter() - start)
 
 
 def eval_rate(config: Config, network: Network, plain: bool) -> float:
     """Test images evaluated per second."""
-    box, side = _warm_state(config, network, plain), trainer(config, network, plain)
+    state_box, side = _warm_state(config, network, plain), make_trainer(config, network, plain)
     start = time.perf_counter()
-    side.accuracy(box[0])
+    side.accuracy(state_box[0])
     return side.test_size / (time.perf_counter() - start)
 
 
 def step_seconds(config: Config, steps: int) -> float:
     """Seconds per call of the bare compiled step, on one batch on the device, in a Python loop."""
-    compiled, batch, box = _bare_step(config)
+    compiled, batch, state_box = _bare_step(config)
     start = time.perf_counter()
     for _ in range(steps):
-        box[0], _ = compiled(box[0], batch)
-    jax.block_until_ready(box[0])
+        state_box[0], _ = compiled(state_box[0], batch)
+    jax.block_until_ready(state_box[0])
     return (time.perf_counter() - start) / steps
 
 
 @functools.cache
 def _bare_step(config: Config) -> tuple[Any, Batch, list[TrainState]]:
-    data = splits(config.data).train
+    train_data = load_splits(config.data).train
     model = make_model(config.model)
     optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
     step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
     state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
-    batch = jax.device_put(sample_batch(Batch(data.images, data.labels), state.key, 0, config.train.batch_size))
+    batch = jax.device_put(
+        sample_batch(Batch(train_data.images, train_data.labels), state.key, 0, config.train.batch_size)
+    )
     compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
     return compiled, batch, [compiled(state, batch)[0]]
 
 
-def measured_on() -> dict[str, Any]:
+def measurement_origin() -> dict[str, Any]:
     """The machine, the versions and the commit."""
     return origin(describe_environment())
 

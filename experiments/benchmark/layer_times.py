@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax import Array
 
 from experiments.benchmark.networks import PLAIN
-from experiments.benchmark.pieces import looped, median_seconds
-from experiments.script import start
+from experiments.benchmark.pieces import make_loop, median_seconds
+from experiments.script import run_script
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -45,7 +45,7 @@ class Case(NamedTuple):
     """Both implementations of an operation of two arguments, and the shapes of these."""
 
     name: str
-    here: Callable[[Array, Array], Array]
+    ours: Callable[[Array, Array], Array]
     plain: Callable[[Array, Array], Array]
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -82,8 +82,8 @@ CASES = [
 
 def milliseconds(operation: Callable[[Array, Array], Array], x: Array, weights: Array) -> float:
     """The median time of an operation and its gradient with respect to both arguments, in a compiled loop."""
-    gradients = jax.grad(lambda *both: jnp.sum(operation(*both) ** 3), argnums=(0, 1))
-    return 1e3 * median_seconds(looped(gradients, (x, weights), _ITERATIONS), _REPEATS) / _ITERATIONS
+    gradients = jax.grad(lambda *arguments: jnp.sum(operation(*arguments) ** 3), argnums=(0, 1))
+    return 1e3 * median_seconds(make_loop(gradients, (x, weights), _ITERATIONS), _REPEATS) / _ITERATIONS
 
 
 def step_milliseconds(options: dict[str, Any]) -> float:
@@ -93,9 +93,9 @@ def step_milliseconds(options: dict[str, Any]) -> float:
     images = jax.random.bits(jax.random.key(0), (10 * size, 28, 28, 1), jnp.uint8)
     data = Batch(images, jnp.arange(len(images)) % 10)
     state = recipe.init(jax.random.key(0))
-    run = jax.jit(make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample), compiler_options=options)
-    steps = median_seconds(lambda: jax.block_until_ready(run(state, data, jnp.int32(_STEPS))), _REPEATS)
-    return 1e3 * steps / _STEPS
+    chunk = jax.jit(make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample), compiler_options=options)
+    seconds = median_seconds(lambda: jax.block_until_ready(chunk(state, data, jnp.int32(_STEPS))), _REPEATS)
+    return 1e3 * seconds / _STEPS
 
 
 def main(_: Arguments) -> None:
@@ -104,10 +104,10 @@ def main(_: Arguments) -> None:
     print(f"{'milliseconds':<30} {'here':>8} {'plain':>8}   ({jax.default_backend()}, jax {jax.__version__})")
     for case in CASES:
         x, weights = (0.1 * jax.random.normal(jax.random.key(0), shape) for shape in case.shapes)
-        here, plain = milliseconds(case.here, x, weights), milliseconds(case.plain, x, weights)
-        print(f"{case.name:<30} {here:8.1f} {plain:8.1f}")
+        ours, plain = milliseconds(case.ours, x, weights), milliseconds(case.plain, x, weights)
+        print(f"{case.name:<30} {ours:8.1f} {plain:8.1f}")
     print(f"{'step of fast':<30} {step_milliseconds(compiler_options()):8.1f} {step_milliseconds({}):8.1f}")
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -59,10 +59,10 @@ def _plain_conv(x: Array, kernel: Array) -> Array:
 
 
 def _plain_batch_norm(x: Array, scale: Array, bias: Array) -> tuple[Array, Array, Array]:
-    wide = x.astype(jnp.float32)
-    mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    x32 = x.astype(jnp.float32)
+    mean, variance = x32.mean((0, 1, 2)), x32.var((0, 1, 2))
     factor = scale * lax.rsqrt(variance + 1e-5)
-    y = (wide - mean.reshape(1, 1, 1, -1)) * factor.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
+    y = (x32 - mean.reshape(1, 1, 1, -1)) * factor.reshape(1, 1, 1, -1) + bias.reshape(1, 1, 1, -1)
     return y.astype(x.dtype), lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
@@ -74,7 +74,7 @@ def _plain_mean_pool(x: Array) -> Array:
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
 
 
-HERE = Operations(conv, batch_norm, max_pool, avg_pool)
+OURS = Operations(conv, batch_norm, max_pool, avg_pool)
 PLAIN = Operations(_plain_conv, _plain_batch_norm, _plain_max_pool, _plain_mean_pool)
 
 
@@ -84,33 +84,33 @@ def make_network(layers: Sequence[Layer], operations: Operations, dtype: str = "
     def init(key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
         params: dict[str, Any] = {}
         batch_stats: dict[str, Any] = {}
-        side, channels = 28, 1
+        edge, channels = 28, 1
         for index, layer in enumerate(layers):
             name, layer_key = f"{layer.kind}_{index}", jax.random.fold_in(key, index)
             if layer.kind in ("max_pool", "mean_pool"):
-                side //= 2
+                edge //= 2
             elif layer.kind == "flatten":
-                side, channels = 1, side * side * channels
+                edge, channels = 1, edge * edge * channels
             elif layer.kind == "norm":
                 params[name] = {"scale": jnp.ones(channels), "bias": jnp.zeros(channels)}
                 batch_stats[name] = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
             elif layer.kind in ("conv", "dense"):
-                taps = (3, 3) if layer.kind == "conv" else ()
-                initializer = jax.nn.initializers.he_normal() if taps else jax.nn.initializers.lecun_normal()
-                params[name] = {"kernel": initializer(layer_key, (*taps, channels, layer.size))}
+                kernel_size = (3, 3) if layer.kind == "conv" else ()
+                initializer = jax.nn.initializers.he_normal() if kernel_size else jax.nn.initializers.lecun_normal()
+                params[name] = {"kernel": initializer(layer_key, (*kernel_size, channels, layer.size))}
                 channels = layer.size
-                if not taps:
+                if not kernel_size:
                     params[name]["bias"] = jnp.zeros(channels)
         return params, batch_stats
 
     def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
-        x, updated = images.astype(dtype), dict(batch_stats)
+        x, new_stats = images.astype(dtype), dict(batch_stats)
         for index, layer in enumerate(layers):
             name = f"{layer.kind}_{index}"
-            own = {leaf: value.astype(dtype) for leaf, value in params.get(name, {}).items()}
+            weights = {leaf: value.astype(dtype) for leaf, value in params.get(name, {}).items()}
             match layer.kind:
                 case "conv":
-                    x = operations.conv(x, own["kernel"])
+                    x = operations.conv(x, weights["kernel"])
                 case "max_pool":
                     x = operations.max_pool(x)
                 case "mean_pool":
@@ -120,22 +120,22 @@ def make_network(layers: Sequence[Layer], operations: Operations, dtype: str = "
                 case "flatten":
                     x = x.reshape(len(x), -1)
                 case "dense":
-                    x = x @ own["kernel"] + own["bias"].reshape(1, -1)
+                    x = x @ weights["kernel"] + weights["bias"].reshape(1, -1)
                 case "dropout" if train and layer.rate and key is not None:
-                    kept = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - layer.rate, x.shape)
-                    x = jnp.where(kept, x / (1 - layer.rate), 0).astype(dtype)
+                    keep_mask = jax.random.bernoulli(jax.random.fold_in(key, index), 1 - layer.rate, x.shape)
+                    x = jnp.where(keep_mask, x / (1 - layer.rate), 0).astype(dtype)
                 case "norm":
-                    x, updated[name] = _normalize(operations, x, params[name], batch_stats[name], train)
-        return x.astype(jnp.float32), updated
+                    x, new_stats[name] = _normalize(operations, x, params[name], batch_stats[name], train)
+        return x.astype(jnp.float32), new_stats
 
     return Model(init, apply)
 
 
-def _normalize(operations: Operations, x: Array, own: Any, running: Any, train: bool) -> tuple[Array, Any]:
+def _normalize(operations: Operations, x: Array, params: Any, stats: Any, train: bool) -> tuple[Array, Any]:
     if train:
-        y, mean, var = operations.batch_norm(x, own["scale"], own["bias"])
-        return y, {"mean": 0.9 * running["mean"] + 0.1 * mean, "var": 0.9 * running["var"] + 0.1 * var}
-    factor = own["scale"] * lax.rsqrt(running["var"] + 1e-5)
-    shift = own["bias"] - running["mean"] * factor
+        y, mean, var = operations.batch_norm(x, params["scale"], params["bias"])
+        return y, {"mean": 0.9 * stats["mean"] + 0.1 * mean, "var": 0.9 * stats["var"] + 0.1 * var}
+    factor = params["scale"] * lax.rsqrt(stats["var"] + 1e-5)
+    shift = params["bias"] - stats["mean"] * factor
     y = x.astype(jnp.float32) * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
-    return y.astype(x.dtype), running
+    return y.astype(x.dtype), stats

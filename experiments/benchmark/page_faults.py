@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import PRESETS, Batch, compiler_options, keep_freed_memory, make_recipe, make_train_chunk
 
 _STEPS = 25  # as many as the command compiles into one dispatch
@@ -28,13 +28,15 @@ class Arguments:
 def measure(take_steps: Callable[[], Any]) -> tuple[float, float]:
     """The milliseconds and page faults of a step in the round of median time, after a warm-up round."""
     jax.block_until_ready(take_steps())
-    found = []
+    rounds = []
     for _ in range(_REPEATS):
-        faults, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
+        faults_before, start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
         jax.block_until_ready(take_steps())
         seconds = time.perf_counter() - start
-        found.append((1e3 * seconds / _STEPS, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / _STEPS))
-    return sorted(found)[_REPEATS // 2]
+        rounds.append(
+            (1e3 * seconds / _STEPS, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults_before) / _STEPS)
+        )
+    return sorted(rounds)[_REPEATS // 2]
 
 
 def main(_: Arguments) -> None:
@@ -46,14 +48,14 @@ def main(_: Arguments) -> None:
     batch = Batch(data.images[:size], data.labels[:size])
     state = recipe.init(jax.random.key(0))
     step = jax.jit(recipe.step, compiler_options=compiler_options())
-    many_steps = make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample)
-    chunk = jax.jit(many_steps, compiler_options=compiler_options())
+    chunk_fn = make_train_chunk(recipe.step, size, _STEPS, sample=recipe.sample)
+    chunk = jax.jit(chunk_fn, compiler_options=compiler_options())
 
     def one_by_one() -> Any:
-        after = state
+        current = state
         for _ in range(_STEPS):
-            after, _ = step(after, batch)
-        return after
+            current, _ = step(current, batch)
+        return current
 
     for memory in ("given back", "kept"):
         if memory == "kept" and not keep_freed_memory():
@@ -66,4 +68,4 @@ def main(_: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -40,14 +40,14 @@ class Piece(NamedTuple):
     def name(self) -> str:
         """Its name in tables."""
         height, width, channels = self.shape[1:]
-        into = f" to {self.size}" if self.size else ""
+        output = f" to {self.size}" if self.size else ""
         if not self.gradient_of:
-            of = ""
+            suffix = ""
         elif self.with_gradient:
-            of = ", with gradient"
+            suffix = ", with gradient"
         else:
-            of = f", gradient of {'kernel' if self.gradient_of[0] else 'images'}"
-        return f"{self.kind}, {height}x{width}x{channels}{into}{of}"
+            suffix = f", gradient of {'kernel' if self.gradient_of[0] else 'images'}"
+        return f"{self.kind}, {height}x{width}x{channels}{output}{suffix}"
 
     @property
     def with_gradient(self) -> bool:
@@ -55,33 +55,33 @@ class Piece(NamedTuple):
         return bool(self.gradient_of) and self.kind not in _BILINEAR
 
 
-def pieces_of(layers: Sequence[Layer], batch: int, *, train: bool) -> list[Piece]:
+def list_pieces(layers: Sequence[Layer], batch: int, *, train: bool) -> list[Piece]:
     """The pieces of a network of convolutions, norms, max pooling and dense layers, without its dropout."""
-    found: list[Piece] = []
-    side, channels, rest = 28, 1, [layer for layer in layers if layer.kind != "dropout"]
-    while rest:
-        layer, *rest = rest
-        kind, follower = str(layer.kind), rest[0].kind if rest else ""
-        if kind == "norm" or (kind == "conv" and follower == "max_pool" and channels == 1):
-            kind, rest = f"{kind}, {follower}", rest[1:]
+    pieces: list[Piece] = []
+    edge, channels, remaining = 28, 1, [layer for layer in layers if layer.kind != "dropout"]
+    while remaining:
+        layer, *remaining = remaining
+        kind, next_kind = str(layer.kind), remaining[0].kind if remaining else ""
+        if kind == "norm" or (kind == "conv" and next_kind == "max_pool" and channels == 1):
+            kind, remaining = f"{kind}, {next_kind}", remaining[1:]
         if kind == "flatten":
-            side, channels = 1, side * side * channels
+            edge, channels = 1, edge * edge * channels
             continue
-        piece = Piece(kind if train else kind.replace("norm", "scale"), (batch, side, side, channels), layer.size)
-        found += _in_training(piece, first=not found) if train else [piece]
-        side, channels = side // (2 if "pool" in kind else 1), layer.size or channels
-    return found
+        piece = Piece(kind if train else kind.replace("norm", "scale"), (batch, edge, edge, channels), layer.size)
+        pieces += _training_pieces(piece, first=not pieces) if train else [piece]
+        edge, channels = edge // (2 if "pool" in kind else 1), layer.size or channels
+    return pieces
 
 
-def _in_training(piece: Piece, *, first: bool) -> list[Piece]:
+def _training_pieces(piece: Piece, *, first: bool) -> list[Piece]:
     """The pieces of a layer in training; the gradient of the network's input images is not needed."""
-    needed = tuple(range(len(shapes(piece))))[first:]
+    needed = tuple(range(len(argument_shapes(piece))))[first:]
     if piece.kind in _BILINEAR:
         return [piece, *(piece._replace(gradient_of=(index,)) for index in needed)]
     return [piece._replace(gradient_of=needed)]
 
 
-def shapes(piece: Piece) -> list[tuple[int, ...]]:
+def argument_shapes(piece: Piece) -> list[tuple[int, ...]]:
     """The shapes of a piece's arguments, images first, in JAX's layout."""
     channels = piece.shape[3]
     match piece.kind.split(",")[0]:
@@ -94,10 +94,10 @@ def shapes(piece: Piece) -> list[tuple[int, ...]]:
     return [piece.shape]
 
 
-def values(piece: Piece) -> list[np.ndarray]:
+def random_arguments(piece: Piece) -> list[np.ndarray]:
     """Random arguments of a piece, the same for every side."""
     rng = np.random.default_rng(0)
-    return [rng.normal(size=shape).astype(np.float32) for shape in shapes(piece)]
+    return [rng.normal(size=shape).astype(np.float32) for shape in argument_shapes(piece)]
 
 
 def operation(piece: Piece) -> Callable[..., Array]:
@@ -116,15 +116,15 @@ def operation(piece: Piece) -> Callable[..., Array]:
 def floating_point_operations(piece: Piece) -> int:
     """Operations of its products; a convolution is counted as direct, without those with padding, before pooling."""
     batch, height, width, channels = piece.shape
-    places = {"conv": (3 * height - 2) * (3 * width - 2), "dense": 1}.get(piece.kind.split(",")[0], 0)
+    positions = {"conv": (3 * height - 2) * (3 * width - 2), "dense": 1}.get(piece.kind.split(",")[0], 0)
     passes = len(piece.gradient_of) + (not piece.gradient_of or piece.with_gradient)
-    return 2 * batch * places * channels * piece.size * passes
+    return 2 * batch * positions * channels * piece.size * passes
 
 
 def bytes_moved(piece: Piece) -> int:
     """The least possible: every input and output array once, in float32."""
-    sizes = list(map(math.prod, shapes(piece)))
-    arguments = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes(piece))
+    sizes = list(map(math.prod, argument_shapes(piece)))
+    arguments = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in argument_shapes(piece))
     output = math.prod(jax.eval_shape(operation(piece), *arguments).shape)
     if piece.with_gradient:
         return 4 * (sum(sizes) + 2 * output + sum(sizes[index] for index in piece.gradient_of))
@@ -133,48 +133,48 @@ def bytes_moved(piece: Piece) -> int:
 
 def computation(piece: Piece) -> tuple[Callable[..., Any], list[Array]]:
     """A function and its arguments: the layer, its gradient, or both, with the layer's own output as cotangent."""
-    arguments, compute = list(map(jnp.asarray, values(piece))), operation(piece)
+    arguments, compute = list(map(jnp.asarray, random_arguments(piece))), operation(piece)
     if not piece.gradient_of:
         return compute, arguments
-    slope = compute(*arguments)
+    cotangent = compute(*arguments)
 
-    def gradient(slope: Array, *arguments: Array) -> Any:
-        def of_some(*some: Array) -> Array:
-            every = list(arguments)
-            for index, argument in zip(piece.gradient_of, some, strict=True):
-                every[index] = argument
-            return compute(*every)
+    def gradient(cotangent: Array, *arguments: Array) -> Any:
+        def restricted(*selected: Array) -> Array:
+            all_arguments = list(arguments)
+            for index, argument in zip(piece.gradient_of, selected, strict=True):
+                all_arguments[index] = argument
+            return compute(*all_arguments)
 
-        output, pull = jax.vjp(of_some, *(arguments[index] for index in piece.gradient_of))
-        return (output, *pull(slope)) if piece.with_gradient else pull(slope)
+        output, vjp_fn = jax.vjp(restricted, *(arguments[index] for index in piece.gradient_of))
+        return (output, *vjp_fn(cotangent)) if piece.with_gradient else vjp_fn(cotangent)
 
-    return gradient, [slope, *arguments]
+    return gradient, [cotangent, *arguments]
 
 
 def seconds(piece: Piece) -> float:
     """The median time of a piece, in a compiled loop as in training."""
-    return median_seconds(_looped(piece)) / ITERATIONS
+    return median_seconds(_make_piece_loop(piece)) / ITERATIONS
 
 
 @functools.lru_cache(1)
-def _looped(piece: Piece) -> Callable[[], Any]:
-    return looped(*computation(piece), ITERATIONS)
+def _make_piece_loop(piece: Piece) -> Callable[[], Any]:
+    return make_loop(*computation(piece), ITERATIONS)
 
 
-def looped(compute: Callable[..., Any], arguments: Sequence[Array], iterations: int) -> Callable[[], Any]:
+def make_loop(compute: Callable[..., Any], arguments: Sequence[Array], iterations: int) -> Callable[[], Any]:
     """Compiles a loop of `iterations`, as in training; calling the result waits for the end of the loop."""
 
     def body(_: int, carry: Any) -> Any:
         # No part of an iteration can be hoisted out of the loop or into the previous iteration.
-        arguments, _, square = lax.optimization_barrier(carry)
+        arguments, _, matrix = lax.optimization_barrier(carry)
         # Since jax 0.12, a loop without any matrix product, unlike training, would be compiled for one thread.
-        return arguments, compute(*arguments), square @ square
+        return arguments, compute(*arguments), matrix @ matrix
 
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(compute, *arguments))
-    start = arguments, nothing, jnp.eye(32)
-    loop = jax.jit(lambda start: lax.fori_loop(0, iterations, body, start)[1:], compiler_options=compiler_options())
-    compiled = loop.lower(start).compile()
-    return lambda: jax.block_until_ready(compiled(start))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(compute, *arguments))
+    initial = arguments, zeros, jnp.eye(32)
+    loop = jax.jit(lambda initial: lax.fori_loop(0, iterations, body, initial)[1:], compiler_options=compiler_options())
+    compiled = loop.lower(initial).compile()
+    return lambda: jax.block_until_ready(compiled(initial))
 
 
 def memory_rate(size: int) -> float:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments import markdown
-from experiments.benchmark.tables import spread
-from experiments.script import start
+from experiments.benchmark.tables import median_and_range
+from experiments.script import run_script
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -44,7 +44,7 @@ class Arguments:
     """How often both are timed."""
 
 
-class Timed(NamedTuple):
+class Timings(NamedTuple):
     """Seconds per round."""
 
     one: list[float]
@@ -56,7 +56,7 @@ class Timed(NamedTuple):
         return [many / one for one, many in zip(self.one, self.members, strict=True)]
 
 
-def measure(preset: str, arguments: Arguments) -> Timed:
+def measure(preset: str, arguments: Arguments) -> Timings:
     """Times both alternately."""
     train, _, _ = load(PRESETS["demo"].data)
     data = jax.device_put(Batch(train.images, train.labels))
@@ -70,19 +70,19 @@ def measure(preset: str, arguments: Arguments) -> Timed:
         for name, chunk in {"one": one, "members": population.chunk}.items()
     }
     seconds: dict[str, list[float]] = {"one": [], "members": []}
-    for timed in range(arguments.rounds + 1):  # the first round compiles
+    for round_index in range(arguments.rounds + 1):  # the first round compiles
         for name, chunk in chunks.items():
             start = time.perf_counter()
             states[name], _ = jax.block_until_ready(chunk(states[name], data, steps))
-            if timed:
+            if round_index:
                 seconds[name].append(time.perf_counter() - start)
-    return Timed(seconds["one"], seconds["members"])
+    return Timings(seconds["one"], seconds["members"])
 
 
-def row(preset: str, timed: Timed, arguments: Arguments) -> tuple[str, ...]:
+def row(preset: str, timings: Timings, arguments: Arguments) -> tuple[str, ...]:
     """A row of the table."""
-    milliseconds = (f"{statistics.median(seconds) / arguments.steps * 1e3:.1f}" for seconds in timed)
-    return (preset, *milliseconds, spread(timed.ratios, "{:.2f}"))
+    milliseconds = (f"{statistics.median(seconds) / arguments.steps * 1e3:.1f}" for seconds in timings)
+    return (preset, *milliseconds, median_and_range(timings.ratios, "{:.2f}"))
 
 
 def main(arguments: Arguments) -> None:
@@ -97,4 +97,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -13,20 +13,20 @@ from fmnist_jax import FmnistError
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalized(matrix: Any, steps: int) -> Any:
+def orthogonalize(matrix: Any, steps: int) -> Any:
     """Brings the singular values of a float32 matrix near 1 by Newton-Schulz iterations.
 
     Transposing or permuting the matrix transposes or permutes the result, so that a kernel may be flattened in any
     order of its inputs.
     """
     a, b, c = _QUINTIC
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix  # so that the products are smaller
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if is_tall else matrix  # so that the products are smaller
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.T if is_tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -41,19 +41,19 @@ class Muon(torch.optim.Optimizer):
         with torch.no_grad():
             for group in self.param_groups:
                 for kernel in group["params"]:
-                    self._move(kernel, group)
+                    self._update(kernel, group)
 
-    def _move(self, kernel: Any, group: Mapping[str, Any]) -> None:
-        own, momentum = self.state[kernel], group["momentum"]
-        own["trace"] = kernel.grad + momentum * own["trace"] if own else kernel.grad.clone()
-        nesterov = kernel.grad + momentum * own["trace"]
+    def _update(self, kernel: Any, group: Mapping[str, Any]) -> None:
+        state, momentum = self.state[kernel], group["momentum"]
+        state["trace"] = kernel.grad + momentum * state["trace"] if state else kernel.grad.clone()
+        nesterov = kernel.grad + momentum * state["trace"]
         matrix = nesterov.reshape(len(kernel), -1)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        direction = orthogonalized(matrix, group["steps"]).reshape(kernel.shape)
+        direction = orthogonalize(matrix, group["steps"]).reshape(kernel.shape)
         kernel.add_(direction, alpha=-group["lr"] * scale)
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimisers of different parameters, combined into one."""
 
     def __init__(self, *optimizers: Any) -> None:
@@ -63,17 +63,17 @@ class Together:
     @property
     def param_groups(self) -> list[Any]:
         """The groups of all optimisers."""
-        return [group for each in self._optimizers for group in each.param_groups]
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears all gradients."""
-        for each in self._optimizers:
-            each.zero_grad(set_to_none=set_to_none)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=set_to_none)
 
     def step(self) -> None:
         """Updates all parameters."""
-        for each in self._optimizers:
-            each.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
 
 
 def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
@@ -92,13 +92,15 @@ def make_optimizer(network: nn.Module, optim: Mapping[str, Any]) -> Any:
     params, momentum = list(network.parameters()), optim["momentum"]
     match optim["name"]:
         case "sgd":
-            found = torch.optim.SGD(params, lr=optim["peak_lr"], momentum=momentum, nesterov=True)
+            optimizer = torch.optim.SGD(params, lr=optim["peak_lr"], momentum=momentum, nesterov=True)
         case "muon":
-            kernels, rest = ([each for each in params if (each.ndim == 4) is wanted] for wanted in (True, False))
+            kernels, rest = (
+                [param for param in params if (param.ndim == 4) is is_kernel] for is_kernel in (True, False)
+            )
             adam = torch.optim.Adam(rest, lr=optim["rest_lr"], betas=(momentum, 0.999))
-            found = Together(Muon(kernels, optim["peak_lr"], momentum, optim["ortho_steps"]), adam)
+            optimizer = CombinedOptimizer(Muon(kernels, optim["peak_lr"], momentum, optim["ortho_steps"]), adam)
         case other:
             raise FmnistError(f"PyTorch's side does not support the optimiser {other}: expected sgd or muon")
-    for group in found.param_groups:
+    for group in optimizer.param_groups:
         group["share"] = group["lr"] / optim["peak_lr"]
-    return found
+    return optimizer

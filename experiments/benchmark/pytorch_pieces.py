@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from experiments.benchmark.pieces import ITERATIONS, Piece, median_seconds, values
+from experiments.benchmark.pieces import ITERATIONS, Piece, median_seconds, random_arguments
 
 
 def operation(piece: Piece) -> Callable[..., Any]:
@@ -42,7 +42,7 @@ def tensors(piece: Piece) -> list[Any]:
         torch.from_numpy(array.transpose(axes[index]).copy()).to(memory_format=torch.channels_last)
         if index in axes
         else torch.from_numpy(array)
-        for index, array in enumerate(values(piece))
+        for index, array in enumerate(random_arguments(piece))
     ]
 
 
@@ -56,15 +56,19 @@ def computation(piece: Piece) -> Callable[[], Any]:
                 return compute(*arguments)
 
         return forward
-    some = [arguments[index].requires_grad_() for index in piece.gradient_of]
+    inputs = [arguments[index].requires_grad_() for index in piece.gradient_of]
     output = compute(*arguments)
-    slope = output.detach().clone()
+    cotangent = output.detach().clone()
 
-    def both() -> Any:
+    def forward_and_backward() -> Any:
         output = compute(*arguments)
-        return output.detach(), *torch.autograd.grad(output, some, slope)
+        return output.detach(), *torch.autograd.grad(output, inputs, cotangent)
 
-    return both if piece.with_gradient else lambda: torch.autograd.grad(output, some, slope, retain_graph=True)
+    return (
+        forward_and_backward
+        if piece.with_gradient
+        else lambda: torch.autograd.grad(output, inputs, cotangent, retain_graph=True)
+    )
 
 
 _computation = functools.lru_cache(1)(computation)

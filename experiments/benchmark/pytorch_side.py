@@ -25,7 +25,7 @@ from fmnist_jax import Config, make_schedule, to_dict
 
 def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
     """Builds a network from the list that the JAX sides build it from."""
-    side, channels = 28, 1
+    edge, channels = 28, 1
     modules: list[nn.Module] = []
     for layer in layers:
         match layer.kind:
@@ -39,12 +39,12 @@ def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
                 modules.append(nn.ReLU())
             case "max_pool" | "mean_pool":
                 modules.append(nn.MaxPool2d(2) if layer.kind == "max_pool" else nn.AvgPool2d(2))
-                side //= 2
+                edge //= 2
             case "dropout" if layer.rate:
                 modules.append(nn.Dropout(layer.rate))
             case "flatten":
                 modules.append(nn.Flatten())
-                side, channels = 1, side * side * channels
+                edge, channels = 1, edge * edge * channels
             case "dense":
                 modules.append(nn.Linear(channels, layer.size))
                 channels = layer.size
@@ -60,9 +60,9 @@ class Trainer:
         network: jax_side.Network,
         compiled: bool,
         seed: int,
-        scored: Literal["test", "validation"] = "test",
+        scored_split: Literal["test", "validation"] = "test",
     ) -> None:
-        """Builds network and optimiser; `config` has the data and the recipe, `scored` says which images to score."""
+        """Builds network and optimiser; `config` has the data and the recipe, `scored_split` the images to score."""
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # shapes are fixed, so it may search for fast convolutions, as XLA does
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
@@ -73,56 +73,56 @@ class Trainer:
         self.layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
         self.network = build(self.layers).to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.network) if compiled else self.network
-        splits = jax_side.splits(config.data)
+        dataset_splits = jax_side.load_splits(config.data)
         self.train_data, self.scored_data = (
-            _tensors(part, self.device) for part in (splits.train, getattr(splits, scored))
+            _to_tensors(split, self.device) for split in (dataset_splits.train, getattr(dataset_splits, scored_split))
         )
-        self.begin(seed)
+        self.reset(seed)
 
-    def begin(self, seed: int) -> None:
+    def reset(self, seed: int) -> None:
         """Goes back to before the first step, with the weights and data order of a seed; keeps what is compiled."""
         torch.manual_seed(seed)
         self.network.load_state_dict(build(self.layers).state_dict())
         self.optimizer, self.steps_done = make_optimizer(self.network, to_dict(self.config)["optim"]), 0
-        images = len(self.train_data[1])
-        self.order = torch.randperm(images, device=self.device)
-        self.mirrored_first = torch.randint(2, (images,), device=self.device)
+        image_count = len(self.train_data[1])
+        self.order = torch.randperm(image_count, device=self.device)
+        self.mirrored_first = torch.randint(2, (image_count,), device=self.device)
 
     def _decay_and_set_rate(self, rate: float) -> None:
         """Sets the rates, and decays kernels apart from the gradient, as optax does and PyTorch's SGD cannot."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-            kernels = [each for each in group["params"] if each.ndim > 1]
+            kernels = [param for param in group["params"] if param.ndim > 1]
             with torch.no_grad():
                 torch._foreach_mul_(kernels, 1 - group["lr"] * self.config.optim.weight_decay)
 
     def _next_indices(self) -> Any:
         """Indices of the next batch, which may start in one epoch and end in the next, as in fmnist_jax."""
-        at = self.steps_done * self.batch_size % len(self.order)
-        indices = self.order[at : at + self.batch_size]
-        left = self.batch_size - len(indices)
-        if left or at + self.batch_size == len(self.order):
+        offset = self.steps_done * self.batch_size % len(self.order)
+        indices = self.order[offset : offset + self.batch_size]
+        missing = self.batch_size - len(indices)
+        if missing or offset + self.batch_size == len(self.order):
             self.order = torch.randperm(len(self.order), device=self.device)
-        return torch.cat([indices, self.order[:left]])
+        return torch.cat([indices, self.order[:missing]])
 
-    def _mirrored(self, images: Any, indices: Any) -> Any:
+    def _mirror(self, images: Any, indices: Any) -> Any:
         """Mirrors each image in every other epoch if the configuration asks for it, as `mirror_alternately` does."""
         if self.config.augment.flip != "alternating":
             return images
-        first = self.steps_done * self.batch_size
-        epochs = torch.arange(first, first + self.batch_size, device=self.device) // len(self.order)
+        offset = self.steps_done * self.batch_size
+        epochs = torch.arange(offset, offset + self.batch_size, device=self.device) // len(self.order)
         mirrored = (self.mirrored_first[indices] + epochs) % 2 == 1
         return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
-    def _images(self, images: Any) -> Any:
+    def _to_input(self, images: Any) -> Any:
         return (images.float() / 255).contiguous(memory_format=torch.channels_last)
 
-    def _precision(self) -> AbstractContextManager[None]:
+    def _autocast(self) -> AbstractContextManager[None]:
         if self.config.model.dtype == "bfloat16":
             return torch.autocast(self.device, torch.bfloat16)
         return nullcontext()
 
-    def _wait(self) -> None:
+    def _synchronize(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -132,16 +132,16 @@ class Trainer:
         images, labels = self.train_data
         for _ in range(steps):
             indices = self._next_indices()
-            batch = self._mirrored(images[indices], indices)
-            with self._precision():
-                logits = self.forward(self._images(batch))
+            batch = self._mirror(images[indices], indices)
+            with self._autocast():
+                logits = self.forward(self._to_input(batch))
             loss = functional.cross_entropy(logits.float(), labels[indices], label_smoothing=self.smoothing)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._decay_and_set_rate(self.rates[min(self.steps_done, len(self.rates) - 1)])
             self.optimizer.step()
             self.steps_done += 1
-        self._wait()
+        self._synchronize()
 
     def accuracy(self) -> float:
         """Accuracy on the images that are scored."""
@@ -154,12 +154,12 @@ class Trainer:
     def _accuracy(self, predict: Callable[[Any], Any]) -> float:
         self.network.eval()
         images, labels = self.scored_data
-        size, right = self.config.train.eval_batch_size, 0
-        with torch.inference_mode(), self._precision():
-            for at in range(0, len(labels), size):
-                logits = predict(self._images(images[at : at + size]))
-                right += (logits.argmax(1) == labels[at : at + size]).sum()
-        return float(right) / len(labels)
+        size, correct = self.config.train.eval_batch_size, 0
+        with torch.inference_mode(), self._autocast():
+            for offset in range(0, len(labels), size):
+                logits = predict(self._to_input(images[offset : offset + size]))
+                correct += (logits.argmax(1) == labels[offset : offset + size]).sum()
+        return float(correct) / len(labels)
 
 
 def _rates(config: Config) -> list[float]:
@@ -167,13 +167,13 @@ def _rates(config: Config) -> list[float]:
     return [float(rate) for rate in jax.vmap(schedule)(np.arange(config.total_steps))]
 
 
-def _tensors(dataset: Any, device: str) -> tuple[Any, Any]:
+def _to_tensors(dataset: Any, device: str) -> tuple[Any, Any]:
     images = torch.from_numpy(np.asarray(dataset.images).transpose(0, 3, 1, 2).copy())
     return images.to(device), torch.from_numpy(np.array(dataset.labels, np.int64)).to(device)
 
 
 @functools.cache
-def _warm(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
+def _warm_trainer(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
     trainer = Trainer(config, network, compiled, seed=0)
     trainer.train(3)
     trainer.accuracy()
@@ -182,7 +182,7 @@ def _warm(config: Config, network: jax_side.Network, compiled: bool) -> Trainer:
 
 def train_rate(config: Config, network: jax_side.Network, compiled: bool, steps: int) -> float:
     """Training images per second."""
-    trainer = _warm(config, network, compiled)
+    trainer = _warm_trainer(config, network, compiled)
     start = time.perf_counter()
     trainer.train(steps)
     return steps * trainer.batch_size / (time.perf_counter() - start)
@@ -190,10 +190,10 @@ def train_rate(config: Config, network: jax_side.Network, compiled: bool, steps:
 
 def eval_rate(config: Config, network: jax_side.Network, compiled: bool) -> float:
     """Test images evaluated per second."""
-    trainer = _warm(config, network, compiled)
+    trainer = _warm_trainer(config, network, compiled)
     start = time.perf_counter()
     trainer.accuracy()
-    trainer._wait()
+    trainer._synchronize()
     return len(trainer.scored_data[1]) / (time.perf_counter() - start)
 
 

@@ -14,22 +14,22 @@ def load(network: nn.Sequential, tensors: Mapping[str, np.ndarray]) -> None:
       network: has the same layers.
       tensors: arrays by name, such as `params.Conv_0.kernel` [height, width, in, out].
     """
-    numbers = {"Conv": 0, "BatchNorm": 0}
+    counters = {"Conv": 0, "BatchNorm": 0}
     channels = 0
     with torch.no_grad():
         for module in network:
             if isinstance(module, nn.Conv2d):
-                kernel = tensors[f"params.Conv_{numbers['Conv']}.kernel"]
+                kernel = tensors[f"params.Conv_{counters['Conv']}.kernel"]
                 module.weight.copy_(_tensor(kernel.transpose(3, 2, 0, 1)))
-                numbers["Conv"] += 1
+                counters["Conv"] += 1
                 channels = kernel.shape[3]
             elif isinstance(module, nn.BatchNorm2d):
-                name = f"BatchNorm_{numbers['BatchNorm']}"
+                name = f"BatchNorm_{counters['BatchNorm']}"
                 module.weight.copy_(_tensor(tensors[f"params.{name}.scale"]))
                 module.bias.copy_(_tensor(tensors[f"params.{name}.bias"]))
                 module.running_mean.copy_(_tensor(tensors[f"batch_stats.{name}.mean"]))
                 module.running_var.copy_(_tensor(tensors[f"batch_stats.{name}.var"]))
-                numbers["BatchNorm"] += 1
+                counters["BatchNorm"] += 1
             elif isinstance(module, nn.Linear):
                 kernel = tensors["params.Dense_0.kernel"]
                 module.weight.copy_(_tensor(_channels_first(kernel, channels)))

@@ -34,13 +34,13 @@ class Run(NamedTuple):
     """In the loop, logging and saving included: the median over pairs of consecutive log lines."""
 
 
-def arguments(config: Config, directory: Path, epochs: int) -> list[str]:
+def train_arguments(config: Config, directory: Path, epochs: int) -> list[str]:
     """The command line of a run of the preset, with the data and the network size of the configuration."""
     data = [
-        part
+        argument
         for field in fields(config.data)
         if (value := getattr(config.data, field.name)) != field.default
-        for part in (f"--data.{field.name.replace('_', '-')}", str(value))
+        for argument in (f"--data.{field.name.replace('_', '-')}", str(value))
     ]
     model = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
     for name in ("widths", "depths"):
@@ -74,13 +74,13 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
     reader.start()
-    first, lines = float("nan"), 0
+    seconds_to_first_step, log_lines = float("nan"), 0
     for line in process.stdout:
         if "compiled in" in line:
-            first = time.perf_counter() - start
+            seconds_to_first_step = time.perf_counter() - start
         if "images/s" in line:
-            lines += 1
-            if lines == stop_after:
+            log_lines += 1
+            if log_lines == stop_after:
                 process.send_signal(signal.SIGTERM)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -88,18 +88,25 @@ def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:
     process.stdout.close()
     process.stderr.close()
     if process.returncode != (0 if stop_after is None else 128 + signal.SIGTERM):
-        raise RuntimeError(f"the run exited with {process.returncode} after {lines} log lines: {''.join(errors[-5:])}")
-    found = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
-    seconds = _seconds_per_step(Path(argv[argv.index("--run.dir") + 1]))
+        raise RuntimeError(
+            f"the run exited with {process.returncode} after {log_lines} log lines: {''.join(errors[-5:])}"
+        )
+    compilations = Counter(match[1] for line in errors if (match := _COMPILED.search(line)))
+    seconds_per_step = _seconds_per_step(Path(argv[argv.index("--run.dir") + 1]))
     unit = 1 if sys.platform == "darwin" else 1024
-    return Run(first, usage.ru_maxrss * unit, {name: found[name] for name in _FUNCTIONS}, seconds)
+    return Run(
+        seconds_to_first_step,
+        usage.ru_maxrss * unit,
+        {name: compilations[name] for name in _FUNCTIONS},
+        seconds_per_step,
+    )
 
 
 def _seconds_per_step(directory: Path) -> float:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     return statistics.median(
-        (line["elapsed_seconds"] - before["elapsed_seconds"]) / (line["step"] - before["step"])
-        for before, line in pairwise(records)
-        if "train_loss" in line
+        (current["elapsed_seconds"] - previous["elapsed_seconds"]) / (current["step"] - previous["step"])
+        for previous, current in pairwise(records)
+        if "train_loss" in current
     )

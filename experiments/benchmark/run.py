@@ -21,9 +21,9 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
-from experiments.records import write
-from experiments.script import start, start_jax
-from experiments.speedrun.entries import BASELINE, PLATFORMS, mirrored, on_gpu
+from experiments.records import write_json
+from experiments.script import run_script, start_jax
+from experiments.speedrun.entries import BASELINE, PLATFORMS, for_gpu, with_mirroring
 from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
@@ -84,20 +84,20 @@ def configuration(arguments: Arguments) -> Config:
     """
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
-        rehearsal.refuse_among_results(arguments.out, RESULTS)
+        rehearsal.refuse_results_folder(arguments.out, RESULTS)
         return rehearsal.shrink(config)
-    return config if arguments.device == "cpu" else on_gpu(mirrored(config))
+    return config if arguments.device == "cpu" else for_gpu(with_mirroring(config))
 
 
-def of_today(config: Config, arguments: Arguments) -> Config:
+def current_preset(config: Config, arguments: Arguments) -> Config:
     """The current preset `fast`, on the same images and device."""
     preset = replace(PRESETS["fast"], data=config.data)
     if arguments.rehearse:
         return rehearsal.shrink(preset)
-    return preset if arguments.device == "cpu" else on_gpu(preset)
+    return preset if arguments.device == "cpu" else for_gpu(preset)
 
 
-def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def measure_alternately(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Measures every side once per round, after a warm-up round that is not counted."""
     for measure in sides.values():
         measure()
@@ -108,7 +108,9 @@ def alternate(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
     return measured
 
 
-def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None) -> dict[str, Any]:
+def measure_rates(
+    config: Config, arguments: Arguments, jax_worker: Worker, torch_worker: Worker | None
+) -> dict[str, Any]:
     """Images a second of each side, by phase and network."""
     sides: list[tuple[str, Worker, Any, bool]] = [
         ("fmnist_jax", jax_worker, jax_side, False),
@@ -121,7 +123,7 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
             ("PyTorch", torch_worker, pytorch_side, False),
             ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
         ]
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for label in arguments.networks:
         network = jax_side.NETWORKS[label]
         train = {
@@ -131,43 +133,49 @@ def rates(config: Config, arguments: Arguments, jax_worker: Worker, torch_worker
         evaluate = {
             name: partial(worker, side.eval_rate, config, network, variant) for name, worker, side, variant in sides
         }
-        found[f"training, {label} network"] = alternate(train, arguments.rounds)
-        found[f"evaluation, {label} network"] = alternate(evaluate, arguments.rounds)
-    return found
+        results[f"training, {label} network"] = measure_alternately(train, arguments.rounds)
+        results[f"evaluation, {label} network"] = measure_alternately(evaluate, arguments.rounds)
+    return results
 
 
-def loop(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, Any]:
+def measure_real_runs(config: Config, arguments: Arguments, jax_worker: Worker) -> dict[str, Any]:
     """Start-up, memory, compilations and overhead of real runs."""
     steps, rounds = 2 * arguments.steps, 3
     epochs = math.ceil(_LOG_LINES * config.run.log_every * config.train.batch_size / config.data.train_size)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "executables"
 
-        def start(name: str, stop_after: int | None = None) -> real_runs.Run:
-            return real_runs.run(real_runs.arguments(config, Path(folder) / name, epochs), cache, stop_after)
+        def run_command(name: str, stop_after: int | None = None) -> real_runs.Run:
+            return real_runs.run(real_runs.train_arguments(config, Path(folder) / name, epochs), cache, stop_after)
 
-        cold, stopped, resumed = start("cold"), start("stopped", stop_after=_LOG_LINES // 2), start("stopped")
-        bare = [jax_worker(jax_side.step_seconds, config, steps) for _ in range(2)][1:]
+        cold, stopped, resumed = (
+            run_command("cold"),
+            run_command("stopped", stop_after=_LOG_LINES // 2),
+            run_command("stopped"),
+        )
+        bare_seconds = [jax_worker(jax_side.step_seconds, config, steps) for _ in range(2)][1:]
         runs = []
         for index in range(rounds):
-            runs.append(start(f"run{index}"))
-            bare.append(jax_worker(jax_side.step_seconds, config, steps))
-    overheads = [run.seconds_per_step / (0.5 * (bare[index] + bare[index + 1])) for index, run in enumerate(runs)]
+            runs.append(run_command(f"run{index}"))
+            bare_seconds.append(jax_worker(jax_side.step_seconds, config, steps))
+    overheads = [
+        run.seconds_per_step / (0.5 * (bare_seconds[index] + bare_seconds[index + 1])) for index, run in enumerate(runs)
+    ]
     return {
         "cold": cold._asdict(),
         "stopped": stopped._asdict(),
         "resumed": resumed._asdict(),
         "warm": [run._asdict() for run in runs],
-        "bare_step_seconds": bare,
+        "bare_step_seconds": bare_seconds,
         "overhead": overheads,
     }
 
 
-def growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[float, float, float]]]:
+def measure_growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[float, float, float]]]:
     """Each value of images, batch size and width, with the seconds and the images trained on in them."""
     return {
         name: [
-            (value, min(jax_worker(scaling.seconds, variant, steps, 3)), steps * variant.train.batch_size)
+            (value, min(jax_worker(scaling.time_steps, variant, steps, 3)), steps * variant.train.batch_size)
             for value, variant, steps in rows
         ]
         for name, rows in scaling.variants(config).items()
@@ -183,14 +191,14 @@ def main(arguments: Arguments) -> None:
     has_torch = importlib.util.find_spec("torch") is not None
     torch_worker = Worker() if has_torch else None
     jax_worker(start_jax, PLATFORMS[arguments.device])
-    origin = jax_worker(jax_side.measured_on)
+    origin = jax_worker(jax_side.measurement_origin)
     if torch_worker is not None:
         from experiments.benchmark import pytorch_side
 
         origin["versions"] |= torch_worker(pytorch_side.versions)
     else:
         console.print("PyTorch is not installed, so its rows are left out: pip install '.[bench]'")
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "config": to_dict(config),
         **origin,
         "matrix_products_per_second": jax_worker(
@@ -198,21 +206,21 @@ def main(arguments: Arguments) -> None:
         ),
     }
     measures: dict[Part, Callable[[], Any]] = {
-        "rates": lambda: rates(config, arguments, jax_worker, torch_worker),
-        "growth": lambda: growth(config, jax_worker),
-        "loop": lambda: loop(of_today(config, arguments), arguments, jax_worker),
+        "rates": lambda: measure_rates(config, arguments, jax_worker, torch_worker),
+        "growth": lambda: measure_growth(config, jax_worker),
+        "loop": lambda: measure_real_runs(current_preset(config, arguments), arguments, jax_worker),
     }
     for name in arguments.parts:
-        found[name] = measures[name]()
-        found["seconds"] = time.perf_counter() - start
-        write(arguments.out / f"{arguments.device}.json", found)  # at once, in case a later part fails
+        results[name] = measures[name]()
+        results["seconds"] = time.perf_counter() - start
+        write_json(arguments.out / f"{arguments.device}.json", results)  # at once, in case a later part fails
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()
-    if "growth" in found:
-        scaling.figure(found["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
-    tables.report(console, found)
+    if "growth" in results:
+        scaling.figure(results["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
+    tables.report(console, results)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

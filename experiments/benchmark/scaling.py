@@ -23,17 +23,17 @@ def variants(config: Config) -> dict[str, list[tuple[float, Config, int]]]:
             for size in (batch // 4, batch // 2, batch, batch * 2)
         ],
         "width": [
-            (factor / 4, replace(config, model=replace(config.model, widths=_scaled(config, factor / 4))), 30)
+            (factor / 4, replace(config, model=replace(config.model, widths=_scale_widths(config, factor / 4))), 30)
             for factor in FACTORS
         ],
     }
 
 
-def _scaled(config: Config, factor: float) -> tuple[int, ...]:
+def _scale_widths(config: Config, factor: float) -> tuple[int, ...]:
     return tuple(round(width * factor) for width in config.model.widths)
 
 
-def seconds(config: Config, steps: int, repeats: int) -> list[float]:
+def time_steps(config: Config, steps: int, repeats: int) -> list[float]:
     """Seconds for `steps` steps, measured `repeats` times."""
     return [
         steps * config.train.batch_size / jax_side.train_rate(config, "preset", False, steps) for _ in range(repeats)
@@ -46,8 +46,8 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
     Args:
       measured: for each quantity, tuples of its value, the seconds and the images in those seconds.
     """
-    drawn = Figure(figsize=(11, 3.6), layout="constrained")
-    for axes, (name, rows) in zip(drawn.subplots(1, len(measured)), measured.items(), strict=True):
+    fig = Figure(figsize=(11, 3.6), layout="constrained")
+    for axes, (name, rows) in zip(fig.subplots(1, len(measured)), measured.items(), strict=True):
         values = [value for value, _, _ in rows]
         per_image = name != "images"
         times = [1e3 * time / images if per_image else time for _, time, images in rows]
@@ -58,11 +58,11 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
             axes.loglog(values, line, color="#888888", linestyle="--", label="proportional" if power == 1 else "square")
         figures.label_values(axes.xaxis, values)
         low, high = min(times), max(times)
-        centre, half = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3
-        axes.set_ylim(centre / half, centre * half)  # a decade at least, so that noise does not look like a trend
+        centre, factor = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3
+        axes.set_ylim(centre / factor, centre * factor)  # a decade at least, so that noise does not look like a trend
         figures.label_decades(axes.yaxis)
         axes.set_xlabel(_AXES[name])
         axes.set_ylabel("milliseconds an image" if per_image else "seconds")
         axes.grid(which="both", alpha=0.3)
         axes.legend()
-    return drawn
+    return fig

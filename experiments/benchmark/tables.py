@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from experiments import markdown
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import FmnistError
 
 
@@ -23,43 +23,51 @@ class Arguments:
     """What experiments.benchmark.run has written."""
 
 
-def spread(values: Sequence[float], form: str = "{:,.0f}") -> str:
+def median_and_range(values: Sequence[float], fmt: str = "{:,.0f}") -> str:
     """The median, with the minimum and the maximum."""
-    return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+    return f"{fmt.format(statistics.median(values))} ({fmt.format(min(values))} to {fmt.format(max(values))})"
 
 
-def report(console: Console, found: Mapping[str, Any]) -> None:
+def report(console: Console, results: Mapping[str, Any]) -> None:
     """Prints the tables of what was measured."""
-    for what, sides in found.get("rates", {}).items():
-        rows = [(name, spread(values), _ratio(sides["fmnist_jax"], values)) for name, values in sides.items()]
-        show(console, (what, "images/s, median (range)", "fmnist_jax is so many times as fast"), rows)
-    if "loop" in found:
-        _report_loop(console, found["loop"])
+    for title, sides in results.get("rates", {}).items():
+        rows = [
+            (name, median_and_range(values), _format_ratio(sides["fmnist_jax"], values))
+            for name, values in sides.items()
+        ]
+        print_table(console, (title, "images/s, median (range)", "fmnist_jax is so many times as fast"), rows)
+    if "loop" in results:
+        _report_loop(console, results["loop"])
 
 
 def _report_loop(console: Console, runs: Mapping[str, Any]) -> None:
-    every = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
-    compiled = {name: {run["compilations"][name] for run in every} for name in runs["cold"]["compilations"]}
-    show(
+    all_runs = [runs["cold"], runs["stopped"], runs["resumed"], *runs["warm"]]
+    compilations = {name: {run["compilations"][name] for run in all_runs} for name in runs["cold"]["compilations"]}
+    print_table(
         console,
         ("one run of `fmnist_jax.train`", "median (range)"),
         [
-            ("loop time over bare step time", spread(runs["overhead"], "{:.3f}")),
-            ("peak memory, GB", spread([run["peak_bytes"] / 1e9 for run in every], "{:.2f}")),
+            ("loop time over bare step time", median_and_range(runs["overhead"], "{:.3f}")),
+            ("peak memory, GB", median_and_range([run["peak_bytes"] / 1e9 for run in all_runs], "{:.2f}")),
             ("seconds to the first step, first time", f"{runs['cold']['seconds_to_first_step']:.1f}"),
-            ("seconds to the first step, later", spread([r["seconds_to_first_step"] for r in runs["warm"]], "{:.1f}")),
-            ("compilations a function, fresh or resumed", str(max(max(counts) for counts in compiled.values()))),
+            (
+                "seconds to the first step, later",
+                median_and_range([run["seconds_to_first_step"] for run in runs["warm"]], "{:.1f}"),
+            ),
+            ("compilations a function, fresh or resumed", str(max(max(counts) for counts in compilations.values()))),
         ],
     )
 
 
-def show(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table as Markdown."""
     console.print(markdown.table(headings, rows), end="\n\n", soft_wrap=True, markup=False, highlight=False)
 
 
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    return spread([our / their for our, their in zip(ours, theirs, strict=True)], "{:.2f}")
+def _format_ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    return median_and_range(
+        [own_rate / other_rate for own_rate, other_rate in zip(ours, theirs, strict=True)], "{:.2f}"
+    )
 
 
 def main(path: Path) -> None:
@@ -70,4 +78,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    start(lambda arguments: main(arguments.found), Arguments)
+    run_script(lambda arguments: main(arguments.found), Arguments)

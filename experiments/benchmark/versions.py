@@ -18,9 +18,9 @@ import tyro
 from rich.console import Console
 
 from experiments.benchmark import jax_side, tables
-from experiments.benchmark.run import alternate
-from experiments.records import write
-from experiments.script import start
+from experiments.benchmark.run import measure_alternately
+from experiments.records import write_json
+from experiments.script import run_script
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory
 
 _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
@@ -62,7 +62,7 @@ class Worker:
         self._process.communicate()
 
     def __call__(self, *request: Any) -> Any:
-        """Calls `measured` there and waits for the result."""
+        """Calls `measure` there and waits for the result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
@@ -74,18 +74,18 @@ def serve() -> None:
     """Answers the lines of standard input."""
     keep_freed_memory()
     for line in sys.stdin:
-        print(json.dumps(measured(*json.loads(line))), flush=True)
+        print(json.dumps(measure(*json.loads(line))), flush=True)
 
 
-def measured(what: str, network: str = "fast", steps: int = 1) -> Any:
+def measure(quantity: str, network: str = "fast", steps: int = 1) -> Any:
     """The `origin` of this interpreter's measurements, or images/s of a network in `training` or `evaluation`."""
-    if what == "origin":
-        return jax_side.measured_on()
-    preset, kind = _NETWORKS[network]
+    if quantity == "origin":
+        return jax_side.measurement_origin()
+    preset, network_kind = _NETWORKS[network]
     config = _synthetic(PRESETS[preset])
-    if what == "evaluation":
-        return jax_side.eval_rate(config, kind, False)
-    return jax_side.train_rate(config, kind, False, steps)
+    if quantity == "evaluation":
+        return jax_side.eval_rate(config, network_kind, False)
+    return jax_side.train_rate(config, network_kind, False, steps)
 
 
 def _synthetic(config: Config) -> Config:
@@ -93,7 +93,7 @@ def _synthetic(config: Config) -> Config:
     return replace(config, data=DataConfig(name="synthetic", synthetic_test_size=10_000, validation_size=0))
 
 
-def name_of(versions: Mapping[str, str]) -> str:
+def environment_name(versions: Mapping[str, str]) -> str:
     """The name of an interpreter with these versions in tables."""
     return f"jax {versions['jax']}, Python {versions['python'].rpartition('.')[0]}"
 
@@ -105,15 +105,15 @@ def rows(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[tuple[str, 
       rates: by what is measured and by side.
     """
     return [
-        (what, *(cell for number, values in enumerate(sides.values()) for cell in _cells(number, values, first)))
-        for what, sides in rates.items()
+        (title, *(cell for index, values in enumerate(sides.values()) for cell in _cells(index, values, first)))
+        for title, sides in rates.items()
         for first in [next(iter(sides.values()))]
     ]
 
 
-def _cells(number: int, values: Sequence[float], first: Sequence[float]) -> list[str]:
+def _cells(index: int, values: Sequence[float], first: Sequence[float]) -> list[str]:
     ratios = [value / reference for value, reference in zip(values, first, strict=True)]
-    return [tables.spread(values), tables.spread(ratios, "{:.2f}")][: 2 if number else 1]
+    return [tables.median_and_range(values), tables.median_and_range(ratios, "{:.2f}")][: 2 if index else 1]
 
 
 def main(arguments: Arguments) -> None:
@@ -122,23 +122,23 @@ def main(arguments: Arguments) -> None:
         raise FmnistError("no interpreter is named: give several, each with this project installed")
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]
-        origins = {name_of(found["versions"]): found for found in (worker("origin") for worker in workers)}
+        origins = {environment_name(origin["versions"]): origin for origin in (worker("origin") for worker in workers)}
         rates = {
-            f"{what}, {network} network": alternate(
+            f"{phase}, {network} network": measure_alternately(
                 {
-                    name: partial(worker, what, network, arguments.steps)
+                    name: partial(worker, phase, network, arguments.steps)
                     for name, worker in zip(origins, workers, strict=True)
                 },
                 arguments.rounds,
             )
-            for what in ("training", "evaluation")
+            for phase in ("training", "evaluation")
             for network in _NETWORKS
         }
-    write(arguments.out, {"origins": origins, "rates": rates})
+    write_json(arguments.out, {"origins": origins, "rates": rates})
     first, *others = origins
-    of_others = [heading for name in others for heading in (name, "of the first")]
-    tables.show(Console(width=180), ["images/s, median (range)", first, *of_others], rows(rates))
+    other_headings = [heading for name in others for heading in (name, "of the first")]
+    tables.print_table(Console(width=180), ["images/s, median (range)", first, *other_headings], rows(rates))
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -7,7 +7,7 @@ import jax
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import DataConfig, augmentation_rows, labelled_rows, load
 
 COLUMNS = 9
@@ -21,11 +21,13 @@ class Arguments:
     """The PNG to write."""
 
 
-def augmentation_sheet() -> Figure:
+def draw_augmentation_sheet() -> Figure:
     """Draws the same garments under each augmentation technique, one row per technique."""
     train = load(DataConfig(name="synthetic", synthetic_train_size=200, validation_size=0)).train
     return labelled_rows(augmentation_rows(jax.random.key(1), train.images[:COLUMNS], train.labels[:COLUMNS]))
 
 
 if __name__ == "__main__":
-    start(lambda arguments: augmentation_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments)
+    run_script(
+        lambda arguments: draw_augmentation_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import tyro
 from PIL import Image, ImageDraw, ImageFilter
 
-from experiments.script import start
+from experiments.script import run_script
 
 Points = list[tuple[float, float]]
 
@@ -27,24 +27,24 @@ class Arguments:
     """Folder to write the pictures to."""
 
 
-def draw(outline: Points, colour: str, background: np.ndarray, place: tuple[float, float, float]) -> Image.Image:
-    """Fills an outline on a background u8[H, W, 3]; `place` is its x, y and side length in pixels."""
+def draw(outline: Points, colour: str, background: np.ndarray, position: tuple[float, float, float]) -> Image.Image:
+    """Fills an outline on a background u8[H, W, 3]; `position` is its x, y and side length in pixels."""
     image = Image.fromarray(background)
-    x, y, side = place
-    ImageDraw.Draw(image).polygon([(x + side * a, y + side * b) for a, b in outline], fill=colour)
+    x, y, side = position
+    ImageDraw.Draw(image).polygon([(x + side * dx, y + side * dy) for dx, dy in outline], fill=colour)
     return image.filter(ImageFilter.GaussianBlur(1))
 
 
-def drawings() -> dict[str, Image.Image]:
+def draw_all() -> dict[str, Image.Image]:
     """The pictures by name."""
     rng = np.random.default_rng(0)
-    fading = np.linspace(255, 170, 900)[None, :, None] * np.array([1, 0.97, 0.9]) + np.zeros((700, 1, 1))
+    gradient = np.linspace(255, 170, 900)[None, :, None] * np.array([1, 0.97, 0.9]) + np.zeros((700, 1, 1))
     noisy = 190 + rng.normal(0, 15, (800, 800, 3))
     black, green = np.zeros((800, 600, 3)), np.full((700, 700, 3), (60, 120, 60))
     bag = draw(BAG, "#c04040", green.astype(np.uint8), (150, 100, 400))
     ImageDraw.Draw(bag).arc((250, 130, 450, 400), 180, 360, fill="#c04040", width=28)
     return {
-        "1-trouser": draw(TROUSER, "#5a2828", fading.astype(np.uint8), (200, 90, 520)),
+        "1-trouser": draw(TROUSER, "#5a2828", gradient.astype(np.uint8), (200, 90, 520)),
         "2-t-shirt": draw(T_SHIRT, "#f0e65a", black.astype(np.uint8), (60, 60, 300)),
         "3-boot": draw(BOOT, "#3c1e14", np.clip(noisy, 0, 255).astype(np.uint8), (180, 200, 450)),
         "4-bag": bag,
@@ -54,9 +54,9 @@ def drawings() -> dict[str, Image.Image]:
 def save(folder: Path) -> None:
     """Writes each picture as a PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, drawing in drawings().items():
+    for name, drawing in draw_all().items():
         drawing.save(folder / f"{name}.png")
 
 
 if __name__ == "__main__":
-    start(lambda arguments: save(arguments.folder), Arguments)
+    run_script(lambda arguments: save(arguments.folder), Arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 from playwright.sync_api import sync_playwright
 
-from experiments.script import start
+from experiments.script import run_script
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Arguments:
     """The PNG to write."""
 
 
-def photograph(report: Path, out: Path, width: int = 1160) -> None:
+def take_screenshot(report: Path, out: Path, width: int = 1160) -> None:
     """Opens a report in headless Chromium and saves a screenshot down to the confusion matrix."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -33,4 +33,4 @@ def photograph(report: Path, out: Path, width: int = 1160) -> None:
 
 
 if __name__ == "__main__":
-    start(lambda arguments: photograph(arguments.report, arguments.out), Arguments)
+    run_script(lambda arguments: take_screenshot(arguments.report, arguments.out), Arguments)

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import CLASS_NAMES, DataConfig, labelled_rows, load
 
 
@@ -18,7 +18,7 @@ class Arguments:
     """The PNG to write."""
 
 
-def sample_sheet(columns: int = 14) -> Figure:
+def draw_sample_sheet(columns: int = 14) -> Figure:
     """Draws a row of garments for each class."""
     config = DataConfig(name="synthetic", synthetic_train_size=20 * len(CLASS_NAMES), validation_size=0)
     train = load(config).train
@@ -26,4 +26,4 @@ def sample_sheet(columns: int = 14) -> Figure:
 
 
 if __name__ == "__main__":
-    start(lambda arguments: sample_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments)
+    run_script(lambda arguments: draw_sample_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments)

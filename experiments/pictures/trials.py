@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.special import softmax
 
 from experiments.pictures.drawings import BAG, BOOT, T_SHIRT, TROUSER, Points, draw
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import CLASS_NAMES, given_a_pair, load_trained, reasons_for_doubt, to_dataset_image
 
 DRESS: Points = [(0.38, 0), (0.42, 0.1), (0.58, 0.1), (0.62, 0), (0.66, 0.3), (0.62, 0.45), (0.8, 1), (0.2, 1)]
@@ -42,10 +42,10 @@ SOLE: Points = [
 SOLE += [(0.37, 0.08)]
 
 _SIZE = (640, 480)  # rows and columns
-_PLACE = (60.0, 130.0, 360.0)  # x, y and side of the square that a garment is drawn in
+_POSITION = (60.0, 130.0, 360.0)  # x, y and side of the square that a garment is drawn in
 
 
-def plain(*colour: int) -> np.ndarray:
+def solid_background(*colour: int) -> np.ndarray:
     """A background of one colour, u8[H, W, 3]."""
     return np.full((*_SIZE, 3), colour, np.uint8)
 
@@ -66,59 +66,59 @@ def vignette() -> np.ndarray:
     return np.repeat((235 - 45 * (x**2 + y**2))[..., None], 3, -1).astype(np.uint8)
 
 
-def outlined(outline: Points, background: np.ndarray) -> Image.Image:
+def draw_outline(outline: Points, background: np.ndarray) -> Image.Image:
     """An outline drawn with a pen."""
     image = Image.fromarray(background)
-    x, y, side = _PLACE
-    points = [(x + side * a, y + side * b) for a, b in outline]
+    x, y, side = _POSITION
+    points = [(x + side * dx, y + side * dy) for dx, dy in outline]
     ImageDraw.Draw(image).line([*points, points[0]], fill="#202020", width=5)
     return image
 
 
 def garments() -> dict[str, tuple[Image.Image, str]]:
     """Pictures of garments by name, with their classes."""
-    white = plain(255, 255, 255)
-    pair = draw(SOLE, "#303040", plain(200, 195, 190), (20, 130, 300))
+    white = solid_background(255, 255, 255)
+    pair = draw(SOLE, "#303040", solid_background(200, 195, 190), (20, 130, 300))
     pair = draw(SOLE, "#303040", np.asarray(pair), (180, 130, 300))
-    bag = draw(BAG, "#803030", plain(225, 225, 215), _PLACE)
+    bag = draw(BAG, "#803030", solid_background(225, 225, 215), _POSITION)
     ImageDraw.Draw(bag).arc((160, 160, 320, 420), 180, 360, fill="#803030", width=18)
     mirrored = [(1 - x, y) for x, y in BOOT]
     return {
-        "filled": (draw(T_SHIRT, "#403050", white, _PLACE), "T-shirt/top"),
-        "outline": (outlined(TROUSER, white), "Trouser"),
-        "mirrored": (draw(mirrored, "#3c1e14", white, _PLACE), "Ankle boot"),
-        "white-on-white": (draw(T_SHIRT, "#f2f2ee", white, _PLACE), "T-shirt/top"),
-        "planks": (draw(TROUSER, "#203060", planks(), _PLACE), "Trouser"),
-        "vignette": (draw(PULLOVER, "#704050", vignette(), _PLACE), "Pullover"),
+        "filled": (draw(T_SHIRT, "#403050", white, _POSITION), "T-shirt/top"),
+        "outline": (draw_outline(TROUSER, white), "Trouser"),
+        "mirrored": (draw(mirrored, "#3c1e14", white, _POSITION), "Ankle boot"),
+        "white-on-white": (draw(T_SHIRT, "#f2f2ee", white, _POSITION), "T-shirt/top"),
+        "planks": (draw(TROUSER, "#203060", planks(), _POSITION), "Trouser"),
+        "vignette": (draw(PULLOVER, "#704050", vignette(), _POSITION), "Pullover"),
         "pair-of-shoes": (pair, "Sneaker"),
-        "dress-on-black": (draw(DRESS, "#d04060", plain(0, 0, 0), _PLACE), "Dress"),
+        "dress-on-black": (draw(DRESS, "#d04060", solid_background(0, 0, 0), _POSITION), "Dress"),
         "bag": (bag, "Bag"),
-        "sneaker": (draw(SNEAKER, "#205030", plain(230, 235, 240), _PLACE), "Sneaker"),
+        "sneaker": (draw(SNEAKER, "#205030", solid_background(230, 235, 240), _POSITION), "Sneaker"),
     }
 
 
-def askew() -> dict[str, tuple[Image.Image, str]]:
+def tilted_garments() -> dict[str, tuple[Image.Image, str]]:
     """Pictures of long garments by name, tilted clockwise by the degrees in the name, with their classes."""
-    paper, drawn = plain(240, 240, 235), {}
+    background, pictures = solid_background(240, 240, 235), {}
     for name, outline in (("Trouser", TROUSER), ("Dress", DRESS)):
         for degrees in (20, -20, 45, -45, 90, -90):
             cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-            places = [(cos * x - sin * y, sin * x + cos * y) for x, y in np.array(outline) - 0.5]
-            leaning: Points = [(0.5 + x, 0.5 + y) for x, y in places]
-            drawn[f"{name.lower()}-at-{degrees}"] = (draw(leaning, "#304060", paper, (90.0, 170.0, 300.0)), name)
-    return drawn
+            rotated = [(cos * x - sin * y, sin * x + cos * y) for x, y in np.array(outline) - 0.5]
+            tilted: Points = [(0.5 + x, 0.5 + y) for x, y in rotated]
+            pictures[f"{name.lower()}-at-{degrees}"] = (draw(tilted, "#304060", background, (90.0, 170.0, 300.0)), name)
+    return pictures
 
 
-def others() -> dict[str, Image.Image]:
+def non_garments() -> dict[str, Image.Image]:
     """Pictures without a garment, by name."""
-    pictures = {name: Image.fromarray(plain(240, 240, 235)) for name in _STROKES}
+    pictures = {name: Image.fromarray(solid_background(240, 240, 235)) for name in _STROKES}
     for name, image in pictures.items():
         pen = ImageDraw.Draw(image)
-        for kind, *places in _STROKES[name]:
-            getattr(pen, str(kind))(*places[:1], **places[1])
+        for method, *arguments in _STROKES[name]:
+            getattr(pen, str(method))(*arguments[:1], **arguments[1])
     noise = np.random.default_rng(0).integers(0, 256, (*_SIZE, 3), dtype=np.uint8)
     stripes = np.where((np.arange(_SIZE[1]) // 40 % 2 == 0)[None, :, None], (200, 40, 40), (250, 250, 250))
-    text = Image.fromarray(plain(255, 255, 255))
+    text = Image.fromarray(solid_background(255, 255, 255))
     for line in range(14):
         ImageDraw.Draw(text).text(
             (40, 40 + 40 * line), "It was a bright cold day in April, and", fill="black", font_size=22
@@ -189,20 +189,20 @@ class Arguments:
 def main(folder: Path, run: Path | None) -> None:
     """Writes the pictures, and prints a run's prediction for each with the reasons for doubt."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {f"garment-{name}": (picture, of) for name, (picture, of) in garments().items()}
-    drawn |= {f"askew-{name}": pair for name, pair in askew().items()}
-    drawn |= {f"other-{name}": (picture, "no garment") for name, picture in others().items()}
-    for name, (picture, _) in drawn.items():
+    pictures = {f"garment-{name}": (picture, label) for name, (picture, label) in garments().items()}
+    pictures |= {f"askew-{name}": pair for name, pair in tilted_garments().items()}
+    pictures |= {f"other-{name}": (picture, "no garment") for name, picture in non_garments().items()}
+    for name, (picture, _) in pictures.items():
         picture.save(folder / f"{name}.png")
     if run is None:
         return
-    prepared = [to_dataset_image(np.asarray(picture)) for picture, _ in drawn.values()]
-    logits = load_trained(run).predict(np.stack([each.image for each in prepared]))
-    for (name, (_, truth)), each, row in zip(drawn.items(), prepared, softmax(logits, axis=-1), strict=True):
-        shares = given_a_pair(row, each.doubts, CLASS_NAMES)
-        doubts = ", ".join(reasons_for_doubt(shares, each.doubts, CLASS_NAMES)) or "sure"
+    prepared = [to_dataset_image(np.asarray(picture)) for picture, _ in pictures.values()]
+    logits = load_trained(run).predict(np.stack([result.image for result in prepared]))
+    for (name, (_, truth)), result, row in zip(pictures.items(), prepared, softmax(logits, axis=-1), strict=True):
+        shares = given_a_pair(row, result.doubts, CLASS_NAMES)
+        doubts = ", ".join(reasons_for_doubt(shares, result.doubts, CLASS_NAMES)) or "sure"
         print(f"{name}: {truth}, predicted as {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({doubts})")
 
 
 if __name__ == "__main__":
-    start(lambda arguments: main(arguments.folder, arguments.run), Arguments)
+    run_script(lambda arguments: main(arguments.folder, arguments.run), Arguments)

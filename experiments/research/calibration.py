@@ -29,7 +29,7 @@ from scipy.special import softmax
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import best_temperature, reliability
 
 
@@ -69,72 +69,78 @@ def threshold(scores: np.ndarray, nominal: float) -> float:
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
 
 
-def halved(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float, ...], seed: int) -> dict[str, Any]:
+def evaluate_halves(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float, ...], seed: int) -> dict[str, Any]:
     """Calibrates on one half and scores the other."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    fitted, held_out = order[: len(order) // 2], order[len(order) // 2 :]
-    temperature = best_temperature(logits[fitted], labels[fitted])
+    calibration, held_out = order[: len(order) // 2], order[len(order) // 2 :]
+    temperature = best_temperature(logits[calibration], labels[calibration])
     before, after = softmax(logits[held_out], -1), softmax(logits[held_out] / temperature, -1)
     truth = labels[held_out]
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "temperature": temperature,
-        "calibration_error": [reliability(each, truth).calibration_error for each in (before, after)],
-        "loss": [float(-np.log(each[np.arange(len(truth)), truth]).mean()) for each in (before, after)],
+        "calibration_error": [reliability(probabilities, truth).calibration_error for probabilities in (before, after)],
+        "loss": [
+            float(-np.log(probabilities[np.arange(len(truth)), truth]).mean()) for probabilities in (before, after)
+        ],
     }
     for name, score in SCORES.items():
-        own = score(softmax(logits[fitted] / temperature, -1))[np.arange(len(fitted)), labels[fitted]]
-        sets = [score(after) <= threshold(own, each) for each in nominal]
-        found[name] = {
-            "coverage": [float(each[np.arange(len(truth)), truth].mean()) for each in sets],
-            "size": [float(each.sum(-1).mean()) for each in sets],
-            "empty": [float((each.sum(-1) == 0).mean()) for each in sets],
+        calibration_scores = score(softmax(logits[calibration] / temperature, -1))[
+            np.arange(len(calibration)), labels[calibration]
+        ]
+        sets = [score(after) <= threshold(calibration_scores, level) for level in nominal]
+        results[name] = {
+            "coverage": [float(included[np.arange(len(truth)), truth].mean()) for included in sets],
+            "size": [float(included.sum(-1).mean()) for included in sets],
+            "empty": [float((included.sum(-1) == 0).mean()) for included in sets],
         }
-    return found
+    return results
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Averages over the halvings, for each run."""
-    test, found = study.images(arguments).test, {}
+    test, results = study.load_images(arguments).test, {}
     for name, model in study.trained_models(arguments, arguments.runs).items():
         logits = model.predict(test.images).astype(np.float64)
-        halves = [halved(logits, test.labels, arguments.nominal, seed) for seed in range(arguments.halvings)]
+        halves = [evaluate_halves(logits, test.labels, arguments.nominal, seed) for seed in range(arguments.halvings)]
 
-        def over(*path: str, halves: Any = halves) -> dict[str, Any]:
-            values = np.array([each[path[0]] if len(path) == 1 else each[path[0]][path[1]] for each in halves])
+        def aggregate(*path: str, halves: Any = halves) -> dict[str, Any]:
+            values = np.array([half[path[0]] if len(path) == 1 else half[path[0]][path[1]] for half in halves])
             return {"mean": values.mean(0).tolist(), "deviation": values.std(0, ddof=1).tolist()}
 
-        sets = {score: {of: over(score, of) for of in ("coverage", "size", "empty")} for score in SCORES}
-        single = {of: over(of) for of in ("temperature", "calibration_error", "loss")}
-        found[name] = {"accuracy": float(study.accuracies(logits, test.labels)), **single, "sets": sets}
+        sets = {score: {key: aggregate(score, key) for key in ("coverage", "size", "empty")} for score in SCORES}
+        single = {key: aggregate(key) for key in ("temperature", "calibration_error", "loss")}
+        results[name] = {"accuracy": float(study.accuracies(logits, test.labels)), **single, "sets": sets}
         errors = " to ".join(f"{error:.2%}" for error in single["calibration_error"]["mean"])
         print(f"{name}: temperature {single['temperature']['mean']:.3f}, calibration error {errors}")
-        for score, each in sets.items():
-            rows = zip(arguments.nominal, each["coverage"]["mean"], each["size"]["mean"], strict=True)
+        for score, score_sets in sets.items():
+            rows = zip(arguments.nominal, score_sets["coverage"]["mean"], score_sets["size"]["mean"], strict=True)
             print(f"  {score}: {'; '.join(f'{row[0]:.0%}: {row[1]:.2%} by {row[2]:.2f} classes' for row in rows)}")
-    return {"nominal": list(arguments.nominal), "runs": found}
+    return {"nominal": list(arguments.nominal), "runs": results}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots how far coverage is from nominal, and the mean size of the sets."""
-    drawn, (left, right) = figures.panels(2)
+    fig, (left, right) = figures.make_subplots(2)
     styles = itertools.cycle(zip(figures.COLOURS, figures.MARKERS, strict=True))
-    nominal = 100 * np.array(found["nominal"])
-    for run, each in found["runs"].items():
-        for score, sets in each["sets"].items():
+    nominal = 100 * np.array(results["nominal"])
+    for run, run_results in results["runs"].items():
+        for score, sets in run_results["sets"].items():
             colour, marker = next(styles)
-            off = 100 * np.array(sets["coverage"]["mean"]) - nominal
+            deviation_from_nominal = 100 * np.array(sets["coverage"]["mean"]) - nominal
             spread = 100 * np.array(sets["coverage"]["deviation"])
-            left.errorbar(nominal, off, spread, color=colour, marker=marker, capsize=3, label=f"{run}, {score}")
+            left.errorbar(
+                nominal, deviation_from_nominal, spread, color=colour, marker=marker, capsize=3, label=f"{run}, {score}"
+            )
             right.plot(nominal, sets["size"]["mean"], color=colour, marker=marker, label=f"{run}, {score}")
     left.axhline(0, color=figures.GREY, linestyle="--")
     figures.describe(left, "Coverage on held-out images, ± deviation", "nominal coverage (%)", "above nominal (points)")
     figures.describe(right, "Mean size of a set", "nominal coverage (%)", "classes")
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("calibration", arguments, _QUICK, measure, figure)
+    return study.run_study("calibration", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

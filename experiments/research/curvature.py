@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import (
     Batch,
     TrainState,
@@ -77,27 +77,27 @@ def top_eigenvalue(product: Callable[[Any], Any], vector: Any, products: int) ->
         vector = optax.tree.scale(1 / optax.tree.norm(vector), vector)
         image = product(vector)
         value = optax.tree.vdot(vector, image)
-        rest = optax.tree.norm(optax.tree.sub(image, optax.tree.scale(value, vector)))
+        residual = optax.tree.norm(optax.tree.sub(image, optax.tree.scale(value, vector)))
         vector = image
-    return value, rest / jnp.abs(value), vector
+    return value, residual / jnp.abs(value), vector
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains at each rate, and computes the eigenvalue at every point."""
-    subset = split(study.images(arguments).train, arguments.train_images, seed=0)[1]
+    subset = split(study.load_images(arguments).train, arguments.train_images, seed=0)[1]
     model = make_model(replace(study.recipe_config(arguments, len(subset), 1).model, dropout=0.0))
     objective, data = make_objective(model), study.on_device(subset)
-    fixed = Batch(data.images[: arguments.hessian_images], data.labels[: arguments.hessian_images])
+    fixed_batch = Batch(data.images[: arguments.hessian_images], data.labels[: arguments.hessian_images])
 
     def gradient(params: Any, state: TrainState) -> Any:
-        return jax.grad(lambda params: objective(params, state, fixed)[0])(params)
+        return jax.grad(lambda params: objective(params, state, fixed_batch)[0])(params)
 
     @jax.jit
     def product(state: TrainState, vector: Any) -> Any:
         return jax.jvp(lambda params: gradient(params, state), (state.params,), (vector,))[1]
 
-    loss_of = jax.jit(lambda state: objective(state.params, state, fixed)[0])
-    found = []
+    loss_of = jax.jit(lambda state: objective(state.params, state, fixed_batch)[0])
+    trainings = []
     for rate in arguments.rates:
         optimizer = optax.sgd(rate)
         step = make_train_step(model, optimizer)
@@ -115,16 +115,16 @@ def measure(arguments: Arguments) -> dict[str, Any]:
             value, residual, vector = top_eigenvalue(partial(product, state), vector, products)
             row = {"eigenvalue": float(value), "residual": float(residual), "loss": float(loss_of(state))}
             points.append({"step": point * arguments.steps, **row})
-        found.append({"rate": rate, "points": points})
-        shown = " ".join(f"{point['eigenvalue']:.1f}" for point in points)
-        print(f"rate {rate:g}, unstable above {2 / rate:g}: {shown}", flush=True)
-    return {"trainings": found}
+        trainings.append({"rate": rate, "points": points})
+        eigenvalues = " ".join(f"{point['eigenvalue']:.1f}" for point in points)
+        print(f"rate {rate:g}, unstable above {2 / rate:g}: {eigenvalues}", flush=True)
+    return {"trainings": trainings}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots eigenvalue and loss during training."""
-    drawn, (left, right) = figures.panels(2)
-    for training, colour, marker in zip(found["trainings"], figures.COLOURS, figures.MARKERS, strict=False):
+    fig, (left, right) = figures.make_subplots(2)
+    for training, colour, marker in zip(results["trainings"], figures.COLOURS, figures.MARKERS, strict=False):
         steps = [point["step"] for point in training["points"]]
         values = np.array([point["eigenvalue"] for point in training["points"]])
         style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4}
@@ -136,12 +136,12 @@ def figure(found: Mapping[str, Any]) -> Figure:
         figures.label_values(axes.yaxis, ticks)
     figures.describe(left, "Largest eigenvalue; dashed: 2 / rate", "steps", "of the Hessian")
     figures.describe(right, "Loss of the same batch", "steps", "nats")
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("curvature", arguments, _QUICK, measure, figure)
+    return study.run_study("curvature", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

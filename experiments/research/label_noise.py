@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import Dataset, assess, split
 
 
@@ -53,7 +53,7 @@ def with_wrong_labels(data: Dataset, share: float, seed: int = 0) -> Dataset:
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores every share of wrong labels with every amount of smoothing."""
-    train, _, test = study.images(arguments)
+    train, _, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
     amounts, seeds = (
         axis.ravel() for axis in np.meshgrid(arguments.amounts, np.arange(arguments.seeds), indexing="ij")
@@ -65,18 +65,20 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     for share in arguments.shares:
         noisy = with_wrong_labels(subset, share)
         members = train_all(keys, study.on_device(noisy))
-        on_test, wrong = members.logits(test.images), noisy.labels != subset.labels
-        learnt = study.accuracies(members.logits(noisy.images[wrong]), noisy.labels[wrong]) if wrong.any() else None
-        scores = [assess(logits, test.labels) for logits in on_test]
-        for place, amount in enumerate(arguments.amounts):
-            own = slice(place * arguments.seeds, (place + 1) * arguments.seeds)
+        test_logits, is_wrong = members.logits(test.images), noisy.labels != subset.labels
+        learnt = (
+            study.accuracies(members.logits(noisy.images[is_wrong]), noisy.labels[is_wrong]) if is_wrong.any() else None
+        )
+        scores = [assess(logits, test.labels) for logits in test_logits]
+        for index, amount in enumerate(arguments.amounts):
+            member_slice = slice(index * arguments.seeds, (index + 1) * arguments.seeds)
             row: dict[str, Any] = {
                 "share": share,
                 "smoothing": amount,
-                "accuracy": [float(score.accuracy) for score in scores[own]],
-                "loss": [float(score.loss) for score in scores[own]],
-                "calibration_error": [float(score.calibration_error) for score in scores[own]],
-                "wrong_labels_learnt": None if learnt is None else learnt[own].tolist(),
+                "accuracy": [float(score.accuracy) for score in scores[member_slice]],
+                "loss": [float(score.loss) for score in scores[member_slice]],
+                "calibration_error": [float(score.calibration_error) for score in scores[member_slice]],
+                "wrong_labels_learnt": None if learnt is None else learnt[member_slice].tolist(),
             }
             rows.append(row)
             means = {name: float(np.mean(row[name])) for name in ("accuracy", "loss", "calibration_error")}
@@ -84,26 +86,26 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     return {"rows": rows}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots accuracy, loss and calibration error against the amount of smoothing, with a line for each share."""
-    drawn, all_axes = figures.panels(3, 3.6, 3.4)
-    drawings = (("accuracy", 100, "%"), ("loss", 1, "nats"), ("calibration_error", 100, "%"))
-    shares = sorted({row["share"] for row in found["rows"]})
-    for axes, (name, scale, unit) in zip(all_axes, drawings, strict=True):
+    fig, all_axes = figures.make_subplots(3, 3.6, 3.4)
+    metrics = (("accuracy", 100, "%"), ("loss", 1, "nats"), ("calibration_error", 100, "%"))
+    shares = sorted({row["share"] for row in results["rows"]})
+    for axes, (name, scale, unit) in zip(all_axes, metrics, strict=True):
         for share, colour, marker in zip(shares, figures.COLOURS, figures.MARKERS, strict=False):
-            rows = [row for row in found["rows"] if row["share"] == share]
+            rows = [row for row in results["rows"] if row["share"] == share]
             amounts = [row["smoothing"] for row in rows]
             values = scale * np.array([row[name] for row in rows])
             axes.plot(amounts, values, color=colour, marker=".", linestyle="none", alpha=0.4)
-            named = f"{share:.0%} of labels wrong" if axes is all_axes[-1] else None
-            axes.plot(amounts, values.mean(1), color=colour, marker=marker, label=named)
+            label = f"{share:.0%} of labels wrong" if axes is all_axes[-1] else None
+            axes.plot(amounts, values.mean(1), color=colour, marker=marker, label=label)
         figures.describe(axes, f"Test {name.replace('_', ' ')}", "label smoothing", unit)
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("label-noise", arguments, _QUICK, measure, figure)
+    return study.run_study("label-noise", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

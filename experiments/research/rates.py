@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import split
 
 
@@ -46,7 +46,7 @@ _QUICK = {"rates": (0.02, 0.2), "decays": (0.0, 5e-3), "seeds": 1, "train_images
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores the grid on the validation images, and its best pair on the test images."""
-    train, validation, test = study.images(arguments)
+    train, validation, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
     config = study.recipe_config(arguments, len(subset), arguments.epochs)
     config = replace(config, optim=replace(config.optim, name="sgd"))
@@ -59,43 +59,48 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     members = train_all(keys, study.on_device(subset))
     grid = study.accuracies(members.logits(validation.images), validation.labels).reshape(shape)
-    of_pairs = grid.mean(-1)
-    best = np.unravel_index(of_pairs.argmax(), of_pairs.shape)
+    pair_accuracy = grid.mean(-1)
+    best = np.unravel_index(pair_accuracy.argmax(), pair_accuracy.shape)
     rate, decay = arguments.rates[best[0]], arguments.decays[best[1]]
-    of_best = jax.tree.map(itemgetter((rates == rate) & (decays == decay)), members.states)
-    on_test = study.accuracies(members._replace(states=of_best).logits(test.images), test.labels)
-    print(f"best of {of_pairs.size} on validation images: learning rate {rate:g}, weight decay {decay:g}")
-    print(f"validation {of_pairs.max():.2%}, test {on_test.mean():.2%}")
+    best_states = jax.tree.map(itemgetter((rates == rate) & (decays == decay)), members.states)
+    test_accuracy = study.accuracies(members._replace(states=best_states).logits(test.images), test.labels)
+    print(f"best of {pair_accuracy.size} on validation images: learning rate {rate:g}, weight decay {decay:g}")
+    print(f"validation {pair_accuracy.max():.2%}, test {test_accuracy.mean():.2%}")
     return {
         "rates": list(arguments.rates),
         "decays": list(arguments.decays),
         "validation_accuracy": grid.tolist(),
-        "best": {"rate": rate, "decay": decay, "validation": float(of_pairs.max()), "test": float(on_test.mean())},
-        "best_decay_of_each_rate": [arguments.decays[place] for place in of_pairs.argmax(1)],
+        "best": {
+            "rate": rate,
+            "decay": decay,
+            "validation": float(pair_accuracy.max()),
+            "test": float(test_accuracy.mean()),
+        },
+        "best_decay_of_each_rate": [arguments.decays[index] for index in pair_accuracy.argmax(1)],
     }
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Draws the grid as a heat map, with the best decay of each rate in bold."""
-    drawn, (axes,) = figures.panels(1, 6.0, 4.2)
-    grid = 100 * np.mean(found["validation_accuracy"], -1)
+    fig, (axes,) = figures.make_subplots(1, 6.0, 4.2)
+    grid = 100 * np.mean(results["validation_accuracy"], -1)
     # Pairs that diverged would take up most of the colour range.
-    shown = axes.imshow(grid, cmap="cividis", vmin=max(grid.min(), grid.max() - 10), aspect="auto")
+    heat_map = axes.imshow(grid, cmap="cividis", vmin=max(grid.min(), grid.max() - 10), aspect="auto")
     for row, column in np.ndindex(grid.shape):
         colour = "black" if grid[row, column] > grid.max() - 4 else "white"
-        bold = "bold" if column == grid[row].argmax() else "normal"
-        axes.text(column, row, f"{grid[row, column]:.2f}", ha="center", va="center", color=colour, weight=bold)
-    axes.set_xticks(range(len(found["decays"])), [f"{decay:g}" for decay in found["decays"]])
-    axes.set_yticks(range(len(found["rates"])), [f"{rate:g}" for rate in found["rates"]])
-    drawn.colorbar(shown, ax=axes, label="validation accuracy (%)", extend="min")
+        weight = "bold" if column == grid[row].argmax() else "normal"
+        axes.text(column, row, f"{grid[row, column]:.2f}", ha="center", va="center", color=colour, weight=weight)
+    axes.set_xticks(range(len(results["decays"])), [f"{decay:g}" for decay in results["decays"]])
+    axes.set_yticks(range(len(results["rates"])), [f"{rate:g}" for rate in results["rates"]])
+    fig.colorbar(heat_map, ax=axes, label="validation accuracy (%)", extend="min")
     figures.describe(axes, "Bold: the best weight decay of each learning rate", "weight decay", "peak learning rate")
     axes.grid(visible=False)
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("rates", arguments, _QUICK, measure, figure)
+    return study.run_study("rates", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import assess, mean_log_probabilities, split
 
 
@@ -39,17 +39,17 @@ _QUICK = {"seeds": 2, "train_images": 300, "epochs": 2}
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores each member, and the ensembles of 1 to all members."""
-    train, _, test = study.images(arguments)
+    train, _, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
     config = study.recipe_config(arguments, len(subset), arguments.epochs)
     keys = jax.random.split(jax.random.key(0), arguments.seeds)
     logits = study.make_training(config)(keys, study.on_device(subset)).logits(test.images)
-    of_members = study.accuracies(logits, test.labels)
+    member_accuracy = study.accuracies(logits, test.labels)
     ensembles = []
     for size in range(1, arguments.seeds + 1):
-        chosen = [list(members) for members in combinations(range(arguments.seeds), size)]
+        subsets = [list(members) for members in combinations(range(arguments.seeds), size)]
         scores = [
-            assess(np.asarray(mean_log_probabilities(jnp.asarray(logits[members]))), test.labels) for members in chosen
+            assess(np.asarray(mean_log_probabilities(jnp.asarray(logits[members]))), test.labels) for members in subsets
         ]
         ensembles.append(
             {
@@ -60,34 +60,34 @@ def measure(arguments: Arguments) -> dict[str, Any]:
                 "loss": float(np.mean([score.loss for score in scores])),
             }
         )
-    print(f"one member {of_members.mean():.2%}, standard deviation {of_members.std(ddof=1):.2%}")
+    print(f"one member {member_accuracy.mean():.2%}, standard deviation {member_accuracy.std(ddof=1):.2%}")
     print(f"all {arguments.seeds} together {ensembles[-1]['accuracy']:.2%}")
     return {
-        "members": of_members.tolist(),
-        "mean": float(of_members.mean()),
-        "deviation": float(of_members.std(ddof=1)),
+        "members": member_accuracy.tolist(),
+        "mean": float(member_accuracy.mean()),
+        "deviation": float(member_accuracy.std(ddof=1)),
         "ensembles": ensembles,
     }
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots accuracy and loss against the size of the ensemble."""
-    drawn, (left, right) = figures.panels(2)
-    sizes = [each["members"] for each in found["ensembles"]]
-    low, mean, high = ([100 * each[name] for each in found["ensembles"]] for name in ("lowest", "accuracy", "highest"))
+    fig, (left, right) = figures.make_subplots(2)
+    sizes = [row["members"] for row in results["ensembles"]]
+    low, mean, high = ([100 * row[name] for row in results["ensembles"]] for name in ("lowest", "accuracy", "highest"))
     left.fill_between(sizes, low, high, color=figures.COLOURS[0], alpha=0.2, linewidth=0, label="all choices")
     left.plot(sizes, mean, color=figures.COLOURS[0], marker="o", label="mean over the choices")
     figures.describe(left, "Test accuracy", "members of the ensemble", "%")
-    right.plot(sizes, [each["loss"] for each in found["ensembles"]], color=figures.COLOURS[1], marker="s")
+    right.plot(sizes, [row["loss"] for row in results["ensembles"]], color=figures.COLOURS[1], marker="s")
     figures.describe(right, "Test loss, mean over the choices", "members of the ensemble", "nats")
     for axes in (left, right):
         axes.set_xticks(sizes)
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("seeds", arguments, _QUICK, measure, figure)
+    return study.run_study("seeds", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

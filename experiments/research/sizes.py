@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import split
 
 
@@ -50,8 +50,8 @@ class Law(NamedTuple):
 
 def fit(sizes: np.ndarray, errors: np.ndarray) -> Law:
     """Fits a power law to errors f64[S] of the sizes [S], as a line through their logarithms."""
-    slope, height = np.polyfit(np.log(sizes), np.log(errors), 1)
-    return Law(float(np.exp(height)), float(-slope))
+    slope, intercept = np.polyfit(np.log(sizes), np.log(errors), 1)
+    return Law(float(np.exp(intercept)), float(-slope))
 
 
 def bootstrap(sizes: np.ndarray, wrong: np.ndarray, samples: int, seed: int = 0) -> np.ndarray:
@@ -67,26 +67,26 @@ def bootstrap(sizes: np.ndarray, wrong: np.ndarray, samples: int, seed: int = 0)
       f64[samples].
     """
     rng = np.random.default_rng(seed)
-    each, seeds, tested = wrong.shape
-    errors = np.empty((samples, each))
+    size_count, seed_count, test_count = wrong.shape
+    errors = np.empty((samples, size_count))
     for sample in range(samples):
-        counts = np.bincount(rng.integers(0, tested, tested), minlength=tested)
-        chosen = rng.integers(0, seeds, (each, seeds))
-        errors[sample] = np.take_along_axis(wrong @ counts / tested, chosen, 1).mean(1)
+        counts = np.bincount(rng.integers(0, test_count, test_count), minlength=test_count)
+        seed_samples = rng.integers(0, seed_count, (size_count, seed_count))
+        errors[sample] = np.take_along_axis(wrong @ counts / test_count, seed_samples, 1).mean(1)
     return np.array([fit(sizes, row).exponent for row in errors])
 
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains every size, and fits the law."""
-    train, _, test = study.images(arguments)
+    train, _, test = study.load_images(arguments)
     wrong = np.empty((len(arguments.sizes), arguments.seeds, len(test)), bool)
-    for place, size in enumerate(arguments.sizes):
+    for index, size in enumerate(arguments.sizes):
         train_one = study.make_training(study.recipe_config(arguments, size, round(arguments.seen / size)))
         for seed in range(arguments.seeds):
             subset = study.on_device(split(train, size, seed)[1])
             members = train_one(jax.random.split(jax.random.key(seed), 1), subset)
-            wrong[place, seed] = members.logits(test.images)[0].argmax(-1) != test.labels
-        print(f"{size:,} images: error {wrong[place].mean():.2%}", flush=True)
+            wrong[index, seed] = members.logits(test.images)[0].argmax(-1) != test.labels
+        print(f"{size:,} images: error {wrong[index].mean():.2%}", flush=True)
     sizes, errors = np.array(arguments.sizes), wrong.mean(-1)
     law = fit(sizes, errors.mean(1))
     low, high = np.quantile(bootstrap(sizes, wrong, arguments.samples), (0.025, 0.975))
@@ -100,14 +100,14 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots the errors and the law on logarithmic axes."""
-    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
-    sizes, errors = np.array(found["sizes"]), 100 * np.array(found["errors"])
-    low, high = found["exponent_interval_95"]
-    name = f"{found['factor']:.2f} · images$^{{-b}}$, b = {found['exponent']:.3f} ({low:.3f} to {high:.3f})"
+    fig, (axes,) = figures.make_subplots(1, 6.0, 4.0)
+    sizes, errors = np.array(results["sizes"]), 100 * np.array(results["errors"])
+    low, high = results["exponent_interval_95"]
+    name = f"{results['factor']:.2f} · images$^{{-b}}$, b = {results['exponent']:.3f} ({low:.3f} to {high:.3f})"
     axes.loglog(
-        sizes, 100 * found["factor"] * sizes ** -found["exponent"], color=figures.GREY, linestyle="--", label=name
+        sizes, 100 * results["factor"] * sizes ** -results["exponent"], color=figures.GREY, linestyle="--", label=name
     )
     axes.loglog(sizes, errors, color=figures.COLOURS[0], marker="o", markersize=3, linestyle="none", alpha=0.5)
     axes.loglog(
@@ -119,12 +119,12 @@ def figure(found: Mapping[str, Any]) -> Figure:
     ]
     figures.label_values(axes.yaxis, ticks)
     figures.describe(axes, "Test error against training images", "training images", "test error (%)")
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("sizes", arguments, _QUICK, measure, figure)
+    return study.run_study("sizes", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -1,6 +1,6 @@
 """Shared by the experiments of this folder: their arguments, a small network and its training, result files.
 
-Each of them measures plain values that JSON can hold, and plots them: `answer` does both and prints where they are.
+Each of them measures plain values that JSON can hold, and plots them: `run_study` does both and prints where they are.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from experiments.records import origin, write
+from experiments.records import origin, write_json
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -43,7 +43,7 @@ from fmnist_jax import (
 
 RESULTS = Path(__file__).parent / "results"
 
-_PREDICTED = 250  # images per batch, the fastest on a CPU
+_PREDICT_BATCH_SIZE = 250  # images per batch, the fastest on a CPU
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Arguments:
     """How many of the test images to score."""
 
 
-Own = TypeVar("Own", bound=Arguments)
+StudyArguments = TypeVar("StudyArguments", bound=Arguments)
 
 
-def answer(
+def run_study(
     name: str,
-    arguments: Own,
+    arguments: StudyArguments,
     quick: Mapping[str, Any],
-    measure: Callable[[Own], dict[str, Any]],
+    measure: Callable[[StudyArguments], dict[str, Any]],
     figure: Callable[[Mapping[str, Any]], Figure],
 ) -> dict[str, Any]:
     """Measures, and writes `<name>.json` and `<name>.png`.
@@ -85,27 +85,27 @@ def answer(
     keep_freed_memory()  # as the commands do
     if arguments.quick:
         arguments = replace(arguments, widths=(4, 6), test_images=200, **quick)
-    out, began_as = _folder(arguments), origin(describe_environment())
-    started = time.perf_counter()
-    found = measure(arguments)
-    sizes = dataclasses.asdict(arguments)
-    for place in ("out", "runs"):
-        sizes.pop(place, None)
+    out, start_origin = _output_folder(arguments), origin(describe_environment())
+    start = time.perf_counter()
+    results = measure(arguments)
+    configuration = dataclasses.asdict(arguments)
+    for field in ("out", "runs"):
+        configuration.pop(field, None)
     record = {
         "experiment": name,
         "data": "synthetic" if arguments.quick else "fashion_mnist",
-        "seconds": round(time.perf_counter() - started, 1),
-        "found": found,
-        "configuration": sizes,
-        **began_as,
+        "seconds": round(time.perf_counter() - start, 1),
+        "found": results,
+        "configuration": configuration,
+        **start_origin,
     }
-    write(out / f"{name}.json", record)
-    figure(found).savefig(out / f"{name}.png", dpi=100)
+    write_json(out / f"{name}.json", record)
+    figure(results).savefig(out / f"{name}.png", dpi=100)
     print(f"written: {out / name}.json and .png")
     return record
 
 
-def _folder(arguments: Arguments) -> Path:
+def _output_folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("--quick does not produce results: choose another --out")
     if arguments.out is None and arguments.quick:
@@ -115,10 +115,10 @@ def _folder(arguments: Arguments) -> Path:
     return folder
 
 
-def images(arguments: Arguments) -> Splits:
+def load_images(arguments: Arguments) -> Splits:
     """The real images, 5,000 of them held out for validation; with `--quick` a few synthetic ones."""
-    few = DataConfig(name="synthetic", validation_size=100, synthetic_train_size=500, synthetic_test_size=200)
-    splits = load(few if arguments.quick else DataConfig())
+    quick_data = DataConfig(name="synthetic", validation_size=100, synthetic_train_size=500, synthetic_test_size=200)
+    splits = load(quick_data if arguments.quick else DataConfig())
     return splits._replace(test=splits.test.take(np.arange(min(arguments.test_images, len(splits.test)))))
 
 
@@ -157,7 +157,7 @@ class Members(NamedTuple):
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Predicts u8[N, H, W, C] as f32[M, N, K]."""
-        return logits(self.predict, Weights(self.states.params, self.states.batch_stats), images)
+        return predict_logits(self.predict, Weights(self.states.params, self.states.batch_stats), images)
 
 
 def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None) -> Callable[[Array, Batch], Members]:
@@ -170,7 +170,7 @@ def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None
     over_members = members_map(jax.default_backend())
     values = {name: jnp.asarray(value, jnp.float32) for name, value in (varied or {}).items()}
     population = make_population(config, values, over_members=over_members, max_steps=config.total_steps)
-    init, predict = jax.jit(population.init), jitted(population.predict)
+    init, predict = jax.jit(population.init), jit_predict(population.predict)
     chunk = jax.jit(population.chunk, donate_argnums=0, compiler_options=compiler_options())
 
     def train(keys: Array, data: Batch) -> Members:
@@ -180,16 +180,16 @@ def make_training(config: Config, varied: Mapping[str, np.ndarray] | None = None
     return train
 
 
-def jitted(predict: Predict) -> Predict:
+def jit_predict(predict: Predict) -> Predict:
     """Compiles a prediction."""
     return jax.jit(predict, compiler_options=compiler_options())
 
 
-def logits(predict: Predict, weights: Weights, images: np.ndarray) -> np.ndarray:
+def predict_logits(predict: Predict, weights: Weights, images: np.ndarray) -> np.ndarray:
     """Predicts images u8[N, H, W, C] in batches, as f32[..., N, K]."""
-    batches = padded_batches(Dataset(images, np.zeros(len(images), np.int32)), min(_PREDICTED, len(images)))
-    found = [np.asarray(predict(*weights, batch.images)) for batch in batches]
-    return np.concatenate(found, axis=-2)[..., : len(images), :]
+    batches = padded_batches(Dataset(images, np.zeros(len(images), np.int32)), min(_PREDICT_BATCH_SIZE, len(images)))
+    batch_logits = [np.asarray(predict(*weights, batch.images)) for batch in batches]
+    return np.concatenate(batch_logits, axis=-2)[..., : len(images), :]
 
 
 def accuracies(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -204,7 +204,7 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
       FmnistError: no run is given, two have the same name, or one was not trained on Fashion-MNIST.
     """
     if arguments.quick:
-        data = images(arguments).train
+        data = load_images(arguments).train
         config = recipe_config(arguments, len(data), 2)
         states = make_training(config)(jax.random.split(jax.random.key(0), 1), on_device(data)).states
         weights = jax.tree.map(lambda leaf: leaf[0], Weights(states.params, states.batch_stats))
@@ -213,10 +213,10 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
     if not runs:
         raise FmnistError("RUN is missing: give run directories written by fmnist_jax.train")
     names = [run.resolve().name for run in runs]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise FmnistError(f"several runs are called {', '.join(sorted(repeated))}: rename their directories")
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise FmnistError(f"several runs are called {', '.join(sorted(duplicates))}: rename their directories")
     models = {name: load_trained(run) for name, run in zip(names, runs, strict=True)}
-    for name, each in models.items():
-        if each.config.data.name != "fashion_mnist":
-            raise FmnistError(f"{name} was trained on {each.config.data.name}: expected runs on fashion_mnist")
+    for name, trained in models.items():
+        if trained.config.data.name != "fashion_mnist":
+            raise FmnistError(f"{name} was trained on {trained.config.data.name}: expected runs on fashion_mnist")
     return models

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import (
     Batch,
     Config,
@@ -48,7 +48,7 @@ from fmnist_jax import (
     start_from,
 )
 
-WAYS = ("from scratch", "linear probe", "fine-tuned")
+METHODS = ("from scratch", "linear probe", "fine-tuned")
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,18 @@ _BODY = "[!D]*"  # every parameter but those of the dense head
 _QUICK = {"sizes": (100,), "factors": (0.3, 1.0), "seeds": 1, "seen": 640, "synthetic_images": 500}
 
 
-def make_way(way: str, config: Config) -> Callable[[Array, Array, Weights, Batch], Weights]:
+def make_training(method: str, config: Config) -> Callable[[Array, Array, Weights, Batch], Weights]:
     """Makes `train(factor f32[], key, start, data) -> weights`, to be mapped over factors."""
-    probing = way == "linear probe"
-    model = make_model(config.model, frozen=frozen_norms(_BODY) if probing else None)
+    is_probe = method == "linear probe"
+    model = make_model(config.model, frozen=frozen_norms(_BODY) if is_probe else None)
 
     def train(factor: Any, key: Array, start: Weights, data: Batch) -> Weights:
         optim = config.optim
         optim = replace(optim, peak_lr=factor * optim.peak_lr, rest_lr=factor * optim.rest_lr)
         optimizer = make_optimizer(optim, make_schedule(optim, config.total_steps))
-        optimizer = freeze(optimizer, _BODY) if probing else optimizer
+        optimizer = freeze(optimizer, _BODY) if is_probe else optimizer
         step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
-        state = init_state(model if way == "from scratch" else start_from(model, start), optimizer, key)
+        state = init_state(model if method == "from scratch" else start_from(model, start), optimizer, key)
         steps, size = config.total_steps, config.train.batch_size
         state, _ = make_train_chunk(step, size, steps, sample=sample_mirrored_batch)(state, data, jnp.int32(steps))
         return Weights(state.params, state.batch_stats)
@@ -96,50 +96,53 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     ).train
     source = study.recipe_config(arguments, len(garments), arguments.synthetic_epochs)
     trained = study.make_training(source)(jax.random.split(jax.random.key(0), 1), study.on_device(garments))
-    train, validation, test = study.images(arguments)
-    held_out = validation.take(np.arange(min(2_000, len(validation))))
+    train, validation, test = study.load_images(arguments)
+    val = validation.take(np.arange(min(2_000, len(validation))))
     start_weights = jax.tree.map(lambda leaf: leaf[0], Weights(trained.states.params, trained.states.batch_stats))
-    unchanged = float(study.accuracies(trained.logits(test.images), test.labels)[0])
-    print(f"trained on synthetic garments alone: {unchanged:.2%}", flush=True)
-    over = members_map(jax.default_backend())
-    predict = study.jitted(over(make_predict(make_model(source.model)), (0, 0, None)))
+    synthetic_accuracy = float(study.accuracies(trained.logits(test.images), test.labels)[0])
+    print(f"trained on synthetic garments alone: {synthetic_accuracy:.2%}", flush=True)
+    over_factors = members_map(jax.default_backend())
+    predict = study.jit_predict(over_factors(make_predict(make_model(source.model)), (0, 0, None)))
     rows = []
     for size in arguments.sizes:
         config = study.recipe_config(arguments, size, round(arguments.seen / size))
-        for way in WAYS:
-            fit = jax.jit(over(make_way(way, config), (0, None, None, None)))
-            found, chosen = [], np.empty((arguments.seeds, len(arguments.factors)))
+        for method in METHODS:
+            fit = jax.jit(over_factors(make_training(method, config), (0, None, None, None)))
+            fits, val_accuracy = [], np.empty((arguments.seeds, len(arguments.factors)))
             for seed in range(arguments.seeds):
                 data = study.on_device(split(train, size, seed)[1])
-                found.append(fit(jnp.array(arguments.factors), jax.random.key(seed), start_weights, data))
-                chosen[seed] = study.accuracies(study.logits(predict, found[-1], held_out.images), held_out.labels)
-            best = int(chosen.mean(0).argmax())
-            of_best = [jax.tree.map(itemgetter(slice(best, best + 1)), weights) for weights in found]
-            on_test = [study.accuracies(study.logits(predict, each, test.images), test.labels)[0] for each in of_best]
-            factor, reached = arguments.factors[best], [float(score) for score in on_test]
-            rows.append({"images": size, "way": way, "factor": factor, "test": reached})
-            print(f"{size:,} images, {way}: {np.mean(reached):.2%}, factor {factor:g}", flush=True)
-    return {"synthetic_alone": unchanged, "rows": rows}
+                fits.append(fit(jnp.array(arguments.factors), jax.random.key(seed), start_weights, data))
+                val_accuracy[seed] = study.accuracies(study.predict_logits(predict, fits[-1], val.images), val.labels)
+            best = int(val_accuracy.mean(0).argmax())
+            best_weights = [jax.tree.map(itemgetter(slice(best, best + 1)), weights) for weights in fits]
+            test_accuracy = [
+                study.accuracies(study.predict_logits(predict, weights, test.images), test.labels)[0]
+                for weights in best_weights
+            ]
+            factor, scores = arguments.factors[best], [float(score) for score in test_accuracy]
+            rows.append({"images": size, "way": method, "factor": factor, "test": scores})
+            print(f"{size:,} images, {method}: {np.mean(scores):.2%}, factor {factor:g}", flush=True)
+    return {"synthetic_alone": synthetic_accuracy, "rows": rows}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots test accuracy against the number of real images, with a line for each way."""
-    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
-    level = 100 * found["synthetic_alone"]
-    axes.axhline(level, color=figures.GREY, linestyle="--", label="synthetic garments alone")
-    for way, colour, marker in zip(WAYS, figures.COLOURS, figures.MARKERS, strict=False):
-        rows = [row for row in found["rows"] if row["way"] == way]
+    fig, (axes,) = figures.make_subplots(1, 6.0, 4.0)
+    synthetic_accuracy = 100 * results["synthetic_alone"]
+    axes.axhline(synthetic_accuracy, color=figures.GREY, linestyle="--", label="synthetic garments alone")
+    for method, colour, marker in zip(METHODS, figures.COLOURS, figures.MARKERS, strict=False):
+        rows = [row for row in results["rows"] if row["way"] == method]
         sizes, values = [row["images"] for row in rows], 100 * np.array([row["test"] for row in rows])
         axes.semilogx(sizes, values, color=colour, marker=".", linestyle="none", alpha=0.5)
-        axes.semilogx(sizes, values.mean(1), color=colour, marker=marker, label=way)
+        axes.semilogx(sizes, values.mean(1), color=colour, marker=marker, label=method)
     figures.label_values(axes.xaxis, sizes, "{:,}")
     figures.describe(axes, "From synthetic garments to real ones", "real training images", "test accuracy (%)")
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("transfer", arguments, _QUICK, measure, figure)
+    return study.run_study("transfer", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.first_kernels import cosine_kernels, whitening_kernels, with_first_kernels
 from experiments.research import study
-from experiments.script import start
+from experiments.script import run_script
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -60,12 +60,12 @@ class Arguments(study.Arguments):
 _QUICK = {"epochs": (1,), "seeds": 2, "whitened_images": 100}
 
 
-def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Array, Batch], Weights]:
+def make_training(config: Config, start: Start, kernels: Array) -> Callable[[Array, Batch], Weights]:
     """Makes `train(key, data) -> weights`, the configuration's recipe from one of `STARTS`."""
     recipe, steps = make_recipe(config), config.total_steps
-    if begin != "drawn":
+    if start != "drawn":
         recipe = make_recipe(config, model=with_first_kernels(recipe.model, kernels))
-    if begin.endswith("kept"):
+    if start.endswith("kept"):
         recipe = make_recipe(config, model=recipe.model, optimizer=freeze(recipe.optimizer, "Conv_0/kernel"))
     chunk = make_train_chunk(recipe.step, config.train.batch_size, steps, sample=recipe.sample)
 
@@ -78,7 +78,7 @@ def make_training(config: Config, begin: Start, kernels: Array) -> Callable[[Arr
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains every variant for every length with every seed."""
-    train, validation, _ = study.images(arguments)
+    train, validation, _ = study.load_images(arguments)
     kernels = whitening_kernels(jnp.asarray(train.images[: arguments.whitened_images]))
     data, rows = study.on_device(train), []
     for epochs in arguments.epochs:
@@ -86,36 +86,36 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         depths = (1,) * (len(arguments.widths) - 1) + (2,)
         model = replace(PRESETS["fast"].model, widths=arguments.widths, depths=depths)
         config = replace(config, model=model, optim=PRESETS["fast"].optim)
-        predict = study.jitted(make_mirrored_predict(make_predict(make_recipe(config).model)))
-        for begin in arguments.starts:
-            first = cosine_kernels() if begin.startswith("cosines") else kernels
-            fit = jax.jit(make_training(config, begin, first), compiler_options=compiler_options())
-            found = [fit(jax.random.key(seed), data) for seed in range(arguments.seeds)]
-            scores = [study.logits(predict, weights, validation.images) for weights in found]
-            reached = study.accuracies(np.stack(scores), validation.labels)
-            rows.append({"epochs": epochs, "start": begin, "validation": reached.tolist()})
-            print(f"{epochs} epochs, {begin}: {reached.mean():.2%} ± {reached.std(ddof=1):.2%}", flush=True)
+        predict = study.jit_predict(make_mirrored_predict(make_predict(make_recipe(config).model)))
+        for start in arguments.starts:
+            first_kernels = cosine_kernels() if start.startswith("cosines") else kernels
+            fit = jax.jit(make_training(config, start, first_kernels), compiler_options=compiler_options())
+            trained = [fit(jax.random.key(seed), data) for seed in range(arguments.seeds)]
+            scores = [study.predict_logits(predict, weights, validation.images) for weights in trained]
+            accuracy = study.accuracies(np.stack(scores), validation.labels)
+            rows.append({"epochs": epochs, "start": start, "validation": accuracy.tolist()})
+            print(f"{epochs} epochs, {start}: {accuracy.mean():.2%} ± {accuracy.std(ddof=1):.2%}", flush=True)
     return {"rows": rows}
 
 
-def figure(found: Mapping[str, Any]) -> Figure:
+def figure(results: Mapping[str, Any]) -> Figure:
     """Plots validation accuracy against the length of training, a point for each seed."""
-    drawn, (axes,) = figures.panels(1, 6.0, 4.0)
-    begun = [start for start in STARTS if any(row["start"] == start for row in found["rows"])]
-    for place, (begin, colour, marker) in enumerate(zip(begun, figures.COLOURS, figures.MARKERS, strict=False)):
-        rows = [row for row in found["rows"] if row["start"] == begin]
-        epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (place - 1)  # side by side
+    fig, (axes,) = figures.make_subplots(1, 6.0, 4.0)
+    starts = [start for start in STARTS if any(row["start"] == start for row in results["rows"])]
+    for index, (start, colour, marker) in enumerate(zip(starts, figures.COLOURS, figures.MARKERS, strict=False)):
+        rows = [row for row in results["rows"] if row["start"] == start]
+        epochs = np.array([row["epochs"] for row in rows]) + 0.04 * (index - 1)  # side by side
         values = 100 * np.array([row["validation"] for row in rows])
         axes.plot(epochs, values, color=colour, marker=".", linestyle="none", alpha=0.5)
-        axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=begin)
-    axes.set_xticks(sorted({row["epochs"] for row in found["rows"]}))
+        axes.plot(epochs, values.mean(1), color=colour, marker=marker, label=start)
+    axes.set_xticks(sorted({row["epochs"] for row in results["rows"]}))
     figures.describe(axes, "First kernels", "epochs", "validation accuracy (%)")
-    return drawn
+    return fig
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    return study.answer("whitening", arguments, _QUICK, measure, figure)
+    return study.run_study("whitening", arguments, _QUICK, measure, figure)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

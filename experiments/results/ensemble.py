@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.records import origin, write
-from experiments.results.record import RESULTS, Trial, described, settings
-from experiments.script import start
+from experiments.records import origin, write_json
+from experiments.results.record import RESULTS, Trial, make_record, training_settings
+from experiments.script import run_script
 from fmnist_jax import Assessment, FmnistError, assess, from_dict, mean_log_probabilities
 
-_OF_ONE_RUN = ("test_accuracy_of_mirror_images", "state_digest", "compile_seconds", "images_per_second")
+_SINGLE_RUN_KEYS = ("test_accuracy_of_mirror_images", "state_digest", "compile_seconds", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -35,75 +35,77 @@ class Arguments:
     """Folder of the result files."""
 
 
-def members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
+def read_members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
     """Reads the files of each run: `config`, `summary`, `environment` and `predictions`.
 
     Raises:
       FmnistError: there are fewer than two runs, a seed repeats, or a run has not ended, is a population, or differs
         from the first one in more than its seed.
     """
-    found = []
+    members = []
     for run in runs:
         if not (run / "summary.json").is_file():
             raise FmnistError(f"{run} holds no finished run: its summary.json is missing")
-        texts = {name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")}
-        if "population" in texts["summary"]:
+        records = {
+            name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")
+        }
+        if "population" in records["summary"]:
             raise FmnistError(f"{run} is a population, whose own report scores its ensemble: expected single runs")
         with np.load(run / "predictions.npz") as arrays:
-            found.append({**texts, "predictions": dict(arrays)})
-        if _unseeded(found[-1]) != _unseeded(found[0]):
+            members.append({**records, "predictions": dict(arrays)})
+        if _unseeded(members[-1]) != _unseeded(members[0]):
             raise FmnistError(f"{run} differs from {runs[0]} in more than its seed: expected runs of one configuration")
-    if len({member["config"]["train"]["seed"] for member in found}) < max(2, len(found)):
-        raise FmnistError(f"{len(found)} runs are given: expected two or more, all with different seeds")
-    return found
+    if len({member["config"]["train"]["seed"] for member in members}) < max(2, len(members)):
+        raise FmnistError(f"{len(members)} runs are given: expected two or more, all with different seeds")
+    return members
 
 
 def _unseeded(member: Mapping[str, Any]) -> dict[str, Any]:
-    values = settings(from_dict(member["config"]))
+    values = training_settings(from_dict(member["config"]))
     return {**values, "train": {**values["train"], "seed": None}}
 
 
-def score(found: list[dict[str, Any]]) -> dict[str, float | None]:
+def score_members(members: list[dict[str, Any]]) -> dict[str, float | None]:
     """Accuracy and loss of the mean probabilities, and their accuracy with mirror images averaged in."""
 
-    def assessed(name: str) -> Assessment:
-        logits = np.stack([member["predictions"][name] for member in found])
-        return assess(np.asarray(mean_log_probabilities(jnp.asarray(logits))), found[0]["predictions"]["labels"])
+    def assess_mean(name: str) -> Assessment:
+        logits = np.stack([member["predictions"][name] for member in members])
+        return assess(np.asarray(mean_log_probabilities(jnp.asarray(logits))), members[0]["predictions"]["labels"])
 
-    whole = assessed("logits")
-    mirrored = all("mirrored_logits" in member["predictions"] for member in found)
+    plain = assess_mean("logits")
+    has_mirrored = all("mirrored_logits" in member["predictions"] for member in members)
     return {
-        "test_accuracy": float(whole.accuracy),
-        "test_loss": float(whole.loss),
-        "test_accuracy_mirrored": float(assessed("mirrored_logits").accuracy) if mirrored else None,
+        "test_accuracy": float(plain.accuracy),
+        "test_loss": float(plain.loss),
+        "test_accuracy_mirrored": float(assess_mean("mirrored_logits").accuracy) if has_mirrored else None,
     }
 
 
 def main(arguments: Arguments) -> dict[str, float | None]:
     """Prints the members' accuracies and the ensemble's; returns the ensemble's scores, and writes them if asked to."""
-    found = members(arguments.runs)
-    scores, first = score(found), found[0]
-    for run, member in zip(arguments.runs, found, strict=True):
+    members = read_members(arguments.runs)
+    scores, first = score_members(members), members[0]
+    for run, member in zip(arguments.runs, members, strict=True):
         print(f"{run}: {member['summary']['test_accuracy']:.2%}")
     mirrored = scores["test_accuracy_mirrored"]
     with_mirrors = "" if mirrored is None else f"; {mirrored:.2%} with mirror images averaged in"
     print(f"mean of their probabilities: {scores['test_accuracy']:.2%}{with_mirrors}")
     if arguments.record is None:
         return scores
-    seconds = sum(member["summary"]["train_seconds"] for member in found)
+    seconds = sum(member["summary"]["train_seconds"] for member in members)
     trial = Trial(arguments.record, from_dict(first["config"]), None)
-    summary = {**first["summary"], **dict.fromkeys(_OF_ONE_RUN), **scores, "train_seconds": seconds}
-    trained = [
-        {"train_seconds": member["summary"]["train_seconds"], **origin(member["environment"])} for member in found
+    summary = {**first["summary"], **dict.fromkeys(_SINGLE_RUN_KEYS), **scores, "train_seconds": seconds}
+    trainings = [
+        {"train_seconds": member["summary"]["train_seconds"], **origin(member["environment"])} for member in members
     ]
-    recorded = {
-        **described("results", trial, summary, origin(first["environment"])),
-        "members": len(found),
-        "trained": trained,
+    record = {
+        **make_record("results", trial, summary, origin(first["environment"])),
+        "members": len(members),
+        "trained": trainings,
     }
-    write(arguments.results / f"{arguments.record}.json", recorded)
+    write_json(arguments.results / f"{arguments.record}.json", record)
     return scores
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments import rehearsal
-from experiments.records import starts, write
-from experiments.script import start
+from experiments.records import session_origins, write_json
+from experiments.script import run_script
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -47,13 +47,13 @@ REMOVALS: Mapping[str, tuple[str, str, Any]] = {
     "warm-up": ("optim", "warmup", 0.0),
     "average of weights": ("train", "average_decay", 0.0),
 }
-_OFF = ("none", 0)  # a technique that a preset does not use cannot be left out
+_OFF_VALUES = ("none", 0)  # a technique that a preset does not use cannot be left out
 
-_SUMMARY = (
+_SUMMARY_KEYS = (
     *("parameters", "epochs", "steps", "train_seconds", "compile_seconds", "images_per_second"),
     *("state_digest", "dataset", "dataset_digest"),
 )
-_SCORES = {
+_SCORE_KEYS = {
     "results": ("test_accuracy", "test_accuracy_mirrored", "test_accuracy_of_mirror_images", "test_loss"),
     # A choice among variants must not look at the test images.
     "ablation": ("val_accuracy", "val_accuracy_mirrored"),
@@ -101,11 +101,11 @@ def variants(experiment: Experiment, preset: Config) -> Iterator[Trial]:
         yield Trial(preset.preset, replace(preset, data=replace(preset.data, validation_size=0)), None)
         return
     yield Trial(f"{preset.preset}-ablation-nothing", preset, None)
-    for technique, (section, field, without) in REMOVALS.items():
-        values = getattr(preset, section)
-        if getattr(values, field) not in (*_OFF, without):
+    for technique, (section, field, off_value) in REMOVALS.items():
+        section_config = getattr(preset, section)
+        if getattr(section_config, field) not in (*_OFF_VALUES, off_value):
             name = f"{preset.preset}-ablation-{technique.lower().replace(' ', '-')}"
-            yield Trial(name, replace(preset, **{section: replace(values, **{field: without})}), technique)
+            yield Trial(name, replace(preset, **{section: replace(section_config, **{field: off_value})}), technique)
 
 
 def trials(arguments: Arguments) -> Iterator[Trial]:
@@ -113,10 +113,10 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
     for seed in arguments.seeds:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, _preset(preset)):
-                shortened, length = shorten(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
-                scored = score_at_the_end(shortened, arguments.experiment)
+                shortened, suffix = shorten(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
+                scored = score_once_at_end(shortened, arguments.experiment)
                 train = replace(scored.train, seed=seed)
-                yield Trial(f"{name}{length}-seed{seed}", replace(scored, train=train), removed)
+                yield Trial(f"{name}{suffix}-seed{seed}", replace(scored, train=train), removed)
 
 
 def _preset(name: str) -> Config:
@@ -127,16 +127,16 @@ def _preset(name: str) -> Config:
 
 def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
     """Applies `--epochs` and `--images`; also returns what to add to the name of a run."""
-    data, train, length = config.data, config.train, ""
+    data, train, suffix = config.data, config.train, ""
     if arguments.epochs:
-        train, length = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
+        train, suffix = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
     if arguments.images:
         data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
-        length += f"-{arguments.images}-images"
-    return replace(config, data=data, train=train), length
+        suffix += f"-{arguments.images}-images"
+    return replace(config, data=data, train=train), suffix
 
 
-def score_at_the_end(config: Config, experiment: Experiment) -> Config:
+def score_once_at_end(config: Config, experiment: Experiment) -> Config:
     """Has held-out images, which may outnumber the training images, scored no more often than they are recorded."""
     if not config.data.validation_size:
         return config
@@ -147,7 +147,7 @@ def score_at_the_end(config: Config, experiment: Experiment) -> Config:
     return replace(config, train=train)
 
 
-def settings(config: Config) -> dict[str, Any]:
+def training_settings(config: Config) -> dict[str, Any]:
     """The configuration without paths on the machine and without what concerns the run alone."""
     values = to_dict(config)
     # Nor does it say whether the run was single or a member of a population, or over how many devices.
@@ -155,20 +155,22 @@ def settings(config: Config) -> dict[str, Any]:
     return values
 
 
-def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def fill_defaults(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Recorded settings, with sections and fields that have been added since at their defaults."""
-    known = settings(Config())
-    values = {name: {**known[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()}
-    return {**known, **values}
+    defaults = training_settings(Config())
+    values = {
+        name: {**defaults[name], **value} if isinstance(value, dict) else value for name, value in recorded.items()
+    }
+    return {**defaults, **values}
 
 
-def populations(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
+def group_consecutive_seeds(pending: Iterable[Trial], at_once: int) -> Iterator[list[Trial]]:
     """Groups trials that differ only in their seed and have consecutive seeds, up to `at_once` in a group."""
-    alike: dict[Config, list[Trial]] = {}
+    groups: dict[Config, list[Trial]] = {}
     for trial in pending:
         unseeded = replace(trial.config, train=replace(trial.config.train, seed=0))
-        alike.setdefault(unseeded, []).append(trial)
-    for group in alike.values():
+        groups.setdefault(unseeded, []).append(trial)
+    for group in groups.values():
         members: list[Trial] = []
         for trial in sorted(group, key=lambda trial: trial.config.train.seed):
             if members and (len(members) == at_once or trial.config.train.seed != members[-1].config.train.seed + 1):
@@ -186,10 +188,12 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         write among the results.
     """
     if arguments.rehearse:
-        rehearsal.refuse_among_results(arguments.results, RESULTS)
+        rehearsal.refuse_results_folder(arguments.results, RESULTS)
     arguments.results.mkdir(parents=True, exist_ok=True)
     pending = [trial for trial in trials(arguments) if not _is_recorded(arguments.results, trial)]
-    groups = populations(pending, arguments.at_once) if arguments.at_once > 1 else ([trial] for trial in pending)
+    groups = (
+        group_consecutive_seeds(pending, arguments.at_once) if arguments.at_once > 1 else ([trial] for trial in pending)
+    )
     for members in groups:
         first = members[0]
         if _is_recorded(arguments.results, first):  # by another process, meanwhile
@@ -205,49 +209,49 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         except RunInUseError as error:
             print(f"left {name} to another process: {error}", flush=True)
             continue
-        first_start, *later = starts(arguments.runs / name)
-        for number, trial in enumerate(members):
-            found = described(arguments.experiment, trial, of_member(summary, number), first_start)
-            write(arguments.results / f"{trial.name}.json", {**found, **({"gone_on": later} if later else {})})
+        first_start, *later = session_origins(arguments.runs / name)
+        for index, trial in enumerate(members):
+            result = make_record(arguments.experiment, trial, member_summary(summary, index), first_start)
+            write_json(arguments.results / f"{trial.name}.json", {**result, **({"gone_on": later} if later else {})})
 
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
     path = results / f"{trial.name}.json"
-    if path.exists() and completed(json.loads(path.read_text())["config"]) != settings(trial.config):
+    if path.exists() and fill_defaults(json.loads(path.read_text())["config"]) != training_settings(trial.config):
         raise FmnistError(f"{path} has a different configuration: delete it to train {trial.name} again")
     return path.exists()
 
 
-def of_member(summary: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+def member_summary(summary: Mapping[str, Any], index: int) -> Mapping[str, Any]:
     """The summary of one member of a population, with its share of the time; for a single run its summary."""
     if "population" not in summary:
         return summary
     population = summary["population"]
-    own = {name: values[number] for name, values in population.items() if isinstance(values, list)}
+    member_values = {name: values[index] for name, values in population.items() if isinstance(values, list)}
     shared = {"test_accuracy_mirrored": None, "val_accuracy": None, "val_accuracy_mirrored": None}
     seconds = {"train_seconds": summary["train_seconds"] / len(population["seeds"])}
-    return {**summary, **shared, **own, **seconds}
+    return {**summary, **shared, **member_values, **seconds}
 
 
-def described(
-    experiment: Experiment, trial: Trial, summary: Mapping[str, Any], known: Mapping[str, Any]
+def make_record(
+    experiment: Experiment, trial: Trial, summary: Mapping[str, Any], origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The record of a run, given its `origin`."""
     config, preset = trial.config, _preset(trial.config.preset)
-    every_image = preset.data.size if experiment == "results" else preset.data.train_size
+    full_size = preset.data.size if experiment == "results" else preset.data.train_size
     return {
         "experiment": experiment,
         "preset": config.preset,
         "removed": trial.removed,
         "seed": config.train.seed,
-        "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= every_image,
+        "full_length": config.train.epochs == preset.train.epochs and config.data.train_size >= full_size,
         "train_images": config.data.train_size,
-        **{key: summary[key] for key in (*_SCORES[experiment], *_SUMMARY)},
-        **known,
-        "config": settings(config),
+        **{key: summary[key] for key in (*_SCORE_KEYS[experiment], *_SUMMARY_KEYS)},
+        **origin,
+        "config": training_settings(config),
     }
 
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the command does
-    start(record, Arguments)
+    run_script(record, Arguments)

@@ -15,12 +15,12 @@ import tyro
 from scipy import stats
 
 from experiments import markdown
-from experiments.records import short
-from experiments.script import start
+from experiments.records import short_commit
+from experiments.script import run_script
 from fmnist_jax import PRESETS
 
 ROOT = Path(__file__).parents[2]
-NOTHING = "*Nothing has been recorded yet.*"
+EMPTY_NOTE = "*Nothing has been recorded yet.*"
 _PAGE = ROOT / "docs" / "results.md"
 PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "accelerated": _PAGE, "ablation": _PAGE}
 """The page that each table is on, by the table's name."""
@@ -43,18 +43,18 @@ class Arguments:
     """Also write the tables to their pages."""
 
 
-def read(folder: Path) -> list[Record]:
+def read_records(folder: Path) -> list[Record]:
     """Reads the recorded runs, sorted by name, those of subfolders last."""
     paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
     return [json.loads(path.read_text()) for path in paths]
 
 
-def tables(records: Sequence[Record]) -> dict[str, str]:
+def make_tables(records: Sequence[Record]) -> dict[str, str]:
     """Makes the Markdown of each table, by the name of its markers."""
     results = [record for record in records if record["experiment"] == "results"]
     return {
-        "results": results_table([record for record in results if not _accelerated(record)]),
-        "accelerated": results_table([record for record in results if _accelerated(record)]),
+        "results": results_table([record for record in results if not _is_accelerated(record)]),
+        "accelerated": results_table([record for record in results if _is_accelerated(record)]),
         "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
     }
 
@@ -62,17 +62,17 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 def results_table(records: Sequence[Record]) -> str:
     """Makes a row for each preset and length, with the median time on each machine that trained seeds of it."""
     if not records:
-        return NOTHING
+        return EMPTY_NOTE
     headings = ("preset", "parameters", "epochs", "seeds", *_SCORES, "training time", "on")
     rows = []
     for group in _by_preset(records):
         first = group[0]
         # If several machines trained the same seed, the first one counts.
         runs = [*{record["seed"]: record for record in reversed(group)}.values()]
-        scores = (_spread(runs, key) for key in _SCORES.values())
-        counts = (f"{first['parameters']:,}", _length(first), str(len(runs)))
-        rows.append((_named(first), *counts, *scores, *_times(group)))
-    return f"{markdown.table(headings, rows)}\n\n{_origin(records)}"
+        scores = (_format_scores(runs, key) for key in _SCORES.values())
+        counts = (f"{first['parameters']:,}", _format_length(first), str(len(runs)))
+        rows.append((_format_name(first), *counts, *scores, *_format_times(group)))
+    return f"{markdown.table(headings, rows)}\n\n{_origin_note(records)}"
 
 
 def ablation_table(records: Sequence[Record]) -> str:
@@ -81,81 +81,83 @@ def ablation_table(records: Sequence[Record]) -> str:
     The error of a difference is that of two means over seeds. It ignores that all runs score the same images.
     """
     if not records:
-        return NOTHING
+        return EMPTY_NOTE
     headings = ("preset", "epochs", "without", "seeds", "validation", "change", "with mirror images", "change")
     rows = []
     for group in _by_preset(records):
-        whole = [record for record in group if not record["removed"]]
-        variants = {"": whole} if whole else {}
+        baseline = [record for record in group if not record["removed"]]
+        variants = {"": baseline} if baseline else {}
         for record in group:
             if record["removed"]:
                 variants.setdefault(record["removed"], []).append(record)
         for removed, runs in variants.items():
-            named = (group[0]["preset"], _length(group[0]), removed or "nothing", str(len(runs)))
-            compared = (_compared(runs, whole, key) for key in ("val_accuracy", "val_accuracy_mirrored"))
-            rows.append((*named, *itertools.chain(*compared)))
-    return f"{markdown.table(headings, rows)}\n\n{_origin(records)}"
+            cells = (group[0]["preset"], _format_length(group[0]), removed or "nothing", str(len(runs)))
+            changes = (_format_comparison(runs, baseline, key) for key in ("val_accuracy", "val_accuracy_mirrored"))
+            rows.append((*cells, *itertools.chain(*changes)))
+    return f"{markdown.table(headings, rows)}\n\n{_origin_note(records)}"
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
     """Groups the records by preset, number of members and length, presets in their order."""
-    found: dict[tuple[int, int, str], list[Record]] = {}
+    groups: dict[tuple[int, int, str], list[Record]] = {}
     for record in records:
         preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
-        found.setdefault((preset, members, _length(record)), []).append(record)
-    return [found[place] for place in sorted(found)]
+        groups.setdefault((preset, members, _format_length(record)), []).append(record)
+    return [groups[key] for key in sorted(groups)]
 
 
-def _named(record: Record) -> str:
+def _format_name(record: Record) -> str:
     """The preset, and for an ensemble how many models' probabilities were averaged."""
     return f"{record['preset']}, {record['members']} averaged" if "members" in record else str(record["preset"])
 
 
-def _length(record: Record) -> str:
+def _format_length(record: Record) -> str:
     """The number of epochs, and for a shortened run the full number and the training images."""
     if record["full_length"]:
         return str(record["epochs"])
     return f"{record['epochs']} of {PRESETS[record['preset']].train.epochs}, {record['train_images']:,} images"
 
 
-def _spread(group: Sequence[Record], name: str) -> str:
+def _format_scores(group: Sequence[Record], name: str) -> str:
     # Files from before a score was recorded lack it.
     values = [record[name] for record in group if record.get(name) is not None]
-    return _percentage(values) if values else ""
+    return _format_percentage(values) if values else ""
 
 
-def _compared(runs: Sequence[Record], whole: Sequence[Record], name: str) -> tuple[str, str]:
-    """The mean of some runs, and its difference in points from that of `whole`, with half its 95 % interval (Welch)."""
-    values, others = ([record[name] for record in group if record[name] is not None] for group in (runs, whole))
-    if not values or not others or runs is whole:
-        return _spread(runs, name), ""
-    change = f"{100 * (statistics.mean(values) - statistics.mean(others)):+.2f}"
-    if min(len(values), len(others)) > 1:
-        low, high = stats.ttest_ind(values, others, equal_var=False).confidence_interval(0.95)
+def _format_comparison(runs: Sequence[Record], baseline: Sequence[Record], name: str) -> tuple[str, str]:
+    """The mean of some runs, and its difference in points from that of `baseline`, ± half its 95 % interval (Welch)."""
+    values, baseline_values = (
+        [record[name] for record in group if record[name] is not None] for group in (runs, baseline)
+    )
+    if not values or not baseline_values or runs is baseline:
+        return _format_scores(runs, name), ""
+    change = f"{100 * (statistics.mean(values) - statistics.mean(baseline_values)):+.2f}"
+    if min(len(values), len(baseline_values)) > 1:
+        low, high = stats.ttest_ind(values, baseline_values, equal_var=False).confidence_interval(0.95)
         change += f" ± {100 * (high - low) / 2:.2f}"
-    return _spread(runs, name), change
+    return _format_scores(runs, name), change
 
 
-def _percentage(values: Sequence[float]) -> str:
+def _format_percentage(values: Sequence[float]) -> str:
     """The mean and, of several values, the standard deviation."""
     deviation = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * statistics.mean(values):.2f}%{deviation}"
 
 
-def _times(group: Sequence[Record]) -> tuple[str, str]:
+def _format_times(group: Sequence[Record]) -> tuple[str, str]:
     """The median time on each machine, for an ensemble that of all its members there, and how many trained where."""
-    found: dict[str, list[list[float]]] = {}
+    seconds_by_machine: dict[str, list[list[float]]] = {}
     for record in group:
         by_machine: dict[str, list[float]] = {}
         for training in _trainings(record):
-            by_machine.setdefault(machine(training["hardware"]), []).append(training["train_seconds"])
+            by_machine.setdefault(machine_name(training["hardware"]), []).append(training["train_seconds"])
         for name, seconds in by_machine.items():
-            found.setdefault(name, []).append(seconds)
-    times = "; ".join(_duration(statistics.median(map(sum, each))) for each in found.values())
-    counts = {name: sum(map(len, each)) for name, each in found.items()}
-    trained = "members" if "members" in group[0] else "seeds"
-    several = len(found) > 1
-    return times, "; ".join(f"{name} ({count} of the {trained})" if several else name for name, count in counts.items())
+            seconds_by_machine.setdefault(name, []).append(seconds)
+    times = "; ".join(_format_duration(statistics.median(map(sum, groups))) for groups in seconds_by_machine.values())
+    counts = {name: sum(map(len, groups)) for name, groups in seconds_by_machine.items()}
+    unit = "members" if "members" in group[0] else "seeds"
+    is_mixed = len(seconds_by_machine) > 1
+    return times, "; ".join(f"{name} ({count} of the {unit})" if is_mixed else name for name, count in counts.items())
 
 
 def _trainings(record: Record) -> Sequence[Record]:
@@ -163,16 +165,16 @@ def _trainings(record: Record) -> Sequence[Record]:
     return record.get("trained", [record])
 
 
-def _accelerated(record: Record) -> bool:
+def _is_accelerated(record: Record) -> bool:
     """Whether any of it was trained on anything other than a CPU."""
     return any(training["hardware"]["backend"] != "cpu" for training in _trainings(record))
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
 
 
-def machine(hardware: Mapping[str, Any]) -> str:
+def machine_name(hardware: Mapping[str, Any]) -> str:
     """Names a machine by its cores and processor, or by its accelerators."""
     if hardware["backend"] == "cpu":
         cores = hardware["cpu_count"]
@@ -181,17 +183,17 @@ def machine(hardware: Mapping[str, Any]) -> str:
     return devices[0] if len(devices) == 1 else f"{len(devices)} x {devices[0]}"
 
 
-def _origin(records: Sequence[Record]) -> str:
+def _origin_note(records: Sequence[Record]) -> str:
     """States the commits and versions of the runs, for whoever wants to repeat them."""
     origins = [origin for record in records for origin in (*_trainings(record), *record.get("gone_on", ()))]
-    commits = sorted({short(origin["commit"] or "unknown") for origin in origins})
+    commits = sorted({short_commit(origin["commit"] or "unknown") for origin in origins})
     versions = sorted({origin["versions"]["jax"] for origin in origins})
     return (
         f"At commit {', '.join(commits)}, with jax {', '.join(versions)}; each run is a file in `experiments/results/`."
     )
 
 
-def fill(text: str, contents: Mapping[str, str]) -> str:
+def fill_markers(text: str, contents: Mapping[str, str]) -> str:
     """Replaces the text between the markers of each table."""
     for name, content in contents.items():
         before, rest = text.split(f"<!-- {name} -->\n")
@@ -200,19 +202,19 @@ def fill(text: str, contents: Mapping[str, str]) -> str:
     return text
 
 
-def refill(page: Path, contents: Mapping[str, str]) -> None:
+def fill_page(page: Path, contents: Mapping[str, str]) -> None:
     """Replaces the text between the markers of each table on a page."""
-    page.write_text(fill(page.read_text(), contents))
+    page.write_text(fill_markers(page.read_text(), contents))
 
 
 def main(arguments: Arguments) -> None:
     """Prints the tables, and writes them if asked to."""
-    contents = tables(read(ROOT / "experiments" / "results"))
+    contents = make_tables(read_records(ROOT / "experiments" / "results"))
     print("\n\n".join(contents.values()))
     if arguments.write:
         for name, table in contents.items():
-            refill(PAGES[name], {name: table})
+            fill_page(PAGES[name], {name: table})
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

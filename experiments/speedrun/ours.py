@@ -30,27 +30,27 @@ _WARM_UP_STEPS = 3
 def prepare(config: Config) -> Entrant:
     """Puts the data on the device, compiles, and takes a few warm-up steps."""
     images, validation, test = load(config.data)
-    scored = validation if len(validation) else test
+    scored_data = validation if len(validation) else test
     recipe = make_recipe(config, image_shape=images.image_shape, num_classes=images.num_classes)
     data = jax.block_until_ready(jax.device_put(Batch(images.images, images.labels)))
-    many_steps = make_train_chunk(recipe.step, config.train.batch_size, config.total_steps, sample=recipe.sample)
+    chunk_fn = make_train_chunk(recipe.step, config.train.batch_size, config.total_steps, sample=recipe.sample)
     start = time.perf_counter()
     init = jax.jit(recipe.init, compiler_options=dict(FOR_ONE_CALL)).lower(jax.random.key(0)).compile()
-    jitted = jax.jit(many_steps, donate_argnums=0, compiler_options=compiler_options())
-    chunk = jitted.lower(init(jax.random.key(0)), data, jnp.int32(0)).compile()
+    jitted_chunk = jax.jit(chunk_fn, donate_argnums=0, compiler_options=compiler_options())
+    chunk = jitted_chunk.lower(init(jax.random.key(0)), data, jnp.int32(0)).compile()
     compile_seconds = time.perf_counter() - start
 
-    def steps_from(seed: int, steps: int) -> Weights:
+    def train_from_seed(seed: int, steps: int) -> Weights:
         state, _ = chunk(init(jax.random.key(seed)), data, jnp.int32(steps))
         return jax.block_until_ready(weights_to_score(state))
 
     predict = make_predict(recipe.model)
-    chosen = make_mirrored_predict(predict) if config.train.eval_mirror else predict
-    eval_step = jax.jit(make_eval_step(chosen), compiler_options=compiler_options())
+    scored_predict = make_mirrored_predict(predict) if config.train.eval_mirror else predict
+    eval_step = jax.jit(make_eval_step(scored_predict), compiler_options=compiler_options())
 
     def accuracy(weights: Weights) -> float:
-        batches = padded_batches(scored, config.train.eval_batch_size)
+        batches = padded_batches(scored_data, config.train.eval_batch_size)
         return summarize(evaluate_batches(eval_step, *weights, batches)).accuracy
 
-    steps_from(0, min(_WARM_UP_STEPS, config.total_steps))
-    return Entrant(lambda seed: steps_from(seed, config.total_steps), accuracy, compile_seconds, {})
+    train_from_seed(0, min(_WARM_UP_STEPS, config.total_steps))
+    return Entrant(lambda seed: train_from_seed(seed, config.total_steps), accuracy, compile_seconds, {})

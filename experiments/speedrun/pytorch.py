@@ -10,7 +10,7 @@ from fmnist_jax import Config, FmnistError, to_dict
 _WARM_UP_STEPS = 3
 
 # The values of each field that PyTorch's trainer supports; it has no code for others.
-_TAKEN: Mapping[tuple[str, str], tuple[Any, ...]] = {
+_SUPPORTED: Mapping[tuple[str, str], tuple[Any, ...]] = {
     ("model", "family"): ("plain",),
     ("model", "batch_norm_momentum"): (0.9,),
     ("model", "stochastic_depth"): (0,),
@@ -34,33 +34,33 @@ def prepare(config: Config) -> Entrant:
     Raises:
       FmnistError: PyTorch's side does not support part of the configuration.
     """
-    refuse_what_is_missing(config)
-    scored: Literal["test", "validation"] = "validation" if config.data.validation_size else "test"
-    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0, scored=scored)
+    refuse_unsupported(config)
+    scored_split: Literal["test", "validation"] = "validation" if config.data.validation_size else "test"
+    trainer = pytorch_side.Trainer(config, "preset", compiled=False, seed=0, scored_split=scored_split)
     trainer.train(_WARM_UP_STEPS)
 
     def train(seed: int) -> pytorch_side.Trainer:
-        trainer.begin(seed)
+        trainer.reset(seed)
         trainer.train(config.total_steps)
         return trainer
 
-    score = pytorch_side.Trainer.mirrored_accuracy if config.train.eval_mirror else pytorch_side.Trainer.accuracy
-    return Entrant(train, score, 0.0, pytorch_side.versions())
+    accuracy = pytorch_side.Trainer.mirrored_accuracy if config.train.eval_mirror else pytorch_side.Trainer.accuracy
+    return Entrant(train, accuracy, 0.0, pytorch_side.versions())
 
 
-def refuse_what_is_missing(config: Config) -> None:
+def refuse_unsupported(config: Config) -> None:
     """Refuses a recipe that would silently become another one in PyTorch.
 
     Raises:
       FmnistError: the recipe is one of these; names the fields.
     """
     values = to_dict(config)
-    missing = [
+    unsupported = [
         f"{section}.{field} {values[section][field]!r}"
-        for (section, field), taken in _TAKEN.items()
-        if values[section][field] not in taken
+        for (section, field), supported in _SUPPORTED.items()
+        if values[section][field] not in supported
     ]
-    if missing:
+    if unsupported:
         raise FmnistError(
-            f"PyTorch's side does not support {', '.join(missing)}: implement it, or enter a recipe without it"
+            f"PyTorch's side does not support {', '.join(unsupported)}: implement it, or enter a recipe without it"
         )

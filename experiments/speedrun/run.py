@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import rehearsal
-from experiments.records import origin, write
-from experiments.results.record import completed, settings
-from experiments.results.tables import machine
-from experiments.script import start, start_jax
+from experiments.records import origin, write_json
+from experiments.results.record import fill_defaults, training_settings
+from experiments.results.tables import machine_name
+from experiments.script import run_script, start_jax
 from experiments.speedrun.entrant import Entrant
 from experiments.speedrun.entries import ENTRIES, PLATFORMS, Device, Side, Target
-from experiments.speedrun.score import LEAST_SEEDS, in_words, summarize, verdict
+from experiments.speedrun.score import MIN_SEEDS, describe_held_out, summarize, verdict
 from fmnist_jax import Config, FmnistError, describe_environment, keep_freed_memory
 
 RESULTS = Path(__file__).parent / "results"
@@ -36,7 +36,7 @@ class Arguments:
     side: Side = "fmnist_jax"
     """fmnist_jax: this project. pytorch: the baseline in PyTorch. pytorch-ours: fmnist_jax's recipe in PyTorch."""
     device: Device = "cpu"
-    seeds: int = LEAST_SEEDS
+    seeds: int = MIN_SEEDS
     """Number of runs, with seeds 0, 1, …"""
     held_out: int = 0
     """Hold out this many training images and score them, not the test images; prints the scores, records nothing."""
@@ -46,7 +46,7 @@ class Arguments:
     """Shrink network and data to a few seconds' work, to try the command out."""
 
 
-def entry(arguments: Arguments) -> Config:
+def find_entry(arguments: Arguments) -> Config:
     """Finds the configuration to train.
 
     Raises:
@@ -54,20 +54,22 @@ def entry(arguments: Arguments) -> Config:
         would write among the results.
     """
     if arguments.seeds < 1:
-        raise FmnistError(f"--seeds is {arguments.seeds}: choose 1 or more, {LEAST_SEEDS} for an entry")
+        raise FmnistError(f"--seeds is {arguments.seeds}: choose 1 or more, {MIN_SEEDS} for an entry")
     if arguments.rehearse:
-        rehearsal.refuse_among_results(arguments.results, RESULTS)
-    entered = ENTRIES[arguments.side][arguments.device]
-    if arguments.target not in entered:
+        rehearsal.refuse_results_folder(arguments.results, RESULTS)
+    entries = ENTRIES[arguments.side][arguments.device]
+    if arguments.target not in entries:
         raise FmnistError(
             f"{arguments.side} has no entry for {arguments.target} % on a {arguments.device}: choose one of "
-            f"{', '.join(entered)}, or add one to experiments/speedrun/entries.py"
+            f"{', '.join(entries)}, or add one to experiments/speedrun/entries.py"
         )
-    config = entered[arguments.target]
+    config = entries[arguments.target]
     config = rehearsal.shrink(config) if arguments.rehearse else config
-    most = config.data.size - config.train.batch_size
-    if not 0 <= arguments.held_out <= most:
-        raise FmnistError(f"--held-out is {arguments.held_out}: choose 0 to {most}, which leaves a batch to train on")
+    max_held_out = config.data.size - config.train.batch_size
+    if not 0 <= arguments.held_out <= max_held_out:
+        raise FmnistError(
+            f"--held-out is {arguments.held_out}: choose 0 to {max_held_out}, which leaves a batch to train on"
+        )
     return replace(config, data=replace(config.data, validation_size=arguments.held_out))
 
 
@@ -88,9 +90,9 @@ def prepare(arguments: Arguments, config: Config) -> Entrant:
     return pytorch.prepare(config)
 
 
-def place(folder: Path, side: str, target: str, hardware: Mapping[str, Any]) -> Path:
+def result_path(folder: Path, side: str, target: str, hardware: Mapping[str, Any]) -> Path:
     """Names the file of an entry on a machine."""
-    slug = "".join(letter if letter.isalnum() else " " for letter in machine(hardware).lower()).split()
+    slug = "".join(character if character.isalnum() else " " for character in machine_name(hardware).lower()).split()
     return folder / "-".join(slug) / f"{side}-{target}.json"
 
 
@@ -100,57 +102,57 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
     Raises:
       FmnistError: the file exists, but for another configuration, machine or version.
     """
-    known = origin(environment)
-    same: dict[str, Any] = {
-        **{"side": arguments.side, "target": arguments.target, "config": settings(config)},
-        **{"hardware": known["hardware"], "versions": {**known["versions"], **entrant.versions}},
+    provenance = origin(environment)
+    identity: dict[str, Any] = {
+        **{"side": arguments.side, "target": arguments.target, "config": training_settings(config)},
+        **{"hardware": provenance["hardware"], "versions": {**provenance["versions"], **entrant.versions}},
     }
-    path = place(arguments.results, arguments.side, arguments.target, known["hardware"])
-    found = _recorded(path, same)
-    sessions, runs = found.get("compile_seconds", []), found.get("runs", [])
+    path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
+    entry = _read_record(path, identity)
+    sessions, runs = entry.get("compile_seconds", []), entry.get("runs", [])
     pending = [seed for seed in range(arguments.seeds) if seed not in {run["seed"] for run in runs}]
-    for number, seed in enumerate(pending):
-        if number == 0:
+    for index, seed in enumerate(pending):
+        if index == 0:
             sessions = [*sessions, round(entrant.compile_seconds, 3)]
-        run = {**timed(entrant, seed), "commit": known["commit"]}
+        run = {**time_seed(entrant, seed), "commit": provenance["commit"]}
         runs = sorted([*runs, run], key=lambda run: run["seed"])
         summary = summarize(runs, arguments.target)._asdict()
-        found = {**same, "summary": summary, "compile_seconds": sessions, "runs": runs}
-        write(path, found)
-    return found
+        entry = {**identity, "summary": summary, "compile_seconds": sessions, "runs": runs}
+        write_json(path, entry)
+    return entry
 
 
-def _recorded(path: Path, same: Mapping[str, Any]) -> dict[str, Any]:
+def _read_record(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
-    found: dict[str, Any] = json.loads(path.read_text())
+    entry: dict[str, Any] = json.loads(path.read_text())
     # The name of the preset does not affect training: an entry may have become a preset since.
-    found["config"] = {**completed(found["config"]), "preset": same["config"]["preset"]}
-    if differing := [name for name, value in same.items() if found[name] != value]:
-        raise FmnistError(f"{path} differs in {' and '.join(differing)}: delete it to run this entry again")
-    return found
+    entry["config"] = {**fill_defaults(entry["config"]), "preset": identity["config"]["preset"]}
+    if differences := [name for name, value in identity.items() if entry[name] != value]:
+        raise FmnistError(f"{path} differs in {' and '.join(differences)}: delete it to run this entry again")
+    return entry
 
 
-def timed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
+def time_seed(entrant: Entrant, seed: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """Trains from a seed; prints and returns its seconds and accuracy."""
     start = clock()
     weights = entrant.train(seed)
     seconds = clock() - start
-    found = {"seed": seed, "seconds": round(seconds, 4), "accuracy": entrant.accuracy(weights)}
-    print(f"seed {seed}: {seconds:.2f} s, {found['accuracy']:.2%}", flush=True)
-    return found
+    run = {"seed": seed, "seconds": round(seconds, 4), "accuracy": entrant.accuracy(weights)}
+    print(f"seed {seed}: {seconds:.2f} s, {run['accuracy']:.2%}", flush=True)
+    return run
 
 
-def try_out(arguments: Arguments, entrant: Entrant) -> dict[str, Any]:
+def score_held_out(arguments: Arguments, entrant: Entrant) -> dict[str, Any]:
     """Times every seed, scores it on held-out images, and prints a summary."""
-    runs = [timed(entrant, seed) for seed in range(arguments.seeds)]
-    print(in_words(summarize(runs, arguments.target), arguments.held_out))
+    runs = [time_seed(entrant, seed) for seed in range(arguments.seeds)]
+    print(describe_held_out(summarize(runs, arguments.target), arguments.held_out))
     return {"runs": runs}
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Prepares, times, records, and prints whether the target is reached; with held-out images only prints scores."""
-    config = entry(arguments)
+    config = find_entry(arguments)
     if arguments.side != "fmnist_jax":
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX evaluates the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does
@@ -158,11 +160,11 @@ def main(arguments: Arguments) -> dict[str, Any]:
     entrant = prepare(arguments, config)
     print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
     if arguments.held_out:
-        return try_out(arguments, entrant)
-    found = record(arguments, entrant, config, describe_environment())
-    print(verdict(summarize(found["runs"], arguments.target), arguments.target))
-    return found
+        return score_held_out(arguments, entrant)
+    entry = record(arguments, entrant, config, describe_environment())
+    print(verdict(summarize(entry["runs"], arguments.target), arguments.target))
+    return entry
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

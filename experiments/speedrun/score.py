@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from scipy import stats
 
-LEAST_SEEDS = 10
+MIN_SEEDS = 10
 """The fewest runs whose mean accuracy may count as reaching the target."""
 
 
@@ -35,8 +35,8 @@ def summarize(runs: Sequence[Mapping[str, Any]], target: str) -> Summary:
       target: accuracy in per cent.
     """
     accuracies, seconds = ([run[name] for run in runs] for name in ("accuracy", "seconds"))
-    mean, several = statistics.mean(accuracies), len(runs) > 1
-    deviation = statistics.stdev(accuracies) if several else None
+    mean, is_repeated = statistics.mean(accuracies), len(runs) > 1
+    deviation = statistics.stdev(accuracies) if is_repeated else None
     return Summary(
         seeds=len(runs),
         accuracy_mean=mean,
@@ -44,8 +44,8 @@ def summarize(runs: Sequence[Mapping[str, Any]], target: str) -> Summary:
         accuracy_margin=_margin(deviation, len(runs)) if deviation is not None else None,
         seconds_mean=statistics.mean(seconds),
         seconds_median=statistics.median(seconds),
-        seconds_deviation=statistics.stdev(seconds) if several else None,
-        reached=len(runs) >= LEAST_SEEDS and mean >= float(target) / 100,
+        seconds_deviation=statistics.stdev(seconds) if is_repeated else None,
+        reached=len(runs) >= MIN_SEEDS and mean >= float(target) / 100,
     )
 
 
@@ -53,21 +53,21 @@ def _margin(deviation: float, count: int) -> float:
     return float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
 
 
-def _mean(summary: Summary) -> str:
+def _format_mean(summary: Summary) -> str:
     margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.3f}"
     return f"the mean of {summary.seeds} seed{'s' * (summary.seeds > 1)} is {100 * summary.accuracy_mean:.3f}{margin} %"
 
 
-def in_words(summary: Summary, held_out: int) -> str:
+def describe_held_out(summary: Summary, held_out: int) -> str:
     """States the mean accuracy on `held_out` held-out images, which decides nothing about a target."""
-    return f"HELD OUT: {_mean(summary)} of {held_out:,} training images; {summary.seconds_median:.1f} s (median)"
+    return f"HELD OUT: {_format_mean(summary)} of {held_out:,} training images; {summary.seconds_median:.1f} s (median)"
 
 
 def verdict(summary: Summary, target: str) -> str:
     """States whether the target is reached."""
-    found = _mean(summary)
+    mean = _format_mean(summary)
     if summary.reached:
-        return f"REACHED: {found}, the target {target} %; {summary.seconds_median:.1f} s (median)"
-    if summary.seeds < LEAST_SEEDS:
-        return f"NOT AN ENTRY YET: {found}, the target {target} %, and the rules ask for {LEAST_SEEDS} seeds"
-    return f"NOT REACHED: {found}, the target {target} %"
+        return f"REACHED: {mean}, the target {target} %; {summary.seconds_median:.1f} s (median)"
+    if summary.seeds < MIN_SEEDS:
+        return f"NOT AN ENTRY YET: {mean}, the target {target} %, and the rules ask for {MIN_SEEDS} seeds"
+    return f"NOT REACHED: {mean}, the target {target} %"

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from experiments import markdown
-from experiments.benchmark.tables import spread
-from experiments.records import short
-from experiments.results.tables import NOTHING, ROOT, Arguments, Record, machine, refill
-from experiments.script import start
+from experiments.benchmark.tables import median_and_range
+from experiments.records import short_commit
+from experiments.results.tables import EMPTY_NOTE, ROOT, Arguments, Record, fill_page, machine_name
+from experiments.script import run_script
 from experiments.speedrun.entries import Side
 from experiments.speedrun.run import RESULTS
-from experiments.speedrun.score import LEAST_SEEDS, Summary, summarize
+from experiments.speedrun.score import MIN_SEEDS, Summary, summarize
 
-_NAMES: Mapping[str, str] = {
+_SIDE_NAMES: Mapping[str, str] = {
     "fmnist_jax": "fmnist_jax",
     "pytorch": "PyTorch, network of `fast` in 0.1.0",
     "pytorch-ours": "PyTorch, fmnist_jax's network and recipe",
@@ -44,43 +44,43 @@ def read(folder: Path) -> list[Record]:
 def table(records: Sequence[Record]) -> str:
     """Makes a row for each target, machine and side; what missed its target is in italics, as a note below explains."""
     if not records:
-        return NOTHING
-    rows = markdown.table(_HEADINGS, map(_cells, sorted(records, key=_place)))
-    commits = sorted({short(run["commit"] or "unknown") for record in records for run in record["runs"]})
+        return EMPTY_NOTE
+    rows = markdown.table(_HEADINGS, map(_row_cells, sorted(records, key=_sort_key)))
+    commits = sorted({short_commit(run["commit"] or "unknown") for record in records for run in record["runs"]})
     note = (
         "Accuracy: mean over the seeds, with half of its 95 % interval; *in italics* where it is below the target or "
-        f"of fewer than {LEAST_SEEDS} seeds. At commit {', '.join(commits)}."
+        f"of fewer than {MIN_SEEDS} seeds. At commit {', '.join(commits)}."
     )
     return f"{rows}\n\n{note}"
 
 
-def _place(record: Record) -> tuple[float, str, int]:
-    return float(record["target"]), machine(record["hardware"]), get_args(Side).index(record["side"])
+def _sort_key(record: Record) -> tuple[float, str, int]:
+    return float(record["target"]), machine_name(record["hardware"]), get_args(Side).index(record["side"])
 
 
-def _cells(record: Record) -> tuple[str, ...]:
+def _row_cells(record: Record) -> tuple[str, ...]:
     summary, train = summarize(record["runs"], record["target"]), record["config"]["train"]
-    compiled = statistics.median(record["compile_seconds"])
+    compile_seconds = statistics.median(record["compile_seconds"])
     return (
         f"{record['target']}%",
-        _NAMES[record["side"]],
+        _SIDE_NAMES[record["side"]],
         str(train["epochs"]),
         str(summary.seeds),
-        _accuracy(summary) + (", with mirror images" if train["eval_mirror"] else ""),
-        spread([run["seconds"] for run in record["runs"]], "{:.1f}"),
-        f"{compiled:.1f} s" if compiled else "",
-        machine(record["hardware"]),
-        _library(record),
+        _format_accuracy(summary) + (", with mirror images" if train["eval_mirror"] else ""),
+        median_and_range([run["seconds"] for run in record["runs"]], "{:.1f}"),
+        f"{compile_seconds:.1f} s" if compile_seconds else "",
+        machine_name(record["hardware"]),
+        _format_library(record),
     )
 
 
-def _accuracy(summary: Summary) -> str:
+def _format_accuracy(summary: Summary) -> str:
     margin = "" if summary.accuracy_margin is None else f" ± {100 * summary.accuracy_margin:.2f}"
     text = f"{100 * summary.accuracy_mean:.2f}%{margin}"
     return text if summary.reached else f"*{text}*"
 
 
-def _library(record: Record) -> str:
+def _format_library(record: Record) -> str:
     name = "jax" if record["side"] == "fmnist_jax" else "torch"
     version: Any = record["versions"][name]
     return f"{name} {version}"
@@ -91,8 +91,8 @@ def main(arguments: Arguments) -> None:
     contents = {"speedrun": table(read(RESULTS))}
     print(contents["speedrun"])
     if arguments.write:
-        refill(ROOT / "README.md", contents)
+        fill_page(ROOT / "README.md", contents)
 
 
 if __name__ == "__main__":
-    start(main, Arguments)
+    run_script(main, Arguments)

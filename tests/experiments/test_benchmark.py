@@ -41,8 +41,8 @@ _TINY = Config(
 )
 
 
-def renamed(params: Any, layers: list[Any]) -> Any:
-    """The weights (or the statistics) of `make_model` under the names of `networks.make_network`."""
+def rename_layers(params: Any, layers: list[Any]) -> Any:
+    """The weights (or the statistics) of `make_model` by the names that `networks.make_network` uses."""
     queues = {kind: [params[name] for name in sorted(params) if name.startswith(prefix)] for kind, prefix in _PREFIXES}
     return {
         f"{layer.kind}_{index}": queues[layer.kind].pop(0)
@@ -54,7 +54,7 @@ def renamed(params: Any, layers: list[Any]) -> Any:
 _PREFIXES = (("conv", "Conv"), ("norm", "BatchNorm"), ("dense", "Dense"))
 
 
-def gradients(model: Model, params: Any, batch_stats: Any, images: np.ndarray) -> Any:
+def loss_and_gradients(model: Model, params: Any, batch_stats: Any, images: np.ndarray) -> Any:
     def loss(params: Any) -> jax.Array:
         logits, _ = model.apply(params, batch_stats, jnp.asarray(images), train=True, key=jax.random.key(0))
         return cross_entropy(logits, jnp.arange(len(images)) % 10).mean()
@@ -63,7 +63,7 @@ def gradients(model: Model, params: Any, batch_stats: Any, images: np.ndarray) -
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_the_layer_list_is_the_network_that_the_package_makes(pooling: Literal["max", "mean"]) -> None:
+def test_layer_list_computes_the_network_of_make_model(pooling: Literal["max", "mean"]) -> None:
     from experiments.benchmark import networks
 
     config = replace(_MODEL, pooling=pooling)
@@ -71,34 +71,36 @@ def test_the_layer_list_is_the_network_that_the_package_makes(pooling: Literal["
     model = make_model(config)
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
     images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
-    expected = gradients(model, params, batch_stats, images)
-    own, own_stats = renamed(params, layers), renamed(batch_stats, layers)
-    for operations in (networks.HERE, networks.PLAIN):
-        loss, slopes = gradients(networks.make_network(layers, operations), own, own_stats, images)
+    expected = loss_and_gradients(model, params, batch_stats, images)
+    layer_params, layer_stats = rename_layers(params, layers), rename_layers(batch_stats, layers)
+    for operations in (networks.OURS, networks.PLAIN):
+        loss, gradients = loss_and_gradients(
+            networks.make_network(layers, operations), layer_params, layer_stats, images
+        )
         np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
         jax.tree.map(
-            lambda got, wanted: np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5),
-            slopes,
-            renamed(expected[1], layers),
+            lambda actual, desired: np.testing.assert_allclose(actual, desired, rtol=1e-3, atol=1e-5),
+            gradients,
+            rename_layers(expected[1], layers),
         )
 
 
-def test_the_notebooks_network_has_the_size_it_should_and_drops_units_only_in_training() -> None:
+def test_notebook_network_has_its_size_and_drops_units_only_in_training() -> None:
     from experiments.benchmark import networks
 
-    model = networks.make_network(networks.NOTEBOOK, networks.HERE)
+    model = networks.make_network(networks.NOTEBOOK, networks.OURS)
     params, batch_stats = jax.jit(model.init)(jax.random.key(0))
     # 3x3 kernels 1-32-32-64-64, scale and bias for each of their outputs, and a head on 7x7x64.
     assert param_count(params) == 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (32 + 32 + 64 + 64) + 3136 * 10 + 10
     images = jnp.ones((2, 28, 28, 1))
-    still = model.apply(params, batch_stats, images, train=False)[0]
-    np.testing.assert_array_equal(still[0], still[1])
-    dropped = model.apply(params, batch_stats, images, train=True, key=jax.random.key(0))[0]
-    assert not np.allclose(dropped[0], dropped[1])
+    eval_logits = model.apply(params, batch_stats, images, train=False)[0]
+    np.testing.assert_array_equal(eval_logits[0], eval_logits[1])
+    train_logits = model.apply(params, batch_stats, images, train=True, key=jax.random.key(0))[0]
+    assert not np.allclose(train_logits[0], train_logits[1])
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])
-def test_the_pytorch_side_builds_the_same_network(pooling: Literal["max", "mean"]) -> None:
+def test_pytorch_network_computes_the_same_logits(pooling: Literal["max", "mean"]) -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import networks, pytorch_side, pytorch_weights
 
@@ -108,50 +110,50 @@ def test_the_pytorch_side_builds_the_same_network(pooling: Literal["max", "mean"
     pytorch_weights.load(network, snapshot(Weights(params, batch_stats)).leaves)
     images = np.random.default_rng(0).uniform(size=(6, 28, 28, 1)).astype(np.float32)
     logits = model.apply(params, batch_stats, jnp.asarray(images), train=True, key=jax.random.key(0))[0]
-    theirs = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
-    np.testing.assert_allclose(theirs.detach().numpy(), logits, rtol=1e-3, atol=1e-4)
-    assert sum(each.numel() for each in network.parameters()) == param_count(params)
+    torch_logits = network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    np.testing.assert_allclose(torch_logits.detach().numpy(), logits, rtol=1e-3, atol=1e-4)
+    assert sum(parameter.numel() for parameter in network.parameters()) == param_count(params)
 
 
-def test_the_pytorch_side_sees_every_image_once_an_epoch_in_full_batches() -> None:
+def test_pytorch_sees_every_image_once_per_epoch_in_full_batches() -> None:
     pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import pytorch_side
 
     trainer = pytorch_side.Trainer(_TINY, "preset", compiled=False, seed=0)
-    images, size = len(trainer.train_data[1]), trainer.batch_size
+    image_count, batch_size = len(trainer.train_data[1]), trainer.batch_size
     batches = []
-    for _ in range(2 * images // size + 1):
+    for _ in range(2 * image_count // batch_size + 1):
         batches.append(trainer._next_indices().numpy())
         trainer.steps_done += 1
-    assert {len(batch) for batch in batches} == {size}
-    seen = np.concatenate(batches)
-    first, second = seen[:images], seen[images : 2 * images]
-    assert sorted(first) == sorted(second) == list(range(images))
-    assert list(first) != list(second)
+    assert {len(batch) for batch in batches} == {batch_size}
+    indices = np.concatenate(batches)
+    first_epoch, second_epoch = indices[:image_count], indices[image_count : 2 * image_count]
+    assert sorted(first_epoch) == sorted(second_epoch) == list(range(image_count))
+    assert list(first_epoch) != list(second_epoch)
 
 
-def test_the_pytorch_side_takes_the_same_steps() -> None:
+def test_pytorch_optimizer_takes_the_same_steps() -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import pytorch_side
 
     trainer = pytorch_side.Trainer(_TINY, "preset", compiled=False, seed=0)
-    kernel = next(each for each in trainer.network.parameters() if each.ndim > 1)
-    start, gradient = kernel.detach().numpy().copy(), np.full(kernel.shape, 0.5, np.float32)
+    kernel = next(parameter for parameter in trainer.network.parameters() if parameter.ndim > 1)
+    initial, gradient = kernel.detach().numpy().copy(), np.full(kernel.shape, 0.5, np.float32)
     optimizer = make_optimizer(_TINY.optim, make_schedule(_TINY.optim, _TINY.total_steps))
-    expected, opt_state = {"kernel": jnp.asarray(start)}, optimizer.init({"kernel": jnp.asarray(start)})
+    expected, opt_state = {"kernel": jnp.asarray(initial)}, optimizer.init({"kernel": jnp.asarray(initial)})
     for step in range(3):
-        for each in trainer.network.parameters():
-            each.grad = torch.full_like(each, 0.5)
+        for parameter in trainer.network.parameters():
+            parameter.grad = torch.full_like(parameter, 0.5)
         trainer._decay_and_set_rate(trainer.rates[step])
         trainer.optimizer.step()
         updates, opt_state = optimizer.update({"kernel": jnp.asarray(gradient)}, opt_state, expected)
         expected = {"kernel": expected["kernel"] + updates["kernel"]}
     np.testing.assert_allclose(kernel.detach().numpy(), expected["kernel"], rtol=1e-5, atol=1e-7)
-    assert not np.allclose(kernel.detach().numpy(), start)
+    assert not np.allclose(kernel.detach().numpy(), initial)
 
 
 @pytest.mark.slow
-def test_the_jax_side_trains_and_scores_a_small_network() -> None:
+def test_jax_rates_of_a_small_network_are_positive() -> None:
     from experiments.benchmark import jax_side
 
     for plain in (False, True):
@@ -160,32 +162,32 @@ def test_the_jax_side_trains_and_scores_a_small_network() -> None:
     assert jax_side.step_seconds(_TINY, 2) > 0
 
 
-def test_the_tables_say_median_range_and_ratio() -> None:
+def test_tables_format_median_range_and_ratio() -> None:
     from experiments.benchmark import tables
 
-    assert tables.spread([3, 1, 2]) == "2 (1 to 3)"
-    assert tables._ratio([2.0, 6.0], [1.0, 2.0]) == "2.50 (2.00 to 3.00)"
+    assert tables.median_and_range([3, 1, 2]) == "2 (1 to 3)"
+    assert tables._format_ratio([2.0, 6.0], [1.0, 2.0]) == "2.50 (2.00 to 3.00)"
 
 
 @pytest.mark.parametrize("path", sorted(_FOLDER.glob("benchmark/[cg]pu.json")), ids=lambda path: path.stem)
-def test_every_figure_of_a_committed_benchmark_stands_on_its_page(path: Path) -> None:
+def test_committed_benchmark_rows_are_on_the_performance_page(path: Path) -> None:
     from experiments.benchmark import tables
 
-    page = io.StringIO()
-    tables.report(Console(file=page, width=150), json.loads(path.read_text()))
+    output = io.StringIO()
+    tables.report(Console(file=output, width=150), json.loads(path.read_text()))
     stated_page = _PAGE.read_text()
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in page.getvalue().splitlines()]
-    stated = [[cell.strip() for cell in line.strip("|").split("|")] for line in stated_page.splitlines()]
-    wanted = [row for row in rows if len(row) > 1 and not row[0].startswith("-")]
-    assert len(wanted) >= 10
-    assert [row for row in wanted if row not in stated] == []
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in output.getvalue().splitlines()]
+    stated_rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in stated_page.splitlines()]
+    expected_rows = [row for row in rows if len(row) > 1 and not row[0].startswith("-")]
+    assert len(expected_rows) >= 10
+    assert [row for row in expected_rows if row not in stated_rows] == []
     versions = json.loads(path.read_text())["versions"]
     torch, _, _ = versions["torch"].partition("+")
     assert f"jax {versions['jax']} and torch {torch}" in " ".join(stated_page.split())
 
 
 @pytest.mark.parametrize(("device", "network"), [("cpu", "fast"), ("cpu", "notebook"), ("gpu", "fast")])
-def test_the_ratios_of_the_readme_are_those_of_a_committed_benchmark(device: str, network: str) -> None:
+def test_readme_ratios_match_the_committed_benchmark(device: str, network: str) -> None:
     rates = json.loads((_FOLDER / "benchmark" / f"{device}.json").read_text())["rates"]
     ratios = [
         statistics.median(map(truediv, sides["fmnist_jax"], sides[other]))
@@ -196,7 +198,7 @@ def test_the_ratios_of_the_readme_are_those_of_a_committed_benchmark(device: str
     assert f" | {cells} |" in (_FOLDER.parent / "README.md").read_text()
 
 
-def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
+def test_growth_figure_has_log_log_axes_for_each_quantity() -> None:
     from experiments.benchmark import scaling
 
     config = PRESETS["fast"]
@@ -205,7 +207,8 @@ def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
     assert variants["width"][0][1].model.widths == tuple(width // 4 for width in config.model.widths)
     measured = {
         name: [
-            (value, steps * each.train.batch_size / 1000, steps * each.train.batch_size) for value, each, steps in rows
+            (value, steps * variant.train.batch_size / 1000, steps * variant.train.batch_size)
+            for value, variant, steps in rows
         ]
         for name, rows in variants.items()
     }
@@ -216,7 +219,7 @@ def test_growth_is_drawn_for_each_quantity_on_log_log_axes() -> None:
     np.testing.assert_allclose(np.asarray(figure.axes[1].lines[0].get_ydata(), float), 1.0)
 
 
-def test_a_table_of_versions_has_the_median_the_range_and_the_ratio_to_the_first() -> None:
+def test_version_rows_have_median_range_and_ratio_to_the_first() -> None:
     from experiments.benchmark import versions
 
     rates = {"training": {"old": [100.0, 200.0, 300.0], "new": [150.0, 200.0, 600.0]}}
@@ -225,7 +228,7 @@ def test_a_table_of_versions_has_the_median_the_range_and_the_ratio_to_the_first
     ]
 
 
-def test_every_rate_of_the_committed_versions_stands_on_its_page() -> None:
+def test_committed_version_rates_are_on_the_performance_page() -> None:
     from experiments.benchmark import versions
 
     rates = json.loads((_FOLDER / "benchmark" / "versions.json").read_text())["rates"]
@@ -234,28 +237,28 @@ def test_every_rate_of_the_committed_versions_stands_on_its_page() -> None:
     assert all(f"| {name} |" in stated_page for sides in rates.values() for name in sides)
 
 
-def test_a_worker_measures_in_an_interpreter_of_its_own() -> None:
+def test_version_worker_reports_the_origin_of_its_interpreter() -> None:
     from experiments.benchmark import versions
 
     with versions.Worker(sys.executable) as worker:
-        found = worker("origin")
-    assert set(found) == {"hardware", "versions", "commit"}
+        origin = worker("origin")
+    assert set(origin) == {"hardware", "versions", "commit"}
     name = f"jax {jax.__version__}, Python {'.'.join(map(str, sys.version_info[:2]))}"
-    assert versions.name_of(found["versions"]) == name
+    assert versions.environment_name(origin["versions"]) == name
 
 
-def test_a_real_run_is_of_the_data_and_the_network_of_the_configuration(tmp_path: Path) -> None:
+def test_real_run_arguments_reproduce_data_and_network(tmp_path: Path) -> None:
     data = DataConfig(name="idx", raw_dir=tmp_path, validation_size=7, seed=3)
     config = replace(PRESETS["fast"], data=data, model=replace(PRESETS["fast"].model, widths=(4, 6), depths=(1, 2)))
-    parsed = parse(real_runs.arguments(config, tmp_path / "run", epochs=3), "prog").config
+    parsed = parse(real_runs.train_arguments(config, tmp_path / "run", epochs=3), "prog").config
     assert (parsed.data, parsed.model) == (config.data, config.model)
     assert (parsed.train.epochs, parsed.run.dir) == (3, tmp_path / "run")
 
 
-def test_a_real_run_that_ends_before_it_is_stopped_is_no_measurement(
+def test_real_run_measures_step_time_and_fails_if_it_ends_before_the_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two steps in two seconds; an evaluation, saving, and two steps in six; two steps in three.
+    # Two steps in two seconds; an evaluation, a save and two steps in six; two steps in three.
     lines = [(2, 9.0, "train"), (4, 11.0, "train"), (4, 11.5, "val"), (6, 17.5, "train"), (8, 20.5, "train")]
     (tmp_path / "metrics.jsonl").write_text(
         "".join(

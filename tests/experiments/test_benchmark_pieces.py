@@ -1,4 +1,4 @@
-"""The pieces of the benchmark's networks: what they are, what they count, and that both sides compute the same."""
+"""The pieces of the benchmark's networks: their list, operations and bytes, and that both sides compute the same."""
 
 import io
 import json
@@ -24,18 +24,18 @@ _NORM = Piece("norm, relu", (2, 6, 6, 3))
 _POOL = Piece("max_pool", (2, 6, 6, 3))
 _DENSE = Piece("dense", (2, 1, 1, 12), 4)
 _EVERY_PIECE = [
-    *(_CONV._replace(gradient_of=of) for of in ((), (0,), (1,))),
-    *(_STEM._replace(gradient_of=of) for of in ((), (1,))),
-    *(_NORM._replace(gradient_of=of) for of in ((), (0, 1, 2))),
+    *(_CONV._replace(gradient_of=gradient_of) for gradient_of in ((), (0,), (1,))),
+    *(_STEM._replace(gradient_of=gradient_of) for gradient_of in ((), (1,))),
+    *(_NORM._replace(gradient_of=gradient_of) for gradient_of in ((), (0, 1, 2))),
     Piece("scale, relu", (2, 6, 6, 3)),
-    *(_POOL._replace(gradient_of=of) for of in ((), (0,))),
-    *(_DENSE._replace(gradient_of=of) for of in ((), (0,), (1,))),
+    *(_POOL._replace(gradient_of=gradient_of) for gradient_of in ((), (0,))),
+    *(_DENSE._replace(gradient_of=gradient_of) for gradient_of in ((), (0,), (1,))),
 ]
 
 
-def test_the_pieces_of_a_network_are_its_layers_with_the_gradients_that_training_needs() -> None:
-    evaluated = [piece.name for piece in pieces.pieces_of(_LAYERS, 2, train=False)]
-    assert evaluated == [
+def test_list_pieces_has_each_layer_and_the_gradients_training_needs() -> None:
+    eval_names = [piece.name for piece in pieces.list_pieces(_LAYERS, 2, train=False)]
+    assert eval_names == [
         "conv, max_pool, 28x28x1 to 4",
         "scale, relu, 14x14x4",
         "conv, 14x14x4 to 6",
@@ -45,8 +45,8 @@ def test_the_pieces_of_a_network_are_its_layers_with_the_gradients_that_training
         "scale, relu, 7x7x6",
         "dense, 1x1x294 to 10",
     ]
-    trained = [piece.name for piece in pieces.pieces_of(_LAYERS, 2, train=True)]
-    assert trained[:6] == [
+    train_names = [piece.name for piece in pieces.list_pieces(_LAYERS, 2, train=True)]
+    assert train_names[:6] == [
         "conv, max_pool, 28x28x1 to 4, with gradient",
         "norm, relu, 14x14x4, with gradient",
         "conv, 14x14x4 to 6",
@@ -54,15 +54,17 @@ def test_the_pieces_of_a_network_are_its_layers_with_the_gradients_that_training
         "conv, 14x14x4 to 6, gradient of kernel",
         "max_pool, 14x14x6, with gradient",
     ]
-    assert trained[-3:] == [f"dense, 1x1x294 to 10{of}" for of in ("", ", gradient of images", ", gradient of kernel")]
-    notebook = [piece.name for piece in pieces.pieces_of(networks.NOTEBOOK, 2, train=True)]
-    assert notebook[:2] == ["conv, 28x28x1 to 32", "conv, 28x28x1 to 32, gradient of kernel"]
+    assert train_names[-3:] == [
+        f"dense, 1x1x294 to 10{suffix}" for suffix in ("", ", gradient of images", ", gradient of kernel")
+    ]
+    notebook_names = [piece.name for piece in pieces.list_pieces(networks.NOTEBOOK, 2, train=True)]
+    assert notebook_names[:2] == ["conv, 28x28x1 to 32", "conv, 28x28x1 to 32, gradient of kernel"]
 
 
 @pytest.mark.parametrize(
     ("piece", "products"),
     [
-        (_CONV, 2 * 16 * 19 * 3 * 4),  # 2 images, and of 6 pixels and 3 taps 16 pairs that meet
+        (_CONV, 2 * 16 * 19 * 3 * 4),  # 2 images; 16 pairs of 6 pixels and 3 taps overlap
         (_CONV._replace(gradient_of=(0,)), 2 * 16 * 19 * 3 * 4),
         (_STEM._replace(gradient_of=(1,)), 2 * (2 * 16 * 16 * 4)),
         (_NORM, 0),
@@ -70,12 +72,12 @@ def test_the_pieces_of_a_network_are_its_layers_with_the_gradients_that_training
         (_DENSE._replace(gradient_of=(1,)), 2 * 12 * 4),
     ],
 )
-def test_operations_are_two_for_each_product(piece: Piece, products: int) -> None:
+def test_floating_point_operations_are_two_per_product(piece: Piece, products: int) -> None:
     assert pieces.floating_point_operations(piece) == 2 * products
 
 
-def test_operations_are_those_that_a_product_of_ones_adds_up() -> None:
-    images, kernel = (np.ones(shape, np.float32) for shape in pieces.shapes(_CONV))
+def test_floating_point_operations_match_a_convolution_of_ones() -> None:
+    images, kernel = (np.ones(shape, np.float32) for shape in pieces.argument_shapes(_CONV))
     assert 2 * np.asarray(pieces.operation(_CONV)(images, kernel)).sum() == pieces.floating_point_operations(_CONV)
 
 
@@ -89,7 +91,7 @@ def test_operations_are_those_that_a_product_of_ones_adds_up() -> None:
         (_NORM._replace(gradient_of=(0, 1, 2)), 2 * (216 + 3 + 3) + 2 * 216),
     ],
 )
-def test_bytes_are_those_of_every_array_once(piece: Piece, numbers: int) -> None:
+def test_bytes_moved_counts_every_array_once(piece: Piece, numbers: int) -> None:
     assert pieces.bytes_moved(piece) == 4 * numbers
 
 
@@ -100,16 +102,18 @@ def test_pytorch_computes_the_same_piece(piece: Piece) -> None:
 
     compute, arguments = pieces.computation(piece)
     ours = jax.tree.leaves(compute(*arguments))
-    found = pytorch_pieces.computation(piece)()
-    theirs = [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
+    outputs = pytorch_pieces.computation(piece)()
+    theirs = [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
     assert len(ours) == len(theirs)
-    for mine, other in zip(ours, theirs, strict=True):
-        axes = (2, 3, 1, 0) if mine.shape[:2] == (3, 3) else (0, 2, 3, 1)
-        # Scaled by running statistics, PyTorch adds its epsilon to a variance of one.
-        np.testing.assert_allclose(mine, other.transpose(axes) if other.ndim == 4 else other, rtol=1e-4, atol=1e-4)
+    for our_array, their_array in zip(ours, theirs, strict=True):
+        axes = (2, 3, 1, 0) if our_array.shape[:2] == (3, 3) else (0, 2, 3, 1)
+        # With running statistics, PyTorch adds its epsilon to a variance of one.
+        np.testing.assert_allclose(
+            our_array, their_array.transpose(axes) if their_array.ndim == 4 else their_array, rtol=1e-4, atol=1e-4
+        )
 
 
-def test_pytorch_keeps_channels_last_behind_images_of_one_channel() -> None:
+def test_pytorch_keeps_channels_last_after_single_channel_images() -> None:
     torch = pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import pytorch_pieces, pytorch_side
 
@@ -120,9 +124,9 @@ def test_pytorch_keeps_channels_last_behind_images_of_one_channel() -> None:
     assert pytorch_pieces.computation(piece)().stride() == (6 * 6 * 4, 1, 6 * 4, 4)
 
 
-@pytest.mark.parametrize("of", [(), (0,), (1,)], ids=["itself", "images", "kernel"])
-def test_a_piece_takes_time_on_both_sides(of: tuple[int, ...]) -> None:
-    piece = _CONV._replace(gradient_of=of)
+@pytest.mark.parametrize("gradient_of", [(), (0,), (1,)], ids=["layer", "images", "kernel"])
+def test_piece_times_are_positive_on_both_sides(gradient_of: tuple[int, ...]) -> None:
+    piece = _CONV._replace(gradient_of=gradient_of)
     assert pieces.seconds(piece) > 0
     pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
     from experiments.benchmark import pytorch_pieces
@@ -130,7 +134,7 @@ def test_a_piece_takes_time_on_both_sides(of: tuple[int, ...]) -> None:
     assert pytorch_pieces.seconds(piece) > 0
 
 
-_FOUND: dict[str, Any] = {
+_RESULTS: dict[str, Any] = {
     "peaks": {"matrix_products": {"fmnist_jax": 2e9, "PyTorch": 1e9}, "memory": {"activation": 1e9, "large": 5e8}},
     "costs": {
         "training, small network": {
@@ -145,51 +149,55 @@ _FOUND: dict[str, Any] = {
 }
 
 
-def _printed(found: Any) -> list[list[str]]:
-    page = io.StringIO()
-    costs.report(Console(file=page, width=200), found)
-    lines = page.getvalue().splitlines()
+def _printed_rows(results: Any) -> list[list[str]]:
+    output = io.StringIO()
+    costs.report(Console(file=output, width=200), results)
+    lines = output.getvalue().splitlines()
     return [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.strip()]
 
 
-def test_the_table_adds_the_pieces_up_and_says_how_long_they_would_take_at_the_peaks() -> None:
-    rows = {row[0]: row[1:] for row in _printed(_FOUND) if len(row) > 1}
+def test_table_sums_the_pieces_and_states_their_time_at_the_peaks() -> None:
+    rows = {row[0]: row[1:] for row in _printed_rows(_RESULTS) if len(row) > 1}
     assert rows["a"] == ["1.00", "0.0", "600.0", "500.0", "2", "2"]
     assert rows["b"] == ["", "100.0", "200.0", "100.0", "", ""]
     assert rows["all pieces"] == ["1.00", "100.0", "800.0", "600.0", "1", "2"]
     assert rows["the whole"] == ["1.00", "", "800.0 (700.0 to 900.0)", "500.0 (500.0 to 500.0)", "1", "2"]
-    # 1 GFLOP at 2 a second, and 0.1 GB at 1.
+    # 1 GFLOP at 2 GFLOP/s, and 0.1 GB at 1 GB/s.
     assert rows["at the machine's peaks"] == ["1.00", "100.0", "600.0", "", "2", ""]
 
 
-def test_columns_of_a_side_that_is_not_installed_stay_empty() -> None:
-    def without(each: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in each.items() if key != "PyTorch"}
+def test_columns_of_a_side_that_is_not_installed_are_empty() -> None:
+    def drop_pytorch(node: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in node.items() if key != "PyTorch"}
 
-    rows = {row[0]: row[1:] for row in _printed(json.loads(json.dumps(_FOUND), object_hook=without)) if len(row) > 1}
+    rows = {
+        row[0]: row[1:]
+        for row in _printed_rows(json.loads(json.dumps(_RESULTS), object_hook=drop_pytorch))
+        if len(row) > 1
+    }
     assert rows["a"] == ["1.00", "0.0", "600.0", "", "2", ""]
     assert rows["all pieces"] == ["1.00", "100.0", "800.0", "", "1", ""]
     assert rows["the whole"] == ["1.00", "", "800.0 (700.0 to 900.0)", "", "1", ""]
 
 
-def test_every_cost_of_the_committed_file_stands_on_its_page() -> None:
+def test_committed_costs_are_on_the_costs_page() -> None:
     stated_page = (_ROOT / "docs" / "costs.md").read_text()
-    stated = [[cell.strip() for cell in line.strip("|").split("|")] for line in stated_page.splitlines()]
-    found = json.loads((_ROOT / "experiments" / "benchmark" / "costs.json").read_text())
-    wanted = [row for row in _printed(found) if len(row) > 1 and not row[0].startswith("-")]
-    assert len(wanted) > 60
-    assert [row for row in wanted if row not in stated] == []
-    assert costs.sentence(found["peaks"]) in " ".join(stated_page.split())
+    stated_rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in stated_page.splitlines()]
+    results = json.loads((_ROOT / "experiments" / "benchmark" / "costs.json").read_text())
+    expected_rows = [row for row in _printed_rows(results) if len(row) > 1 and not row[0].startswith("-")]
+    assert len(expected_rows) > 60
+    assert [row for row in expected_rows if row not in stated_rows] == []
+    assert costs.peaks_note(results["peaks"]) in " ".join(stated_page.split())
 
 
 @pytest.mark.slow
-def test_a_rehearsal_goes_through_and_never_lands_among_the_results(
+def test_rehearsal_completes_and_is_refused_in_the_results_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(FmnistError, match="a rehearsal is not a result"):
         costs.main(costs.Arguments(rehearse=True))
 
-    class Here:
+    class InProcessWorker:
         """A worker that works in this process."""
 
         def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -198,14 +206,14 @@ def test_a_rehearsal_goes_through_and_never_lands_among_the_results(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(costs, "Worker", Here)
+    monkeypatch.setattr(costs, "Worker", InProcessWorker)
     monkeypatch.setattr(costs, "start_jax", lambda _: None)
-    monkeypatch.setattr(costs, "_MEMORY", {"activation": 2**10, "large": 2**12})
+    monkeypatch.setattr(costs, "_MEMORY_SIZES", {"activation": 2**10, "large": 2**12})
     monkeypatch.setattr(jax_side, "matrix_rate", partial(jax_side.matrix_rate, 64))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     out = tmp_path / "costs.json"
     costs.main(costs.Arguments(networks=("fast",), rounds=1, steps=2, rehearse=True, out=out))
-    found = json.loads(out.read_text())
-    assert list(found["costs"]) == ["training, fast network", "evaluation, fast network"]
-    assert all(piece["seconds"]["fmnist_jax"][0] > 0 for piece in found["costs"]["training, fast network"]["pieces"])
+    results = json.loads(out.read_text())
+    assert list(results["costs"]) == ["training, fast network", "evaluation, fast network"]
+    assert all(piece["seconds"]["fmnist_jax"][0] > 0 for piece in results["costs"]["training, fast network"]["pieces"])

@@ -1,4 +1,4 @@
-"""Runs that were trained one by one, scored as an ensemble."""
+"""Separately trained runs, scored as an ensemble."""
 
 import json
 from dataclasses import replace
@@ -23,21 +23,21 @@ _ENVIRONMENT = {
 _LABELS = np.array([0, 1, 2, 3])
 
 
-def logits(*taken_for: int) -> np.ndarray:
-    """Sure of the first class given for an image, and nearly as sure of the true one."""
-    found = np.zeros((4, 10), np.float32)
-    found[np.arange(4), _LABELS] = 3.0
-    found[np.arange(4), taken_for] += 3.1
-    return found
+def make_logits(*predicted: int) -> np.ndarray:
+    """Logits that are highest for the given class of each image, and nearly as high for the true one."""
+    logits = np.zeros((4, 10), np.float32)
+    logits[np.arange(4), _LABELS] = 3.0
+    logits[np.arange(4), predicted] += 3.1
+    return logits
 
 
-def leave(path: Path, seed: int, config: Config, **predictions: np.ndarray) -> Path:
+def write_run(path: Path, seed: int, config: Config, **predictions: np.ndarray) -> Path:
     path.mkdir()
-    whole = replace(config, train=replace(config.train, seed=seed), data=replace(config.data, validation_size=0))
+    full_config = replace(config, train=replace(config.train, seed=seed), data=replace(config.data, validation_size=0))
     accuracy = float(np.mean(predictions["logits"].argmax(-1) == _LABELS))
     summary = {**_SUMMARY, "test_accuracy": accuracy, "test_accuracy_mirrored": None, "seed": seed}
     summary["epochs"] = config.train.epochs
-    for name, values in (("config", to_dict(whole)), ("summary", summary), ("environment", _ENVIRONMENT)):
+    for name, values in (("config", to_dict(full_config)), ("summary", summary), ("environment", _ENVIRONMENT)):
         (path / f"{name}.json").write_text(json.dumps(values))
     arrays: Any = {"labels": _LABELS, **predictions}
     np.savez(path / "predictions.npz", **arrays)
@@ -46,65 +46,68 @@ def leave(path: Path, seed: int, config: Config, **predictions: np.ndarray) -> P
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, ...]:
-    """Each takes another image for another class, so that two of three are right of each."""
+    """Each misclassifies different images, so that two of three are correct on each image."""
     wrong = ((9, 1, 2, 3), (0, 9, 2, 3), (0, 1, 9, 9))
-    return tuple(leave(tmp_path / str(i), i, PRESETS["fast"], logits=logits(*each)) for i, each in enumerate(wrong))
+    return tuple(
+        write_run(tmp_path / str(i), i, PRESETS["fast"], logits=make_logits(*predicted))
+        for i, predicted in enumerate(wrong)
+    )
 
 
-def test_the_mean_of_probabilities_is_scored_and_recorded_as_a_row_of_its_own(
+def test_mean_probabilities_are_scored_and_recorded_as_a_separate_row(
     runs: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ensemble.main(ensemble.Arguments(runs, record="fast-ensemble", results=tmp_path / "0"))
     printed = capsys.readouterr().out
     assert [line.rpartition(": ")[2] for line in printed.splitlines()] == ["75.00%", "75.00%", "50.00%", "100.00%"]
-    found = json.loads((tmp_path / "0" / "fast-ensemble.json").read_text())
-    assert (found["members"], found["train_seconds"], found["full_length"]) == (3, 300.0, True)
-    assert found["state_digest"] is found["images_per_second"] is None  # those of one member are not the ensemble's
+    record = json.loads((tmp_path / "0" / "fast-ensemble.json").read_text())
+    assert (record["members"], record["train_seconds"], record["full_length"]) == (3, 300.0, True)
+    assert record["state_digest"] is record["images_per_second"] is None  # a member's values are not the ensemble's
     probabilities = np.mean([softmax(np.load(run / "predictions.npz")["logits"], -1) for run in runs], 0)
-    assert found["test_loss"] == pytest.approx(-np.log(probabilities[np.arange(4), _LABELS]).mean(), rel=1e-6)
+    assert record["test_loss"] == pytest.approx(-np.log(probabilities[np.arange(4), _LABELS]).mean(), rel=1e-6)
     row = f"| fast, 3 averaged | 12,345 | {PRESETS['fast'].train.epochs} | 1 | 100.00% |  |  | 300 s | 2 cores of"
-    assert row in tables.tables([found, {**found, "members": 2}])["results"]
+    assert row in tables.make_tables([record, {**record, "members": 2}])["results"]
 
 
-def test_the_time_of_each_member_is_of_the_machine_that_trained_it(runs: tuple[Path, ...], tmp_path: Path) -> None:
+def test_training_time_of_members_is_listed_by_machine(runs: tuple[Path, ...], tmp_path: Path) -> None:
     gpu = {**_ENVIRONMENT, "backend": "gpu", "devices": ["H100"], "packages": {"jax": "0.11"}, "git_commit": "b" * 40}
     (runs[1] / "environment.json").write_text(json.dumps(gpu))
     ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path / "0"))
-    found = json.loads((tmp_path / "0" / "fast-averaged.json").read_text())
-    table = tables.tables([found])["accelerated"]
-    assert found["train_seconds"] == 300.0
+    record = json.loads((tmp_path / "0" / "fast-averaged.json").read_text())
+    table = tables.make_tables([record])["accelerated"]
+    assert record["train_seconds"] == 300.0
     assert "| 200 s; 100 s | 2 cores of Fast One (2 of the members); H100 (1 of the members) |" in table
     assert "At commit aaaaaaa, bbbbbbb, with jax 0.10, 0.11;" in table
 
 
-def test_mirror_images_count_where_every_run_has_scored_them(tmp_path: Path) -> None:
-    right, wrong = logits(0, 1, 2, 3), logits(9, 9, 9, 9)
-    both = [leave(tmp_path / str(i), i, PRESETS["fast"], logits=wrong, mirrored_logits=right) for i in range(2)]
-    assert ensemble.main(ensemble.Arguments(tuple(both)))["test_accuracy_mirrored"] == 1.0
-    one = leave(tmp_path / "one", 2, PRESETS["fast"], logits=wrong)
-    assert ensemble.main(ensemble.Arguments((*both, one)))["test_accuracy_mirrored"] is None
+def test_mirrored_accuracy_needs_mirrored_logits_of_every_run(tmp_path: Path) -> None:
+    right, wrong = make_logits(0, 1, 2, 3), make_logits(9, 9, 9, 9)
+    runs = [write_run(tmp_path / str(i), i, PRESETS["fast"], logits=wrong, mirrored_logits=right) for i in range(2)]
+    assert ensemble.main(ensemble.Arguments(tuple(runs)))["test_accuracy_mirrored"] == 1.0
+    unmirrored = write_run(tmp_path / "one", 2, PRESETS["fast"], logits=wrong)
+    assert ensemble.main(ensemble.Arguments((*runs, unmirrored)))["test_accuracy_mirrored"] is None
 
 
-def test_runs_of_no_preset_are_scored_and_not_recorded(tmp_path: Path) -> None:
+def test_runs_of_a_custom_config_are_scored_but_not_recorded(tmp_path: Path) -> None:
     custom = replace(PRESETS["fast"], preset="custom")
-    both = tuple(leave(tmp_path / str(i), i, custom, logits=logits(0, 1, 2, 3)) for i in range(2))
-    assert ensemble.main(ensemble.Arguments(both))["test_accuracy"] == 1.0
+    runs = tuple(write_run(tmp_path / str(i), i, custom, logits=make_logits(0, 1, 2, 3)) for i in range(2))
+    assert ensemble.main(ensemble.Arguments(runs))["test_accuracy"] == 1.0
     with pytest.raises(FmnistError, match="custom is not a preset"):
-        ensemble.main(ensemble.Arguments(both, record="mine", results=tmp_path / "results"))
+        ensemble.main(ensemble.Arguments(runs, record="mine", results=tmp_path / "results"))
     assert not (tmp_path / "results").exists()
 
 
-def test_what_makes_no_ensemble_is_refused(runs: tuple[Path, ...], tmp_path: Path) -> None:
-    def message(*given: Path) -> str:
-        with pytest.raises(FmnistError) as caught:
-            ensemble.main(ensemble.Arguments(given))
-        return str(caught.value)
+def test_runs_that_form_no_ensemble_are_refused(runs: tuple[Path, ...], tmp_path: Path) -> None:
+    def message(*run_dirs: Path) -> str:
+        with pytest.raises(FmnistError) as exc_info:
+            ensemble.main(ensemble.Arguments(run_dirs))
+        return str(exc_info.value)
 
-    other = leave(tmp_path / "other", 3, PRESETS["demo"], logits=logits(0, 1, 2, 3))
+    other = write_run(tmp_path / "other", 3, PRESETS["demo"], logits=make_logits(0, 1, 2, 3))
     assert "in more than its seed" in message(runs[0], other)
     assert "all with different seeds" in message(runs[0], runs[0])
     assert "all with different seeds" in message(runs[0])
-    members = leave(tmp_path / "members", 5, PRESETS["fast"], logits=logits(0, 1, 2, 3))
-    (members / "summary.json").write_text(json.dumps({**_SUMMARY, "population": {"seeds": [5, 6]}}))
-    assert "is a population" in message(runs[0], members)
+    population = write_run(tmp_path / "members", 5, PRESETS["fast"], logits=make_logits(0, 1, 2, 3))
+    (population / "summary.json").write_text(json.dumps({**_SUMMARY, "population": {"seeds": [5, 6]}}))
+    assert "is a population" in message(runs[0], population)
     assert "its summary.json is missing" in message(runs[0], tmp_path)

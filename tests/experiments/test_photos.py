@@ -1,4 +1,4 @@
-"""The scores of photos, on pictures that are drawn here."""
+"""Scoring of photos, on generated pictures."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +24,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_third_by_name_is_held_back(folder: Path) -> None:
+def test_every_third_photo_by_name_is_held_back(folder: Path) -> None:
     names = {
-        part: [photo.path.name for photo in photos.labelled(folder, part)]
+        part: [photo.path.name for photo in photos.read_labelled_photos(folder, part)]
         for part in ("all", "held-back", "development")
     }
     assert names == {
@@ -34,97 +34,103 @@ def test_every_third_by_name_is_held_back(folder: Path) -> None:
         "held-back": ["c.png"],
         "development": ["a.png", "b.png", "d.png"],
     }
-    assert photos.labelled(folder)[1].accepted == {"Dress", "Coat"}
+    assert photos.read_labelled_photos(folder)[1].accepted == {"Dress", "Coat"}
 
 
-def test_a_class_that_is_none_is_refused(folder: Path) -> None:
+def test_unknown_class_is_refused(folder: Path) -> None:
     (folder / "labels.csv").write_text("file,accepted,kind\na.png,Dress|Hat,phone\n")
     with pytest.raises(FmnistError, match=r"a\.png accepts \['Dress', 'Hat'\]"):
-        photos.labelled(folder)
+        photos.read_labelled_photos(folder)
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
         ("file,accepted\na.png,Dress\n", r"labels\.csv has no column kind"),
         ("", r"labels\.csv has no column accepted, file, kind"),
         ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is missing"),
     ],
 )
-def test_a_table_of_another_form_or_other_photos_is_refused(folder: Path, table: str, says: str) -> None:
+def test_malformed_labels_and_missing_photos_are_refused(folder: Path, table: str, message: str) -> None:
     (folder / "labels.csv").write_text(table)
-    with pytest.raises(FmnistError, match=says):
-        photos.labelled(folder)
+    with pytest.raises(FmnistError, match=message):
+        photos.read_labelled_photos(folder)
 
 
-def test_a_folder_without_labels_or_without_photos_in_a_part_is_refused(folder: Path) -> None:
+def test_missing_labels_and_an_empty_part_are_refused(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *_ROWS[:2])))
     with pytest.raises(FmnistError, match="has 2 photos, none in the part 'held-back'"):
-        photos.labelled(folder, "held-back")
+        photos.read_labelled_photos(folder, "held-back")
     (folder / "labels.csv").unlink()
     with pytest.raises(FmnistError, match=r"labels\.csv is missing"):
-        photos.labelled(folder)
+        photos.read_labelled_photos(folder)
 
 
-def test_the_first_or_one_of_three_may_be_any_that_is_accepted(folder: Path) -> None:
+def test_top1_and_top3_count_any_accepted_class(folder: Path) -> None:
     logits = np.full((4, 10), -9.0)
     for row, ranked in enumerate((("Shirt", "Coat", "Bag"), ("Coat", "Shirt", "Bag"), ("Coat", "Shirt", "Bag"), "")):
-        for place, name in enumerate(ranked):
-            logits[row, CLASS_NAMES.index(name)] = -place
-    found = photos.scores(photos.labelled(folder), softmax(logits, axis=-1), [()] * 4)
-    # Of equal logits the lower label is the likelier one, and Bag is none of the three lowest.
-    assert found == [photos.Score("phone", 1, 1, 3, 2, 1), photos.Score("shoes", 0, 1, 1, 1, 0)]
+        for rank, name in enumerate(ranked):
+            logits[row, CLASS_NAMES.index(name)] = -rank
+    scores = photos.score_photos(photos.read_labelled_photos(folder), softmax(logits, axis=-1), [()] * 4)
+    # Among equal logits the lower label ranks first, and Bag is not one of the three lowest.
+    assert scores == [photos.Score("phone", 1, 1, 3, 2, 1), photos.Score("shoes", 0, 1, 1, 1, 0)]
 
 
-def test_those_that_predict_would_not_mark_are_counted_apart(folder: Path) -> None:
-    shares = np.full((4, 10), 0.02)
-    for row, (name, share) in enumerate((("Bag", 0.88), ("Coat", 0.82), ("Coat", 0.82), ("Bag", 0.95))):
-        shares[row, CLASS_NAMES.index(name)] = share
-    drawn = photos.labelled(folder)
-    assert photos.scores(drawn, shares, [()] * 4) == [
-        photos.Score("phone", 2, 3, 3, sure=3, sure_and_first=2),
-        photos.Score("shoes", 1, 1, 1, sure=0, sure_and_first=0),
+def test_confident_predictions_are_counted_separately(folder: Path) -> None:
+    probabilities = np.full((4, 10), 0.02)
+    for row, (name, probability) in enumerate((("Bag", 0.88), ("Coat", 0.82), ("Coat", 0.82), ("Bag", 0.95))):
+        probabilities[row, CLASS_NAMES.index(name)] = probability
+    labelled = photos.read_labelled_photos(folder)
+    assert photos.score_photos(labelled, probabilities, [()] * 4) == [
+        photos.Score("phone", 2, 3, 3, confident=3, confident_top1=2),
+        photos.Score("shoes", 1, 1, 1, confident=0, confident_top1=0),
     ]
-    assert photos.scores(drawn, shares, [(), (), ("outline",), ()])[0] == photos.Score("phone", 2, 3, 3, 2, 2)
+    assert photos.score_photos(labelled, probabilities, [(), (), ("outline",), ()])[0] == photos.Score(
+        "phone", 2, 3, 3, 2, 2
+    )
 
 
-def test_the_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
-    drawn = photos.labelled(folder)
-    (of_predict, seconds), (of_tutorials, _) = (photos.prepared(drawn, way) for way in photos.WAYS.values())
-    ours, theirs = (np.stack([image for image, _ in ready]) for ready in (of_predict, of_tutorials))
-    assert ours.shape == theirs.shape == (4, 28, 28, 1)
+def test_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
+    labelled = photos.read_labelled_photos(folder)
+    (predict_inputs, seconds), (tutorial_inputs, _) = (
+        photos.prepare_all(labelled, prepare) for prepare in photos.PREPARATIONS.values()
+    )
+    predict_images, tutorial_images = (
+        np.stack([image for image, _ in inputs]) for inputs in (predict_inputs, tutorial_inputs)
+    )
+    assert predict_images.shape == tutorial_images.shape == (4, 28, 28, 1)
     assert seconds > 0
-    assert ours[0, 0].max() > 200  # the garment fills the height
-    assert not ours[0, :, 0].any()
-    assert (theirs[0, 0] == 5).all()  # as it stands, with its margin
+    assert predict_images[0, 0].max() > 200  # the garment fills the height
+    assert not predict_images[0, :, 0].any()
+    assert (tutorial_images[0, 0] == 5).all()  # unchanged, with its margin
 
 
-def test_photos_alone_are_refused(folder: Path) -> None:
+def test_missing_run_is_refused(folder: Path) -> None:
     with pytest.raises(FmnistError, match="no run is given: add the run directories"):
         photos.main(photos.Arguments(folder, ()))
 
 
-def test_each_run_and_preparation_has_its_lines(
+def test_scores_are_printed_for_each_run_and_preparation(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
+    tta_calls: list[str] = []
 
     def predict(images: np.ndarray, tta: str) -> np.ndarray:
-        asked.append(tta)
+        tta_calls.append(tta)
         return np.tile(np.arange(10.0), (len(images), 1))
 
-    two = np.full((80, 60, 3), 250, np.uint8)
-    two[10:70, [*range(8, 24), *range(36, 52)]] = (20, 60, 90)
-    Image.fromarray(two).save(folder / "a.png")
+    pair = np.full((80, 60, 3), 250, np.uint8)
+    pair[10:70, [*range(8, 24), *range(36, 52)]] = (20, 60, 90)
+    Image.fromarray(pair).save(folder / "a.png")
     rows = (_ROWS[0], "a.png,Sandal,shoes", *_ROWS[2:])
     (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *rows)))
     monkeypatch.setattr(photos, "load_trained", lambda _: SimpleNamespace(predict=predict))
     photos.main(photos.Arguments(folder, (Path("runs/one"), Path("two")), tta="mirror"))
     lines = capsys.readouterr().out.splitlines()
-    assert asked == ["mirror"] * 4
+    assert tta_calls == ["mirror"] * 4
     assert [line.partition(" (")[0] for line in lines if not line.startswith(" ")] == [
-        f"{run}, prepared as by {way}" for run in ("one", "two") for way in ("predict", "tutorials")
+        f"{run}, prepared as by {preparation}" for run in ("one", "two") for preparation in ("predict", "tutorials")
     ]
-    # A boot, a bag and a sneaker are the likeliest by the network alone, but of a pair no bag is.
+    # The network alone ranks boot, bag and sneaker highest, but a pair cannot be a bag.
     assert lines[2].startswith("  shoes: first 0 of 1, 0% (95% interval 0% to 79%), among three 1 of 1, 100%")
     assert "among three 0 of 1" in lines[5]

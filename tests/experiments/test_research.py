@@ -1,4 +1,4 @@
-"""The research experiments: each asks its question in seconds, and its parts are held against what they should say."""
+"""The research experiments: each runs in seconds with --quick, and its parts are checked against known results."""
 
 import json
 import re
@@ -57,22 +57,26 @@ _RESULTS = study.RESULTS
 
 
 @pytest.fixture(scope="module", params=_EXPERIMENTS)
-def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, Any]]:
-    """An experiment's name, the folder that it wrote into, and what it returned."""
+def quick_run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, dict[str, Any]]:
+    """An experiment's name, its output folder, and what it returned."""
     name, out = request.param, tmp_path_factory.mktemp(request.param)
     return name, out, _EXPERIMENTS[name].main(_EXPERIMENTS[name].Arguments(quick=True, out=out))
 
 
-def _numbers(value: Any) -> list[float]:
+def _collect_floats(value: Any) -> list[float]:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        return [number for each in value for number in _numbers(each)]
+        return [number for item in value for number in _collect_floats(item)]
     return [value] if isinstance(value, float) else []
 
 
-def test_an_experiment_writes_its_answer_with_its_origin_and_a_figure(tried: tuple[str, Path, dict[str, Any]]) -> None:
-    name, out, record = tried
+def test_experiment_writes_its_results_with_their_origin_and_a_figure(
+    quick_run: tuple[str, Path, dict[str, Any]],
+) -> None:
+    name, out, record = quick_run
     assert {path.name for path in out.iterdir()} == {f"{name}.json", f"{name}.png"}
     text = (out / f"{name}.json").read_text()
     assert json.loads(text) == json.loads(json.dumps(record))
@@ -88,7 +92,7 @@ def test_an_experiment_writes_its_answer_with_its_origin_and_a_figure(tried: tup
         "commit",
     }
     assert record["data"] == "synthetic"
-    numbers = _numbers(record["found"])
+    numbers = _collect_floats(record["found"])
     assert len(numbers) > 5
     assert np.isfinite(numbers).all()
     with Image.open(out / f"{name}.png") as picture:
@@ -96,16 +100,16 @@ def test_an_experiment_writes_its_answer_with_its_origin_and_a_figure(tried: tup
 
 
 @pytest.mark.parametrize("name", _EXPERIMENTS)
-def test_an_experiment_is_short_and_says_what_it_asks_how_and_what_came_of_it(name: str) -> None:
+def test_experiment_is_short_and_documents_question_command_and_findings(name: str) -> None:
     module = _EXPERIMENTS[name]
     assert len(Path(module.__file__).read_text().splitlines()) < 150
-    asked = rf".*\? `python -m experiments\.research\.{Path(module.__file__).stem}( RUN\.\.\.)?`\.\n\n"
-    assert re.match(asked, module.__doc__)
+    question_pattern = rf".*\? `python -m experiments\.research\.{Path(module.__file__).stem}( RUN\.\.\.)?`\.\n\n"
+    assert re.match(question_pattern, module.__doc__)
     assert "Measured" in module.__doc__
 
 
 @pytest.mark.parametrize("name", _EXPERIMENTS)
-def test_an_answer_is_backed_by_a_committed_file_of_the_real_images(name: str) -> None:
+def test_committed_results_are_of_the_real_images(name: str) -> None:
     result = json.loads((_RESULTS / f"{name}.json").read_text())
     assert result["experiment"] == name
     assert result["data"] == "fashion_mnist"
@@ -114,96 +118,98 @@ def test_an_answer_is_backed_by_a_committed_file_of_the_real_images(name: str) -
 
 
 @pytest.mark.parametrize("name", _EXPERIMENTS)
-def test_what_an_answer_says_in_percent_is_in_its_file(name: str) -> None:
-    said = re.findall(r"(\d+\.\d+)\s%", _EXPERIMENTS[name].__doc__.partition("Measured")[2])
-    assert said or name == "curvature"  # which says nothing in per cent
-    numbers = 100 * np.array(_numbers(json.loads((_RESULTS / f"{name}.json").read_text())["found"]))
-    # As they are, or as the means of the two or three seeds that stand together.
-    known = np.concatenate([np.convolve(numbers, np.full(size, 1 / size), "valid") for size in (1, 2, 3)])
-    for number in map(float, said):
-        assert np.abs(known - number).min() < 0.06, number
+def test_percentages_in_the_docstring_match_the_committed_results(name: str) -> None:
+    percentages = re.findall(r"(\d+\.\d+)\s%", _EXPERIMENTS[name].__doc__.partition("Measured")[2])
+    assert percentages or name == "curvature"  # which states no percentage
+    numbers = 100 * np.array(_collect_floats(json.loads((_RESULTS / f"{name}.json").read_text())["found"]))
+    # As recorded, or averaged over two or three adjacent seeds.
+    averages = np.concatenate([np.convolve(numbers, np.full(size, 1 / size), "valid") for size in (1, 2, 3)])
+    for percentage in map(float, percentages):
+        assert np.abs(averages - percentage).min() < 0.06, percentage
 
 
-def test_what_is_tried_out_does_not_become_a_result() -> None:
+def test_quick_run_into_the_results_folder_is_refused() -> None:
     with pytest.raises(FmnistError, match="does not produce results: choose another --out"):
         seeds.main(seeds.Arguments(quick=True, out=study.RESULTS))
 
 
 @pytest.mark.parametrize("experiment", [robustness, calibration])
-def test_runs_are_asked_for_and_must_be_of_the_real_images(experiment: Any, tmp_path: Path, saved_run: Path) -> None:
+def test_missing_runs_and_runs_on_synthetic_images_are_refused(
+    experiment: Any, tmp_path: Path, saved_run: Path
+) -> None:
     arguments = experiment.Arguments(out=tmp_path)
-    for runs, says in (((), "RUN is missing"), ((saved_run,), "saved was trained on synthetic")):
-        with pytest.raises(FmnistError, match=says):
+    for runs, message in (((), "RUN is missing"), ((saved_run,), "saved was trained on synthetic")):
+        with pytest.raises(FmnistError, match=message):
             study.trained_models(arguments, runs)
 
 
-def test_runs_of_one_name_are_refused_and_any_number_is_drawn(tmp_path: Path) -> None:
+def test_runs_of_the_same_name_are_refused_and_nine_runs_are_plotted(tmp_path: Path) -> None:
     with pytest.raises(FmnistError, match="several runs are called fast: rename their directories"):
         study.trained_models(calibration.Arguments(), [tmp_path / "a" / "fast", tmp_path / "b" / "fast"])
     for experiment in (robustness, calibration):
-        found = json.loads((study.RESULTS / f"{experiment.__name__.rpartition('.')[2]}.json").read_text())["found"]
-        (run,) = found["runs"].values()
-        found["runs"] = {f"run {number}": run for number in range(9)}
-        legend = experiment.figure(found).axes[0].get_legend_handles_labels()[1]
-        assert {label.partition(",")[0] for label in legend} == found["runs"].keys()
+        results = json.loads((study.RESULTS / f"{experiment.__name__.rpartition('.')[2]}.json").read_text())["found"]
+        (run,) = results["runs"].values()
+        results["runs"] = {f"run {number}": run for number in range(9)}
+        legend = experiment.figure(results).axes[0].get_legend_handles_labels()[1]
+        assert {label.partition(",")[0] for label in legend} == results["runs"].keys()
 
 
-def test_images_that_would_not_be_seen_once_are_refused() -> None:
+def test_size_larger_than_the_images_seen_is_refused() -> None:
     with pytest.raises(FmnistError, match="100 images would not all be seen once"):
         sizes.measure(sizes.Arguments(quick=True, sizes=(100,), seen=40))
 
 
-def test_a_power_law_is_found_again_and_its_interval_holds_it() -> None:
-    sizes_ = np.array([100, 200, 400, 800])
-    law = sizes.fit(sizes_, 3 * sizes_**-0.5)
+def test_power_law_is_recovered_and_its_bootstrap_interval_covers_it() -> None:
+    train_sizes = np.array([100, 200, 400, 800])
+    law = sizes.fit(train_sizes, 3 * train_sizes**-0.5)
     assert law == pytest.approx((3, 0.5))
     rng = np.random.default_rng(0)
-    shares = 2 * sizes_**-0.4
-    wrong = rng.random((4, 3, 2_000)) < shares[:, None, None]
-    low, high = np.quantile(sizes.bootstrap(sizes_, wrong, 200), (0.025, 0.975))
+    error_rates = 2 * train_sizes**-0.4
+    wrong = rng.random((4, 3, 2_000)) < error_rates[:, None, None]
+    low, high = np.quantile(sizes.bootstrap(train_sizes, wrong, 200), (0.025, 0.975))
     assert low < 0.4 < high
     assert high - low < 0.1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
-def test_wrong_labels_are_as_many_as_asked_for_and_all_wrong(share: float) -> None:
+def test_wrong_labels_have_the_exact_share_and_cover_all_other_classes(share: float) -> None:
     labels = np.arange(1_000, dtype=np.int32) % 10
-    given = Dataset(np.zeros((1_000, 28, 28, 1), np.uint8), labels)
-    noisy = label_noise.with_wrong_labels(given, share)
-    wrong = noisy.labels != labels
-    assert wrong.mean() == share
+    clean = Dataset(np.zeros((1_000, 28, 28, 1), np.uint8), labels)
+    noisy = label_noise.with_wrong_labels(clean, share)
+    is_wrong = noisy.labels != labels
+    assert is_wrong.mean() == share
     if share:
-        moved = (noisy.labels - labels)[wrong] % 10
-        assert set(moved.tolist()) == set(range(1, 10))
+        offsets = (noisy.labels - labels)[is_wrong] % 10
+        assert set(offsets.tolist()) == set(range(1, 10))
 
 
 @pytest.mark.parametrize("name", robustness.CORRUPTIONS)
-def test_a_corruption_spoils_more_the_stronger_it_is(name: str) -> None:
+def test_corruption_error_grows_with_its_strength(name: str) -> None:
     rng = np.random.default_rng(0)
     smooth = gaussian_filter(rng.normal(size=(40, 28, 28, 1)), (0, 2, 2, 0))
     images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
-    kind, off = robustness.CORRUPTIONS[name], []
-    for strength in kind.strengths:
-        spoilt = np.asarray(kind.make(strength)(jax.random.key(0), jnp.asarray(images)))
-        assert spoilt.dtype == np.uint8
-        assert spoilt.shape == images.shape
-        off.append(float(np.abs(spoilt.astype(float) - images).mean()))
-    assert len(off) == 5
-    assert off == sorted(off)
-    assert off[0] > 0
+    corruption, errors = robustness.CORRUPTIONS[name], []
+    for strength in corruption.strengths:
+        corrupted = np.asarray(corruption.make(strength)(jax.random.key(0), jnp.asarray(images)))
+        assert corrupted.dtype == np.uint8
+        assert corrupted.shape == images.shape
+        errors.append(float(np.abs(corrupted.astype(float) - images).mean()))
+    assert len(errors) == 5
+    assert errors == sorted(errors)
+    assert errors[0] > 0
 
 
 @pytest.mark.parametrize("score", calibration.SCORES)
-def test_conformal_sets_hold_the_truth_as_often_as_they_say(score: str) -> None:
+def test_conformal_sets_reach_their_nominal_coverage(score: str) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 2, (4_000, 10))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
-    halves = [calibration.halved(logits, labels, (0.8, 0.95), seed) for seed in range(10)]
-    coverage = np.mean([half[score]["coverage"] for half in halves], 0)
+    results = [calibration.evaluate_halves(logits, labels, (0.8, 0.95), seed) for seed in range(10)]
+    coverage = np.mean([result[score]["coverage"] for result in results], 0)
     np.testing.assert_allclose(coverage, (0.8, 0.95), atol=0.01)
 
 
-def test_scores_of_sets_by_hand() -> None:
+def test_conformal_scores_and_threshold_match_hand_computed_values() -> None:
     probabilities = np.array([[0.2, 0.7, 0.1]])
     np.testing.assert_allclose(calibration.adaptive(probabilities), [[0.9, 0.7, 1.0]])
     np.testing.assert_allclose(calibration.least_ambiguous(probabilities), [[0.8, 0.3, 0.9]])
@@ -211,7 +217,7 @@ def test_scores_of_sets_by_hand() -> None:
     assert calibration.threshold(np.arange(1, 10) / 10, 0.95) == float("inf")
 
 
-def test_power_iteration_finds_the_largest_eigenvalue_of_a_matrix_that_is_known() -> None:
+def test_power_iteration_finds_the_top_eigenvalue_of_a_known_matrix() -> None:
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     matrix = jnp.asarray(basis @ np.diag([-1.0, 0.5, 2.0, 3.0, 4.0, 9.0]) @ basis.T, jnp.float32)
@@ -226,49 +232,53 @@ def test_power_iteration_finds_the_largest_eigenvalue_of_a_matrix_that_is_known(
     assert float(residual) < 1e-3
 
 
-def test_a_linear_probe_moves_the_head_alone() -> None:
+def test_linear_probe_trains_only_the_head() -> None:
     arguments = transfer.Arguments(quick=True, widths=(4, 6))
     config = study.recipe_config(arguments, 100, 2)
     model = make_model(config.model)
-    begun = Weights(*jax.jit(model.init)(jax.random.key(3)))
-    data = study.on_device(study.images(arguments).train.take(np.arange(100)))
-    for way, moved in (("linear probe", {"Dense_0"}), ("fine-tuned", set(begun.params))):
-        after = jax.jit(transfer.make_way(way, config))(jnp.float32(1), jax.random.key(0), begun, data)
-        same = jax.tree.map(np.array_equal, dict(begun.params), dict(after.params))
-        assert {name for name, leaves in same.items() if not all(jax.tree.leaves(leaves))} == moved
-        kept = jax.tree.leaves(jax.tree.map(np.array_equal, dict(begun.batch_stats), dict(after.batch_stats)))
-        assert all(kept) == (way == "linear probe")
+    start_weights = Weights(*jax.jit(model.init)(jax.random.key(3)))
+    data = study.on_device(study.load_images(arguments).train.take(np.arange(100)))
+    for method, trained in (("linear probe", {"Dense_0"}), ("fine-tuned", set(start_weights.params))):
+        weights = jax.jit(transfer.make_training(method, config))(
+            jnp.float32(1), jax.random.key(0), start_weights, data
+        )
+        is_equal = jax.tree.map(np.array_equal, dict(start_weights.params), dict(weights.params))
+        assert {name for name, leaves in is_equal.items() if not all(jax.tree.leaves(leaves))} == trained
+        stats_equal = jax.tree.leaves(
+            jax.tree.map(np.array_equal, dict(start_weights.batch_stats), dict(weights.batch_stats))
+        )
+        assert all(stats_equal) == (method == "linear probe")
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 3), (3, 2)])
-def test_whitening_kernels_leave_patches_uncorrelated_and_of_one_variance(channels: int, side: int) -> None:
+def test_whitening_kernels_decorrelate_patches_to_unit_variance(channels: int, side: int) -> None:
     rng = np.random.default_rng(0)
     smooth = gaussian_filter(rng.normal(size=(60, 12, 10, channels)), (0, 1, 1, 0.5))
     images = (255 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
     kernels = np.asarray(first_kernels.whitening_kernels(jnp.asarray(images), side))
     windows = np.lib.stride_tricks.sliding_window_view(images / 255, (side, side), axis=(1, 2))
     pixels = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, side * side * channels)
-    flat = kernels.reshape(side * side * channels, -1)
-    np.testing.assert_allclose(np.cov(pixels @ flat, rowvar=False), np.eye(flat.shape[1]), atol=2e-3)
+    matrix = kernels.reshape(side * side * channels, -1)
+    np.testing.assert_allclose(np.cov(pixels @ matrix, rowvar=False), np.eye(matrix.shape[1]), atol=2e-3)
     variances, vectors = np.linalg.eigh(np.cov(pixels, rowvar=False))
-    signs = np.sign((vectors[:, ::-1] * flat).sum(0))
-    np.testing.assert_allclose(flat * signs * np.sqrt(variances[::-1]), vectors[:, ::-1], atol=5e-3)
+    signs = np.sign((vectors[:, ::-1] * matrix).sum(0))
+    np.testing.assert_allclose(matrix * signs * np.sqrt(variances[::-1]), vectors[:, ::-1], atol=5e-3)
 
 
-def test_cosine_kernels_are_the_transform_of_scipy_and_nearly_whiten_a_random_walk() -> None:
+def test_cosine_kernels_match_scipy_dctn_and_nearly_whiten_a_random_walk() -> None:
     kernels = np.asarray(first_kernels.cosine_kernels(3))[:, :, 0]
     patch = np.random.default_rng(0).normal(size=(3, 3))
-    found = np.einsum("hwk,hw->k", kernels, patch)
+    actual = np.einsum("hwk,hw->k", kernels, patch)
     frequencies = [(0, 0), (0, 1), (1, 0), (0, 2), (1, 1), (2, 0), (1, 2), (2, 1), (2, 2)]
     expected = 0.25 * dctn(patch)  # which has a factor of 2 for each axis
-    np.testing.assert_allclose(found, [expected[pair] for pair in frequencies], rtol=1e-5)
-    walk = np.minimum.outer(np.arange(20, 23), np.arange(20, 23)).astype(float)  # covariance along an axis
-    covariance = np.einsum("hwk,ha,wb,abl->kl", kernels, walk, walk, kernels)
-    sizes = np.sqrt(np.diagonal(covariance))
-    assert np.abs(covariance / np.outer(sizes, sizes) - np.eye(9)).max() < 0.25
+    np.testing.assert_allclose(actual, [expected[pair] for pair in frequencies], rtol=1e-5)
+    walk_covariance = np.minimum.outer(np.arange(20, 23), np.arange(20, 23)).astype(float)  # covariance along an axis
+    covariance = np.einsum("hwk,ha,wb,abl->kl", kernels, walk_covariance, walk_covariance, kernels)
+    deviations = np.sqrt(np.diagonal(covariance))
+    assert np.abs(covariance / np.outer(deviations, deviations) - np.eye(9)).max() < 0.25
 
 
-def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn_ones_and_may_be_kept() -> None:
+def test_first_kernels_are_signed_pairs_at_the_random_scale_and_can_be_frozen() -> None:
     config = Config(
         model=ModelConfig(family="plain", widths=(24, 4), depths=(1, 1)),
         data=DataConfig(name="own", total=64, validation_size=0),
@@ -282,14 +292,14 @@ def test_whitening_kernels_and_their_negatives_begin_a_network_as_large_as_drawn
     recipe, key = make_recipe(config), jax.random.key(0)
     models = (recipe.model, first_kernels.with_first_kernels(recipe.model, kernels))
     states = [init_state(model, recipe.optimizer, key) for model in models]
-    drawn, begun = (np.asarray(state.params["Conv_0"]["kernel"]) for state in states)
-    np.testing.assert_array_equal(begun[..., 18:], drawn[..., 18:])
-    np.testing.assert_array_equal(begun[..., 1:18:2], -begun[..., 0:18:2])
-    np.testing.assert_allclose((begun[..., :18] ** 2).mean((0, 1, 2)) ** 0.5, drawn.std(), rtol=1e-5)
-    aligned = np.einsum("hwck,hwck->k", begun[..., 0:18:2], np.asarray(kernels))
-    norms = (np.linalg.norm(each.reshape(9, 9), axis=0) for each in (begun[..., 0:18:2], np.asarray(kernels)))
-    np.testing.assert_allclose(aligned, np.prod(list(norms), axis=0), rtol=1e-5)
+    random_kernel, start_kernel = (np.asarray(state.params["Conv_0"]["kernel"]) for state in states)
+    np.testing.assert_array_equal(start_kernel[..., 18:], random_kernel[..., 18:])
+    np.testing.assert_array_equal(start_kernel[..., 1:18:2], -start_kernel[..., 0:18:2])
+    np.testing.assert_allclose((start_kernel[..., :18] ** 2).mean((0, 1, 2)) ** 0.5, random_kernel.std(), rtol=1e-5)
+    dot_products = np.einsum("hwck,hwck->k", start_kernel[..., 0:18:2], np.asarray(kernels))
+    norms = (np.linalg.norm(array.reshape(9, 9), axis=0) for array in (start_kernel[..., 0:18:2], np.asarray(kernels)))
+    np.testing.assert_allclose(dot_products, np.prod(list(norms), axis=0), rtol=1e-5)
     starts: dict[whitening.Start, bool] = {"whitening": False, "whitening, kept": True}
-    for start, stays in starts.items():
+    for start, is_frozen in starts.items():
         trained = jax.jit(whitening.make_training(config, start, kernels))(key, data).params["Conv_0"]["kernel"]
-        assert np.allclose(trained, begun, atol=1e-6) == stays
+        assert np.allclose(trained, start_kernel, atol=1e-6) == is_frozen

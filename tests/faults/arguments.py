@@ -1,4 +1,4 @@
-"""Arguments that no run can have."""
+"""Invalid arguments, and what the message must contain."""
 
 import gzip
 import json
@@ -17,41 +17,41 @@ _FILES = (
 )
 
 
-def _file(here: Path) -> None:
-    (here / "file").write_text("not a directory")
+def _file(folder: Path) -> None:
+    (folder / "file").write_text("not a directory")
 
 
 def _raw_files(content: bytes) -> Callable[[Path], None]:
-    def write(here: Path) -> None:
-        (here / "raw").mkdir()
+    def write(folder: Path) -> None:
+        (folder / "raw").mkdir()
         for name in _FILES:
-            (here / "raw" / name).write_bytes(content)
+            (folder / "raw" / name).write_bytes(content)
 
     return write
 
 
-def _one_raw_file(here: Path) -> None:
-    (here / "raw").mkdir()
-    (here / "raw" / _FILES[0]).write_bytes(gzip.compress(b"\0\0\x08\x03"))
+def _one_raw_file(folder: Path) -> None:
+    (folder / "raw").mkdir()
+    (folder / "raw" / _FILES[0]).write_bytes(gzip.compress(b"\0\0\x08\x03"))
 
 
 def _run_directory(config: str) -> Callable[[Path], None]:
-    def write(here: Path) -> None:
-        (here / "run").mkdir()
-        (here / "run" / "config.json").write_text(config)
+    def write(folder: Path) -> None:
+        (folder / "run").mkdir()
+        (folder / "run" / "config.json").write_text(config)
 
     return write
 
 
-def _no_config(here: Path) -> None:
-    (here / "run" / "checkpoints" / "40").mkdir(parents=True)
+def _no_config(folder: Path) -> None:
+    (folder / "run" / "checkpoints" / "40").mkdir(parents=True)
 
 
-_DEMO = json.dumps(to_dict(PRESETS["demo"]))
-_OLD = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
+_DEMO_CONFIG = json.dumps(to_dict(PRESETS["demo"]))
+_OLD_CONFIG = json.dumps({section: {} for section in ("data", "model", "optim", "augment", "train", "run")})
 _NO_NETWORK = {"HTTP_PROXY": "", "http_proxy": "", "ALL_PROXY": "", "all_proxy": ""}
 
-ARGUMENTS = [
+ARGUMENT_CASES = [
     Case("--parallel.devices 3", "choose 126 or 129, or --parallel.devices 2"),
     Case("--preset demo --parallel.devices 64", "--parallel.devices is 64, but there are "),
     Case("--parallel.devices none", "--parallel.devices"),
@@ -132,8 +132,8 @@ ARGUMENTS = [
     Case("--init.freeze Conv_*", "--init.from is not given"),
     Case("--preset demo --init.from {here}/none", "none, which has no config.json"),
     Case("--preset demo --init.from gs://runs/a", "an address"),
-    Case("--preset demo --init.from {here}/run", "has no checkpoint", _run_directory(_DEMO)),
-    Case("--run.dir {here}/run --init.from {here}/run", "init.source: None -> ", _run_directory(_DEMO)),
+    Case("--preset demo --init.from {here}/run", "has no checkpoint", _run_directory(_DEMO_CONFIG)),
+    Case("--run.dir {here}/run --init.from {here}/run", "init.source: None -> ", _run_directory(_DEMO_CONFIG)),
     Case("--run.log-every 0", "--run.log-every"),
     Case("--run.checkpoint-every 0", "--run.checkpoint-every"),
     Case("--run.progress fancy", "fancy"),
@@ -142,11 +142,11 @@ ARGUMENTS = [
     Case("--preset demo --run.dir {here}/file", "file", _file),
     Case("--preset demo --run.dir {here}/file/run", "file", _file),
     Case("--preset demo --run.dir /proc/run", "/proc"),
-    Case("--preset fast --run.dir {here}/run", "a different configuration", _run_directory(_DEMO)),
-    Case("--preset demo --train.seed 1 --run.dir {here}/run", "train.seed: 0 -> 1", _run_directory(_DEMO)),
-    Case("--run.dir {here}/run --train.epochs 9", "train.epochs: 4 -> 9", _run_directory(_DEMO)),
+    Case("--preset fast --run.dir {here}/run", "a different configuration", _run_directory(_DEMO_CONFIG)),
+    Case("--preset demo --train.seed 1 --run.dir {here}/run", "train.seed: 0 -> 1", _run_directory(_DEMO_CONFIG)),
+    Case("--run.dir {here}/run --train.epochs 9", "train.epochs: 4 -> 9", _run_directory(_DEMO_CONFIG)),
     Case("--run.dir {here}/run", "config.json", _run_directory('{"preset": "demo"')),
-    Case("--run.dir {here}/run", "different sections", _run_directory(_OLD)),
+    Case("--run.dir {here}/run", "different sections", _run_directory(_OLD_CONFIG)),
     Case("--preset demo --run.dir {here}/run", "no config.json", _no_config),
     Case("--data.dir {here}/data --data.raw-dir {here}/none", _FILES[0]),
     Case("--data.dir {here}/data", _FILES[0], environment={"FMNIST_RAW_DIR": "{here}/none"}),

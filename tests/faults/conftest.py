@@ -1,4 +1,4 @@
-"""What the fault tests share."""
+"""Shared by the fault tests."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.faults.harness import Lab
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """A folder of all workers, for the run that nothing happens to and what it compiles are wanted by each."""
+    """One folder for all workers: each needs the undisturbed run and its compilation cache."""
     folder = Path(os.environ["FMNIST_JAX_TEST_SHARED"]) / "lab"
     folder.mkdir(exist_ok=True)
-    return Lab(folder, drawn=False)
+    return Lab(folder, draw_figures=False)

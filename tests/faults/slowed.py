@@ -20,11 +20,15 @@ from tests.undrawn import IN_RESULTS
 
 
 def _slow_down(save_delay: float, log_delay: float) -> None:
-    rename, append, rmtree = atomicity.AtomicRenameTemporaryPath.finalize, directory.RunDirectory.append, shutil.rmtree
+    finalize, append, rmtree = (
+        atomicity.AtomicRenameTemporaryPath.finalize,
+        directory.RunDirectory.append,
+        shutil.rmtree,
+    )
 
     async def slow_finalize(self: Any, *args: Any, **kwargs: Any) -> None:
         time.sleep(save_delay)
-        await rename(self, *args, **kwargs)
+        await finalize(self, *args, **kwargs)
         time.sleep(save_delay)
 
     def slow_append(self: directory.RunDirectory, record: Mapping[str, Any]) -> None:
@@ -45,6 +49,6 @@ if __name__ == "__main__":
         vars(results).update(IN_RESULTS)
     _slow_down(float(sys.argv[1]), float(sys.argv[2]))
     del sys.argv[1:3]
-    # As a shell in the foreground starts it; these tests may run in the background, where SIGINT is ignored.
+    # As in a foreground shell: these tests may run in the background, where SIGINT is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.run_command(train.main)

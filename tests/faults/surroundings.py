@@ -1,4 +1,4 @@
-"""Sound arguments on a machine, or in a folder, on which they cannot work."""
+"""Invocations that must be refused because of paths, folders, devices, networks or data."""
 
 import json
 from collections.abc import Callable
@@ -13,29 +13,29 @@ from fmnist_jax.config.record import to_dict
 from tests.data.test_idx import write
 from tests.faults.invocations import Case
 
-_DEMO = json.dumps(to_dict(PRESETS["demo"]))
+_DEMO_CONFIG = json.dumps(to_dict(PRESETS["demo"]))
 _NO_PROXY = {name: "" for lower in ("http_proxy", "all_proxy", "no_proxy") for name in (lower, lower.upper())}
-_LONG = "/".join(["{here}", "n" * 256])
+_LONG_PATH = "/".join(["{here}", "n" * 256])
 
 
-def _nothing(here: Path) -> None:
-    del here
+def _no_setup(folder: Path) -> None:
+    del folder
 
 
 def _link(target: str) -> Callable[[Path], None]:
-    def make(here: Path) -> None:
-        (here / "link").symlink_to(target)
+    def make(folder: Path) -> None:
+        (folder / "link").symlink_to(target)
 
     return make
 
 
 def _run(*folders: str, **files: str) -> Callable[[Path], None]:
-    """A run directory of the demo with such folders and files in it; `__` stands for a dot in a file's name."""
+    """Makes a run directory of the demo with these folders and files; `__` stands for a dot in a file name."""
 
-    def make(here: Path) -> None:
-        run = here / "run"
+    def make(folder: Path) -> None:
+        run = folder / "run"
         run.mkdir()
-        (run / "config.json").write_text(_DEMO)
+        (run / "config.json").write_text(_DEMO_CONFIG)
         for name, content in files.items():
             (run / name.replace("__", ".")).unlink(missing_ok=True)
             (run / name.replace("__", ".")).write_text(content)
@@ -46,7 +46,7 @@ def _run(*folders: str, **files: str) -> Callable[[Path], None]:
     return make
 
 
-def _paths() -> list[Case]:
+def _path_cases() -> list[Case]:
     kind = "an unusable path"
     cases = [
         Case("--run.dir s3://bucket/runs/a", "address (s3)"),
@@ -56,8 +56,8 @@ def _paths() -> list[Case]:
         Case("--preset fast", "TFDS_DATA_DIR is az:/", environment={"TFDS_DATA_DIR": "az://container/data"}),
         Case("--preset fast", "FMNIST_RAW_DIR is ~nobody", environment={"FMNIST_RAW_DIR": "~nobody_here/raw"}),
         Case("--run.dir ~nobody_here/runs/a", "no home directory"),
-        Case(f"--preset demo --run.dir {_LONG}/run", "256 bytes"),
-        Case(f"--preset fast --data.dir {_LONG}", "256 bytes"),
+        Case(f"--preset demo --run.dir {_LONG_PATH}/run", "256 bytes"),
+        Case(f"--preset fast --data.dir {_LONG_PATH}", "256 bytes"),
         Case("--preset demo --run.dir {here}/bell\a", "control character"),
         Case("--preset demo --run.dir {here}/link/run", "symbolic link to nowhere", _link("nowhere")),
         Case("--preset demo --run.dir {here}/link", "symbolic link to nowhere", _link("nowhere")),
@@ -66,23 +66,23 @@ def _paths() -> list[Case]:
         Case("~nobody_here/run", "RUN is ~nobody_here/run", command="report"),
         Case("{here}/run {here}/a.png --show abfs://sheet.png", "--show is abfs:", _run(), command="predict"),
         Case("--data.name synthetic --out gs://bucket/out", "--out is gs:", command="explore"),
-        Case(f"{_LONG}", "256 bytes", command="evaluate"),
+        Case(f"{_LONG_PATH}", "256 bytes", command="evaluate"),
     ]
     return [replace(case, kind=kind) for case in cases]
 
 
-def _folders() -> list[Case]:
+def _folder_cases() -> list[Case]:
     kind = "a folder where a run cannot be written or read"
-    at_run = "--preset demo --run.dir {here}/run"
+    run_flags = "--preset demo --run.dir {here}/run"
     cases = [
         Case("--preset demo --run.dir {here}/seed[12]", "cannot be read back"),
         Case("--preset demo --run.dir {here}/[a-z]/b", "cannot be read back"),
         Case("--preset demo --run.dir {here}/a\udcff", "not valid UTF-8"),
-        Case(at_run, "cannot be read (Is a directory)", _run("config.json")),
-        Case(at_run, "cannot be read (Is a directory)", _run("summary.json")),
-        Case(at_run, "summary.json is damaged (it holds list", _run(summary__json="[]")),
-        Case(at_run, ".lock cannot be opened (Is a directory)", _run(".lock")),
-        Case(at_run, "checkpoints is a file", _run(checkpoints="a file")),
+        Case(run_flags, "cannot be read (Is a directory)", _run("config.json")),
+        Case(run_flags, "cannot be read (Is a directory)", _run("summary.json")),
+        Case(run_flags, "summary.json is damaged (it holds list", _run(summary__json="[]")),
+        Case(run_flags, ".lock cannot be opened (Is a directory)", _run(".lock")),
+        Case(run_flags, "checkpoints is a file", _run(checkpoints="a file")),
         Case("{here}/run", "has no checkpoint", _run(), command="evaluate"),
         Case("{here}/run", "has no config.json", command="report"),
         Case("{here}/run {here}/a.png", "cannot be read (Is a directory)", _run("config.json"), command="predict"),
@@ -90,7 +90,7 @@ def _folders() -> list[Case]:
     return [replace(case, kind=kind) for case in cases]
 
 
-def _devices() -> list[Case]:
+def _device_cases() -> list[Case]:
     kind = "a device or JAX setting that does not exist"
     cases = [
         Case("--preset demo", "JAX_PLATFORMS is rocm", environment={"JAX_PLATFORMS": "rocm"}),
@@ -101,29 +101,31 @@ def _devices() -> list[Case]:
         Case("--preset demo", "jax_default_matmul_precision", environment={"JAX_DEFAULT_MATMUL_PRECISION": "most"}),
         Case("{here}/run", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "evaluate"),
         Case("{here}/run {here}/a.png", "JAX_PLATFORMS is rocm", _run(), {"JAX_PLATFORMS": "rocm"}, "predict"),
-        Case("--data.name synthetic", "JAX_PLATFORMS is rocm", _nothing, {"JAX_PLATFORMS": "rocm"}, "explore"),
+        Case("--data.name synthetic", "JAX_PLATFORMS is rocm", _no_setup, {"JAX_PLATFORMS": "rocm"}, "explore"),
     ]
     return [replace(case, kind=kind) for case in cases]
 
 
-def _networks() -> list[Case]:
+def _network_cases() -> list[Case]:
     kind = "a network or proxy that does not deliver"
-    to_data = "--preset fast --data.dir {here}/data"
+    data_flags = "--preset fast --data.dir {here}/data"
     cases = [
-        Case(to_data, "--data.raw-dir", environment=_NO_PROXY),
-        Case(to_data, "http://127.0.0.1:1 ", environment={"HTTP_PROXY": "http://127.0.0.1:1"}),
-        Case(to_data, "http://127.0.0.1:1 ", environment=_NO_PROXY | {"all_proxy": "http://me:word@127.0.0.1:1"}),
-        Case(to_data, "proxy socks5h://127.0.0.1:1", environment=_NO_PROXY | {"http_proxy": "socks5h://127.0.0.1:1"}),
-        Case(to_data, "fix or unset the proxy", environment=_NO_PROXY | {"http_proxy": "http://[::1"}),
-        Case("--data.dir {here}/data", "proxy 127.0.0.1:1 ", _nothing, {"http_proxy": "127.0.0.1:1"}, "explore"),
+        Case(data_flags, "--data.raw-dir", environment=_NO_PROXY),
+        Case(data_flags, "http://127.0.0.1:1 ", environment={"HTTP_PROXY": "http://127.0.0.1:1"}),
+        Case(data_flags, "http://127.0.0.1:1 ", environment=_NO_PROXY | {"all_proxy": "http://me:word@127.0.0.1:1"}),
+        Case(
+            data_flags, "proxy socks5h://127.0.0.1:1", environment=_NO_PROXY | {"http_proxy": "socks5h://127.0.0.1:1"}
+        ),
+        Case(data_flags, "fix or unset the proxy", environment=_NO_PROXY | {"http_proxy": "http://[::1"}),
+        Case("--data.dir {here}/data", "proxy 127.0.0.1:1 ", _no_setup, {"http_proxy": "127.0.0.1:1"}, "explore"),
     ]
     return [replace(case, kind=kind) for case in cases]
 
 
 def _npz(**changed: Any) -> Callable[[Path], None]:
-    """A file of 40 training and 4 test images of two classes with such arrays in it, or without those that are None."""
+    """Writes 40 training and 4 test images of two classes, with the given arrays replaced, or left out if None."""
 
-    def write(here: Path) -> None:
+    def write(folder: Path) -> None:
         images, labels = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 2
         images[:, 0, 0] = np.arange(40)
         arrays = {
@@ -132,45 +134,51 @@ def _npz(**changed: Any) -> Callable[[Path], None]:
             "test_images": images[:4] + 99,
             "test_labels": labels[:4],
         }
-        kept = {name: array for name, array in {**arrays, **changed}.items() if array is not None}
-        np.savez(here / "a.npz", **kept)
+        present = {name: array for name, array in {**arrays, **changed}.items() if array is not None}
+        np.savez(folder / "a.npz", **present)
 
     return write
 
 
-def _text(here: Path) -> None:
-    (here / "a.npz").write_text("text")
+def _text_file(folder: Path) -> None:
+    (folder / "a.npz").write_text("text")
 
 
-def _no_test_labels(here: Path) -> None:
-    write(here / "raw", compressed=True)
-    (here / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
+def _no_test_labels(folder: Path) -> None:
+    write(folder / "raw", compressed=True)
+    (folder / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
 
 
-def _own_run(here: Path) -> None:
+def _own_run(folder: Path) -> None:
     config = PRESETS["demo"]
     values = to_dict(replace(config, data=replace(config.data, name="own", total=3_000)))
-    (here / "run").mkdir()
-    (here / "run" / "config.json").write_text(json.dumps(values))
+    (folder / "run").mkdir()
+    (folder / "run" / "config.json").write_text(json.dumps(values))
 
 
-def _own_data() -> list[Case]:
+def _own_data_cases() -> list[Case]:
     kind = "invalid data of your own"
-    named, read = "--data.name npz --data.file {here}/a.npz", "--data.validation-size 0"
+    data_flags, no_validation = "--data.name npz --data.file {here}/a.npz", "--data.validation-size 0"
     floats = np.zeros((4, 8, 8), np.float32)
     cases = [
         Case("--data.name npz", "--data.file is not given"),
         Case("--data.name idx", "--data.raw-dir is not given"),
         Case("--data.file {here}/a.npz", "choose npz for it"),
         Case("--data.name npz --data.file s3://bucket/a.npz", "address (s3)"),
-        Case(named, "which does not exist: give the path of the .npz file"),
-        Case(named, "is not an .npz file", _text),
-        Case(named, "has no test_labels", _npz(test_labels=None)),
-        Case(named, "Object arrays cannot be loaded", _npz(class_names=np.array(["a", None]))),
-        Case(f"{named} {read}", "test images are float32[4, 8, 8]: expected uint8", _npz(test_images=floats)),
-        Case(f"{named} {read}", "expected uint8[3, H, W]", _npz(test_labels=np.zeros(3, int))),
-        Case(f"{named} {read}", "labels hold -1: expected 0..1", _npz(test_labels=np.array([0, 1, 0, -1]))),
-        Case(named, "leaves none of 40 images for training", _npz()),
+        Case(data_flags, "which does not exist: give the path of the .npz file"),
+        Case(data_flags, "is not an .npz file", _text_file),
+        Case(data_flags, "has no test_labels", _npz(test_labels=None)),
+        Case(data_flags, "Object arrays cannot be loaded", _npz(class_names=np.array(["a", None]))),
+        Case(
+            f"{data_flags} {no_validation}",
+            "test images are float32[4, 8, 8]: expected uint8",
+            _npz(test_images=floats),
+        ),
+        Case(f"{data_flags} {no_validation}", "expected uint8[3, H, W]", _npz(test_labels=np.zeros(3, int))),
+        Case(
+            f"{data_flags} {no_validation}", "labels hold -1: expected 0..1", _npz(test_labels=np.array([0, 1, 0, -1]))
+        ),
+        Case(data_flags, "leaves none of 40 images for training", _npz()),
         Case("--data.name idx --data.raw-dir {here}/raw", "t10k-labels-idx1-ubyte is missing", _no_test_labels),
         Case("--data.name own", "is own: its images were passed in Python"),
         Case("--run.dir {here}/run", "is own: its images were passed in Python", _own_run),
@@ -178,4 +186,4 @@ def _own_data() -> list[Case]:
     return [replace(case, kind=kind) for case in cases]
 
 
-SURROUNDINGS = [*_paths(), *_folders(), *_devices(), *_networks(), *_own_data()]
+SURROUNDING_CASES = [*_path_cases(), *_folder_cases(), *_device_cases(), *_network_cases(), *_own_data_cases()]

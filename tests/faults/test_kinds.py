@@ -1,4 +1,4 @@
-"""Some of the trials that `make faults` makes, one of a kind."""
+"""The quickest of the trials that `make faults` runs, at most a few of each kind."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.faults.kinds import TRIALS, Trial, UnavailableError
 
 pytestmark = pytest.mark.slow
 
-_QUICK = {
+_QUICK_TRIALS = {
     "the reader of a pipe leaves",
     "no standard streams at all",
     "no locks",
@@ -18,9 +18,9 @@ _QUICK = {
 
 
 @pytest.mark.parametrize(
-    "trial", [trial for trial in TRIALS if trial.name in _QUICK], ids=lambda trial: f"{trial.kind}: {trial.name}"
+    "trial", [trial for trial in TRIALS if trial.name in _QUICK_TRIALS], ids=lambda trial: f"{trial.kind}: {trial.name}"
 )
-def test_it_is_survived(trial: Trial, lab: Lab, tmp_path: Path) -> None:
+def test_trial_is_survived(trial: Trial, lab: Lab, tmp_path: Path) -> None:
     try:
         assert trial.survives(lab, tmp_path)
     except UnavailableError as error:

@@ -1,4 +1,4 @@
-"""Values that people give from Python: states to save, and configurations of other types than expected."""
+"""Values passed from Python: states to save, and configuration values of unexpected types."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from fmnist_jax import Config, ConfigError, restore, save, state_digest, validat
 
 
 def states() -> Mapping[str, Any]:
-    """Pytrees that a checkpoint holds, by what is odd about them."""
+    """Pytrees to save in a checkpoint, by what is unusual about them."""
     return {
         "half precision": {"a": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3), "b": jnp.ones(3, jnp.float8_e4m3fn)},
         "keys deep inside": {"noise": [jax.random.key(3), {"many": jax.random.split(jax.random.key(1), (2, 3))}]},
@@ -29,16 +29,16 @@ def states() -> Mapping[str, Any]:
 
 
 def returns_alike(tree: Any) -> bool:
-    """Whether a pytree comes back from a checkpoint bit for bit, in its structure and types."""
+    """Whether a pytree is restored from a checkpoint bit for bit, with its structure and dtypes."""
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "c", tree, step=3)
-        back = restore(Path(folder) / "c", 3, like=tree)
-    types = [
-        found.dtype == (np.asarray(expected).dtype if np.isscalar(expected) else expected.dtype)
-        for found, expected in zip(jax.tree.leaves(back), jax.tree.leaves(tree), strict=True)
+        restored = restore(Path(folder) / "c", 3, like=tree)
+    dtypes_match = [
+        actual.dtype == (np.asarray(expected).dtype if np.isscalar(expected) else expected.dtype)
+        for actual, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(tree), strict=True)
     ]
-    same_structure = str(jax.tree.structure(back)) == str(jax.tree.structure(tree))
-    return all(types) and same_structure and state_digest(back) == state_digest(tree)
+    same_structure = str(jax.tree.structure(restored)) == str(jax.tree.structure(tree))
+    return all(dtypes_match) and same_structure and state_digest(restored) == state_digest(tree)
 
 
 GIVEN: Sequence[tuple[str, str, Any, str | None]] = [
@@ -63,14 +63,14 @@ GIVEN: Sequence[tuple[str, str, Any, str | None]] = [
     ("run", "dir", 3, "--run.dir is 3 (int): choose a path"),
     ("data", "dir", b"x", "--data.dir is b'x' (bytes): choose a path"),
 ]
-"""Section, field and value of a configuration, and what is said of it; None where it is taken."""
+"""Section, field and value of a configuration, and the error message; None if the value is accepted."""
 
 
-def is_taken_or_named(section: str, field: str, value: Any, said: str | None) -> bool:
-    """Whether a configuration takes a value, or refuses it by its name and type."""
+def is_taken_or_named(section: str, field: str, value: Any, message: str | None) -> bool:
+    """Whether a configuration accepts a value, or refuses it with the expected message."""
     config = Config()
     try:
         validate(replace(config, **{section: replace(getattr(config, section), **{field: value})}))
     except ConfigError as error:
-        return said is not None and said in str(error)
-    return said is None
+        return message is not None and message in str(error)
+    return message is None

@@ -1,4 +1,4 @@
-"""Colour images of 32x32 pixels and a hundred classes, through every part, as research code would have it."""
+"""32x32 colour images of a hundred classes through every part of the package, as in research code."""
 
 import itertools
 from dataclasses import replace
@@ -32,38 +32,38 @@ def images() -> fj.Dataset:
         (fj.ModelConfig(family="plain", widths=(4, 4, 4), depths=(1, 1, 1)), fj.make_cutmix),
     ],
 )
-def test_they_are_trained_on_and_evaluated(images: fj.Dataset, config: fj.ModelConfig, mix: Any) -> None:
+def test_colour_images_are_trained_on_and_evaluated(images: fj.Dataset, config: fj.ModelConfig, mix: Any) -> None:
     model = fj.make_model(config, image_shape=images.image_shape, num_classes=images.num_classes)
     optimizer = optax.sgd(0.1)
     augment = fj.make_augment(fj.AugmentConfig(flip="random", crop_padding=2, rotation=9, cutout=4))
-    mixed = mix(1.0, num_classes=images.num_classes)
-    step = jax.jit(fj.make_train_step(model, optimizer, augment=augment, mix=mixed))
+    mix_fn = mix(1.0, num_classes=images.num_classes)
+    step = jax.jit(fj.make_train_step(model, optimizer, augment=augment, mix=mix_fn))
     state = jax.jit(lambda key: fj.init_state(model, optimizer, key))(jax.random.key(0))
     for batch in itertools.islice(fj.batches(images, state.key, batch_size=50), 2):
         state, metrics = step(state, batch)
     assert metrics.confusion.shape == (_CLASSES, _CLASSES)
     evaluate = jax.jit(fj.make_eval_step(fj.make_predict(model)))
-    total = fj.evaluate_batches(evaluate, state.params, state.batch_stats, fj.padded_batches(images, 90))
-    assert fj.summarize(total).examples == 200
+    totals = fj.evaluate_batches(evaluate, state.params, state.batch_stats, fj.padded_batches(images, 90))
+    assert fj.summarize(totals).examples == 200
 
 
-def test_a_configuration_makes_the_recipe_for_them(images: fj.Dataset) -> None:
+def test_config_makes_a_recipe_for_colour_images(images: fj.Dataset) -> None:
     train, validation = fj.split(images, validation_size=100, seed=0)
     splits = fj.Splits(train, validation, images)
     network = fj.ModelConfig(widths=(4,), depths=(1,))
     config = fj.with_splits(fj.Config(model=network, augment=fj.AugmentConfig(mixup_alpha=1.0)), splits)
     recipe = fj.make_recipe(config, image_shape=images.image_shape, num_classes=images.num_classes)
-    step = jax.jit(fj.make_train_chunk(recipe.step, 20, 5, sample=recipe.sample))
-    state, metrics = step(jax.jit(recipe.init)(jax.random.key(0)), fj.Batch(train.images, train.labels), jnp.int32(5))
+    chunk = jax.jit(fj.make_train_chunk(recipe.step, 20, 5, sample=recipe.sample))
+    state, metrics = chunk(jax.jit(recipe.init)(jax.random.key(0)), fj.Batch(train.images, train.labels), jnp.int32(5))
     assert (config.total_steps, int(state.step), int(metrics.confusion.sum())) == (24, 5, 100)
 
 
-def test_one_can_look_into_a_network_of_them(images: fj.Dataset) -> None:
-    kind: dict[str, Any] = {"image_shape": images.image_shape, "num_classes": images.num_classes}
-    model = fj.make_model(config := fj.ModelConfig(widths=(4, 6), depths=(1, 1)), **kind)
+def test_inspection_figures_are_drawn_for_colour_images(images: fj.Dataset) -> None:
+    data_shape: dict[str, Any] = {"image_shape": images.image_shape, "num_classes": images.num_classes}
+    model = fj.make_model(config := fj.ModelConfig(widths=(4, 6), depths=(1, 1)), **data_shape)
     params, stats = jax.jit(model.init)(jax.random.key(0))
     saliency = jax.jit(fj.make_saliency(model))(params, stats, images.images[:3])
-    layers, hidden = jax.jit(fj.make_activations(config, **kind))(
+    layers, hidden = jax.jit(fj.make_activations(config, **data_shape))(
         params, stats, fj.normalize(jnp.asarray(images.images[:3]))
     )
     assert saliency.shape == (3, 32, 32)
@@ -80,7 +80,7 @@ def test_one_can_look_into_a_network_of_them(images: fj.Dataset) -> None:
 
 @pytest.mark.parametrize("edge", [8, 9, 13])
 @pytest.mark.parametrize("family", ["plain", "resnet"])
-def test_small_images_are_taken_as_long_as_they_can_be_halved(edge: int, family: Any) -> None:
+def test_small_images_are_accepted_while_every_stage_can_halve_them(edge: int, family: Any) -> None:
     config = fj.ModelConfig(family=family, widths=(4, 4, 4), depths=(1, 1, 1))
     model = fj.make_model(config, image_shape=(edge, edge + 1, 1), num_classes=2)
     variables = jax.eval_shape(model.init, jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Dropout in evaluation, and layers that stay as they are."""
+"""Dropout in evaluation, and frozen layers."""
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +9,21 @@ from jax import Array
 import fmnist_jax as fj
 
 
-def test_monte_carlo_dropout_gives_a_spread_of_predictions(batch: fj.Batch, key: Array) -> None:
+def test_monte_carlo_dropout_spreads_around_the_deterministic_logits(batch: fj.Batch, key: Array) -> None:
     model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.5))
     params, batch_stats = jax.jit(model.init)(key)
     images = fj.normalize(jnp.asarray(batch.images))
 
-    def draw(key: Array) -> Array:
+    def sample_logits(key: Array) -> Array:
         return model.apply(params, batch_stats, images, train=False, key=key)[0]
 
-    logits = jax.jit(jax.vmap(draw))(jax.random.split(key, 200))
-    still, _ = model.apply(params, batch_stats, images, train=False)
+    logits = jax.jit(jax.vmap(sample_logits))(jax.random.split(key, 200))
+    deterministic, _ = model.apply(params, batch_stats, images, train=False)
     assert logits.std(0).min() > 0
-    np.testing.assert_allclose(logits.mean(0), still, atol=0.3)
+    np.testing.assert_allclose(logits.mean(0), deterministic, atol=0.3)
 
 
-def test_a_frozen_backbone_keeps_its_weights_and_its_statistics(batch: fj.Batch, key: Array) -> None:
+def test_frozen_backbone_keeps_its_weights_and_statistics(batch: fj.Batch, key: Array) -> None:
     config = fj.ModelConfig(widths=(4, 4), depths=(1, 1))
     model = fj.make_model(config, frozen=lambda path: path.startswith("ResidualBlock"))
     optimizer = optax.multi_transform(
@@ -32,7 +32,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_its_statistics(batch: fj.Batch,
     )
     before = fj.init_state(model, optimizer, key)
     after, _ = jax.jit(fj.make_train_step(model, optimizer))(before, batch)
-    for was, now in ((before.params, after.params), (before.batch_stats, after.batch_stats)):
-        jax.tree.map(np.testing.assert_array_equal, now["ResidualBlock_1"], was["ResidualBlock_1"])
+    for old, new in ((before.params, after.params), (before.batch_stats, after.batch_stats)):
+        jax.tree.map(np.testing.assert_array_equal, new["ResidualBlock_1"], old["ResidualBlock_1"])
     assert (after.batch_stats["BatchNorm_0"]["mean"] != before.batch_stats["BatchNorm_0"]["mean"]).any()
     assert (after.params["Dense_0"]["kernel"] != before.params["Dense_0"]["kernel"]).any()

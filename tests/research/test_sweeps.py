@@ -1,4 +1,4 @@
-"""Sweeps over hyper-parameters in one `jax.vmap`, against single runs of the same values."""
+"""Hyper-parameter sweeps in one `jax.vmap`, against single runs with the same values."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from jax import Array
 import fmnist_jax as fj
 
 
-def losses(config: fj.Config, batch: fj.Batch) -> Array:
+def train_losses(config: fj.Config, batch: fj.Batch) -> Array:
     """The summed losses of four steps."""
     recipe = fj.make_recipe(config)
     chunk = fj.make_train_chunk(recipe.step, batch_size=8, max_steps=4, sample=recipe.sample)
@@ -26,17 +26,19 @@ SMALL = fj.Config(
 )
 
 
-def test_many_hyper_parameters_are_swept_together(batch: fj.Batch) -> None:
-    def run(chosen: Any) -> Array:
+def test_vmapped_sweep_matches_single_runs(batch: fj.Batch) -> None:
+    def run(hyper_parameters: Any) -> Array:
         names = ("clip_norm", "warmup", "momentum", "peak_lr", "weight_decay")
-        optim = replace(SMALL.optim, **{name: chosen[name] for name in names})
-        model = replace(SMALL.model, dropout=chosen["dropout"])
-        augment = replace(SMALL.augment, crop_padding=chosen["padding"], rotation=chosen["rotation"])
-        return losses(replace(SMALL, optim=optim, model=model, augment=augment), batch)
+        optim = replace(SMALL.optim, **{name: hyper_parameters[name] for name in names})
+        model = replace(SMALL.model, dropout=hyper_parameters["dropout"])
+        augment = replace(
+            SMALL.augment, crop_padding=hyper_parameters["padding"], rotation=hyper_parameters["rotation"]
+        )
+        return train_losses(replace(SMALL, optim=optim, model=model, augment=augment), batch)
 
-    many = {"clip_norm": [1.0, 0.2], "warmup": [0.5, 0.0], "momentum": [0.9, 0.5], "peak_lr": [0.05, 0.1]}
-    many |= {"weight_decay": [0.0, 2.0], "dropout": [0.2, 0.5], "padding": [0, 3], "rotation": [15.0, 5.0]}
-    swept = jax.jit(jax.vmap(run))({name: jnp.array(values) for name, values in many.items()})
-    single = jax.jit(lambda: run({name: values[1] for name, values in many.items()}))()
+    grid = {"clip_norm": [1.0, 0.2], "warmup": [0.5, 0.0], "momentum": [0.9, 0.5], "peak_lr": [0.05, 0.1]}
+    grid |= {"weight_decay": [0.0, 2.0], "dropout": [0.2, 0.5], "padding": [0, 3], "rotation": [15.0, 5.0]}
+    swept = jax.jit(jax.vmap(run))({name: jnp.array(values) for name, values in grid.items()})
+    single = jax.jit(lambda: run({name: values[1] for name, values in grid.items()}))()
     np.testing.assert_allclose(swept[1], single, rtol=2e-3)
     assert abs(swept[0] - swept[1]).min() > 1e-3

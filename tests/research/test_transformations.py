@@ -1,4 +1,4 @@
-"""Derivatives, meshes and maps, as research code asks for them."""
+"""Derivatives, meshes and maps, as used in research code."""
 
 import re
 from functools import partial
@@ -20,7 +20,7 @@ CONFIGS = {
 }
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
-initialized = jax.jit(fj.init_state, static_argnums=(0, 1))
+init_state = jax.jit(fj.init_state, static_argnums=(0, 1))
 
 
 @pytest.fixture(params=["winograd", "resnet"])
@@ -28,14 +28,14 @@ def model(request: pytest.FixtureRequest) -> fj.Model:
     return fj.make_model(CONFIGS[request.param])
 
 
-def assert_close(got: Any, expected: Any, tolerance: float = 1e-3) -> None:
-    """Compares each leaf with the largest value of its counterpart for a scale."""
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        scale = float(np.max(np.abs(np.asarray(b)))) or 1.0
-        np.testing.assert_allclose(np.asarray(a) / scale, np.asarray(b) / scale, atol=tolerance)
+def assert_close(actual: Any, expected: Any, tolerance: float = 1e-3) -> None:
+    """Compares leaf by leaf, relative to the largest absolute value of the expected leaf."""
+    for actual_leaf, expected_leaf in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        scale = float(np.max(np.abs(np.asarray(expected_leaf)))) or 1.0
+        np.testing.assert_allclose(np.asarray(actual_leaf) / scale, np.asarray(expected_leaf) / scale, atol=tolerance)
 
 
-def test_a_hessian_vector_product_forward_over_reverse(model: fj.Model, batch: fj.Batch) -> None:
+def test_forward_over_reverse_hvp_matches_reverse_over_reverse(model: fj.Model, batch: fj.Batch) -> None:
     params, stats = jax.jit(model.init)(jax.random.key(0))
     images = fj.normalize(jnp.asarray(batch.images))
 
@@ -46,11 +46,13 @@ def test_a_hessian_vector_product_forward_over_reverse(model: fj.Model, batch: f
     vector = jax.tree.map(jnp.cos, params)
     product = jax.jit(lambda p, v: jax.jvp(jax.grad(loss), (p,), (v,))[1])(params, vector)
 
-    dot = jax.jit(jax.grad(lambda p: sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.grad(loss)(p), vector))))))
-    assert_close(product, dot(params))
+    reverse_product = jax.jit(
+        jax.grad(lambda p: sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.grad(loss)(p), vector)))))
+    )
+    assert_close(product, reverse_product(params))
 
 
-def test_a_gauss_newton_product(model: fj.Model, batch: fj.Batch) -> None:
+def test_gauss_newton_product_has_positive_curvature(model: fj.Model, batch: fj.Batch) -> None:
     params, stats = jax.jit(model.init)(jax.random.key(0))
     images = fj.normalize(jnp.asarray(batch.images))
 
@@ -60,30 +62,30 @@ def test_a_gauss_newton_product(model: fj.Model, batch: fj.Batch) -> None:
     def product(params: Any, vector: Any) -> Any:
         outputs, pushforward = jax.linearize(logits, params)
         pullback = jax.linear_transpose(pushforward, params)
-        curved = jax.jvp(
+        cotangent = jax.jvp(
             jax.grad(lambda z: optax.softmax_cross_entropy(z, fj.one_hot(jnp.asarray(batch.labels))).sum()),
             (outputs,),
             (pushforward(vector),),
         )[1]
-        return pullback(curved)[0]
+        return pullback(cotangent)[0]
 
     vector = jax.tree.map(jnp.cos, params)
     curvature = sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.jit(product)(params, vector), vector))))
     assert float(curvature) > 0, "the Gauss-Newton matrix of a convex loss is positive semi-definite"
 
 
-def test_the_jacobian_of_the_logits(batch: fj.Batch) -> None:
+def test_jacobian_of_the_logits_in_the_head_bias_is_the_identity(batch: fj.Batch) -> None:
     model = fj.make_model(CONFIGS["plain"])
     params, stats = jax.jit(model.init)(jax.random.key(0))
     image = fj.normalize(jnp.asarray(batch.images[:1]))
-    head = params["Dense_0"]["bias"]
+    head_bias = params["Dense_0"]["bias"]
 
     def logits(bias: jax.Array) -> jax.Array:
-        own = {**params, "Dense_0": {**params["Dense_0"], "bias": bias}}
-        return model.apply(own, stats, image, train=False)[0][0]
+        updated = {**params, "Dense_0": {**params["Dense_0"], "bias": bias}}
+        return model.apply(updated, stats, image, train=False)[0][0]
 
-    np.testing.assert_allclose(jax.jacfwd(logits)(head), np.eye(10), atol=1e-6)
-    np.testing.assert_allclose(jax.jacrev(logits)(head), np.eye(10), atol=1e-6)
+    np.testing.assert_allclose(jax.jacfwd(logits)(head_bias), np.eye(10), atol=1e-6)
+    np.testing.assert_allclose(jax.jacrev(logits)(head_bias), np.eye(10), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -92,141 +94,155 @@ def batch() -> fj.Batch:
     return fj.Batch(rng.integers(0, 256, (16, 28, 28, 1), dtype=np.uint8), rng.integers(0, 10, 16).astype(np.int32))
 
 
-def setup(model: fj.Model) -> tuple[Any, fj.TrainState]:
-    return fj.make_train_step(model, OPTIMIZER), initialized(model, OPTIMIZER, jax.random.key(0))
+def make_step_and_state(model: fj.Model) -> tuple[Any, fj.TrainState]:
+    return fj.make_train_step(model, OPTIMIZER), init_state(model, OPTIMIZER, jax.random.key(0))
 
 
-def assert_like_one_device(got: Any, expected: Any) -> None:
-    (state, metrics), (one, of_one) = got, expected
-    np.testing.assert_allclose(metrics.loss_sum, of_one.loss_sum, rtol=1e-6)
-    np.testing.assert_array_equal(metrics.confusion, of_one.confusion)
-    assert_close(state.batch_stats, one.batch_stats, 1e-5)
-    assert_close(state.params, one.params, 1e-4)
+def assert_like_one_device(actual: Any, expected: Any) -> None:
+    (state, metrics), (expected_state, expected_metrics) = actual, expected
+    np.testing.assert_allclose(metrics.loss_sum, expected_metrics.loss_sum, rtol=1e-6)
+    np.testing.assert_array_equal(metrics.confusion, expected_metrics.confusion)
+    assert_close(state.batch_stats, expected_state.batch_stats, 1e-5)
+    assert_close(state.params, expected_state.params, 1e-4)
 
 
-def test_a_step_on_a_mesh_with_explicit_axes(model: fj.Model, batch: fj.Batch) -> None:
-    step, state = setup(model)
+def test_train_step_on_explicit_mesh_axes_matches_one_device(model: fj.Model, batch: fj.Batch) -> None:
+    step, state = make_step_and_state(model)
     mesh = jax.make_mesh((2,), ("data",))
     with jax.set_mesh(mesh):
-        spread = jax.device_put(batch, NamedSharding(mesh, P("data")))
-        whole = jax.device_put(state, NamedSharding(mesh, P()))
-        got = jax.jit(step)(whole, spread)
-        logits = jax.jit(fj.make_predict(model))(whole.params, whole.batch_stats, spread.images)
-    assert_like_one_device(got, jax.jit(step)(state, batch))
+        sharded_batch = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        replicated_state = jax.device_put(state, NamedSharding(mesh, P()))
+        actual = jax.jit(step)(replicated_state, sharded_batch)
+        logits = jax.jit(fj.make_predict(model))(
+            replicated_state.params, replicated_state.batch_stats, sharded_batch.images
+        )
+    assert_like_one_device(actual, jax.jit(step)(state, batch))
     assert logits.sharding.spec[0] == "data"
 
 
-def test_a_step_under_shard_map(model: fj.Model, batch: fj.Batch) -> None:
-    step, state = setup(model)
+def test_train_step_under_shard_map_matches_one_device(model: fj.Model, batch: fj.Batch) -> None:
+    step, state = make_step_and_state(model)
     mesh = jax.make_mesh((2,), ("data",))
     with jax.set_mesh(mesh):
-        sharded = jax.jit(jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()))
-        got = sharded(state, jax.device_put(batch, NamedSharding(mesh, P("data"))))
-    assert_like_one_device(got, jax.jit(step)(state, batch))
+        sharded_step = jax.jit(jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()))
+        actual = sharded_step(state, jax.device_put(batch, NamedSharding(mesh, P("data"))))
+    assert_like_one_device(actual, jax.jit(step)(state, batch))
 
 
 @pytest.mark.parametrize("family", ["plain", "resnet"])
-def test_half_precision_sums_its_gradients_over_the_shards_in_float32(family: Any, batch: fj.Batch) -> None:
+def test_bfloat16_gradients_are_all_reduced_in_float32(family: Any, batch: fj.Batch) -> None:
     model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 6), depths=(1, 1), dtype="bfloat16"))
     step = fj.make_train_step(model, OPTIMIZER)
     state = jax.eval_shape(partial(fj.init_state, model, OPTIMIZER), jax.random.key(0))
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
-    text = jax.jit(sharded).trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
-    summed = re.findall(r"all_reduce.*?\}\) : \((.*?)\) ->", text, re.DOTALL)
-    assert len(summed) > len(jax.tree.leaves(state.params)) / 2
-    assert {re.split("[x<]", operand)[-1] for operand in summed} == {"f32>", "i32>"}
+    sharded_step = jax.shard_map(step, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    text = jax.jit(sharded_step).trace(state, batch).lower(lowering_platforms=("tpu",)).as_text()
+    all_reduces = re.findall(r"all_reduce.*?\}\) : \((.*?)\) ->", text, re.DOTALL)
+    assert len(all_reduces) > len(jax.tree.leaves(state.params)) / 2
+    assert {re.split("[x<]", operands)[-1] for operands in all_reduces} == {"f32>", "i32>"}
     assert "xbf16>" in text
 
 
-def test_models_of_their_own_on_each_shard(batch: fj.Batch) -> None:
-    step, state = setup(fj.make_model(CONFIGS["plain"]))
+def test_separate_models_on_each_shard_match_a_single_model(batch: fj.Batch) -> None:
+    step, state = make_step_and_state(fj.make_model(CONFIGS["plain"]))
     mesh = jax.make_mesh((2,), ("model",))
-    several = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
 
-    def own_step(states: fj.TrainState, batch: fj.Batch) -> Any:
+    def vmapped_step(states: fj.TrainState, batch: fj.Batch) -> Any:
         return jax.vmap(step, in_axes=(0, None))(states, batch)
 
     with jax.set_mesh(mesh):
-        states = jax.device_put(several, NamedSharding(mesh, P("model")))
-        got = jax.jit(jax.shard_map(own_step, in_specs=(P("model"), P()), out_specs=P("model")))(states, batch)
-    second = jax.tree.map(lambda leaf: leaf[1], jax.device_get(got[0].params))
+        states = jax.device_put(stacked, NamedSharding(mesh, P("model")))
+        actual = jax.jit(jax.shard_map(vmapped_step, in_specs=(P("model"), P()), out_specs=P("model")))(states, batch)
+    second = jax.tree.map(lambda leaf: leaf[1], jax.device_get(actual[0].params))
     assert_close(second, jax.jit(step)(state, batch)[0].params, 1e-4)
 
 
-def test_members_on_shards_of_their_own_draw_as_each_alone(batch: fj.Batch) -> None:
-    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6)
+def test_sharded_members_draw_and_step_like_single_members(batch: fj.Batch) -> None:
+    augment_config = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6)
     model = fj.make_model(
         fj.ModelConfig(family="resnet", widths=(4, 6), depths=(1, 1), dropout=0.3, stochastic_depth=0.5)
     )
-    optimizer, augment = optax.sgd(0.1), fj.make_augment(chosen)
+    optimizer, augment = optax.sgd(0.1), fj.make_augment(augment_config)
     mix = fj.make_cutmix(1.0)
     step = fj.make_train_step(model, optimizer, augment=augment, mix=mix)
     keys = jax.random.split(jax.random.key(1), 4)
     states = jax.jit(jax.vmap(lambda key: fj.init_state(model, optimizer, key)))(keys)
     batches = jax.tree.map(lambda leaf: leaf.reshape(4, 4, *leaf.shape[1:]), batch)
 
-    def drawn_and_stepped(state: fj.TrainState, batch: fj.Batch) -> Any:
+    def draw_and_step(state: fj.TrainState, batch: fj.Batch) -> Any:
         images = fj.normalize(augment(state.key, jnp.asarray(batch.images)))
         return mix(state.key, images, jnp.asarray(batch.labels)), step(state, batch)
 
-    def own(states: fj.TrainState, batches: fj.Batch) -> Any:
-        first = jax.tree.map(lambda leaf: leaf[0], (states, batches))
-        return jax.tree.map(lambda leaf: leaf[None], drawn_and_stepped(*first))
+    def step_own_member(states: fj.TrainState, batches: fj.Batch) -> Any:
+        member = jax.tree.map(lambda leaf: leaf[0], (states, batches))
+        return jax.tree.map(lambda leaf: leaf[None], draw_and_step(*member))
 
     mesh = jax.make_mesh((4,), ("member",))
     with jax.set_mesh(mesh):
-        spread = jax.device_put((states, batches), NamedSharding(mesh, P("member")))
-        together = jax.device_get(jax.jit(jax.shard_map(own, in_specs=P("member"), out_specs=P("member")))(*spread))
-    alone = jax.jit(drawn_and_stepped)
+        sharded = jax.device_put((states, batches), NamedSharding(mesh, P("member")))
+        all_members = jax.device_get(
+            jax.jit(jax.shard_map(step_own_member, in_specs=P("member"), out_specs=P("member")))(*sharded)
+        )
+    draw_and_step_alone = jax.jit(draw_and_step)
     for i in range(4):
-        drawn, stepped = jax.tree.map(lambda leaf, i=i: leaf[i], together)
-        drawn_alone, stepped_alone = alone(*jax.tree.map(lambda leaf, i=i: leaf[i], (states, batches)))
-        assert_close(drawn, tuple(drawn_alone), 1e-6)  # two programs round otherwise; other draws would be far off
+        drawn, stepped = jax.tree.map(lambda leaf, i=i: leaf[i], all_members)
+        drawn_alone, stepped_alone = draw_and_step_alone(*jax.tree.map(lambda leaf, i=i: leaf[i], (states, batches)))
+        assert_close(
+            drawn, tuple(drawn_alone), 1e-6
+        )  # two programs round differently; different draws would be far off
         assert_like_one_device(stepped, stepped_alone)
 
 
-def test_a_step_mapped_over_models_is_that_of_each(batch: fj.Batch) -> None:
+def test_vmapped_train_step_matches_each_model(batch: fj.Batch) -> None:
     model = fj.make_model(CONFIGS["resnet"])
     step = fj.make_train_step(model, OPTIMIZER)
     keys = jax.random.split(jax.random.key(1), 3)
     states = jax.jit(jax.vmap(partial(fj.init_state, model, OPTIMIZER)))(keys)
-    together, metrics = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
+    mapped, metrics = jax.jit(jax.vmap(step, in_axes=(0, None)))(states, batch)
     for i in range(3):
-        alone, of_one = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
-        np.testing.assert_allclose(metrics.loss_sum[i], of_one.loss_sum, rtol=1e-5)
-        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together.params), alone.params, 1e-4)
+        expected, expected_metrics = jax.jit(step)(jax.tree.map(lambda leaf, i=i: leaf[i], states), batch)
+        np.testing.assert_allclose(metrics.loss_sum[i], expected_metrics.loss_sum, rtol=1e-5)
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], mapped.params), expected.params, 1e-4)
 
 
 @pytest.mark.parametrize(
-    ("manual", "mixture"),
+    ("use_shard_map", "mixture"),
     [(False, {"mixup_alpha": 1.0}), (True, {"cutmix_alpha": 1.0})],
     ids=["explicit axes", "shard_map"],
 )
-def test_every_random_draw_is_that_of_one_device(manual: bool, mixture: dict[str, float], batch: fj.Batch) -> None:
-    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6, **mixture)
+def test_random_draws_on_a_mesh_match_one_device(
+    use_shard_map: bool, mixture: dict[str, float], batch: fj.Batch
+) -> None:
+    augment_config = fj.AugmentConfig(
+        flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6, **mixture
+    )
     model = fj.make_model(fj.ModelConfig(family="plain", widths=(4, 6), depths=(1, 1), dropout=0.3))
     optimizer = optax.sgd(0.1)
-    step = fj.make_train_step(model, optimizer, augment=fj.make_augment(chosen), mix=fj.make_mix(chosen))
-    state = initialized(model, optimizer, jax.random.key(0))
+    step = fj.make_train_step(
+        model, optimizer, augment=fj.make_augment(augment_config), mix=fj.make_mix(augment_config)
+    )
+    state = init_state(model, optimizer, jax.random.key(0))
     mesh = jax.make_mesh((2,), ("data",))
     with jax.set_mesh(mesh):
-        spread = jax.device_put(batch, NamedSharding(mesh, P("data")))
-        mapped = jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()) if manual else step
-        got = jax.jit(mapped)(jax.device_put(state, NamedSharding(mesh, P())), spread)
-    assert_like_one_device(got, jax.jit(step)(state, batch))
+        sharded_batch = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        step_on_mesh = jax.shard_map(step, in_specs=(P(), P("data")), out_specs=P()) if use_shard_map else step
+        actual = jax.jit(step_on_mesh)(jax.device_put(state, NamedSharding(mesh, P())), sharded_batch)
+    assert_like_one_device(actual, jax.jit(step)(state, batch))
 
 
 @pytest.mark.parametrize("family", ["plain", "resnet"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_no_type_is_promoted_silently(family: Any, dtype: Any, batch: fj.Batch) -> None:
+def test_no_dtype_is_promoted_implicitly(family: Any, dtype: Any, batch: fj.Batch) -> None:
     model = fj.make_model(fj.ModelConfig(family=family, widths=(4, 64), depths=(1, 1), dropout=0.2, dtype=dtype))
-    chosen = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, cutmix_alpha=1.0)
+    augment_config = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, cutmix_alpha=1.0)
     config = fj.OptimConfig(clip_norm=1.0)
     optimizer = fj.make_optimizer(config, fj.make_schedule(config, 10))
-    step = fj.make_train_step(model, optimizer, augment=fj.make_augment(chosen), mix=fj.make_mix(chosen))
+    step = fj.make_train_step(
+        model, optimizer, augment=fj.make_augment(augment_config), mix=fj.make_mix(augment_config)
+    )
     averaging = fj.make_averaging_step(step, 0.9)
-    with jax.numpy_dtype_promotion("strict"):  # optax's adam promotes the count of its steps
+    with jax.numpy_dtype_promotion("strict"):  # optax's adam promotes its step count
         state = jax.eval_shape(lambda key: fj.start_average(fj.init_state(model, optimizer, key)), jax.random.key(0))
         jax.eval_shape(averaging, state, batch)
         jax.eval_shape(fj.make_eval_step(fj.make_predict(model)), state.params, state.batch_stats, batch)

@@ -1,4 +1,4 @@
-"""What double precision leaves as it is, and what it makes double."""
+"""What x64 mode leaves unchanged, and what it computes in double precision."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +22,8 @@ AUGMENTS: dict[str, fj.Augment] = {
 MIXTURES = {"mixup": fj.make_mixup(0.4, 0.5), "cutmix": fj.make_cutmix(0.4, 0.5)}
 
 
-def in_both(draw: Callable[[], Any]) -> tuple[Any, Any]:
-    """What is drawn in single precision and in double, where nothing may widen unasked."""
+def run_in_both_precisions(draw: Callable[[], Any]) -> tuple[Any, Any]:
+    """The results with x64 off and on; in x64 mode, implicit promotion is an error."""
     single = jax.jit(draw)()
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         return single, jax.jit(draw)()
@@ -34,27 +34,27 @@ def assert_same(single: Any, double: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, double, single)
 
 
-def test_the_order_of_the_images_is_the_same_bits(key: Array, batch: fj.Batch) -> None:
+def test_batch_order_is_identical_in_x64(key: Array, batch: fj.Batch) -> None:
     data = jax.tree.map(jnp.asarray, batch)
-    assert_same(*in_both(lambda: fj.batch_indices(key, 3, 8, 23)))
-    assert_same(*in_both(lambda: fj.sample_mirrored_batch(data, key, 3, 8)))
+    assert_same(*run_in_both_precisions(lambda: fj.batch_indices(key, 3, 8, 23)))
+    assert_same(*run_in_both_precisions(lambda: fj.sample_mirrored_batch(data, key, 3, 8)))
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
-def test_augmentations_are_the_same_bits(name: str, batch: fj.Batch, key: Array) -> None:
-    assert_same(*in_both(lambda: AUGMENTS[name](key, jnp.asarray(batch.images))))
+def test_augmentations_are_identical_in_x64(name: str, batch: fj.Batch, key: Array) -> None:
+    assert_same(*run_in_both_precisions(lambda: AUGMENTS[name](key, jnp.asarray(batch.images))))
 
 
 @pytest.mark.parametrize("name", MIXTURES)
-def test_mixtures_and_targets_are_the_same_bits(name: str, batch: fj.Batch, key: Array) -> None:
+def test_mixtures_and_targets_are_identical_in_x64(name: str, batch: fj.Batch, key: Array) -> None:
     def mix() -> Any:
         images, weights = MIXTURES[name](key, fj.normalize(jnp.asarray(batch.images)), jnp.asarray(batch.labels))
         return images, fj.smoothed(weights, 0.1)
 
-    assert_same(*in_both(mix))
+    assert_same(*run_in_both_precisions(mix))
 
 
-def test_a_recipe_of_float32_trains_the_same(batch: fj.Batch, key: Array) -> None:
+def test_float32_recipe_trains_alike_in_x64(batch: fj.Batch, key: Array) -> None:
     recipe = fj.make_recipe(
         fj.Config(
             model=fj.ModelConfig(family="plain", widths=(4, 4), depths=(1, 1), dropout=0.5),
@@ -63,17 +63,17 @@ def test_a_recipe_of_float32_trains_the_same(batch: fj.Batch, key: Array) -> Non
         )
     )
     chunk = fj.make_train_chunk(recipe.step, batch_size=4, max_steps=3, sample=recipe.sample)
-    (state, sums), (wide_state, wide_sums) = in_both(
+    (state, metrics), (wide_state, wide_metrics) = run_in_both_precisions(
         lambda: chunk(recipe.init(key), jax.tree.map(jnp.asarray, batch), jnp.int32(3))
     )
-    assert (wide_sums.loss_sum.dtype, wide_sums.confusion.dtype) == (jnp.float32, jnp.int32)
-    np.testing.assert_allclose(wide_sums.loss_sum, sums.loss_sum, rtol=1e-4)
-    for now, then in zip(jax.tree.leaves(wide_state.params), jax.tree.leaves(state.params), strict=True):
-        assert now.dtype == jnp.float32
-        np.testing.assert_allclose(now, then, rtol=1e-3, atol=1e-4)
+    assert (wide_metrics.loss_sum.dtype, wide_metrics.confusion.dtype) == (jnp.float32, jnp.int32)
+    np.testing.assert_allclose(wide_metrics.loss_sum, metrics.loss_sum, rtol=1e-4)
+    for wide_leaf, leaf in zip(jax.tree.leaves(wide_state.params), jax.tree.leaves(state.params), strict=True):
+        assert wide_leaf.dtype == jnp.float32
+        np.testing.assert_allclose(wide_leaf, leaf, rtol=1e-3, atol=1e-4)
 
 
-def test_a_float64_model_descends_in_float64(batch: fj.Batch) -> None:
+def test_float64_model_trains_in_float64(batch: fj.Batch) -> None:
     def apply(params: Any, batch_stats: Any, images: Array, *, train: bool, key: Array | None = None) -> Any:
         return images.reshape(len(images), -1) @ params, batch_stats
 
@@ -86,6 +86,6 @@ def test_a_float64_model_descends_in_float64(batch: fj.Batch) -> None:
         state = fj.init_state(model, optax.sgd(1.0), jax.random.key(0))
         step = fj.make_train_step(model, optax.sgd(1.0), loss_fn=fj.make_cross_entropy(0.1))
         state, metrics = jax.jit(step)(state, fj.Batch(pixels, batch.labels))
-    slope = 0.1 - (0.9 * np.eye(10)[batch.labels] + 0.01)
-    np.testing.assert_allclose(state.params, -pixels.reshape(8, -1).T @ slope / 8, rtol=1e-12, atol=1e-14)
+    logit_gradient = 0.1 - (0.9 * np.eye(10)[batch.labels] + 0.01)
+    np.testing.assert_allclose(state.params, -pixels.reshape(8, -1).T @ logit_gradient / 8, rtol=1e-12, atol=1e-14)
     assert (state.params.dtype, metrics.loss_sum.dtype) == (jnp.float64, jnp.float32)
