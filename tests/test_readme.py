@@ -18,7 +18,7 @@ from fmnist_jax import ParallelConfig, __main__, train
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.runs import parallel, results
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 _ROOT = Path(__file__).parents[1]
 _README = _ROOT / "README.md"
@@ -46,7 +46,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     choose_layout, one_device = parallel.choose_layout, ParallelConfig(devices=1)
     monkeypatch.setattr(parallel, "choose_layout", lambda config: choose_layout(replace(config, parallel=one_device)))
-    for name, stub in IN_RESULTS.items():
+    for name, stub in RESULTS_STUBS.items():
         monkeypatch.setattr(results, name, stub)
 
 

@@ -12,5 +12,5 @@ def _no_report(directory: Path, *_: Any, **__: Any) -> Path:
     return directory / "report.html"
 
 
-IN_RESULTS: dict[str, Any] = {"make_figures": _no_figures, "write_report": _no_report}
+RESULTS_STUBS: dict[str, Any] = {"make_figures": _no_figures, "write_report": _no_report}
 """By the name of the drawing function in `runs.results`: drawing takes a third of a small run's time."""

@@ -18,7 +18,7 @@ from fmnist_jax.data import photo_files, synthetic
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, results, trained
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 _GARMENT_COUNT = 100
 
@@ -45,7 +45,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parallel=ParallelConfig(devices=1),
         run=replace(demo.run, dir=path, progress="plain"),
     )
-    with patch.multiple(results, **IN_RESULTS):
+    with patch.multiple(results, **RESULTS_STUBS):
         loop.run(config)
     return path
 

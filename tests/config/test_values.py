@@ -11,7 +11,7 @@ from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, OptimConfi
 from fmnist_jax.config.validation import validate
 from fmnist_jax.config.values import is_static_zero, to_builtin
 from fmnist_jax.errors import ConfigError
-from tests.faults.values import GIVEN, is_taken_or_named
+from tests.faults.values import CONFIG_VALUES, is_accepted_or_named
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_strings_are_converted_to_paths(path: Any) -> None:
     assert DataConfig(dir=path, raw_dir="~").raw_dir == Path.home()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("section", "field", "value", "expected_error"), GIVEN)
+@pytest.mark.parametrize(("section", "field", "value", "expected_error"), CONFIG_VALUES)
 def test_value_of_another_type_is_accepted_or_rejected_naming_its_type(
     section: str, field: str, value: Any, expected_error: str | None
 ) -> None:
-    assert is_taken_or_named(section, field, value, expected_error)
+    assert is_accepted_or_named(section, field, value, expected_error)
 
 
 def test_section_of_another_type_is_rejected_naming_its_type() -> None:

@@ -17,7 +17,7 @@ from tests.faults.harness import Lab, damage, damage_cases, kill_at_random, kill
 from tests.faults.invocations import is_refusal, run_in_subprocess
 from tests.faults.kinds import TRIALS, UnavailableError, run_trial
 from tests.faults.surroundings import SURROUNDING_CASES
-from tests.faults.values import GIVEN, is_taken_or_named, returns_alike, states
+from tests.faults.values import CONFIG_VALUES, is_accepted_or_named, round_trips, unusual_states
 
 _KILLS_PER_RUN = 5
 _SEED = 20240
@@ -86,10 +86,10 @@ def _refusal_cases(lab: Lab) -> Iterator[Row]:
 
 
 def _value_cases() -> Iterator[Row]:
-    for tree in states().values():
-        yield "a state with unusual leaves, saved and restored", returns_alike(tree)
-    for values in GIVEN:
-        yield "a value of another type, passed from Python: accepted, or refused by name", is_taken_or_named(*values)
+    for tree in unusual_states().values():
+        yield "a state with unusual leaves, saved and restored", round_trips(tree)
+    for values in CONFIG_VALUES:
+        yield "a value of another type, passed from Python: accepted, or refused by name", is_accepted_or_named(*values)
 
 
 def _finishes_identically(lab: Lab, run: Path) -> bool:

@@ -222,7 +222,7 @@ def damage(path: Path, kind: str) -> None:
         path.write_bytes(content)
 
 
-def riddle(checkpoint: Path) -> None:
+def corrupt_payload(checkpoint: Path) -> None:
     """Flips one bit in every 64 bytes of a checkpoint's payload, because some bytes are never read.
 
     OCDBT keeps tree nodes that later writes have replaced, and a file may contain nothing else, so that flipping a

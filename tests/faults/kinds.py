@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.faults.harness import TIMEOUT, TINY_RUN, Lab, read_outcome, riddle, wait_for_step
+from tests.faults.harness import TIMEOUT, TINY_RUN, Lab, corrupt_payload, read_outcome, wait_for_step
 
 
 class UnavailableError(Exception):
@@ -108,7 +108,7 @@ def _checkpoints_on_another_disk(lab: Lab, folder: Path) -> bool:
         shutil.move(run / "checkpoints", f"{other_disk}/checkpoints")
         (run / "checkpoints").symlink_to(f"{other_disk}/checkpoints")
         newest_checkpoint = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
-        riddle(newest_checkpoint)
+        corrupt_payload(newest_checkpoint)
         return _ends_identically(lab, run, lab.start(run)) and (run / "damaged" / newest_checkpoint.name).is_dir()
 
 

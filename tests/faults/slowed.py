@@ -16,7 +16,7 @@ from orbax.checkpoint._src.path import atomicity
 from fmnist_jax import train
 from fmnist_jax.commands import cli
 from fmnist_jax.runs import directory, results
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 
 def _slow_down(save_delay: float, log_delay: float) -> None:
@@ -46,7 +46,7 @@ def _slow_down(save_delay: float, log_delay: float) -> None:
 
 if __name__ == "__main__":
     if "TESTS_LEAVE_UNDRAWN" in os.environ:
-        vars(results).update(IN_RESULTS)
+        vars(results).update(RESULTS_STUBS)
     _slow_down(float(sys.argv[1]), float(sys.argv[2]))
     del sys.argv[1:3]
     # As in a foreground shell: these tests may run in the background, where SIGINT is ignored.

@@ -17,11 +17,11 @@ from fmnist_jax.system.environment import python_command
 from tests.faults.harness import (
     STEPS,
     Lab,
+    corrupt_payload,
     kill_at_random,
     kill_while_saving,
     read_metrics,
     read_outcome,
-    riddle,
     wait_for_step,
 )
 
@@ -82,7 +82,7 @@ def test_second_process_is_refused_and_second_interrupt_stops_without_damage(lab
 def test_damaged_checkpoint_falls_back_to_the_previous_and_litter_is_harmless(lab: Lab) -> None:
     run = lab.copy(lab.interrupted_run(), "damaged")
     checkpoint = _newest_checkpoint(run)
-    riddle(checkpoint)
+    corrupt_payload(checkpoint)
     (run / "checkpoints" / "59").mkdir()
     (run / "checkpoints" / "58.orbax-checkpoint-tmp-1").mkdir()
     result = lab.finish(run)
@@ -97,7 +97,7 @@ def test_damaged_checkpoint_falls_back_to_the_previous_and_litter_is_harmless(la
 def test_run_with_only_damaged_checkpoints_is_refused_and_left_unchanged(lab: Lab) -> None:
     run = lab.copy(lab.interrupted_run(), "all-damaged")
     for checkpoint in (run / "checkpoints").iterdir():
-        riddle(checkpoint)
+        corrupt_payload(checkpoint)
     sizes_before = {path: path.stat().st_size for path in (run / "checkpoints").rglob("*")}
     result = lab.finish(run)
     assert result.returncode == 2

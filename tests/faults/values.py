@@ -13,7 +13,7 @@ import numpy as np
 from fmnist_jax import Config, ConfigError, restore, save, state_digest, validate
 
 
-def states() -> Mapping[str, Any]:
+def unusual_states() -> Mapping[str, Any]:
     """Pytrees to save in a checkpoint, by what is unusual about them."""
     return {
         "half precision": {"a": jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3), "b": jnp.ones(3, jnp.float8_e4m3fn)},
@@ -28,7 +28,7 @@ def states() -> Mapping[str, Any]:
     }
 
 
-def returns_alike(tree: Any) -> bool:
+def round_trips(tree: Any) -> bool:
     """Whether a pytree is restored from a checkpoint bit for bit, with its structure and dtypes."""
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "c", tree, step=3)
@@ -41,7 +41,7 @@ def returns_alike(tree: Any) -> bool:
     return all(dtypes_match) and same_structure and state_digest(restored) == state_digest(tree)
 
 
-GIVEN: Sequence[tuple[str, str, Any, str | None]] = [
+CONFIG_VALUES: Sequence[tuple[str, str, Any, str | None]] = [
     ("train", "seed", np.int64(3), None),
     ("train", "epochs", np.uint8(3), None),
     ("optim", "peak_lr", np.float32(0.5), None),
@@ -66,7 +66,7 @@ GIVEN: Sequence[tuple[str, str, Any, str | None]] = [
 """Section, field and value of a configuration, and the error message; None if the value is accepted."""
 
 
-def is_taken_or_named(section: str, field: str, value: Any, message: str | None) -> bool:
+def is_accepted_or_named(section: str, field: str, value: Any, message: str | None) -> bool:
     """Whether a configuration accepts a value, or refuses it with the expected message."""
     config = Config()
     try:

@@ -12,7 +12,7 @@ import fmnist_jax as fj
 from fmnist_jax.commands import answers, evaluation, prediction, reporting
 from fmnist_jax.runs import results
 from tests.data.test_idx import write
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[fj.Config, Pa
 
 @pytest.fixture
 def stub_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, stand_in in IN_RESULTS.items():
+    for name, stand_in in RESULTS_STUBS.items():
         monkeypatch.setattr(results, name, stand_in)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fmnist_jax.runs import results
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def with_figures() -> None:
 def skip_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skips figures and report in the runs of a test; those in module fixtures write them unless patched."""
     if "with_figures" not in request.fixturenames:
-        for name, stub in IN_RESULTS.items():
+        for name, stub in RESULTS_STUBS.items():
             monkeypatch.setattr(results, name, stub)

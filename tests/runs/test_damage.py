@@ -38,7 +38,14 @@ def _flip_manifest_bit(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "corrupt",
-    [harness.riddle, _delete_payload, _delete_arrays, _truncate_manifest, _copy_manifest_of_step_1, _flip_manifest_bit],
+    [
+        harness.corrupt_payload,
+        _delete_payload,
+        _delete_arrays,
+        _truncate_manifest,
+        _copy_manifest_of_step_1,
+        _flip_manifest_bit,
+    ],
 )
 def test_any_damage_quarantines_the_checkpoint_and_keeps_the_previous_one(
     tmp_path: Path, corrupt: Callable[[Path], None]

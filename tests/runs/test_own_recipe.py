@@ -35,7 +35,7 @@ from fmnist_jax.runs import loop, own_recipe, parallel, recipe_record, results
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.trained import load_trained
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=60, synthetic_test_size=20, validation_size=0),
@@ -247,7 +247,7 @@ class Unhashable:
 def test_run_with_a_custom_network_requires_its_make_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, stub in IN_RESULTS.items():
+    for name, stub in RESULTS_STUBS.items():
         monkeypatch.setattr(results, name, stub)
     config = replace(CONFIG, run=RunConfig(dir=tmp_path / "own", progress="plain"))
     make_linear_recipe = partial(make_recipe, model=Model(LINEAR.init, Unhashable()))

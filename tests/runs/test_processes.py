@@ -23,7 +23,7 @@ from fmnist_jax.runs import checkpoint, loop, processes, results
 from fmnist_jax.runs.processes import allgather_json, run_on_all, run_on_first
 from fmnist_jax.system.compilation import XLA_ERRORS
 from fmnist_jax.system.heartbeat import Heartbeat
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def long_run(tmp_path: Path, long_runs: list[Pair]) -> Pair:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The summary of the same run in one process with two devices."""
-    with patch.multiple(results, **IN_RESULTS):
+    with patch.multiple(results, **RESULTS_STUBS):
         return loop.run(replace(CONFIG, run=replace(CONFIG.run, dir=tmp_path_factory.mktemp("runs") / "alone")))
 
 

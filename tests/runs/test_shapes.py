@@ -21,7 +21,7 @@ from fmnist_jax.runs import checkpoint, loop, results, resumption
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.parallel import choose_layout
 from fmnist_jax.runs.trained import load_trained
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def eight_device_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, 
     """A run on all eight devices, which is the default."""
     path = tmp_path_factory.mktemp("runs") / "record"
     config = with_run_dir(tiny("record"), path)
-    with patch.multiple(results, **IN_RESULTS):
+    with patch.multiple(results, **RESULTS_STUBS):
         loop.run(config)
     return config, path
 

@@ -24,7 +24,7 @@ from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
 from fmnist_jax.runs import checkpoint, loop, results, warm_start
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.trained import load_trained
-from tests.undrawn import IN_RESULTS
+from tests.undrawn import RESULTS_STUBS
 
 _DATASET = DatasetRecord((28, 28, 1), tuple("abcdefghij"))
 
@@ -52,7 +52,7 @@ def _config(run: Path, source: Path, **changes: Any) -> Config:
 @pytest.fixture(scope="module")
 def warm_run(saved_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, dict[str, Any]]:
     config = _config(tmp_path_factory.mktemp("warm") / "run", saved_run)
-    with patch.multiple(results, **IN_RESULTS):
+    with patch.multiple(results, **RESULTS_STUBS):
         return config, loop.run(config)
 
 
