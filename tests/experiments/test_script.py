@@ -57,7 +57,7 @@ def test_unusable_arguments_are_reported_in_one_line(
 
 @pytest.mark.parametrize("path", _SCRIPTS, ids=lambda path: str(path.relative_to(_ROOT / "experiments")))
 def test_every_script_starts_the_same_way_and_has_help(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert path.read_text().rstrip().endswith(("Arguments)", "kind)"))  # of `run_script`, or of what calls it
+    assert path.read_text().rstrip().endswith("Arguments)")  # of `run_script`, or of what calls it
     module = importlib.import_module(".".join(path.relative_to(_ROOT).with_suffix("").parts))
     with pytest.raises(SystemExit) as exc_info:
         parse_arguments(module.Arguments, ["--help"], "script")

@@ -1,6 +1,7 @@
 """Derivatives, meshes and maps, as used in research code."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_bfloat16_gradients_are_all_reduced_in_float32(family: Any, batch: fj.Ba
 def test_separate_models_on_each_shard_match_a_single_model(batch: fj.Batch) -> None:
     step, state = make_step_and_state(fj.make_model(CONFIGS["plain"]))
     mesh = jax.make_mesh((2,), ("model",))
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
+    halved = replace(state, params=jax.tree.map(lambda leaf: leaf / 2, state.params))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, halved)
 
     def vmapped_step(states: fj.TrainState, batch: fj.Batch) -> Any:
         return jax.vmap(step, in_axes=(0, None))(states, batch)
@@ -154,8 +156,9 @@ def test_separate_models_on_each_shard_match_a_single_model(batch: fj.Batch) -> 
     with jax.set_mesh(mesh):
         states = jax.device_put(stacked, NamedSharding(mesh, P("model")))
         actual = jax.jit(jax.shard_map(vmapped_step, in_specs=(P("model"), P()), out_specs=P("model")))(states, batch)
-    second = jax.tree.map(lambda leaf: leaf[1], jax.device_get(actual[0].params))
-    assert_close(second, jax.jit(step)(state, batch)[0].params, 1e-4)
+    for number, alone in enumerate((state, halved)):
+        params = jax.tree.map(lambda leaf, number=number: leaf[number], jax.device_get(actual[0].params))
+        assert_close(params, jax.jit(step)(alone, batch)[0].params, 1e-4)
 
 
 def test_sharded_members_draw_and_step_like_single_members(batch: fj.Batch) -> None:
