@@ -27,7 +27,10 @@ def draw_augmentation_sheet() -> Figure:
     return labelled_rows(augmentation_rows(jax.random.key(1), train.images[:COLUMNS], train.labels[:COLUMNS]))
 
 
+def main(arguments: Arguments) -> None:
+    """Draws and writes it."""
+    draw_augmentation_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight")
+
+
 if __name__ == "__main__":
-    run_script(
-        lambda arguments: draw_augmentation_sheet().savefig(arguments.out, dpi=100, bbox_inches="tight"), Arguments
-    )
+    run_script(main, Arguments)

@@ -57,6 +57,7 @@ def garments() -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_white", [True, False])
 def test_photos_of_garments_are_classified_like_the_garments_themselves(
     run_dir: Path, garments: tuple[np.ndarray, np.ndarray], on_white: bool, tmp_path: Path

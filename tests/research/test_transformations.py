@@ -161,6 +161,7 @@ def test_separate_models_on_each_shard_match_a_single_model(batch: fj.Batch) -> 
         assert_close(params, jax.jit(step)(alone, batch)[0].params, 1e-4)
 
 
+@pytest.mark.slow
 def test_sharded_members_draw_and_step_like_single_members(batch: fj.Batch) -> None:
     augment_config = fj.AugmentConfig(flip="random", crop_padding=2, rotation=10.0, erase_probability=0.5, cutout=6)
     model = fj.make_model(

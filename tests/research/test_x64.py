@@ -54,6 +54,7 @@ def test_mixtures_and_targets_are_identical_in_x64(name: str, batch: fj.Batch, k
     assert_same(*run_in_both_precisions(mix))
 
 
+@pytest.mark.slow
 def test_float32_recipe_trains_alike_in_x64(batch: fj.Batch, key: Array) -> None:
     recipe = fj.make_recipe(
         fj.Config(
