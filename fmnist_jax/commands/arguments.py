@@ -120,4 +120,4 @@ def _one_line(message: str) -> str:
     suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
     # For a value of several possible types, tyro appends the error of each type.
-    return f"{' '.join(body).partition('.  Got errors:')[0]}{hint}"
+    return f"{' '.join(body).partition('.  Got errors:')[0].rstrip('.')}{hint}"

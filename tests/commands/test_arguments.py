@@ -68,6 +68,7 @@ def test_all_invalid_arguments_are_reported_together(argv: list[str], fragments:
     message = parse_error(*argv)
     assert all(fragment in message for fragment in fragments), message
     assert message.endswith("; see --help")
+    assert ".;" not in message
 
 
 def test_positional_after_an_invalid_flag_value_is_not_reported_as_missing() -> None:
