@@ -43,9 +43,13 @@ def over_mesh(function: Function, mesh: Mesh, in_specs: Any, out_specs: Any) -> 
     if AxisType.Explicit not in mesh.axis_types:
         return mapped
 
+    shardings = jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), in_specs, is_leaf=lambda spec: isinstance(spec, PartitionSpec)
+    )
+
     def resharded(*args: Any) -> Any:
         # Along explicit axes, `shard_map` takes only what is sharded as its specs say, which host arrays never are.
-        return mapped(*(jax.reshard(arg, NamedSharding(mesh, spec)) for arg, spec in zip(args, in_specs, strict=True)))
+        return mapped(*jax.reshard(args, shardings))
 
     return cast(Function, resharded)
 

@@ -128,7 +128,8 @@ def make_population(
 
     A member equals the same run alone to rounding; bit for bit if `over_members` is `in_turn`, only seeds differ and
     XLA compiles both loops alike, which it does on every processor tried except one with AVX-512 under jax 0.12. The
-    part of a varied number is switched on for every member; where its value is 0, it changes nothing.
+    part of a varied number is switched on for every member; where its value is 0, it changes nothing. Members are
+    evaluated by networks of their own where a number of `model` varies; otherwise by one, with weights of any members.
 
     Args:
       config: what the members have in common.

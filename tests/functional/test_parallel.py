@@ -264,3 +264,19 @@ def test_mesh_without_a_data_axis_is_rejected(recipe: Recipe, devices: int) -> N
     ):
         with pytest.raises(ValueError, match="the mesh has the axes rows: expected one, 'data'"):
             make()
+
+
+@pytest.mark.parametrize("in_specs", [P("data"), (P("data"), P("data")), ({"a": P("data"), "b": P("data")}, P("data"))])
+def test_over_mesh_takes_any_prefix_of_specs_on_explicit_axes(in_specs: Any) -> None:
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    add = over_mesh(lambda tree, x: tree["a"] + tree["b"] + x, mesh, in_specs, P("data"))
+    rows = np.arange(4.0, dtype=np.float32)
+    np.testing.assert_array_equal(add({"a": rows, "b": rows}, rows), 3 * rows)
+
+
+def test_parallel_chunk_takes_host_arrays_on_explicit_axes(recipe: Recipe, state: TrainState, data: Batch) -> None:
+    mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
+    chunk = jax.jit(make_parallel_chunk(recipe.step, BATCH, 2, mesh, sample=recipe.sample))
+    alone = jax.jit(make_train_chunk(recipe.step, BATCH, 2, sample=recipe.sample))
+    metrics, expected = (run(state, data, np.int32(2))[1] for run in (chunk, alone))
+    np.testing.assert_allclose(metrics.loss_sum, expected.loss_sum, rtol=1e-4)
