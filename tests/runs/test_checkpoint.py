@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -282,7 +282,7 @@ def test_unreadable_checkpoint_directory_raises_checkpoint_error_with_advice(
 
 def test_numpy_and_jax_steps_and_scores_are_recorded_and_nan_is_unscored(tmp_path: Path) -> None:
     values = {"w": jnp.arange(3.0)}
-    scores = [np.float32(0.5), jnp.float32(jnp.nan), 0.25, 0.25]
+    scores: list[SupportsFloat] = [np.float32(0.5), jnp.float32(jnp.nan), 0.25, 0.25]
     with checkpoint.writing(tmp_path / "c") as writer:
         for step, score in enumerate(scores):
             writer.save(values, score, step=jnp.int32(step))
