@@ -13,6 +13,7 @@ import numpy as np
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.errors import ConfigError, FmnistError
+from fmnist_jax.runs import json_lines
 from fmnist_jax.system.storage import (
     check_writable,
     error_reason,
@@ -126,21 +127,21 @@ class RunDirectory:
             remove_unfinished(folder)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Appends a metrics line."""
+        """Appends a metrics line, in which a loss that is not finite is null."""
         try:
             with self.metrics.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json_lines.to_line(record))
         except OSError as error:
             raise write_error(self.metrics, error) from error
 
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` those settings of one start of the run that do not change what is trained."""
         # Rewritten as a whole, because a line of an earlier start may have been cut short.
-        self.write_text("sessions.jsonl", "".join(json.dumps(line) + "\n" for line in [*self.sessions(), record]))
+        self.write_text("sessions.jsonl", "".join(map(json_lines.to_line, [*self.sessions(), record])))
 
     def sessions(self) -> list[dict[str, Any]]:
         """Reads the settings of each start of the run, leaving out a last line that a kill cut short."""
-        return _read_lines(self.path / "sessions.jsonl")
+        return json_lines.read(self.path / "sessions.jsonl")
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Writes an uncompressed `.npz` file."""
@@ -158,7 +159,7 @@ class RunDirectory:
     def truncate_records(self, step: int) -> list[dict[str, Any]]:
         """Drops the metrics lines after a step, which a resumed run will write again; returns the rest."""
         remaining = [record for record in self.records() if record["step"] <= step]
-        write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in remaining))
+        write_text(self.metrics, "".join(map(json_lines.to_line, remaining)))
         return remaining
 
 
@@ -231,27 +232,4 @@ def read_config(directory: Path) -> Config | None:
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
     """Reads the metrics lines of the run in a directory, leaving out a last one that a kill cut short."""
-    return _read_lines(directory / "metrics.jsonl")
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads lines of JSON objects that have a step, except a last one that was cut short; none if there is no file."""
-    try:
-        lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return [_parse_record(line, number) for number, line in enumerate(lines, 1)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise FmnistError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
-    except ValueError as error:
-        raise FmnistError(f"{path} is damaged ({error}): fix or delete the line") from error
-
-
-def _parse_record(line: str, number: int) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} is not valid JSON") from error
-    if not isinstance(record, dict) or type(record.get("step")) is not int:
-        raise ValueError(f"line {number} is not an object with a step")
-    return record
+    return json_lines.read(directory / "metrics.jsonl")
