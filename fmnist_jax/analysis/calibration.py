@@ -47,7 +47,8 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
       bins: the number of bins; 15 as in Guo et al. 2017 (arXiv:1706.04599).
     """
     edges = np.linspace(0.0, 1.0, bins + 1)
-    confidence = np.asarray(probabilities, np.float64).max(-1)
+    probabilities = np.asarray(probabilities, np.float64)
+    confidence = probabilities.max(-1)
     bin_indices = np.searchsorted(edges[1:-1], confidence)
     counts = np.bincount(bin_indices, minlength=bins)
     right = np.bincount(bin_indices[probabilities.argmax(-1) == labels], minlength=bins)

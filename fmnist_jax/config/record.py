@@ -58,9 +58,10 @@ def from_dict(values: Mapping[str, Any]) -> Config:
       ConfigError: a section or field is unknown to this version, or missing. Missing fields of sections that do not
         affect what is trained take their defaults, and so does what earlier versions did not have.
     """
-    if not isinstance(values, Mapping) or {*values, *_ADDED_SECTIONS} != {"preset", *SECTIONS}:
-        sections = sorted({"preset", *SECTIONS} ^ set(values)) if isinstance(values, Mapping) else values
-        raise ConfigError(f"the configuration has different sections from this version: {sections}")
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"the configuration is {values!r}: expected its sections")
+    if others := sorted({"preset", *SECTIONS} ^ {*values, *_ADDED_SECTIONS}):
+        raise ConfigError(f"the configuration has different sections from this version: {', '.join(others)}")
     built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in SECTIONS.items():
         if section not in values:
@@ -71,9 +72,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         known = {item.name for item in dataclasses.fields(kind)}
         required = set() if section in NON_TRAINING_SECTIONS else known - _LATER_FIELDS.get(section, frozenset())
         if others := sorted((section_values.keys() - known) | (required - section_values.keys())):
-            names = ", ".join(others)
             raise ConfigError(
-                f"section {section!r} of the configuration has different fields from this version: {names}"
+                f"section {section!r} of the configuration has different fields from this version: {', '.join(others)}"
             )
         built[section] = kind(**section_values)
     return Config(**built)

@@ -1,10 +1,10 @@
 """Finds what makes a configuration invalid, before anything is imported, loaded or compiled for it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_type_hints
 
-from fmnist_jax.config import parallelism, paths
+from fmnist_jax.config import parallelism
+from fmnist_jax.config.field_checks import repr_with_type, section_problems
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import (
     CUSTOM,
@@ -15,7 +15,7 @@ from fmnist_jax.config.schema import (
     ModelConfig,
     TrainConfig,
 )
-from fmnist_jax.config.values import Range, is_static_zero
+from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.errors import ConfigError
 
 _DATASETS_28X28 = ("fashion_mnist", "synthetic")  # 28x28; the sizes of others are known once loaded
@@ -29,21 +29,25 @@ def validate(config: Config) -> None:
     """
     for section, kind in SECTIONS.items():
         if not isinstance(given := getattr(config, section), kind):
-            raise ConfigError(f"{section} is {_repr_with_type(given)}: give a {kind.__name__}")
+            raise ConfigError(f"{section} is {repr_with_type(given)}: give a {kind.__name__}")
     problems = dict(_value_problems(config))
     if config.preset not in [*PRESETS, CUSTOM]:
         problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
     messages = list(problems.values())
-    # Sizes can be compared only where each of them is a number in its range.
-    if not any(flag.startswith("--data.") for flag in problems):
+
+    def all_valid(*sections: str) -> bool:
+        return not any(flag.startswith(tuple(f"--{section}." for section in sections)) for flag in problems)
+
+    # Values can be compared only where each of them is valid by itself.
+    if all_valid("data"):
         messages.extend(_source_problems(config.data))
-    if config.data.size and not any(flag.startswith(("--data.", "--train.")) for flag in problems):
+    if all_valid("data", "train") and config.data.size:
         messages.extend(_size_problems(config.data, config.train, config.total_steps))
-    is_28x28 = config.data.name in _DATASETS_28X28
+    is_28x28 = all_valid("data") and config.data.name in _DATASETS_28X28
     if isinstance(config.model.widths, tuple) and isinstance(config.model.depths, tuple):
         messages.extend(_network_problems(config.model))
         messages.extend(_stage_problems(config.model, (28, 28)) if is_28x28 else ())
-    if is_28x28 and not any(flag.startswith("--augment.") for flag in problems):
+    if is_28x28 and all_valid("augment"):
         messages.extend(_pixel_problems(config.augment, (28, 28)))
     if config.init.freeze is not None and config.init.source is None:
         messages.append(
@@ -51,7 +55,7 @@ def validate(config: Config) -> None:
             "give a run to start from"
         )
     messages.extend(_mixing_problems(config.augment, config.train.batch_size))
-    if not any(flag.startswith(("--population.", "--parallel.", "--train.")) for flag in problems):
+    if all_valid("population", "parallel", "train"):
         messages.extend(parallelism.problems(config))
     if messages:
         raise ConfigError("; ".join(messages))
@@ -63,7 +67,7 @@ def validate_data(data: DataConfig) -> None:
     Raises:
       ConfigError: names every problem, each with its value, what was expected and the remedy.
     """
-    problems = [problem for _, problem in _section_problems("data", data)]
+    problems = [problem for _, problem in section_problems("data", data)]
     problems = problems or [*_source_problems(data), *_split_problems(data)]
     if problems:
         raise ConfigError("; ".join(problems))
@@ -104,73 +108,7 @@ def check_pixels(augment: AugmentConfig, image_shape: Sequence[int]) -> None:
 
 def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
     for section in SECTIONS:
-        yield from _section_problems(section, getattr(config, section))
-
-
-def _section_problems(section: str, values: Any) -> Iterator[tuple[str, str]]:
-    """Yields the flag and the problem of each field whose value its type does not allow."""
-    for name, hint in get_type_hints(type(values), include_extras=True).items():
-        flag = f"--{section}.{name}".replace("_", "-")
-        value = getattr(values, name)
-        for expected, shown in _expectations(hint, value):
-            yield flag, f"{flag} is {shown}: choose {expected}"
-        if isinstance(value, Path) and (problem := paths.find_problem(value, flag)) is not None:
-            yield flag, problem
-
-
-class _Kind(NamedTuple):
-    """A type of value without a range."""
-
-    types: tuple[type, ...]
-    name: str
-
-
-_KINDS: Mapping[Any, _Kind] = {
-    bool: _Kind((bool,), "true or false"),
-    str | None: _Kind((str, type(None)), "a string"),
-    Path | None: _Kind((Path, type(None)), "a path"),
-}
-
-
-def _expectations(hint: Any, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what a type annotation expects, with the value (or tuple item) that violates it."""
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            yield (
-                f"one of {', '.join(map(str, get_args(hint)))}",
-                value if isinstance(value, str) else _repr_with_type(value),
-            )
-    elif (kind := _KINDS.get(hint)) is not None:
-        if not isinstance(value, kind.types):
-            yield kind.name, _repr_with_type(value)
-    elif get_origin(hint) is Union:
-        yield from _refused_by_each(get_args(hint), value)
-    elif hasattr(hint, "__metadata__"):
-        limits = next(limits for limits in hint.__metadata__ if isinstance(limits, Range))
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            yield f"a number in {limits}", _repr_with_type(value)
-        elif value not in limits:
-            yield f"a value in {limits}", value
-        elif hint.__origin__ is int and not isinstance(value, int):
-            yield f"a whole number in {limits}", value
-    elif get_origin(hint) is tuple:
-        items = value if isinstance(value, tuple) else ()
-        if not isinstance(value, tuple):
-            yield "whole numbers, one for each stage", _repr_with_type(value)
-        for item in items:
-            yield from _expectations(get_args(hint)[0], item)
-
-
-def _refused_by_each(hints: Iterable[Any], value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what a union of types expects, if none of them accepts the value."""
-    refusals = [[expected for expected, _ in _expectations(hint, value)] for hint in hints]
-    if all(refusals):
-        yield " or ".join(refusal[0].removeprefix("one of ") for refusal in refusals), _repr_with_type(value)
-
-
-def _repr_with_type(value: Any) -> str:
-    """A value of an unexpected type, shown with that type."""
-    return f"{value!r} ({type(value).__name__})"
+        yield from section_problems(section, getattr(config, section))
 
 
 def _source_problems(data: DataConfig) -> Iterator[str]:

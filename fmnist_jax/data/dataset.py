@@ -19,7 +19,7 @@ from fmnist_jax.system import output
 _MIN_EDGE = 8  # pixels, the shortest edge that an image may have
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays compare element by element
 class Dataset:
     """Images with their labels."""
 
@@ -124,7 +124,7 @@ def evenly_spaced(count: int, limit: int) -> np.ndarray:
       limit: how many to choose, at most.
 
     Returns:
-      i64[min(count, most)], ascending.
+      i64[min(count, limit)], ascending.
     """
     return np.arange(min(count, limit)) * count // max(min(count, limit), 1)
 
@@ -160,13 +160,8 @@ def load(config: DataConfig) -> Splits:
 
 def _load_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
     """The training and test images of users' own files, with a warning if the two share any."""
-    try:
-        part = "training"
-        train = Dataset(contents.train_images, contents.train_labels, contents.class_names)
-        part = "test"
-        test = Dataset(contents.test_images, contents.test_labels, contents.class_names)
-    except DataError as error:
-        raise DataError(f"{contents.path}: {part} {error}") from error
+    train = _named_dataset("training", contents.train_images, contents.train_labels, contents)
+    test = _named_dataset("test", contents.test_images, contents.test_labels, contents)
     check_splits(Splits(train, train.take(np.array([], np.int64)), test), contents.path)
     if shared := count_shared(test.images, train.images):
         output.warn(
@@ -174,6 +169,13 @@ def _load_files(contents: files.Contents) -> tuple[Dataset, Dataset]:
             f"for byte, so the test accuracy is too optimistic"
         )
     return train, test
+
+
+def _named_dataset(part: str, images: np.ndarray, labels: np.ndarray, contents: files.Contents) -> Dataset:
+    try:
+        return Dataset(images, labels, contents.class_names)
+    except DataError as error:
+        raise DataError(f"{contents.path}: {part} data: {error}") from error
 
 
 def check_splits(splits: Splits, source: object = "splits") -> None:
@@ -206,16 +208,20 @@ def split(dataset: Dataset, validation_size: int, seed: int) -> tuple[Dataset, D
       The remaining training images, in their order, and the validation images.
 
     Raises:
-      DataError: a class has too few images.
+      DataError: a class has too few images, or the size is negative.
     """
     if not validation_size:
         return dataset, dataset.take(np.array([], np.int64))
+    if validation_size < 0 or not len(dataset):
+        raise DataError(
+            f"--data.validation-size is {validation_size}, of {len(dataset)} images: choose 0, or fewer than there are"
+        )
     rng = np.random.RandomState(seed)  # frozen for ever by NEP 19, so a split outlives NumPy versions
     present = np.unique(dataset.labels)
     held_out = []
-    for place, label in enumerate(present):
+    for index, label in enumerate(present):
         members = rng.permutation(np.flatnonzero(dataset.labels == label))
-        share = validation_size // len(present) + (place < validation_size % len(present))
+        share = validation_size // len(present) + (index < validation_size % len(present))
         if share and share >= len(members):
             raise DataError(
                 f"--data.validation-size {validation_size} takes {share} images of class {label}, which has "

@@ -54,6 +54,8 @@ def read_idx(path: Path) -> np.ndarray:
             raw = gzip.decompress(raw)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is not a complete gzip file ({error}): download it again") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit in memory: give a smaller file, or download this one again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
     dimensions = raw[3] if raw[:3] == b"\x00\x00\x08" and len(raw) >= 4 else 0

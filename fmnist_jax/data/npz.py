@@ -43,6 +43,10 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"--data.file is {path}, which cannot be read ({error_reason(error)}): {error_remedy(error)}"
         ) from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path} does not fit in memory ({in_one_line(error)}): give a smaller file, or write this one again"
+        ) from error
     # RuntimeError: from a file with a password, or compressed by a method that Python lacks.
     except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(

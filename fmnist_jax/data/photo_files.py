@@ -199,7 +199,7 @@ def _draft_size(width: int, height: int) -> tuple[int, int]:
 def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
     """Shrinks by averaging, a few rows at a time, so that no second full-size picture is made."""
     width, height = image.size
-    if image.mode == "P":
+    if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     bands = []
     for top in range(0, height, _BAND * factor):

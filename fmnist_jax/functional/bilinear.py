@@ -60,7 +60,8 @@ def bilinear(name: str, *, on_cpu: BilinearOps, elsewhere: BilinearOps) -> Opera
     image_gradient_p = _primitive(f"{name}_image_gradient", on_cpu.image_gradient, elsewhere.image_gradient)
     kernel_gradient_p = _primitive(f"{name}_kernel_gradient", on_cpu.kernel_gradient, elsewhere.kernel_gradient)
 
-    # With <a, b> for the sum of all products, <operation(x, k), g> = <x, of_images(g, k)> = <k, of_kernel(x, g)>.
+    # With <a, b> for the sum of all products,
+    # <operation(x, k), g> = <x, image_gradient(g, k)> = <k, kernel_gradient(x, g)>.
     # Each rule takes the cotangent first, then both operands; of the one that it transposes, only the shape is known.
     ad.defbilinear(
         operation,

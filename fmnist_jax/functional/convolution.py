@@ -60,11 +60,11 @@ def _winograd_image_gradient(g: Array, kernel: Array, *, sides: tuple[int, int])
     3.2 for 128 images of 3x3x192.
     """
     del sides  # those of `g`
-    return winograd.winograd_conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    return winograd.convolve(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
 _DIRECT = BilinearOps(convolve, _image_gradient, _kernel_gradient)
-_WINOGRAD = ops_by_transposition(winograd.winograd_conv)._replace(image_gradient=_winograd_image_gradient)
+_WINOGRAD = ops_by_transposition(winograd.convolve)._replace(image_gradient=_winograd_image_gradient)
 
 
 def _fastest_ops(sides: tuple[int, ...], kernel: tuple[int, ...]) -> BilinearOps:

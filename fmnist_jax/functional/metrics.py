@@ -131,9 +131,15 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     heaviest = jnp.where((weights > 0).any(-1), weights.argmax(-1), PADDING_LABEL)
     true = jax.nn.one_hot(heaviest, classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
-    confusion = with_auto_axes(lambda true, predicted: true.T @ predicted, rows=False)(true, predicted)
+    confusion = with_auto_axes(_count_pairs, rows=False)(true, predicted)
     counted = jnp.where(_is_labelled(labels, classes), losses, 0.0)
     return Metrics(counted.sum().astype(jnp.float32), confusion)
+
+
+def _count_pairs(true: Array, predicted: Array) -> Array:
+    """Counts the pairs of classes i32[C, C] in one-hot rows i32[..., C]."""
+    classes = true.shape[-1]
+    return true.reshape(-1, classes).T @ predicted.reshape(-1, classes)
 
 
 def _is_labelled(labels: Array, classes: int) -> Array:

@@ -13,7 +13,7 @@ from fmnist_jax.functional.augment import box_masks
 from fmnist_jax.functional.labels import CLASS_NAMES, soft_labels
 from fmnist_jax.functional.metrics import check_labels
 from fmnist_jax.functional.pixels import check_floats
-from fmnist_jax.functional.sharding import for_rows, gathered
+from fmnist_jax.functional.sharding import for_rows, gathered, with_auto_axes
 
 Mix = Callable[[Array, Array, Array], tuple[Array, Array]]
 """`(key, images f32[B, H, W, C] in [0, 1], labels i32[B] or f32[B, K]) -> (images f32[B, H, W, C], labels)`.
@@ -47,7 +47,7 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return own * images + (1 - own) * partner, _mix_weights(weights, partner_weights, shares)
 
-    return mixup
+    return _on_any_mesh(mixup)
 
 
 def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
@@ -80,7 +80,16 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, own_share)
 
-    return cutmix
+    return _on_any_mesh(cutmix)
+
+
+def _on_any_mesh(mix: Mix) -> Mix:
+    """Lets the compiler lay out a mix on explicit axes, where partners lie on any device."""
+
+    def mixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        return with_auto_axes(lambda images, labels, key: mix(key, images, labels), rows=True)(images, labels, key)
+
+    return mixed
 
 
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:

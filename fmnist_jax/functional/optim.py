@@ -59,7 +59,7 @@ def make_schedule(config: OptimConfig, total_steps: int) -> optax.Schedule:
             return optax.constant_schedule(peak)
         case "step":
             levels = [optax.constant_schedule(peak * factor) for factor in (1.0, 0.1, 0.01)]
-            return optax.join_schedules(levels, [total_steps // 2, total_steps * 3 // 4])
+            return optax.join_schedules(levels, [-(-total_steps // 2), -(-total_steps * 3 // 4)])
         case "one_cycle":
             decay = _linear(peak, final, total_steps - warmup_steps)
         case "cosine":

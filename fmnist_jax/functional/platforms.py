@@ -30,10 +30,11 @@ def platform_primitive(name: str, *, on_cpu: Callable[..., Array], elsewhere: Ca
     """
 
     def abstract_eval(first: Any, *others: Any, **static: Any) -> Any:
-        plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (first, *others)]
+        plain = [jax.ShapeDtypeStruct(x.shape, x.dtype, weak_type=x.weak_type) for x in (first, *others)]
         result = jax.eval_shape(partial(elsewhere, **static), *plain)
         spec = PartitionSpec(*[None] * len(result.shape))
-        return first.update(shape=result.shape, dtype=result.dtype, sharding=first.sharding.update(spec=spec))
+        sharding = first.sharding.update(spec=spec)
+        return first.update(shape=result.shape, dtype=result.dtype, weak_type=result.weak_type, sharding=sharding)
 
     def impl(*operands: Array, **static: Any) -> Array:
         jax.eval_shape(partial(elsewhere, **static), *operands)  # refuses what would be refused while tracing

@@ -71,8 +71,9 @@ def with_auto_axes(function: Callable[..., T], *, rows: bool) -> Callable[..., T
 def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
     """Draws for the rows of a batch; under `shard_map`, for the rows of all its shards, of which each keeps its own.
 
-    So the draws are the same as on one device, wherever the rows lie. Along an axis on which the keys vary, each shard
-    has a batch of its own: a model trained beside others gets the same draws as alone.
+    So the draws are the same as on one device, wherever the rows lie; with explicit axes, they are sharded like the
+    rows. Along an axis on which the keys vary, each shard has a batch of its own: a model trained beside others gets
+    the same draws as alone.
 
     Args:
       draw: `(key, n) -> pytree of n rows [n, ...]`.
@@ -83,10 +84,14 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
       The pytree, with B rows.
     """
     axes, rows = batch_axes(batch, key), batch.shape[0]
-    if not axes:
-        return draw(key, rows)
-    drawn, first = draw(key, rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
-    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), drawn)
+    if axes:
+        drawn, first = draw(key, rows * lax.axis_size(axes)), lax.axis_index(axes) * rows
+        return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, first, rows), drawn)
+    drawn = draw(key, rows)
+    if not jax.sharding.get_abstract_mesh().explicit_axes:
+        return drawn
+    spec = PartitionSpec(jax.typeof(batch).sharding.spec[0])  # `vmap` wants the draws sharded like the rows
+    return jax.tree.map(lambda leaf: jax.reshard(leaf, spec), drawn)
 
 
 def for_each_image(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:

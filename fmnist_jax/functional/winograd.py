@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from fmnist_jax.functional.precision import at_least_float32
+from fmnist_jax.functional.sharding import with_auto_axes
 
 KERNEL_SIZE = 3  # pixels on a side
 _TILE = 4  # outputs on a side, if the image has as many
@@ -77,7 +78,20 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
 
     Returns:
       [B, H, W, C_out], in the dtype of `x`.
+
+    Raises:
+      ValueError: the images or the kernel have another shape.
     """
+    if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[:3] != (KERNEL_SIZE, KERNEL_SIZE, x.shape[3]):
+        raise ValueError(
+            f"images {list(x.shape)} and a kernel {list(kernel.shape)}: expected [B, H, W, C_in] and "
+            f"[{KERNEL_SIZE}, {KERNEL_SIZE}, C_in, C_out]"
+        )
+    return with_auto_axes(convolve, rows=True)(x, kernel)
+
+
+def convolve(x: Array, kernel: Array) -> Array:
+    """Computes `winograd_conv` for shapes that are right, where no mesh has explicit axes."""
     batch, height, width, channels = x.shape
     features, dtype = kernel.shape[3], at_least_float32(x.dtype)
     images, kernels, outputs = (jnp.asarray(transform, dtype) for transform in _transforms(height, width))

@@ -56,6 +56,10 @@ def test_confidence_on_a_bin_edge_falls_into_the_lower_bin() -> None:
     assert bins.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
+def test_probabilities_and_labels_may_be_lists() -> None:
+    assert expected_calibration_error([[0.25, 0.75], [0.5, 0.5]], [1, 1]) == pytest.approx(0.375)  # type: ignore[arg-type]
+
+
 def test_calibration_error_without_examples_is_nan() -> None:
     bins = reliability(np.zeros((0, 10)), np.zeros(0, int))
     assert bins.counts.sum() == 0

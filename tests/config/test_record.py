@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -51,7 +53,7 @@ def test_from_dict_names_unknown_and_missing_fields(section: str) -> None:
         with pytest.raises(ConfigError, match=rf"'{section}'.*\b{first}\b"):
             from_dict({**known, section: {name: value for name, value in known[section].items() if name != first}})
     if section not in ("init", "population", "parallel"):  # which earlier versions lacked
-        with pytest.raises(ConfigError, match=f"'{section}'"):
+        with pytest.raises(ConfigError, match=rf"different sections from this version: {section}$"):
             from_dict({name: value for name, value in known.items() if name != section})
 
 
@@ -68,8 +70,22 @@ def test_shareable_dict_omits_paths_and_non_training_sections() -> None:
 
 
 def test_from_dict_rejects_an_unknown_section() -> None:
-    with pytest.raises(ConfigError, match="surprise"):
+    with pytest.raises(ConfigError, match=r"different sections from this version: surprise$"):
         from_dict({**to_dict(Config()), "surprise": {}})
+
+
+def test_sections_that_earlier_versions_lacked_are_not_blamed_for_an_unknown_one() -> None:
+    values = {
+        name: value for name, value in to_dict(Config()).items() if name not in ("init", "population", "parallel")
+    }
+    with pytest.raises(ConfigError, match=r"different sections from this version: surprise$"):
+        from_dict({**values, "surprise": {}})
+
+
+@pytest.mark.parametrize("values", [None, [], "fast"])
+def test_from_dict_rejects_what_is_not_a_mapping(values: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"the configuration is {re.escape(repr(values))}: expected its sections"):
+        from_dict(values)
 
 
 def test_missing_run_fields_take_defaults_and_other_missing_or_unknown_fields_do_not() -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import re
 from dataclasses import replace
@@ -225,6 +226,16 @@ def test_mixing_requires_two_images_per_batch(name: str, augment: AugmentConfig)
     assert problem.startswith(f"--augment.{name}-alpha is 1.0, but --train.batch-size 1 has no second image")
     assert problems(Config(augment=augment, train=TrainConfig(batch_size=2))) == []
     assert problems(Config(train=TrainConfig(batch_size=1))) == []
+
+
+@pytest.mark.parametrize("section", ["data", "model", "augment", "train", "optim", "run"])
+def test_field_of_any_type_is_refused_in_one_message(section: str) -> None:
+    defaults = getattr(Config(), section)
+    for field in dataclasses.fields(defaults):
+        for value in ({}, object()):
+            broken = replace(defaults, **{field.name: value})
+            with pytest.raises(ConfigError, match=rf"--{section}\.{field.name.replace('_', '-')} is "):
+                validate(replace(Config(), **{section: broken}))
 
 
 def test_boolean_field_rejects_a_string() -> None:

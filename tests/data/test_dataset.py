@@ -120,7 +120,10 @@ def test_npz_file_is_loaded_split_and_checked(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(ConfigError, match=r"validation-size is 20, which leaves none of 20 images for training"):
         dataset.load(replace(config, validation_size=20))
     np.savez(tmp_path / "a.npz", **{**arrays, "test_labels": labels[:2]})
-    with pytest.raises(DataError, match=r"a\.npz: test images are uint8\[3, 8, 9, 3\]: expected uint8\[2, H, W\]"):
+    with pytest.raises(DataError, match=r"a\.npz: test data: images are uint8\[3, 8, 9, 3\]: expected uint8\[2, H"):
+        dataset.load(config)
+    np.savez(tmp_path / "a.npz", **{**arrays, "class_names": np.array(["a", "b", "c", "a"])})
+    with pytest.raises(DataError, match=r"a\.npz: training data: class names repeat 'a': give each class"):
         dataset.load(config)
 
 
@@ -158,6 +161,18 @@ def test_split_rejects_leaving_a_class_without_training_images() -> None:
     assert np.bincount(dataset.split(examples, 10, 0)[0].labels).tolist() == [2, *[1] * 9]
     with pytest.raises(DataError, match=r"-size 12 takes 2 images of class 1, which has 2, and leaves"):
         dataset.split(examples, 12, 0)
+
+
+@pytest.mark.parametrize(("labels", "size"), [([0, 1], -1), ([], 5)])
+def test_split_rejects_a_negative_size_and_an_empty_data_set(labels: list[int], size: int) -> None:
+    with pytest.raises(DataError, match=rf"-size is {size}, of {len(labels)} images: choose 0, or fewer"):
+        dataset.split(numbered_dataset(labels), size, 0)
+
+
+def test_data_sets_are_compared_and_hashed_by_identity() -> None:
+    examples = numbered_dataset([0, 1])
+    assert examples in {examples}
+    assert examples != numbered_dataset([0, 1])
 
 
 def test_synthetic_splits_have_the_configured_sizes_and_share_no_image() -> None:

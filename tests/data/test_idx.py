@@ -55,6 +55,15 @@ def test_invalid_content_is_rejected(content: bytes, tmp_path: Path) -> None:
     assert len(str(exc_info.value).splitlines()) == 1
 
 
+def test_file_too_large_for_memory_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_memory(_: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", fill_memory)
+    with pytest.raises(DataError, match=r"images\.gz does not fit in memory: give a smaller file"):
+        read_idx(tmp_path / "images.gz")
+
+
 def test_file_truncated_at_any_byte_is_rejected(tmp_path: Path) -> None:
     path, content = tmp_path / "images.gz", gzip.compress(IDX)
     for length in range(len(content)):

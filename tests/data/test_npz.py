@@ -1,5 +1,6 @@
 """The user's own arrays in an .npz file, and the rejection of other files."""
 
+import io
 import re
 import zipfile
 from pathlib import Path
@@ -66,6 +67,15 @@ def test_encrypted_file_is_rejected(tmp_path: Path) -> None:
             content[match.start() + flags] |= 1
     path.write_bytes(content)
     assert "is encrypted" in _load_error(path)
+
+
+def test_array_too_large_for_memory_is_rejected(tmp_path: Path) -> None:
+    path, header = tmp_path / "a.npz", io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**15, 28, 28)})
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ARRAYS:
+            archive.writestr(f"{name}.npy", header.getvalue())
+    assert _load_error(path).startswith(f"{path} does not fit in memory (Unable to allocate ")
 
 
 def test_missing_invalid_and_damaged_files_are_rejected(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ def _own_data_cases() -> list[Case]:
         Case(data_flags, "Object arrays cannot be loaded", _npz(class_names=np.array(["a", None]))),
         Case(
             f"{data_flags} {no_validation}",
-            "test images are float32[4, 8, 8]: expected uint8",
+            "test data: images are float32[4, 8, 8]: expected uint8",
             _npz(test_images=floats),
         ),
         Case(f"{data_flags} {no_validation}", "expected uint8[3, H, W]", _npz(test_labels=np.zeros(3, int))),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from fmnist_jax import (
     Augment,
@@ -149,6 +150,19 @@ def test_augmentations_are_deterministic_given_their_key_eager_and_jitted(augmen
     np.testing.assert_array_equal(augment(key, images), first)
     np.testing.assert_array_equal(jax.jit(augment)(key, images), first)
     assert np.any(augment(jax.random.key(1), images) != first)
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize("spec", [P("data"), P()])
+def test_augmentations_on_explicit_axes_equal_those_on_one_device(augment: Augment, spec: P, key: Array) -> None:
+    images = distinct_pixels(8, 8, 8)
+    expected = jax.jit(augment)(key, images)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        augmented = jax.jit(augment)(key, jax.device_put(images, NamedSharding(mesh, spec)))
+        np.testing.assert_array_equal(jax.jit(augment)(key, images), expected)
+    assert augmented.sharding.is_fully_replicated == (spec == P())
+    np.testing.assert_array_equal(augmented, expected)
 
 
 def test_augmentations_under_vmap_equal_one_call_per_key(key: Array) -> None:

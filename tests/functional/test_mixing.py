@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from fmnist_jax import AugmentConfig, ConfigError, Mix, make_cutmix, make_mix, make_mixup, one_hot, unmixed
 
@@ -134,6 +135,18 @@ def test_label_weights_sum_to_one_and_soft_labels_can_be_mixed_again(mix: Mix, k
     for weights in (hard[1], again):
         np.testing.assert_allclose(np.asarray(weights).sum(-1), 1, rtol=1e-5)
         assert np.asarray(weights).min() >= 0
+
+
+@pytest.mark.parametrize("mix", MIXTURES)
+def test_mixing_on_explicit_axes_equals_that_on_one_device(mix: Mix, key: Array) -> None:
+    images, labels = index_images(16), labels_by_index(16)
+    expected = jax.jit(mix)(key, images, labels)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        mixed = jax.jit(mix)(key, *jax.device_put((images, labels), NamedSharding(mesh, P("data"))))
+    for ours, plain in zip(mixed, expected, strict=True):
+        assert not ours.sharding.is_fully_replicated
+        np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
 
 @pytest.mark.parametrize("mix", MIXTURES[2:])

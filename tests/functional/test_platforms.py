@@ -3,11 +3,13 @@
 import re
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 import fmnist_jax as fj
 from fmnist_jax.functional.platforms import platform_primitive
@@ -25,6 +27,17 @@ def test_lowering_contains_only_the_implementation_of_its_platform(platform: str
 
 def test_eager_call_uses_the_implementation_for_the_device_of_the_array() -> None:
     np.testing.assert_array_equal(twice_p.bind(jnp.ones(3), by=5), 5 * np.ones(3))
+
+
+def test_result_is_weakly_typed_where_that_of_the_plain_operation_is() -> None:
+    def promoted_dtype(operation: Any, x: Array) -> jnp.dtype:
+        return jax.eval_shape(lambda x: operation(x) + jnp.ones((), jnp.bfloat16), x).dtype
+
+    weak, images = jnp.full(3, 1.0), jnp.full((1, 8, 8, 1), 1.0)
+    assert (weak.weak_type, images.weak_type) == (True, True)
+    assert promoted_dtype(lambda x: x + x, weak) == jnp.bfloat16
+    assert promoted_dtype(lambda x: twice_p.bind(x, by=2), weak) == jnp.bfloat16
+    assert promoted_dtype(lambda x: fj.conv(x, jnp.ones((3, 3, 1, 4))), images) == jnp.float32
 
 
 @cache

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from fmnist_jax.functional.winograd import _transforms_of_axis, winograd_conv
 
@@ -90,3 +91,21 @@ def test_forward_mode_and_vmap_equal_those_of_the_direct_convolution() -> None:
         ours, expected = (jax.jit(partial(jvp_and_vmap, function))(*operands) for function in (winograd_conv, direct))
         for actual, desired in zip(ours, expected, strict=True):
             np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel"), [((2, 5, 5, 3), (5, 5, 3, 4)), ((2, 5, 5, 3), (3, 3, 2, 4)), ((5, 5, 3), (3, 3, 3, 4))]
+)
+def test_other_shapes_are_rejected(images: tuple[int, ...], kernel: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"images \[.*\] and a kernel \[.*\]: expected .* and \[3, 3, C_in, C_out\]$"):
+        winograd_conv(jnp.ones(images), jnp.ones(kernel))
+
+
+def test_rows_stay_sharded_on_explicit_axes() -> None:
+    x, kernel, _ = (array.astype(np.float32) for array in draw((4, 10, 12, 3, 4)))
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:2])
+    with jax.set_mesh(mesh):
+        rows = jax.device_put(x, NamedSharding(mesh, P("data")))
+        y = jax.jit(winograd_conv)(rows, jax.device_put(kernel, NamedSharding(mesh, P())))
+        assert jax.typeof(y).sharding.spec[0] == "data"
+    np.testing.assert_allclose(y, jax.jit(winograd_conv)(x, kernel), atol=1e-5)
