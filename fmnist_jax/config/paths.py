@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from fmnist_jax.errors import ConfigError
+from fmnist_jax.errors import ConfigError, FmnistError
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # two characters at least, so that a drive letter does not match
 _LONGEST_NAME = 255  # bytes, on Linux and macOS
@@ -18,15 +18,15 @@ def expand(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
-def expand_checked(path: Path, flag: str) -> Path:
+def expand_checked(path: Path, flag: str, error_type: type[FmnistError] = ConfigError) -> Path:
     """Expands a path and checks that it is usable on this machine.
 
     Raises:
-      ConfigError: it is not; the message names `flag`.
+      FmnistError: it is not, as an `error_type`; the message names `flag`.
     """
     path = expand(path)
-    if (found := find_problem(path, flag)) is not None:
-        raise ConfigError(found)
+    if (problem := find_problem(path, flag)) is not None:
+        raise error_type(problem)
     return path
 
 
@@ -51,7 +51,7 @@ def find_problem(path: Path, flag: str) -> str | None:
         )
     if path.parts and path.parts[0].startswith("~") and path == expand(path):
         return f"{flag} is {shown}, and no home directory of that name is known: give the full path"
-    if "\0" in str(path) or any(ord(character) < 32 for character in str(path)):
+    if any(ord(character) < 32 for character in str(path)):
         return f"{flag} is {shown}, which contains a control character: rename it"
     if any("\ud800" <= character <= "\udfff" for character in str(path)):
         return f"{flag} is {shown}, which contains a byte that is not valid UTF-8: rename it"

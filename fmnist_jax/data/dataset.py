@@ -10,13 +10,12 @@ import numpy as np
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
 from fmnist_jax.data import decoded, files, places, synthetic
+from fmnist_jax.data.array_checks import check_class_names, check_shapes, to_arrays
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.pixels import histogram_mean_std, pixel_histogram
 from fmnist_jax.system import output
-
-_MIN_EDGE = 8  # pixels, the shortest edge that an image may have
 
 
 @dataclass(frozen=True, eq=False)  # arrays compare element by element
@@ -36,41 +35,14 @@ class Dataset:
         Raises:
           DataError: one of them is invalid.
         """
-        try:
-            images, labels = np.asanyarray(self.images), np.asanyarray(self.labels)
-        except ValueError as error:
-            raise DataError(
-                f"images or labels do not form an array ({error}): expected images of one shape, and one integer per "
-                "label"
-            ) from error
-        if not hasattr(self.labels, "dtype") and not labels.size:
-            labels = labels.astype(np.int32)  # an empty list, which NumPy makes float
-        count = len(labels) if labels.ndim else len(images) if images.ndim else 0
-        if images.ndim == 3:
-            images = images[..., None]
-        is_valid_shape = images.ndim == 4 and min(images.shape[1:3]) >= _MIN_EDGE and images.shape[3] in (1, 3)
-        if not is_valid_shape or len(images) != count or images.dtype != np.uint8:
-            raise DataError(
-                f"images are {images.dtype}{list(np.shape(self.images))}: expected uint8[{count}, H, W] or "
-                f"uint8[{count}, H, W, C], with H and W at least {_MIN_EDGE} and C 1 or 3"
-            )
-        if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
+        images, labels = to_arrays(self.images, self.labels)
         names = tuple(map(str, self.class_names))
-        if invalid := [name for name in names if not _is_unicode(name)]:
-            raise DataError(
-                f"the class name {invalid[0]!r} is not valid Unicode: decode it with the encoding it was written in"
-            )
-        if invalid := [name for name in names if not name.strip() or not name.isprintable()]:
-            raise DataError(f"the class name {invalid[0]!r} cannot be displayed: use printable characters on one line")
-        if len(set(names)) < len(names):
-            raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a different name")
-        if count and not 0 <= labels.min() <= labels.max() < len(names):
-            outside = labels.min() if labels.min() < 0 else labels.max()
-            raise DataError(
-                f"labels hold {outside}: expected 0..{len(names) - 1}; check the labels, or the class names"
-            )
-        object.__setattr__(self, "images", images)
+        check_shapes(images, labels)
+        check_class_names(names)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
+            label = labels.min() if labels.min() < 0 else labels.max()
+            raise DataError(f"labels hold {label}: expected 0..{len(names) - 1}; check the labels, or the class names")
+        object.__setattr__(self, "images", images if images.ndim == 4 else images[..., None])
         object.__setattr__(self, "labels", labels.astype(np.int32, copy=False))
         object.__setattr__(self, "class_names", names)
 
@@ -109,11 +81,6 @@ class Statistics(NamedTuple):
     std: float
     class_counts: np.ndarray
     """i64[C]."""
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be encoded; file names may hold surrogates, which cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def evenly_spaced(count: int, limit: int) -> np.ndarray:

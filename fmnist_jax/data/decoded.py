@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_jax.data import places
+from fmnist_jax.data import idx, places
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
 from fmnist_jax.system.signals import unwind_on_signal
 from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+# The smallest of the four files; other data sets have files of the same names.
+_LABELS, _LABELS_MD5 = f"{idx.FILES['test_labels']}.gz", "bb300cfdad3c16e7a12a480ee83cd310"
 
 
 def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
@@ -56,10 +57,6 @@ def load(data_dir: Path, raw_dir: Path | None) -> Mapping[str, np.ndarray]:
     return _open_cache(cache) or decoded
 
 
-# The smallest of the four files; other data sets have files of the same names.
-_LABELS, _LABELS_MD5 = "t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"
-
-
 def refuse_other_files(raw_dir: Path | None, home: Path) -> None:
     """Checks that the original files in `raw_dir`, if there are any, are those that were prepared.
 
@@ -88,9 +85,9 @@ def _open_cache(cache: Path) -> dict[str, np.ndarray] | None:
     """Maps the arrays of a decoded copy into memory, or returns None if any file differs from its digest."""
     try:
         known = json.loads((cache / "digests.json").read_text())
-        if any(_digest(cache / f"{name}.npy") != known[name] for name in _ARRAYS):
+        if any(_digest(cache / f"{name}.npy") != known[name] for name in idx.FILES):
             return None
-        return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        return {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in idx.FILES}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -20,14 +20,13 @@ from tensorflow_datasets.core.download import checksums, resource
 from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.data import download, places
-from fmnist_jax.data.idx import read_idx
+from fmnist_jax.data.idx import FILES, read_idx
 from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system import lock, output
 from fmnist_jax.system.signals import unwind_on_signal
 
 _FILES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+    split: tuple(f"{FILES[f'{split}_{content}']}.gz" for content in ("images", "labels")) for split in ("train", "test")
 }
 _URL = mnist.FashionMNIST.URL
 

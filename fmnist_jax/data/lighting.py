@@ -16,7 +16,8 @@ _REACH = 2  # pixels on either side of an edge from which its contrast is measur
 _LEVELS = 64  # of the histogram that Otsu's threshold divides
 _MAX_CONTRAST_RATIO = 0.15  # share of the contrast with the object: what differs less from the background is background
 _MIN_OBJECT_CONTRAST = 0.12  # share of the range of colours: a lower contrast with the object is no evidence
-_LEAST, _MOST = 0.03, 0.6  # shares of the object's area: the limits for one patch, and the upper one for all together
+_MIN_PATCH_RATIO = 0.03  # share of the object's area that a patch has, at least
+_MAX_PATCH_RATIO = 0.6  # share of the object's area that one patch has, and all together, at most
 _MIN_RIM = 4  # pixels, the least along which two regions must meet
 _MIN_PIXELS = 4  # pixels; fewer are not divided into two colours
 _ROUNDS = 3
@@ -35,14 +36,14 @@ def remove_patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     small = ndimage.gaussian_filter(shrink(colours), (_BLUR, _BLUR, 0))
     remaining = resize(mask, small.shape[:2]) > 0.5
-    patches, most = np.zeros_like(remaining), _MOST * np.count_nonzero(remaining)
+    patches, max_area = np.zeros_like(remaining), _MAX_PATCH_RATIO * np.count_nonzero(remaining)
     for _ in range(_ROUNDS):
         found = _fading_patches(small, remaining)
         patches |= found
         remaining &= ~found
         if not found.any():
             break
-    if not 0 < np.count_nonzero(patches) < most:
+    if not 0 < np.count_nonzero(patches) < max_area:
         return mask
     return mask & ~(resize(patches, mask.shape, Image.Resampling.BILINEAR) > 0.5)
 
@@ -54,14 +55,15 @@ def _fading_patches(colours: np.ndarray, mask: np.ndarray) -> np.ndarray:
         # The opening separates parts that are joined by a single pixel.
         labels, count = ndimage.label(ndimage.binary_opening(side, _NEIGHBOURHOOD), _NEIGHBOURHOOD)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        for label in 1 + np.flatnonzero((areas > _LEAST * mask.sum()) & (areas < _MOST * mask.sum())):
+        is_patch = (areas > _MIN_PATCH_RATIO * mask.sum()) & (areas < _MAX_PATCH_RATIO * mask.sum())
+        for label in 1 + np.flatnonzero(is_patch):
             patch = ndimage.binary_dilation(labels == label, _NEIGHBOURHOOD) & side
             window = _box(patch)
             patch, object_mask = patch[window], mask[window]
-            stops = _contrast(colours[window], patch, object_mask & ~patch)
+            object_contrast = _contrast(colours[window], patch, object_mask & ~patch)
             if (
-                stops > _MIN_OBJECT_CONTRAST
-                and _contrast(colours[window], patch, ~object_mask) < _MAX_CONTRAST_RATIO * stops
+                object_contrast > _MIN_OBJECT_CONTRAST
+                and _contrast(colours[window], patch, ~object_mask) < _MAX_CONTRAST_RATIO * object_contrast
             ):
                 found[window] |= patch
     return found
@@ -79,8 +81,8 @@ def _two_colours(colours: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.
     below = np.cumsum(counts)[:-1] / len(object_colours)
     moment = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)[:-1] / len(object_colours)
     mean = along[mask].mean()
-    between = (mean * below - moment) ** 2 / np.maximum(below * (1 - below), 1 / len(object_colours))
-    dark = along <= edges[1 + int(np.argmax(between))]
+    between_class_variance = (mean * below - moment) ** 2 / np.maximum(below * (1 - below), 1 / len(object_colours))
+    dark = along <= edges[1 + int(np.argmax(between_class_variance))]
     return mask & dark, mask & ~dark
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fmnist_jax.data.idx import FILES
 from fmnist_jax.errors import DataError, in_one_line
 from fmnist_jax.system.storage import error_reason, error_remedy
 
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What the file must hold; it may also hold `class_names`."""
+ARRAYS = tuple(FILES)
+"""What the file must hold: `train_images`, `train_labels`, `test_images` and `test_labels`; it may also hold
+`class_names`."""
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

@@ -70,10 +70,11 @@ def _resolve_name(name: str) -> list[str] | DataError:
         if path.exists() or not glob.has_magic(name):
             return [name]
         matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-        inside = [[match] if not Path(match).is_dir() else _pictures_in(Path(match)) for match in matches]
+        by_match = [[match] if not Path(match).is_dir() else _pictures_in(Path(match)) for match in matches]
     except OSError as error:  # a directory that may not be read, a name that is too long
         return DataError(f"{printable(name)} cannot be read ({_reason(error)})")
-    return [match for paths in inside for match in paths] or DataError(f"{printable(name)} matches no picture")
+    found = [picture for pictures in by_match for picture in pictures]
+    return found or DataError(f"{printable(name)} matches no picture")
 
 
 def _pictures_in(directory: Path) -> list[str]:
@@ -107,7 +108,7 @@ def read(name: str) -> np.ndarray:
     Raises:
       DataError: it cannot be read, is not a picture in a known format, is damaged, or is too large.
     """
-    return _decode(*_read_with_label(name), _pixels)
+    return _decode(*_read_with_label(name), _to_array)
 
 
 def read_reduced(name: str) -> Reduced:
@@ -115,14 +116,14 @@ def read_reduced(name: str) -> Reduced:
 
     Large pictures keep a longer edge of at least 1,000 pixels, and take little memory beyond their decoder's.
     """
-    return _decode(*_read_with_label(name), _reduced)
+    return _decode(*_read_with_label(name), _to_reduced)
 
 
 def _read_with_label(name: str) -> tuple[bytes, str]:
     """The content of a file, and its name in messages."""
     label = "standard input" if name == STANDARD_INPUT else printable(name)
     try:
-        content = _content(name)
+        content = _read_bytes(name)
     except (OSError, ValueError) as error:
         raise DataError(f"{label} cannot be read ({_reason(error)})") from error
     if not content:
@@ -132,7 +133,7 @@ def _read_with_label(name: str) -> tuple[bytes, str]:
     return content, label
 
 
-def _content(name: str) -> bytes:
+def _read_bytes(name: str) -> bytes:
     """Reads a file, but at most one byte more than `MAX_BYTES`."""
     if name == STANDARD_INPUT:
         if sys.stdin is None:
@@ -156,15 +157,17 @@ def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata, and about sizes that are limited below
             with Image.open(io.BytesIO(content), formats=("HEIF",) if heic else _FORMATS) as image:
                 width, height = image.size
-                if width * height <= MAX_PIXELS:
-                    return convert(image)
+                if width * height > MAX_PIXELS:
+                    raise DataError(f"{label} has {width}x{height} pixels, more than {MAX_PIXELS:,}: make it smaller")
+                return convert(image)
+    except DataError:
+        raise
     except UnidentifiedImageError:
         raise DataError(f"{label} is not a readable picture: expected {_FORMAT_NAMES}") from None
     except Image.DecompressionBombError:
         raise DataError(f"{label} has more than {MAX_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # Pillow's decoders raise many types of error on damaged files
         raise DataError(f"{label} is damaged ({_reason(error)})") from error
-    raise DataError(f"{label} has {width}x{height} pixels, more than {MAX_PIXELS:,}: make it smaller")
 
 
 def _register_heic() -> bool:
@@ -175,24 +178,24 @@ def _register_heic() -> bool:
     return True
 
 
-def _reduced(image: Image.Image) -> Reduced:
+def _to_reduced(image: Image.Image) -> Reduced:
     width, height = image.size
     image.draft(None, _draft_size(width, height))  # affects only JPEG, whose decoder can skip detail
-    factor = _factor(*image.size)
+    factor = _reduction_factor(*image.size)
     small = image if factor == 1 else _reduce_in_bands(image, factor)
-    pixels = _pixels(small)
+    pixels = _to_array(small)
     if (pixels.shape[0] > pixels.shape[1]) != (small.height > small.width):  # EXIF has turned it
         width, height = height, width
     return Reduced(pixels, (width, height))
 
 
-def _factor(width: int, height: int) -> int:
+def _reduction_factor(width: int, height: int) -> int:
     """The factor by which a picture can be shrunk."""
     return max(1, min(max(width, height) // _MIN_REDUCED_EDGE, min(width, height) // (_MIN_REDUCED_EDGE // 4)))
 
 
 def _draft_size(width: int, height: int) -> tuple[int, int]:
-    factor = _factor(width, height)
+    factor = _reduction_factor(width, height)
     return width // factor, height // factor
 
 
@@ -228,7 +231,7 @@ def _exif(image: Image.Image) -> Image.Exif:
     return image.getexif()  # which does not parse it again
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
+def _to_array(image: Image.Image) -> np.ndarray:
     """Converts an image of any mode to levels of grey or colour."""
     _exif(image)  # before `exif_transpose`, which fails on damaged EXIF data
     image = ImageOps.exif_transpose(image)

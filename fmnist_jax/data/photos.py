@@ -28,7 +28,7 @@ _MAX_PIXELS = 4 * 320 * 320  # that any picture is shrunk to, at most
 _TARGET_LEVEL = 225 / 255  # where the brightest 2 % of an object start, in Fashion-MNIST's median test image
 _MAX_CONTRAST = 30.0
 _BOX_FILTER = Image.Resampling.BOX
-_WHOLE_PICTURE_DOUBTS = ("several objects", "a pair", "a person is in the picture")  # doubts that a crop may not raise
+_WHOLE_PICTURE_DOUBTS = ("several objects", "a pair", "a person is in the picture")  # kept, as a crop may not show them
 
 
 class Frame(NamedTuple):

@@ -36,10 +36,10 @@ def data_dir(config: DataConfig) -> Path:
       DataError: the path is unusable, or there is no home directory for the default.
     """
     if config.dir is not None:
-        return _checked(config.dir, "--data.dir")
+        return _expand(config.dir, "--data.dir")
     for variable in _DATA_VARIABLES:
         if value := os.environ.get(variable):
-            return _checked(Path(value), variable)
+            return _expand(Path(value), variable)
     default = paths.expand("~/tensorflow_datasets")
     if not default.is_absolute():
         raise DataError("there is no home directory for the data set: give a folder with --data.dir or FMNIST_DATA_DIR")
@@ -53,9 +53,9 @@ def raw_dir(config: DataConfig) -> Path | None:
       DataError: the path is unusable.
     """
     if config.raw_dir is not None:
-        return _checked(config.raw_dir, "--data.raw-dir")
+        return _expand(config.raw_dir, "--data.raw-dir")
     value = os.environ.get(_RAW_VARIABLE)
-    return _checked(Path(value), _RAW_VARIABLE) if value else None
+    return _expand(Path(value), _RAW_VARIABLE) if value else None
 
 
 def tfds_dir(data_dir: Path) -> Path:
@@ -105,8 +105,5 @@ def _is_folder(path: Path | None) -> bool:
         return False
 
 
-def _checked(path: Path, flag: str) -> Path:
-    path = paths.expand(path)
-    if (problem := paths.find_problem(path, flag)) is not None:
-        raise DataError(problem)
-    return path.absolute()
+def _expand(path: Path, flag: str) -> Path:
+    return paths.expand_checked(path, flag, DataError).absolute()

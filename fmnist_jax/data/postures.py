@@ -6,8 +6,8 @@ data set, have a sole on one side and an opening on the other; bags that are as 
 
 import numpy as np
 
-_LONG = 1.7  # least ratio of the axes of a garment that is turned: trousers, dresses, tops laid out narrowly
-_SYMMETRIC = 0.93  # least share of a mask that its mirror image about the long axis covers
+_MIN_ELONGATION = 1.7  # least ratio of the axes of a garment that is turned: trousers, dresses, tops laid out narrowly
+_MIN_SYMMETRY = 0.93  # least share of a mask that its mirror image about the long axis covers
 _MIN_LEAD = 0.03  # least lead of that share over the one about the short axis
 _MIN_TILT = 10.0  # degrees from upright: the network is used to garments that lean by less
 MAX_CERTAIN_TURN = 60.0
@@ -50,7 +50,7 @@ def turn_upright(mask: np.ndarray) -> float:
     """
     length, angle = principal_axis(mask)
     turn = angle - 90 if angle > 0 else angle + 90
-    if length < _LONG or abs(turn) < _MIN_TILT:
+    if length < _MIN_ELONGATION or abs(turn) < _MIN_TILT:
         return 0.0
     y, x = np.nonzero(mask)
     points = np.stack([x, y], -1).astype(float)
@@ -61,7 +61,7 @@ def turn_upright(mask: np.ndarray) -> float:
     along, aside = (points - middle) @ down, (points - middle) @ across
     about_length = _fraction_inside(mask, middle + np.outer(along, down) - np.outer(aside, across))
     about_width = _fraction_inside(mask, middle - np.outer(along, down) + np.outer(aside, across))
-    if about_length < max(_SYMMETRIC, about_width + _MIN_LEAD):
+    if about_length < max(_MIN_SYMMETRY, about_width + _MIN_LEAD):
         return 0.0
     if abs(turn) <= MAX_CERTAIN_TURN:
         return turn

@@ -65,17 +65,27 @@ def segment(colours: np.ndarray) -> Segment:
     noise = _noise(distance[border])
     covered_fraction = np.mean(distance[border] > max(_TRIM, noise))
     if noise > _PLAIN or covered_fraction > _COVERED:
-        mask = _remove_surroundings(_remove_lines(colour_models.segment_by_colour(colours, border)))
-        mask = _remove_surroundings(lighting.remove_patches(colours, mask))
-        # Such a picture is not blank, so if no part looks like an object, its middle is the best guess.
-        mask = mask if mask.any() else ~border
+        mask = _mask_on_cluttered(colours, border)
         return Segment(mask, _garment_grey(colours, mask), background, plain=False)
+    return Segment(_mask_on_plain(distance, noise), distance, background, plain=True)
+
+
+def _mask_on_plain(distance: np.ndarray, noise: float) -> np.ndarray:
+    """What is far from the background's colour."""
     mask = _threshold(distance, max(_TRIM, noise))
     if mask.any():
         mask |= _faint_parts(mask, distance, max(_FAINT_TRIM, noise))
     else:
         mask = _threshold(distance, max(_FAINT_TRIM, noise))
-    return Segment(_remove_lines(mask), distance, background, plain=True)
+    return _remove_lines(mask)
+
+
+def _mask_on_cluttered(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
+    """What has other colours than the border, and is not the background in another light."""
+    mask = _remove_surroundings(_remove_lines(colour_models.segment_by_colour(colours, border)))
+    mask = _remove_surroundings(lighting.remove_patches(colours, mask))
+    # Such a picture is not blank, so if no part looks like an object, its middle is the best guess.
+    return mask if mask.any() else ~border
 
 
 def fit_background(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
@@ -90,7 +100,7 @@ def fit_background(colours: np.ndarray, border: np.ndarray) -> np.ndarray:
 def _noise(distances: np.ndarray) -> float:
     """The largest distance that is likely to be noise, from those along the border."""
     middle = float(np.median(distances))
-    return middle + _NOISE * 1.4826 * float(np.median(np.abs(distances - middle)))
+    return middle + _NOISE * surfaces.MAD_TO_STD * float(np.median(np.abs(distances - middle)))
 
 
 def _threshold(distance: np.ndarray, threshold: float) -> np.ndarray:

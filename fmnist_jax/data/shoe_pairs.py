@@ -16,15 +16,15 @@ from fmnist_jax.data import postures
 from fmnist_jax.data.segmentation import connected_components, shrink_mask
 
 _MIN_AREA_RATIO = 0.5  # share of the larger part's area: anything smaller is not the other shoe of a pair
-_LONG = 1.9  # least ratio of the axes of a shoe seen from above; sleeves and halves of shirts have less
-_PARALLEL = 30.0  # degrees between the axes of two shoes of a pair, at most
+_MIN_ELONGATION = 1.9  # least ratio of the axes of a shoe seen from above; sleeves and halves of shirts have less
+_MAX_ANGLE_DIFFERENCE = 30.0  # degrees between the axes of two shoes of a pair, at most
 _MAX_HORIZONTAL_ANGLE = 30.0  # degrees up to which separate parts lie one above the other, as sleeves do
 _MAX_EROSIONS = 3  # erosions of a mask by one pixel, at most, until the shoes are apart
-_LONG_HALF = 1.85  # the same for touching parts, of which only the outer sides are seen
-_SOLID = 0.88  # least share of its convex hull that such a part fills; half a top with a sleeve fills up to 0.88
+_MIN_TOUCHING_ELONGATION = 1.85  # the same ratio for one of two that touch, of which only the outer side is seen
+_MIN_SOLIDITY = 0.88  # least share of its hull that such a shoe fills; half a top with a sleeve fills up to 0.88
 _DIRECTIONS = 24  # of the lines that are tried as dividing a mask
 _OFFSETS = (-0.02, 0.0, 0.02)  # shares of a mask's longer edge, from its middle to such a line
-_NOTCH = 0.037  # least share of the line that is empty at either end; less at one end between other solid halves
+_MIN_NOTCH_RATIO = 0.037  # least share of the line that is empty at either end; one end has less between other halves
 
 
 def find_pair(mask: np.ndarray) -> tuple[np.ndarray, float] | None:
@@ -59,7 +59,7 @@ def _separate_halves(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         first, second = np.argsort(-areas, kind="stable")[:2] if np.count_nonzero(areas) > 1 else (0, 0)
         if areas[second] > _MIN_AREA_RATIO * areas[first]:
             halves = labels == first, labels == second
-            return halves if _are_alike(*halves, _LONG) else None
+            return halves if _are_alike(*halves, _MIN_ELONGATION) else None
         mask = ndimage.binary_erosion(mask, np.ones((3, 3)))
     return None
 
@@ -68,7 +68,7 @@ def _touching_halves(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """The two sides of the line whose shallower notch is the deepest."""
     y, x = np.nonzero(mask)
     points = np.stack([x, y], -1) - np.array([np.mean(x), np.mean(y)])
-    best, deepest = None, _NOTCH
+    best, deepest = None, _MIN_NOTCH_RATIO
     for angle in np.linspace(0, np.pi, _DIRECTIONS, endpoint=False):
         along = points @ np.array([np.cos(angle), np.sin(angle)])
         aside = points @ np.array([-np.sin(angle), np.cos(angle)])
@@ -80,7 +80,7 @@ def _touching_halves(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
             left = np.zeros_like(mask)
             left[y, x] = from_line < 0
             halves = left, mask & ~left
-            if _are_alike(*halves, _LONG_HALF) and min(map(_solidity, halves)) >= _SOLID:
+            if _are_alike(*halves, _MIN_TOUCHING_ELONGATION) and min(map(_solidity, halves)) >= _MIN_SOLIDITY:
                 best, deepest = halves, notch
     return best
 
@@ -103,12 +103,13 @@ def _shallower_notch(along: np.ndarray, from_line: np.ndarray) -> float:
     return float(min(on_line.min() - low, high - on_line.max()) / (high - low))
 
 
-def _are_alike(first: np.ndarray, second: np.ndarray, long: float) -> bool:
+def _are_alike(first: np.ndarray, second: np.ndarray, min_elongation: float) -> bool:
     """Whether two parts are of similar size, long and parallel."""
     areas = np.count_nonzero(first), np.count_nonzero(second)
     (length, angle), (other_length, other_angle) = postures.principal_axis(first), postures.principal_axis(second)
     apart = abs((angle - other_angle + 90) % 180 - 90)
-    return bool(min(areas) > _MIN_AREA_RATIO * max(areas) and min(length, other_length) >= long and apart <= _PARALLEL)
+    are_long = min(length, other_length) >= min_elongation
+    return bool(min(areas) > _MIN_AREA_RATIO * max(areas) and are_long and apart <= _MAX_ANGLE_DIFFERENCE)
 
 
 def _solidity(part: np.ndarray) -> float:

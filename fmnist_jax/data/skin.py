@@ -6,11 +6,11 @@ from scipy import ndimage
 from fmnist_jax.data.segmentation import connected_components
 
 _STEP = 2  # pixels from one sample to the next: heads and arms are larger
-_LEAST = 0.03  # share of the object's pixels: hands and a neck
-_MOST = 0.6  # share of the object's pixels: beyond that, the object itself is skin-coloured
-_BEHIND = 0.05  # share of the border's pixels: on wood and sand, which are skin-coloured, such colours tell nothing
-_PART = 0.25  # least share of the skin in its largest part: a face, an arm or a leg, and not a pattern
-_OUTSIDE = 0.4  # least share of that part's outline on the object's own: skin ends the object, prints lie inside it
+_MIN_SKIN_RATIO = 0.03  # share of the object's pixels: hands and a neck
+_MAX_SKIN_RATIO = 0.6  # share of the object's pixels: beyond that, the object itself is skin-coloured
+_MAX_BACKGROUND_SKIN = 0.05  # share of the border's pixels: on skin-coloured wood and sand, skin tells nothing
+_MIN_LARGEST_PART = 0.25  # least share of the skin in its largest part: a face, an arm or a leg, and not a pattern
+_MIN_OUTER_OUTLINE = 0.4  # least share of its outline on the object's own: skin ends the object, prints lie inside it
 
 
 def is_skin(colours: np.ndarray) -> np.ndarray:
@@ -41,12 +41,12 @@ def shows_person(colours: np.ndarray, mask: np.ndarray, border: np.ndarray) -> b
     """
     colours, mask, border = (each[::_STEP, ::_STEP] for each in (colours, mask, border))
     background = border & ~mask
-    if not background.any() or is_skin(colours[background]).mean() > _BEHIND:
+    if not background.any() or is_skin(colours[background]).mean() > _MAX_BACKGROUND_SKIN:
         return False
     skin_mask = ndimage.binary_opening(is_skin(colours) & mask, np.ones((3, 3)))
-    if not _LEAST <= skin_mask.sum() / max(mask.sum(), 1) <= _MOST:
+    if not _MIN_SKIN_RATIO <= skin_mask.sum() / max(mask.sum(), 1) <= _MAX_SKIN_RATIO:
         return False
     labels, areas = connected_components(skin_mask)
     part = labels == int(np.argmax(areas))
     outline = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part
-    return bool(areas.max() >= _PART * areas.sum() and np.mean(~mask[outline]) >= _OUTSIDE)
+    return bool(areas.max() >= _MIN_LARGEST_PART * areas.sum() and np.mean(~mask[outline]) >= _MIN_OUTER_OUTLINE)

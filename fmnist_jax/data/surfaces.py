@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAD_TO_STD = 1.4826  # of a normal distribution: one over the 0.75 quantile of the standard one
+
 _NEAR = 0.05  # in [0, 1]: a pixel of the border this near to the surface is background
 _OUTLIER_DEVIATIONS = 3.0  # deviations from the surface beyond which a pixel of the border belongs to the object
 _ROUNDS = 5
@@ -65,7 +67,7 @@ def _fit(terms: np.ndarray, colours: np.ndarray, border: np.ndarray, penalties: 
     coefficients[0] = np.median(samples, axis=0)
     for _ in range(_ROUNDS):
         distance = distances(samples, design @ coefficients)
-        inside = distance <= max(_NEAR, _OUTLIER_DEVIATIONS * 1.4826 * float(np.median(distance)))
+        inside = distance <= max(_NEAR, _OUTLIER_DEVIATIONS * MAD_TO_STD * float(np.median(distance)))
         equations = np.concatenate([design[inside], np.sqrt(np.count_nonzero(inside)) * penalties])
         values = np.concatenate([samples[inside], np.zeros((len(penalties), 3), np.float32)])
         coefficients = np.linalg.lstsq(equations.astype(np.float32), values, rcond=None)[0]

@@ -58,8 +58,8 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
       [B, H, W, C].
     """
     toss_key = stream_key(key, _MIRROR_STREAM)
-    first = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(toss_key, index), jnp.float32(0.5)))(indices)
-    mirrored = first ^ (epochs % 2 == 1)
+    toss = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(toss_key, index), jnp.float32(0.5)))(indices)
+    mirrored = toss ^ (epochs % 2 == 1)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
 
@@ -173,8 +173,8 @@ def make_random_erasing(probability: float, *, area: tuple[float, float] = (0.02
             chosen_key, share_key, aspect_key, corner_key, pixel_key = jax.random.split(key, 5)
             chosen = jax.random.bernoulli(chosen_key, jnp.asarray(probability, jnp.float32), (rows, 1, 1, 1))
             share = jax.random.uniform(share_key, (rows,), jnp.float32, minval=area[0], maxval=area[1])
-            widest = -jnp.log(jnp.maximum(share, aspect))
-            ratio = jnp.exp(widest * jax.random.uniform(aspect_key, (rows,), jnp.float32, minval=-1.0))
+            max_log_ratio = -jnp.log(jnp.maximum(share, aspect))
+            ratio = jnp.exp(max_log_ratio * jax.random.uniform(aspect_key, (rows,), jnp.float32, minval=-1.0))
             sides = [height * jnp.sqrt(share * ratio), width * jnp.sqrt(share / ratio)]
             sizes = jnp.round(jnp.stack(sides, -1)).astype(jnp.int32)
             room = jnp.array([[height, width]], jnp.int32) - sizes

@@ -126,7 +126,7 @@ _STACKING_AXES: tuple[tuple[_Stacking, _Stacking], ...] = (
 
 def _batching_rule(
     primitive: Primitive,
-    stacked: tuple[_Stacking, _Stacking],
+    stacking_axes: tuple[_Stacking, _Stacking],
     operands: Sequence[Array],
     axes: Sequence[Any],
     *,
@@ -134,19 +134,17 @@ def _batching_rule(
     **static: Any,
 ) -> tuple[Array, int]:
     """The rule of `vmap`: folds the axis of models of one or both operands into the operation."""
-    (a, b), (of_a, of_b) = operands, axes
-    if not mapped and (of_a is None or of_b is None):
-        which = 0 if of_b is None else 1
-        stacking, many = stacked[which], operands[which]
-        models = many.shape[axes[which]]
-        pair = [a, b]
-        pair[which] = _merge_axes(jnp.moveaxis(many, axes[which], stacking.operand), stacking.operand)
-        return _split_axis(primitive.bind(*pair, mapped=False, **static), stacking.result, models), stacking.result
-    first = move_batch_axes_first(operands, axes)
+    if None in axes and not mapped:
+        batched = 1 if axes[0] is None else 0
+        operand_axis, result_axis = stacking_axes[batched]
+        models, folded = operands[batched].shape[axes[batched]], list(operands)
+        folded[batched] = _merge_axes(jnp.moveaxis(operands[batched], axes[batched], operand_axis), operand_axis)
+        return _split_axis(primitive.bind(*folded, mapped=False, **static), result_axis, models), result_axis
+    moved = move_batch_axes_first(operands, axes)
     if not mapped:
-        return primitive.bind(*first, mapped=True, **static), 0
-    merged = primitive.bind(*(_merge_axes(x, 0) for x in first), mapped=True, **static)
-    return _split_axis(merged, 0, len(first[0])), 0
+        return primitive.bind(*moved, mapped=True, **static), 0
+    result = primitive.bind(*(_merge_axes(x, 0) for x in moved), mapped=True, **static)
+    return _split_axis(result, 0, len(moved[0])), 0
 
 
 def _merge_axes(x: Array, axis: int) -> Array:

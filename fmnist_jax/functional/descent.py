@@ -36,44 +36,24 @@ ExtraArgs = Callable[[Slope], Mapping[str, Any]]
 """Chooses the arguments of an optimiser's `update` that follow the gradient, its state and the parameters."""
 
 
-def _all_args(slope: Slope) -> Mapping[str, Any]:
-    return {**_line_search_args(slope), "obj_fn": slope.value_fn, "grad_fn": slope.grad_fn}
-
-
-def _line_search_args(slope: Slope) -> Mapping[str, Any]:
-    return {"value": slope.value, "grad": slope.grad, "value_fn": slope.value_fn}
-
-
-def _value_and_grad_args(slope: Slope) -> Mapping[str, Any]:
-    return {"value": slope.value, "grad": slope.grad}
-
-
-def _sam_args(slope: Slope) -> Mapping[str, Any]:
-    return {"grad_fn": slope.grad_fn}
-
-
-def _no_args(slope: Slope) -> Mapping[str, Any]:
-    del slope
-    return {}
-
-
 # Most optax optimisers accept all extra arguments and use those they know. Line searches (lbfgs) refuse unknown ones,
 # SAM all but its own, a jitted update all functions, and a plain transformation not wrapped by optax everything.
-_EXTRA_ARGS_CANDIDATES: tuple[ExtraArgs, ...] = (
-    _all_args,
-    _line_search_args,
-    _sam_args,
-    _value_and_grad_args,
-    _no_args,
+_EXTRA_ARGS_CANDIDATES = (
+    ("value", "grad", "value_fn", "obj_fn", "grad_fn"),
+    ("value", "grad", "value_fn"),
+    ("grad_fn",),
+    ("value", "grad"),
+    (),
 )
 _REJECTION_MESSAGES = ("unexpected keyword", "['grad_fn']", "['value_fn']", "['obj_fn']")
 
 
 def _update(optimizer: optax.GradientTransformation, slope: Slope, opt_state: optax.OptState) -> Any:
-    """Calls `optimizer.update` with the first offer that it does not refuse; refusals happen while tracing."""
-    for offer in _EXTRA_ARGS_CANDIDATES:
+    """Calls `optimizer.update` with the first extra arguments that it does not refuse; it refuses while tracing."""
+    offered = {**slope._asdict(), "obj_fn": slope.value_fn}
+    for names in _EXTRA_ARGS_CANDIDATES:
         try:
-            return optimizer.update(slope.grad, opt_state, slope.params, **offer(slope))
+            return optimizer.update(slope.grad, opt_state, slope.params, **{name: offered[name] for name in names})
         except TypeError as error:
             if not any(words in str(error).lower() for words in _REJECTION_MESSAGES):
                 raise

@@ -100,9 +100,10 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 
     def loss_fn(logits: Array, labels: Array) -> Array:
         check_labels(labels, logits.shape[:-1], logits.shape[-1])
-        wide = at_least_float32(logits.dtype)
-        targets = smoothed(soft_labels(labels, logits.shape[-1]).astype(wide), label_smoothing, logits.shape[-1])
-        log_probabilities = jax.nn.log_softmax(logits.astype(wide))
+        compute_dtype = at_least_float32(logits.dtype)
+        weights = soft_labels(labels, logits.shape[-1]).astype(compute_dtype)
+        targets = smoothed(weights, label_smoothing, logits.shape[-1])
+        log_probabilities = jax.nn.log_softmax(logits.astype(compute_dtype))
         impossible = (targets == 0) & jnp.isneginf(log_probabilities)  # and as expected, though 0 times -inf is NaN
         losses = -jnp.where(impossible, 0.0, targets * log_probabilities).sum(-1)
         return jnp.where(_is_labelled(labels, logits.shape[-1]), losses, 0.0)

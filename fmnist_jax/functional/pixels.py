@@ -24,7 +24,7 @@ def is_uint8(images: Array | np.ndarray) -> bool:
 
 
 def check_floats(images: Array | np.ndarray) -> None:
-    """Checks that images are floating, in [0, 1].
+    """Checks that images are floats, which are taken to be in [0, 1].
 
     Raises:
       ValueError: they are not; `normalize` takes bytes, and so does `make_predict`, which calls it.

@@ -74,11 +74,11 @@ def _positions(step: Array | int, batch_size: int) -> Array:
 
 
 def _permute(keys: Array, position: Array, n: int) -> Array:
-    """Maps each place i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
+    """Maps each position i32[B] in [0, n) by the permutation that its round keys u32[B, rounds] define."""
     side = math.isqrt(n - 1) + 1  # the square root of n, rounded up
 
-    def encrypt(place: Array) -> Array:
-        left, right = place.astype(jnp.uint32) // side, place.astype(jnp.uint32) % side
+    def encrypt(position: Array) -> Array:
+        left, right = position.astype(jnp.uint32) // side, position.astype(jnp.uint32) % side
         for r in range(_ROUNDS):
             left, right = right, (left + _murmur_finalizer(right ^ keys[:, r]) % side) % side
         return (left * side + right).astype(jnp.int32)
