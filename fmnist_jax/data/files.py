@@ -37,11 +37,11 @@ def read(config: DataConfig) -> Contents:
     arrays = idx.load(path) if config.name == "idx" else npz.load(path)
     names = arrays.pop("class_names", None)
     labels = [array for name, array in arrays.items() if name.endswith("_labels")]
-    class_names = _default_names(labels, path) if names is None else _checked_names(names, path)
+    class_names = _default_names(labels, path) if names is None else _check_names(names, path)
     return Contents(path, class_names=class_names, **arrays)
 
 
-def _checked_names(names: np.ndarray, path: Path) -> tuple[str, ...]:
+def _check_names(names: np.ndarray, path: Path) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind != "U":
         raise DataError(f"{path}: class_names are {names.dtype}{list(names.shape)}: expected one row of text")
     if len(names) > _MAX_CLASSES:

@@ -117,6 +117,6 @@ def batch_norm(
     weights = (scale, bias) if shift is None else (scale, bias, shift)
     axes = batch_axes(x, weights)
     shift_value = lax.stop_gradient(_mean_of_first(x, axes) if shift is None else shift.astype(jnp.float32))
-    wide_near, *channels = (values.reshape(1, 1, 1, -1) for values in (shift_value, scale, bias))
-    y, offset, variance = _normalize(x, wide_near, tuple(channels), epsilon, axes)
+    shift_4d, scale_4d, bias_4d = (values.reshape(1, 1, 1, -1) for values in (shift_value, scale, bias))
+    y, offset, variance = _normalize(x, shift_4d, (scale_4d, bias_4d), epsilon, axes)
     return y, lax.stop_gradient(shift_value + offset.reshape(-1)), lax.stop_gradient(variance).reshape(-1)

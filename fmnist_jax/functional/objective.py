@@ -67,14 +67,18 @@ def make_objective(
       ValueError: `augment` turns bytes into floats, or images, labels or losses are not as described.
     """
 
+    def augment_rows(images: Array, key: Array) -> Array:
+        return _augment_and_normalize(augment, key, images)
+
+    def mix_rows(images: Array, labels: Array, key: Array) -> tuple[Array, Array]:
+        return mix(key, images, labels)
+
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images, labels = jax.tree.map(jnp.asarray, batch)
-        images = with_auto_axes(lambda images, key: _augmented(augment, key, images), rows=True)(images, augment_key)
-        images, targets = with_auto_axes(lambda images, labels, key: mix(key, images, labels), rows=True)(
-            images, labels, mix_key
-        )
+        images = with_auto_axes(augment_rows, rows=True)(images, augment_key)
+        images, targets = with_auto_axes(mix_rows, rows=True)(images, labels, mix_key)
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
         losses = loss_fn(logits, targets)
         metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))
@@ -85,7 +89,7 @@ def make_objective(
     return objective
 
 
-def _augmented(augment: Augment, key: Array, images: Array) -> Array:
+def _augment_and_normalize(augment: Augment, key: Array, images: Array) -> Array:
     """The images, augmented and then scaled to floats in [0, 1]."""
     augmented = augment(key, images)
     if is_uint8(images) and augmented.dtype != images.dtype:

@@ -44,14 +44,13 @@ def in_turn(function: Callable[..., Any], in_axes: Any = 0) -> Callable[..., Any
     def mapped(*args: Any) -> Any:
         axes = axis_of_arg if isinstance(in_axes, tuple | list) else axis_of_arg * len(args)
         # None is a pytree without leaves, so what all members share stays out of the loop's arguments.
-        own = [None if axis is None else arg for arg, axis in zip(args, axes, strict=True)]
+        mapped_args = [None if axis is None else arg for arg, axis in zip(args, axes, strict=True)]
 
-        def one(own: list[Any]) -> Any:
-            return function(
-                *(shared if axis is None else mine for shared, mine, axis in zip(args, own, axes, strict=True))
-            )
+        def call_member(member_args: list[Any]) -> Any:
+            pairs = zip(args, member_args, axes, strict=True)
+            return function(*(shared if axis is None else own for shared, own, axis in pairs))
 
-        return lax.map(one, own)
+        return lax.map(call_member, mapped_args)
 
     return mapped
 
@@ -138,19 +137,21 @@ def make_population(
       max_steps: the longest chunk.
       image_shape: as for `make_recipe`.
       num_classes: as for `make_recipe`.
-      make_recipe: composes the parts of a member.
+      make_recipe: composes the recipe of a member.
 
     Raises:
       ConfigError: a varied field does not hold a float, or the values are not f32[M] of one M.
     """
-    values = _checked_values(varied or {})
+    values = _check_values(varied or {})
 
     def recipe(member_values: Mapping[str, Array]) -> Recipe:
         return make_recipe(_with_values(config, member_values), image_shape=image_shape, num_classes=num_classes)
 
-    def chunk(own: Mapping[str, Array], state: TrainState, data: Batch, num_steps: Array) -> tuple[TrainState, Any]:
-        parts = recipe(own)
-        member_chunk = make_train_chunk(parts.step, config.train.batch_size, max_steps, sample=parts.sample)
+    def chunk(
+        member_values: Mapping[str, Array], state: TrainState, data: Batch, num_steps: Array
+    ) -> tuple[TrainState, Any]:
+        member = recipe(member_values)
+        member_chunk = make_train_chunk(member.step, config.train.batch_size, max_steps, sample=member.sample)
         return member_chunk(state, data, num_steps)
 
     def map_over_members(function: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
@@ -158,11 +159,11 @@ def make_population(
         mapped = over_members(function, (0 if values else None, *in_axes))
         return lambda *args: mapped(values, *args)
 
-    def predict(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, images: Any) -> Array:
-        return make_predict(recipe(own).model)(params, batch_stats, images)
+    def predict(member_values: Mapping[str, Array], params: Params, batch_stats: BatchStats, images: Any) -> Array:
+        return make_predict(recipe(member_values).model)(params, batch_stats, images)
 
-    def eval_step(own: Mapping[str, Array], params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
-        return make_eval_step(partial(predict, own))(params, batch_stats, batch)
+    def eval_step(member_values: Mapping[str, Array], params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
+        return make_eval_step(partial(predict, member_values))(params, batch_stats, batch)
 
     def map_networks(function: Callable[..., Any]) -> Callable[..., Any]:
         """Maps `predict` or `eval_step` over the weights of all members or, where networks are alike, of any."""
@@ -173,8 +174,8 @@ def make_population(
 
     predict_members = map_networks(predict)
     return Population(
-        init=map_over_members(lambda own, key: recipe(own).init(key), (0,)),
-        step=map_over_members(lambda own, state, batch: recipe(own).step(state, batch), (0, None)),
+        init=map_over_members(lambda member_values, key: recipe(member_values).init(key), (0,)),
+        step=map_over_members(lambda member_values, state, batch: recipe(member_values).step(state, batch), (0, None)),
         chunk=map_over_members(chunk, (0, None, None)),
         eval_step=map_networks(eval_step),
         predict=predict_members,
@@ -190,7 +191,7 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return config
 
 
-def _checked_values(varied: Mapping[str, Any]) -> dict[str, Array]:
+def _check_values(varied: Mapping[str, Any]) -> dict[str, Array]:
     floats = [
         f"{section}.{field.name}"
         for section, kind in SECTIONS.items()

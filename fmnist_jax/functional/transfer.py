@@ -77,8 +77,8 @@ def start_from(model: Model, source: Weights) -> Model:
         if not report.taken:
             raise ConfigError(
                 "no module of the weights to start from fits the model: of theirs "
-                f"({_abbreviated(list(report.unused))}), none has the path, shapes and dtypes of one of the model's "
-                f"({_abbreviated(list(report.fresh))})"
+                f"({_abbreviate(list(report.unused))}), none has the path, shapes and dtypes of one of the model's "
+                f"({_abbreviate(list(report.fresh))})"
             )
         return params, batch_stats
 
@@ -106,7 +106,7 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
     subject = f"the pattern to freeze (--init.freeze) is {pattern!r}"
     if not found:
         raise ConfigError(
-            f"{subject}, which matches no parameter: choose one that matches some of {_abbreviated(paths)}"
+            f"{subject}, which matches no parameter: choose one that matches some of {_abbreviate(paths)}"
         )
     if len(found) == len(paths):
         raise ConfigError(f"{subject}, which leaves no parameter to train: choose a narrower pattern")
@@ -146,23 +146,23 @@ def freeze(optimizer: optax.GradientTransformation, pattern: str) -> optax.Gradi
 def _restrict_to_trained(extra: Mapping[str, Any], params: Any, labels: Callable[[Any], Any]) -> dict[str, Any]:
     """What line searches, SAM and Sophia are given besides the gradient, as functions of the trained parameters."""
 
-    def absent(leaf: Any) -> bool:
+    def is_masked(leaf: Any) -> bool:
         return isinstance(leaf, optax.MaskedNode)
 
-    def whole(trained: Any) -> Any:
-        return jax.tree.map(lambda leaf, own: own if absent(leaf) else leaf, trained, params, is_leaf=absent)
+    def add_frozen(trained: Any) -> Any:
+        return jax.tree.map(lambda leaf, own: own if is_masked(leaf) else leaf, trained, params, is_leaf=is_masked)
 
-    def part(tree: Any) -> Any:
+    def mask_frozen(tree: Any) -> Any:
         return jax.tree.map(lambda leaf, label: leaf if label == "trained" else optax.MaskedNode(), tree, labels(tree))
 
-    def adapted(name: str, value: Any) -> Any:
+    def adapt(name: str, value: Any) -> Any:
         if name in ("value_fn", "obj_fn"):
-            return lambda trained: value(whole(trained))
+            return lambda trained: value(add_frozen(trained))
         if name == "grad_fn":
-            return lambda trained, *others: part(value(whole(trained), *others))
-        return part(value) if name == "grad" else value
+            return lambda trained, *others: mask_frozen(value(add_frozen(trained), *others))
+        return mask_frozen(value) if name == "grad" else value
 
-    return {name: adapted(name, value) for name, value in extra.items()}
+    return {name: adapt(name, value) for name, value in extra.items()}
 
 
 def frozen_norms(pattern: str) -> Callable[[str], bool]:
@@ -192,5 +192,5 @@ def _module_path(path: str) -> str:
     return path.rpartition("/")[0] or path
 
 
-def _abbreviated(paths: list[str]) -> str:
+def _abbreviate(paths: list[str]) -> str:
     return f"{', '.join(paths[:3])}, …, {paths[-1]}" if len(paths) > 4 else ", ".join(paths)
