@@ -108,4 +108,4 @@ def test_rows_stay_sharded_on_explicit_axes() -> None:
         rows = jax.device_put(x, NamedSharding(mesh, P("data")))
         y = jax.jit(winograd_conv)(rows, jax.device_put(kernel, NamedSharding(mesh, P())))
         assert jax.typeof(y).sharding.spec[0] == "data"
-    np.testing.assert_allclose(y, jax.jit(winograd_conv)(x, kernel), atol=1e-5)
+    np.testing.assert_allclose(y, jax.jit(winograd_conv)(x, kernel), atol=1e-4)
