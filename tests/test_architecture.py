@@ -20,9 +20,13 @@ FOLDERS = sorted(HOUSE.keys() - {"doors", "errors"})
 DOORS = sorted(module for module in MODULES if room_of(module) == "doors")
 
 
-def run_python(code: str) -> Any:
-    """Runs code in a fresh interpreter and parses the JSON that it prints, which must be its only output."""
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+def run_python(code: str, *paths: Path) -> Any:
+    """Runs code in a fresh interpreter, with further `paths` to import from.
+
+    Returns:
+      The JSON that it prints, which must be its only output.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [PACKAGE.parent, *paths]))}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -106,7 +110,9 @@ def test_command_modules_import_without_jax() -> None:
     assert not {"jax", "flax", "matplotlib", "orbax", "tensorflow_datasets"} & set(loaded)
 
 
-def test_importing_every_module_starts_no_backend() -> None:
+def test_importing_every_module_starts_no_backend_and_imports_no_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").touch()  # so that importing it would succeed
     report = run_python(
         "import importlib, json, sys\n"
         f"for name in {sorted(MODULES)}: importlib.import_module(f'fmnist_jax.{{name}}')\n"
@@ -115,7 +121,8 @@ def test_importing_every_module_starts_no_backend() -> None:
         "import jax\n"
         "jax.devices()\n"
         "control = xla_bridge.backends_are_initialized()\n"
-        "print(json.dumps({'started': started, 'control': control, 'loaded': sorted(sys.modules)}))"
+        "print(json.dumps({'started': started, 'control': control, 'loaded': sorted(sys.modules)}))",
+        tmp_path,
     )
     assert report["control"]
     assert not report["started"]

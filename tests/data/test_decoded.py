@@ -101,6 +101,8 @@ def test_changed_bytes_of_an_array_file_never_reach_the_data(
     for index in range(len(raw)):
         path.write_bytes(raw[:index] + bytes([raw[index] ^ flip]) + raw[index + 1 :])
         load_and_check(tmp_path)
+    load_and_check(tmp_path)  # the last copy, which is intact
+    assert len(prepared_dirs) == 1 + len(raw)
 
 
 def test_unfinished_copy_is_not_used(

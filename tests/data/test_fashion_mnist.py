@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import os
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -21,8 +23,8 @@ from tensorflow_datasets.core.download import resource
 from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data import dataset, fashion_mnist
-from fmnist_jax.data.dataset import Dataset, Splits
+from fmnist_jax.data import dataset, download, fashion_mnist
+from fmnist_jax.data.dataset import Splits
 from fmnist_jax.data.idx import read_idx
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import lock
@@ -92,10 +94,12 @@ def test_missing_network_is_reported_at_once_with_a_workaround(
     assert "--data.raw-dir (or FMNIST_RAW_DIR)" in message
 
 
-def test_data_directory_that_cannot_be_created_is_rejected(tmp_path: Path) -> None:
+def test_data_directory_that_cannot_be_created_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     raw_dir = write_other_files(tmp_path / "raw")
-    with pytest.raises(DataError):
+    monkeypatch.setattr(fashion_mnist, "_check_raw_files", lambda _: None)  # which would refuse first
+    message = r"cannot prepare or read .*file.data.*Not a directory.*choose another --data\.dir"
+    with pytest.raises(DataError, match=message):
         fashion_mnist.load(tmp_path / "file" / "data", raw_dir)
 
 
@@ -122,7 +126,8 @@ def test_data_are_prepared_beside_tfrecords_from_the_same_downloads(
         "download_and_prepare",
         lambda self, **arguments: calls.append({**arguments, "self": self}),
     )
-    fashion_mnist.prepare(tmp_path, None)  # from the downloads alone, without a network
+    monkeypatch.setattr(download, "refuse_unreachable", lambda *_: pytest.fail("asks the network"))
+    fashion_mnist.prepare(tmp_path, None)  # from the downloads alone
     (arguments,) = calls
     assert arguments["download_dir"] == tmp_path / "downloads"
     assert arguments["download_config"].manual_dir is None
@@ -223,9 +228,23 @@ def test_data_prepared_meanwhile_by_another_process_are_used(
     assert fashion_mnist.prepare(tmp_path, raw_dir).info.splits["test"].num_examples == 10_000
 
 
-def test_tensorflow_is_never_imported(splits: Splits) -> None:
-    assert isinstance(splits.train, Dataset)
-    assert "tensorflow" not in sys.modules
+def test_tensorflow_is_never_imported(raw_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").touch()  # so that importing it would succeed
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from fmnist_jax.data import fashion_mnist\n"
+        "read_idx = fashion_mnist.read_idx\n"
+        "fashion_mnist.read_idx = lambda path: read_idx(path)[:20]\n"
+        "arrays = fashion_mnist.load(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+        "print(len(arrays['train_images']), 'tensorflow' in sys.modules)"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(fashion_mnist.__file__).parents[2])])
+    command = [sys.executable, "-c", program, str(tmp_path / "data"), str(raw_dir)]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert result.stdout.split()[-2:] == ["20", "False"], result.stderr
 
 
 def test_damaged_file_of_prepared_data_is_a_one_line_error(directory: Path, tmp_path: Path) -> None:
@@ -247,7 +266,7 @@ def test_each_missing_original_file_is_named(name: str, raw_dir: Path, tmp_path:
     assert prepare_error(tmp_path / "data", partial).startswith(f"{partial / name} is missing")
 
 
-@pytest.mark.parametrize("error", [DataError("no images here"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [DataError("no images here"), KeyboardInterrupt("stopped")])
 def test_interrupted_preparation_is_not_used(
     error: BaseException, raw_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +279,7 @@ def test_interrupted_preparation_is_not_used(
         return array[:20]
 
     monkeypatch.setattr(fashion_mnist, "read_idx", stop_at_the_test_images)
-    with pytest.raises(type(error)):
+    with pytest.raises(type(error), match=str(error)):
         fashion_mnist.prepare(tmp_path, raw_dir)
     monkeypatch.undo()
     assert not fashion_mnist.FashionMNIST(data_dir=tmp_path, file_format="array_record").info.splits

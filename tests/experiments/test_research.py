@@ -117,15 +117,58 @@ def test_committed_results_are_of_the_real_images(name: str) -> None:
     assert (_RESULTS / f"{name}.png").stat().st_size < 100_000
 
 
+def _stated_fractions(name: str, found: dict[str, Any]) -> list[float]:
+    """The results that the docstring of an experiment states in percent, in its order."""
+    match name:
+        case "seeds":
+            fractions = [found["ensembles"][members - 1]["accuracy"] for members in (1, 2, 4, 8)]
+        case "rates":
+            undecayed = {rate: rows[0] for rate, rows in zip(found["rates"], found["validation_accuracy"], strict=True)}
+            means = [float(np.mean(undecayed[rate])) for rate in (0.02, 0.2, 0.6)]
+            fractions = [*means, found["best"]["validation"], found["best"]["test"]]
+        case "sizes":
+            fractions = [float(np.mean(found["errors"][end])) for end in (0, -1)]
+        case "robustness":
+            (run,) = found["runs"].values()
+            corrupted = {
+                (corruption, strength): accuracy
+                for corruption, accuracies in run["corruptions"].items()
+                for strength, accuracy in zip(found["strengths"][corruption], accuracies, strict=True)
+            }
+            named = [("noise", 0.2), ("contrast", 0.2), ("shift", 2), ("rotation", 20), ("erasing", 0.2)]
+            fractions = [run["clean"], run["mirrored"], run["mean_of_corruptions"], *(corrupted[key] for key in named)]
+        case "label-noise":
+            rows = {(row["share"], row["smoothing"]): row for row in found["rows"]}
+            accuracies = [rows[share, 0]["accuracy"] for share in (0, 0.2, 0.4)]
+            calibration_errors = [
+                rows[share, smoothing]["calibration_error"] for share in (0, 0.2, 0.4) for smoothing in (0, 0.3)
+            ]
+            fractions = [float(np.mean(values)) for values in (*accuracies, *calibration_errors)]
+        case "transfer":
+            by_size = {(row["images"], row["way"]): float(np.mean(row["test"])) for row in found["rows"]}
+            ways = ("from scratch", "linear probe", "fine-tuned")
+            trained = [by_size[images, way] for images in (100, 1_000, 10_000) for way in ways]
+            fractions = [found["synthetic_alone"], *trained]
+        case "calibration":
+            (run,) = found["runs"].values()
+            empty_sets = dict(zip(found["nominal"], run["sets"]["least ambiguous"]["empty"]["mean"], strict=True))
+            fractions = [run["accuracy"], *run["calibration_error"]["mean"], empty_sets[0.9]]
+        case "whitening":
+            by_start = {(row["start"], row["epochs"]): float(np.mean(row["validation"])) for row in found["rows"]}
+            starts = ("drawn", "whitening", "whitening, kept", "cosines, kept")
+            fractions = [by_start[start, epochs] for start in starts for epochs in (1, 2)]
+        case _:
+            fractions = []
+    return fractions
+
+
 @pytest.mark.parametrize("name", _EXPERIMENTS)
 def test_percentages_in_the_docstring_match_the_committed_results(name: str) -> None:
     percentages = re.findall(r"(\d+\.\d+)\s%", _EXPERIMENTS[name].__doc__.partition("Measured")[2])
-    assert percentages or name == "curvature"  # which states no percentage
-    numbers = 100 * np.array(_collect_floats(json.loads((_RESULTS / f"{name}.json").read_text())["found"]))
-    # As recorded, or averaged over two or three adjacent seeds.
-    averages = np.concatenate([np.convolve(numbers, np.full(size, 1 / size), "valid") for size in (1, 2, 3)])
-    for percentage in map(float, percentages):
-        assert np.abs(averages - percentage).min() < 0.06, percentage
+    fractions = _stated_fractions(name, json.loads((_RESULTS / f"{name}.json").read_text())["found"])
+    assert len(percentages) == len(fractions)
+    for stated, fraction in zip(percentages, fractions, strict=True):
+        assert stated == f"{100 * fraction:.{len(stated.partition('.')[2])}f}"
 
 
 def test_quick_run_into_the_results_folder_is_refused() -> None:

@@ -43,7 +43,7 @@ def _weights(config: ModelConfig = _CONFIG, seed: int = 1, **shapes: Any) -> Wei
 
 
 def _trees_equal(left: Any, right: Any) -> bool:
-    return all(map(np.array_equal, jax.tree.leaves(left), jax.tree.leaves(right)))
+    return all(np.array_equal(*pair) for pair in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True))
 
 
 def test_transfer_between_identical_networks_takes_everything() -> None:

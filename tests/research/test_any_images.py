@@ -75,7 +75,9 @@ def test_inspection_figures_are_drawn_for_colour_images(images: fj.Dataset) -> N
         fj.embedding_map(fj.principal_plane(np.asarray(hidden)), images.labels[:3], images.class_names),
         fj.labelled_rows(fj.augmentation_rows(jax.random.key(0), images.images[:3], images.labels[:3])),
     ]
-    assert all(figure.axes for figure in figures)
+    for figure in figures:
+        assert figure.axes
+        figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("edge", [8, 9, 13])

@@ -87,6 +87,13 @@ def test_custom_optimizer_receives_its_extra_args(small_model: fj.Model, batch: 
 
     optimizer = optax.GradientTransformation(lambda _: (), update)
     step = fj.make_descent(fj.make_objective(small_model), optimizer, extra_args=lambda slope: {"loss": slope.value})
-    state, metrics = jax.jit(step)(fj.init_state(small_model, optimizer, key), batch)
+    start = fj.init_state(small_model, optimizer, key)
+    state, metrics = jax.jit(step)(start, batch)
     assert int(state.step) == 1
     assert metrics.confusion.sum() == 8
+    value_and_grad = jax.jit(jax.value_and_grad(fj.make_objective(small_model), has_aux=True))
+    (loss, _), gradient = value_and_grad(start.params, start, batch)
+    jax.tree.map(
+        lambda before, slope, after: np.testing.assert_allclose(after, before - 0.01 * loss * slope, atol=1e-6),
+        *(start.params, gradient, state.params),
+    )

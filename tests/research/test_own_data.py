@@ -151,13 +151,19 @@ def test_four_idx_files_are_loaded_as_a_dataset(compressed: bool, tmp_path: Path
     assert (len(splits.train), splits.train.image_shape, splits.train.class_names) == (3, (9, 8, 1), ("0", "1", "2"))
 
 
-def test_config_that_does_not_fit_the_files_is_refused_without_a_run_directory(tmp_path: Path) -> None:
+def test_config_that_does_not_fit_the_files_is_refused_without_a_run_directory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path / "raw", compressed=False)
     data = fj.DataConfig(name="idx", raw_dir=tmp_path / "raw", validation_size=0)
     config = replace(_CONFIG, data=data, run=replace(_CONFIG.run, dir=tmp_path / "run"))
-    with jax.log_compiles(), pytest.raises(fj.ConfigError, match=r"more than the 3 training images"):
-        fj.run(config)
     deep = fj.ModelConfig(widths=(4,) * 4, depths=(1,) * 4)
-    with pytest.raises(fj.ConfigError, match=r"4 stages, which halve 9x8 to nothing"):
-        fj.run(replace(config, model=deep, train=replace(config.train, batch_size=2)))
+    with jax.log_compiles():
+        with pytest.raises(fj.ConfigError, match=r"more than the 3 training images"):
+            fj.run(config)
+        with pytest.raises(fj.ConfigError, match=r"4 stages, which halve 9x8 to nothing"):
+            fj.run(replace(config, model=deep, train=replace(config.train, batch_size=2)))
+        assert not any(message.startswith("Compiling") for message in caplog.messages)
+        jax.jit(lambda: 1)()
+        assert any(message.startswith("Compiling") for message in caplog.messages)
     assert not (tmp_path / "run").exists()

@@ -250,17 +250,14 @@ def test_corrupted_write_is_detected_by_the_second_save_after_it(
         checkpoint.save(tmp_path / "d", {"w": jnp.ones(3)}, step=2)
 
 
-@pytest.mark.parametrize("name", ["r[0]", "a*b", "what?", "{x,y}"])
-def test_checkpoint_path_is_either_usable_or_refused_up_front(tmp_path: Path, name: str) -> None:
-    directory = tmp_path / name / "checkpoints"
-    try:
-        checkpoint.refuse_unusable(directory)
-    except CheckpointError as error:
-        assert "cannot be read back: choose another --run.dir" in str(error)  # noqa: PT017 - either outcome is right
-    else:
-        checkpoint.save(directory, {"w": jnp.arange(3)}, step=1)
-        checkpoint.restore(directory, 1, like={"w": jnp.zeros(3, jnp.int32)})
+@pytest.mark.parametrize("name", ["a*b", "what?", "{x,y}"])
+def test_path_with_characters_of_patterns_is_usable(tmp_path: Path, name: str) -> None:
+    directory, values = tmp_path / name / "checkpoints", {"w": jnp.arange(3)}
+    checkpoint.refuse_unusable(directory)
     assert not list(tmp_path.rglob(".probe*"))
+    checkpoint.save(directory, values, step=1)
+    restored = checkpoint.restore(directory, 1, like=jax.tree.map(jnp.zeros_like, values))
+    np.testing.assert_array_equal(restored["w"], values["w"])
 
 
 def test_path_that_orbax_reads_as_a_glob_pattern_is_refused(tmp_path: Path) -> None:

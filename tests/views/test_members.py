@@ -86,15 +86,17 @@ def test_agreement_panel_shows_error_and_count_per_number_of_agreeing_members() 
     assert axes.get_xlabel() == "members, of 3, that agree with the ensemble"
 
 
-@pytest.mark.parametrize("count", [1, 2, 16, 17, 40])
+@pytest.mark.parametrize(("count", "named"), [(1, 1), (2, 2), (12, 12), (13, 13), (16, 16), (17, 9), (40, 14)])
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:1]], ids=["images", "one image"])
 def test_any_number_of_members_is_drawn_and_at_most_16_are_labelled(
-    count: int, labels: np.ndarray, tmp_path: Path
+    count: int, named: int, labels: np.ndarray, tmp_path: Path
 ) -> None:
-    panels = member_panels(make_members(count, labels))
+    members = make_members(count, labels)
+    panels = member_panels(members)
     for figure in panels.values():
         figure.savefig(tmp_path / "figure.png", dpi=40)
     names = tick_labels(panels["test accuracy of members and ensemble"].axes[0])
-    assert names[:2] == ["ensemble", "seed 7"]
-    assert 2 <= len(names) <= 17
-    assert len(panels["errors by agreement"].axes[0].texts) in ({0} if count > 12 else range(1, count + 2))
+    assert names == ["ensemble", *(f"seed {7 + index}" for index in range(0, count, -(-count // named)))]
+    assert len(names) == 1 + named
+    bars = np.count_nonzero(members.agreement.counts)
+    assert len(panels["errors by agreement"].axes[0].texts) == (bars if count <= 12 else 0)
