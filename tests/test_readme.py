@@ -1,11 +1,11 @@
-"""The README and the pages of `docs/`: their code runs, their commands parse, and what they refer to exists."""
+"""The README and the other pages: their code runs, their commands parse, and what they refer to exists."""
 
 import importlib
 import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,21 @@ from PIL import Image
 from fmnist_jax import ParallelConfig, __main__, train
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.errors import ConfigError
 from fmnist_jax.runs import parallel, results
 from tests.undrawn import RESULTS_STUBS
 
 _ROOT = Path(__file__).parents[1]
 _README = _ROOT / "README.md"
 _DOCS = sorted((_ROOT / "docs").glob("*.md"))
-_PAGES = [_README, *_DOCS]
-_EXPERIMENT_PAGES = sorted((_ROOT / "experiments").rglob("*.md"))
+_PAGES = [_README, _ROOT / "CONTRIBUTING.md", *_DOCS, *sorted((_ROOT / "experiments").rglob("*.md"))]
+_MAKE_ARGS = {  # which module gets the ARGS of a target
+    "train": "fmnist_jax.train",
+    "bench": "experiments.benchmark.run",
+    "speedrun": "experiments.speedrun.run",
+}
 
-for_each_page = pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
+for_each_page = pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(_ROOT)))
 
 
 def python_blocks(page: Path) -> list[str]:
@@ -34,10 +39,31 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def join_commands(text: str) -> str:
+    """A page with each command on one line, also where inline code is wrapped; without the marks of code blocks."""
+    text = text.replace("```", "").replace("\\\n", " ")
+    return re.sub(r"`[^`]+`", lambda code: code[0].replace("\n", " "), text)
+
+
 def python_commands(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each module that a page runs with `python -m`, with its arguments, wherever the command appears."""
-    for module, arguments in re.findall(r"python -m ([\w.]+)([^`\"#&|\n]*)", text.replace("\\\n", " ")):
+    for module, arguments in re.findall(r"python -m ([\w.]+)([^`\"#&|\n]*)", join_commands(text)):
         yield module, shlex.split(arguments)
+
+
+def make_commands(text: str) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """The targets and the variables of each call of make on a page."""
+    for command in re.findall(r"(?:^    |`)make ([^`#\n]+)", join_commands(text), re.MULTILINE):
+        words = shlex.split(command)
+        variables = dict(word.split("=", 1) for word in words if "=" in word)
+        yield [word for word in words if "=" not in word], variables
+
+
+def heading_slugs(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture
@@ -139,53 +165,76 @@ def test_page_code_runs_from_top_to_bottom(page: Path) -> None:
 
 
 @for_each_page
-def test_referenced_presets_pictures_and_pages_exist(page: Path) -> None:
-    text = page.read_text()
+def test_referenced_presets_pictures_pages_and_headings_exist(page: Path) -> None:
+    text = join_commands(page.read_text())
     assert set(re.findall(r"--preset (\w+)", text)) <= PRESETS.keys()
-    for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
         is_generated = re.fullmatch(r"api/\w+\.md", target)  # by docs/hooks.py, see test_docs
-        assert is_generated or (page.parent / target).is_file(), target
+        path = page.parent / target if target else page
+        assert is_generated or path.is_file(), target
+        assert not anchor or anchor in heading_slugs(path), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", [*_PAGES, *_EXPERIMENT_PAGES], ids=lambda page: f"{page.parent.name}/{page.stem}")
+@for_each_page
 def test_every_command_on_a_page_parses(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del capsys  # captures the output of --help
     text = page.read_text()
     for module, arguments in python_commands(text):
-        if module == "fmnist_jax":
-            assert not arguments
-        elif module.startswith("fmnist_jax."):
-            _check_parses(module.removeprefix("fmnist_jax."), arguments)
-        elif module.startswith("experiments."):
-            arguments_class = getattr(importlib.import_module(module.replace("NAME", "seeds")), "Arguments", None)
-            known_flags = set() if arguments_class is None else {field.name for field in fields(arguments_class)}
-            flags = {flag.replace("-", "_") for flag in re.findall(r"--([\w-]+)", " ".join(arguments))}
-            assert flags <= known_flags, f"{module} has no {flags - known_flags}"
-    targets = re.findall(r"^([\w-]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE)
-    for target, arguments in re.findall(r"(?:^    |`)make (\w+)(?: ARGS=\"([^\"]*)\")?", text, re.MULTILINE):
-        assert target in targets
-        if target == "train":
-            _check_parses("train", shlex.split(arguments))
+        if module.startswith(("fmnist_jax", "experiments")):
+            _check_parses(module, arguments)
+    known_targets = re.findall(r"^([\w-]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE)
+    for targets, variables in make_commands(text):
+        assert set(targets) <= set(known_targets)
+        for target in targets:
+            given = shlex.split(variables.get("ARGS", ""))
+            if given and target in _MAKE_ARGS:
+                _check_parses(_MAKE_ARGS[target], given)
+            elif target == "test":
+                assert all((_ROOT / path).exists() for path in given)
 
 
-def _check_parses(command: str, arguments: list[str]) -> None:
-    """Checks that a command accepts these arguments, without running it."""
-    assert command in __main__.COMMANDS
-    with pytest.raises(SystemExit, match="0") if arguments == ["--help"] else nullcontext():
-        if command == "train":
+def _check_parses(module: str, arguments: list[str]) -> None:
+    """Checks that a module accepts these arguments, without running it; `[--flag]` and `...` are notation."""
+    if module == "fmnist_jax":
+        assert not arguments
+    elif module == "fmnist_jax.train":
+        with pytest.raises(SystemExit, match="0") if arguments == ["--help"] else nullcontext():
             train.parse(arguments, "train")
-        else:
-            parse_arguments(importlib.import_module(f"fmnist_jax.{command}").Arguments, arguments, command)
+    elif module.startswith("fmnist_jax."):
+        assert module.removeprefix("fmnist_jax.") in __main__.COMMANDS
+        parse_arguments(importlib.import_module(module).Arguments, arguments, module)
+    else:
+        given = [re.sub(r"^\[(.*)\]$", r"\1", word) for word in arguments if word != "..."]
+        arguments_class = getattr(importlib.import_module(module.replace("NAME", "seeds")), "Arguments", None)
+        assert arguments_class or not given, f"{module} takes no arguments"
+        if arguments_class:
+            parse_arguments(arguments_class, given, module)
 
 
 def test_invalid_command_on_a_page_is_detected() -> None:
-    text = "a `python -m fmnist_jax.predict RUN x` or\n    srun \\\n        python -m fmnist_jax.train --oops 1  # no\n"
+    text = (
+        "a `python -m fmnist_jax.predict RUN\nx` or\n    srun \\\n        python -m fmnist_jax.train --oops 1  # no\n"
+    )
     assert list(python_commands(text)) == [
         ("fmnist_jax.predict", ["RUN", "x"]),
         ("fmnist_jax.train", ["--oops", "1"]),
     ]
-    with pytest.raises(Exception, match="oops"):
-        _check_parses("train", ["--oops", "1"])
+    for module in ("fmnist_jax.train", "fmnist_jax.predict", "experiments.gpu_day"):
+        with pytest.raises(ConfigError, match="oops"):
+            _check_parses(module, ["RUN", "x", "--oops", "1"] if "predict" in module else ["--oops", "1"])
+    with pytest.raises(ConfigError, match="--seeds"):
+        _check_parses("experiments.results.record", ["--presets", "fast", "--seeds", "three"])
+
+
+def test_call_of_make_is_split_into_targets_and_variables() -> None:
+    text = 'run `make test\ntest-slow`, or\n    make train ARGS="--preset fast"   # a minute\nand make demo\n'
+    assert list(make_commands(text)) == [(["test", "test-slow"], {}), (["train"], {"ARGS": "--preset fast"})]
+
+
+def test_headings_have_the_anchors_of_github(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# How to add …\n\n```sh\n# a comment\n```\n\n## On a GPU: `wide`, 2-way\n")
+    assert heading_slugs(page) == {"how-to-add-", "on-a-gpu-wide-2-way"}
 
 
 def test_home_page_links_to_the_answers_of_common_questions() -> None:
