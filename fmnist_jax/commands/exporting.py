@@ -21,7 +21,7 @@ from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.functional.eval_step import make_probabilities
 from fmnist_jax.functional.state import param_count
-from fmnist_jax.runs import trained
+from fmnist_jax.runs import recipe_record, trained
 from fmnist_jax.runs.directory import read_json
 from fmnist_jax.runs.leaves import snapshot
 from fmnist_jax.runs.recorded import read_predictions
@@ -158,6 +158,7 @@ def _card(directory: Path, model: Trained, files: Sequence[str], scored: _TestPr
         step=model.step,
         parameters=param_count(model.params) // model.members,
         mirrored=model.tta == "mirror",
+        custom_recipe=recipe_record.recorded_name(directory),
         image_shape=model.image_shape,
         class_names=model.class_names,
         assessment=assess(scored.logits, scored.labels),

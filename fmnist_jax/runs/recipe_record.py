@@ -29,12 +29,18 @@ def write(directory: RunDirectory, name: str | None, own_network: bool) -> None:
     """Records the name; without one, removes a record that an interrupted start has left."""
     if name is not None:
         directory.write_json(RECIPE_FILE, {_NAME: name, _OWN_NETWORK: own_network})
-    elif _NAME in _read(directory.path):  # and not an unrelated file of the user's
+    elif recorded_name(directory.path) is not None:  # and not an unrelated file of the user's
         (directory.path / RECIPE_FILE).unlink()
 
 
 def _read(directory: Path) -> dict[str, Any]:
     return read_json(directory / RECIPE_FILE) or {}
+
+
+def recorded_name(directory: Path) -> str | None:
+    """The name of the function that composed a run's recipe in place of `make_recipe`; None for that one itself."""
+    name = _read(directory).get(_NAME)
+    return None if name is None else str(name)
 
 
 def refuse_other(directory: Path, name: str | None) -> None:
@@ -43,14 +49,16 @@ def refuse_other(directory: Path, name: str | None) -> None:
     Raises:
       CheckpointError: it is not.
     """
-    recorded = _read(directory).get(_NAME)
+    recorded = recorded_name(directory)
     if (recorded is None) != (name is None):
-        was, now = (
-            f"with make_recipe={each}" if each else "with the package's own recipe" for each in (recorded, name)
-        )
         raise CheckpointError(
-            f"{directory} was started {was} and is now opened {now}: use the same, or another run directory"
+            f"{directory} was started {_origin(recorded)} and is now opened {_origin(name)}: use the same, or another "
+            "run directory"
         )
+
+
+def _origin(name: str | None) -> str:
+    return f"with make_recipe={name}" if name is not None else "with the package's own recipe"
 
 
 def has_custom_network(directory: Path) -> bool:
@@ -67,7 +75,7 @@ def refuse_unknown_network(directory: Path) -> None:
     if has_custom_network(directory):
         raise CheckpointError(
             f"{directory} has a network that its configuration does not describe, from "
-            f"make_recipe={_read(directory)[_NAME]}: give that function to "
+            f"make_recipe={recorded_name(directory)}: give that function to "
             "fmnist_jax.load_trained(RUN, make_recipe=...), which has its predictions"
         )
 
@@ -82,8 +90,11 @@ def refuse_other_network(directory: RunDirectory, name: str | None, own_network:
     if name is not None and recorded is None:
         write(directory, name, own_network)
     elif name is not None and recorded != own_network:
-        was, now = ("a network of its own" if each else "that of its configuration" for each in (recorded, own_network))
         raise CheckpointError(
-            f"{directory.path} was started with {was}, and make_recipe={name} now gives it {now}: use the function "
-            "that it was started with, or another run directory"
+            f"{directory.path} was started with {_network(bool(recorded))}, and make_recipe={name} now gives it "
+            f"{_network(own_network)}: use the function that it was started with, or another run directory"
         )
+
+
+def _network(is_own: bool) -> str:
+    return "a network of its own" if is_own else "that of its configuration"

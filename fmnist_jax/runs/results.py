@@ -16,6 +16,7 @@ from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.eval_step import Predict
 from fmnist_jax.functional.population import mean_log_probabilities
 from fmnist_jax.functional.state import TrainState, Weights, param_count
+from fmnist_jax.runs import recipe_record
 from fmnist_jax.runs.directory import RunDirectory, read_json, read_records
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.recorded import PREDICTIONS_FILE
@@ -189,6 +190,7 @@ def write_report(
         test=test,
         logits=predicted.logits,
         member_logits=predicted.member_logits,
+        custom_recipe=recipe_record.recorded_name(directory),
     )
     path = directory / "report.html"
     write_text(path, report_page.render(contents))

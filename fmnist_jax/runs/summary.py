@@ -28,7 +28,7 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
         f"  report.html, summary.json, metrics.jsonl, predictions.npz, checkpoints/, figures/curves.png, "
         f"figures/confusion_matrix.png"
     )
-    own_recipe, preset = (directory / recipe_record.RECIPE_FILE).exists(), summary["preset"]
-    if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and not own_recipe:
+    custom_recipe, preset = recipe_record.recorded_name(directory), summary["preset"]
+    if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and custom_recipe is None:
         larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
         output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}")

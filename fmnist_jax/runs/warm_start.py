@@ -105,7 +105,7 @@ def make_setup(
 
 def _load_source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
     """The weights that the newest checkpoint of a run is scored with, and a record of where they come from."""
-    source_recipe = (read_json(run / recipe_record.RECIPE_FILE) or {}).get("make_recipe")
+    source_recipe = recipe_record.recorded_name(run)
     if recipe_record.custom_recipe_name(make_recipe) is None and recipe_record.has_custom_network(run):
         raise CheckpointError(
             f"--init.from is {run}, whose network its configuration does not describe, from "

@@ -25,6 +25,8 @@ class Card(NamedTuple):
     """Number of parameters of one member."""
     mirrored: bool
     """Whether the exported model averages the logits of an image and its mirror image."""
+    custom_recipe: str | None
+    """The name of the function that composed the recipe in place of `make_recipe`, and may use none of its parts."""
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     assessment: Assessment
@@ -58,7 +60,7 @@ def render(card: Card) -> str:
             for pair in card.assessment.most_confused[:_CONFUSIONS]
         ],
         network=_network(card.config.model),
-        recipe=list(_recipe(card.config, card.mirrored)),
+        recipe=list(_recipe(card)),
         settings=json.dumps(to_shareable_dict(card.config), indent=2),
         versions=[
             f"{what} with {', '.join(f'{name} {version}' for name, version in versions.items() if version)}"
@@ -86,21 +88,37 @@ def _code(text: str) -> str:
     return "`" + text.replace("`", "'") + "`"
 
 
-def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
+def _recipe(card: Card) -> Iterator[str]:
     """The training, one line for each part that is used."""
-    optim, train = config.optim, config.train
+    config, train = card.config, card.config.train
     yield (
         f"epochs: {train.epochs} over {config.data.train_size:,} images, in batches of {train.batch_size}, "
         f"{config.total_steps:,} steps, seed {train.seed}"
     )
+    if config.init.source is not None:
+        yield "started from the weights of another run"
+    if card.custom_recipe is None:
+        yield from _configured_parts(config)
+    else:
+        yield (
+            f"composed by {_code(card.custom_recipe)}, not by fmnist_jax.make_recipe: loss, optimiser, augmentation "
+            "and step are that function's"
+        )
+    if config.population.seeds > 1:
+        yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"
+    if card.mirrored:
+        yield "a prediction averages the logits of the image and its mirror image"
+
+
+def _configured_parts(config: Config) -> Iterator[str]:
+    """What `make_recipe` composes of a configuration: optimiser, loss, augmentation, and what a step does besides."""
+    optim, train = config.optim, config.train
     yield (
         f"{optim.name}, learning rate up to {optim.peak_lr:g} ({optim.schedule} schedule), "
         f"momentum {optim.momentum:g}, weight decay {optim.weight_decay if optim.name != 'adam' else 0:g}"
     )
     if optim.clip_norm:
         yield f"gradients clipped to a norm of {optim.clip_norm:g}"
-    if config.init.source is not None:
-        yield "started from the weights of another run"
     if config.init.freeze is not None:
         yield f"parameters that match {_code(config.init.freeze)} frozen"
     yield f"cross-entropy{f', label smoothing {train.label_smoothing:g}' if train.label_smoothing else ''}"
@@ -111,10 +129,6 @@ def _recipe(config: Config, mirrored: bool) -> Iterator[str]:
         yield f"stochastic depth up to {config.model.stochastic_depth:g}"
     if train.average_decay:
         yield f"the weights are an exponential moving average over the steps, with decay {train.average_decay:g}"
-    if config.population.seeds > 1:
-        yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"
-    if mirrored:
-        yield "a prediction averages the logits of the image and its mirror image"
 
 
 def _augmentations(augment: AugmentConfig) -> Iterator[str]:

@@ -41,6 +41,8 @@ class Contents(NamedTuple):
     """f32[N, C] for the test images; of a population, the ensemble's: logarithms of its members' mean probabilities."""
     member_logits: np.ndarray | None = None
     """f32[M, N, C] of the members of a population."""
+    custom_recipe: str | None = None
+    """The name of the function that composed the run's recipe in place of `make_recipe`."""
 
 
 def render(contents: Contents) -> str:

@@ -196,6 +196,17 @@ def test_finished_run_is_exported_with_recorded_predictions_without_loading_data
 
 
 @pytest.mark.usefixtures("fake_writers")
+def test_card_names_the_function_that_composed_the_run(saved_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    (run / "recipe.json").write_text(json.dumps({"make_recipe": "my_recipe", "own_network": False}))
+    exporting.run(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- composed by `my_recipe`, not by fmnist_jax.make_recipe" in card
+    assert "- augmentation: " not in card
+
+
+@pytest.mark.usefixtures("fake_writers")
 def test_missing_run_or_checkpoint_is_rejected_and_nothing_is_written(saved_run: Path, tmp_path: Path) -> None:
     for run, which, error in ((tmp_path / "none", "latest", FmnistError), (saved_run, "7", CheckpointError)):
         with pytest.raises(error):

@@ -41,6 +41,14 @@ def test_unrelated_recipe_json_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / recipe_record.RECIPE_FILE).read_text() == '{"flour": 500}'
 
 
+def test_recorded_name_is_that_of_a_custom_recipe_only(tmp_path: Path) -> None:
+    assert recipe_record.recorded_name(tmp_path) is None
+    recipe_record.write(RunDirectory(tmp_path), "own", False)
+    assert recipe_record.recorded_name(tmp_path) == "own"
+    (tmp_path / recipe_record.RECIPE_FILE).write_text('{"flour": 500}')
+    assert recipe_record.recorded_name(tmp_path) is None
+
+
 def test_custom_recipe_may_be_renamed_when_its_run_resumes(tmp_path: Path) -> None:
     recipe_record.write(RunDirectory(tmp_path), "own", False)
     recipe_record.refuse_other(tmp_path, "renamed")

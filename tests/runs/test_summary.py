@@ -50,5 +50,12 @@ def test_no_next_command_for_own_images_or_a_custom_config(
     assert "next:" not in _printed(tmp_path, capsys, **changes)
 
 
+def test_no_next_command_for_a_custom_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.json").write_text('{"flour": 500}')
+    assert "next:" in _printed(tmp_path, capsys)
+    (tmp_path / "recipe.json").write_text('{"make_recipe": "mine", "own_network": false}')
+    assert "next:" not in _printed(tmp_path, capsys)
+
+
 def test_summary_reports_a_nonfinite_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(loss not finite)" in _printed(tmp_path, capsys, test_loss=None)

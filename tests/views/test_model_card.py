@@ -26,6 +26,7 @@ def _make_card(config: Config, **changes: Any) -> Card:
         step=config.total_steps,
         parameters=123_456,
         mirrored=config.train.eval_mirror,
+        custom_recipe=None,
         image_shape=(28, 28, 1),
         class_names=CLASS_NAMES,
         assessment=assess(logits, labels),
@@ -110,6 +111,20 @@ def test_initial_weights_and_gradient_clipping_are_described_without_paths() -> 
     fragments = ("weights of another run", "match `Conv_*` frozen", "clipped to a norm of 1.5")
     assert [fragment for fragment in fragments if fragment not in page] == []
     assert "somewhere" not in page
+
+
+def test_custom_recipe_is_named_in_place_of_the_configured_loss_optimizer_and_augmentation() -> None:
+    config = replace(PRESETS["standard"], init=InitConfig(Path("somewhere")), population=PopulationConfig(seeds=3))
+    lines = render(_make_card(config, custom_recipe="my_recipe")).partition("## Training")[2].splitlines()
+    assert (
+        "- composed by `my_recipe`, not by fmnist_jax.make_recipe: loss, optimiser, augmentation and step are that "
+        "function's"
+    ) in lines
+    recipe = [line for line in lines if line.startswith("- ")]
+    configured = ("learning rate", "cross-entropy", "augmentation: ", "dropout", "depth", "moving average")
+    assert [part for part in configured if any(part in line for line in recipe)] == []
+    for part in ("- epochs: ", "weights of another run", "an ensemble of 3", "mirror image"):
+        assert any(part in line for line in recipe)
 
 
 def test_every_enabled_part_of_the_recipe_is_described() -> None:

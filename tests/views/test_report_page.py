@@ -215,6 +215,13 @@ def test_changes_from_the_preset_are_listed_without_paths_and_run_settings(page:
     assert re.search(r"train\.epochs\s+4\s+9", text)
     assert not re.search(r"(run\.log_every|data\.dir)\s+(25|None)", text)
     assert "Preset demo, unchanged." in page.text
+    assert "Composed by" not in page.text
+
+
+def test_function_that_composed_the_recipe_is_named_above_the_changes() -> None:
+    text = Page(report_page.render(make_contents(custom_recipe="<lambda>"))).text
+    sentence = r"Composed by\s+<lambda>\s*, not by\s+fmnist_jax\.make_recipe\s*: loss, optimiser, augmentation and step"
+    assert re.search(rf"{sentence}.*Preset demo, unchanged\.", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("count", [1, 3])
