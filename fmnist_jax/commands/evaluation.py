@@ -23,8 +23,9 @@ from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.activations import make_activations
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.runs import trained
-from fmnist_jax.runs.resumption import refuse_other_data
+from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
+from fmnist_jax.system import output
 from fmnist_jax.system.storage import check_writable, directory_for_files, write_figure, write_text
 from fmnist_jax.views.features import activation_maps, embedding_map, filters, saliency_maps
 from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_grid
@@ -73,9 +74,10 @@ def run(
     directory = paths.expand(directory)
     target = directory / "evaluation" / split
     model = trained.load_trained(directory, which)
+    recorded = recorded_digest(directory / "checkpoints", model.step)
     check_writable(target, "RUN")
     splits = load(with_local_paths(model.config.data, data)) if splits is None else splits
-    refuse_other_data(directory / "checkpoints", model.step, digest(splits))
+    refuse_other_data(directory / "checkpoints", model.step, recorded, digest(splits))
     dataset: Dataset = getattr(splits, split)
     if not len(dataset):
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")
@@ -87,9 +89,7 @@ def run(
         score_tables(assessment, dataset.class_names, f"{split} images, checkpoint {model.step}{ensemble_note}")
     )
     if tta == "mirror" and not trained.trained_on_mirrored(model.config):
-        cli.print_result(
-            "note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy"
-        )
+        output.warn("note: trained without mirrored images (--augment.flip none), so --tta mirror may cost accuracy")
     cli.print_result(f"written: {target}/metrics.json, predictions.csv, *.png")
     return evaluation
 

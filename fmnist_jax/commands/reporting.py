@@ -16,7 +16,7 @@ from fmnist_jax.runs import trained
 from fmnist_jax.runs.directory import read_json
 from fmnist_jax.runs.recorded import PREDICTIONS_FILE, read_predictions
 from fmnist_jax.runs.results import Predictions, write_report
-from fmnist_jax.runs.resumption import refuse_other_data
+from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
 from fmnist_jax.system.storage import check_writable
 
 
@@ -67,14 +67,17 @@ def read(directory: Path, load_splits: Callable[[DataConfig], Splits]) -> Report
     Raises:
       FmnistError: there is no run or no checkpoint, or the data set is unavailable.
     """
-    config, step = trained.find_checkpoint(directory)
+    config, _ = trained.find_checkpoint(directory)
     splits = load_splits(config.data)
-    refuse_other_data(directory / "checkpoints", step, digest(splits))
-    is_finished = step == config.total_steps  # the files besides the checkpoints are written at the end
-    summary = (read_json(directory / "summary.json") or {}) if is_finished else {}
-    predicted = _saved_predictions(directory, splits.test) if is_finished else None
+    config, step = trained.find_checkpoint(directory)  # again, as a run in progress may have gone on
+    recorded = recorded_digest(directory / "checkpoints", step)
+    refuse_other_data(directory / "checkpoints", step, recorded, digest(splits))
+    # The files besides the checkpoints are written at the end.
+    predicted = _saved_predictions(directory, splits.test) if step == config.total_steps else None
     if predicted is None:
-        predicted = _compute_predictions(trained.load_trained(directory), splits.test)
+        model = trained.load_trained(directory)
+        predicted, step = _compute_predictions(model, splits.test), model.step
+    summary = (read_json(directory / "summary.json") or {}) if step == config.total_steps else {}
     return ReportData(config, step, summary, splits.test, predicted)
 
 

@@ -205,7 +205,8 @@ def _write_run_records(session: Session, origin: Mapping[str, Any]) -> None:
     resumption.quarantine_and_warn(directory, config)
     warm_start.refuse_lost_start(setup, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
-        resumption.refuse_other_data(directory.checkpoints, step, origin["dataset_digest"], resumption.START_OVER_HINT)
+        recorded_digest, remedy = resumption.recorded_digest(directory.checkpoints, step), resumption.START_OVER_HINT
+        resumption.refuse_other_data(directory.checkpoints, step, recorded_digest, origin["dataset_digest"], remedy)
 
 
 @contextmanager

@@ -118,14 +118,34 @@ START_OVER_HINT = "start anew with another --run.dir"
 LOCATE_DATA_HINT = "say where it is with --data.file, --data.raw-dir or --data.dir"
 
 
-def refuse_other_data(directory: Path, step: int, dataset_digest: str, remedy: str = LOCATE_DATA_HINT) -> None:
-    """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
+def recorded_digest(directory: Path, step: int) -> str | None:
+    """The digest of the images that a checkpoint was trained on, if it records one.
+
+    Read before those images are loaded: meanwhile, a run in progress may replace the checkpoint by a newer one.
 
     Raises:
-      CheckpointError: it was not; the message advises bringing them back, or the `remedy`.
+      CheckpointError: there is no such checkpoint, or it is damaged.
     """
-    recorded_digest = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
-    refuse_other_images(f"checkpoint {step} in {directory}", recorded_digest, dataset_digest, remedy)
+    digest = checkpoint.read_manifest(directory, step)["origin"].get("dataset_digest")
+    return None if digest is None else str(digest)
+
+
+def refuse_other_data(
+    directory: Path, step: int, recorded_digest: str | None, found_digest: str, remedy: str = LOCATE_DATA_HINT
+) -> None:
+    """Checks that a checkpoint was trained on the images at hand, whose split is then the same too.
+
+    Args:
+      directory: where the checkpoints are kept.
+      step: that of the checkpoint.
+      recorded_digest: the result of the function of that name.
+      found_digest: the digest of the images at hand.
+      remedy: what to do if the earlier ones cannot be brought back.
+
+    Raises:
+      CheckpointError: it was not.
+    """
+    refuse_other_images(f"checkpoint {step} in {directory}", recorded_digest, found_digest, remedy)
 
 
 def refuse_other_images(subject: object, recorded_digest: str | None, found_digest: str, remedy: str) -> None:

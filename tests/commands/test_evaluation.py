@@ -14,6 +14,7 @@ from fmnist_jax import DataConfig, load
 from fmnist_jax.commands import cli, evaluation
 from fmnist_jax.errors import CheckpointError, FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
+from tests.ended import loading_meanwhile
 
 _FIGURES = {
     *("confusion_matrix", "reliability", "samples", "predictions", "misclassified"),
@@ -92,7 +93,7 @@ def test_mirror_tta_warns_if_the_run_was_trained_without_flips(
     config["augment"]["flip"] = flip
     (run / "config.json").write_text(json.dumps(config))
     evaluation.run(run, "latest", "test", "mirror")
-    assert ("--tta mirror may cost accuracy" in capsys.readouterr().out) == (flip == "none")
+    assert ("--tta mirror may cost accuracy" in capsys.readouterr().err) == (flip == "none")
 
 
 def test_files_are_written_even_if_printing_the_tables_breaks_the_pipe(
@@ -126,6 +127,16 @@ def test_changed_data_and_unknown_or_empty_splits_are_rejected(saved_run: Path, 
         with pytest.raises(FmnistError, match=r"--split is validation, but .*: choose test or train"):
             evaluation.run(run, "latest", "validation", "none")
     assert not (run / "evaluation").exists()
+
+
+def test_run_that_goes_on_while_its_images_are_loaded_is_evaluated_at_the_step_of_its_weights(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
+    monkeypatch.setattr(evaluation, "load", loading_meanwhile(run))
+    assert evaluation.run(run).model.step == 5
 
 
 def test_train_split_equals_the_images_that_the_run_trained_on(saved_run: Path, tmp_path: Path) -> None:

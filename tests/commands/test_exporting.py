@@ -21,6 +21,7 @@ from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.model import make_model
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.runs.trained import Trained, load_trained
+from tests.ended import loading_meanwhile
 
 # One stage of direct convolutions, and one that is computed in Winograd form on a CPU.
 _MIXED_CONVOLUTIONS = ModelConfig(family="plain", widths=(32, 32, 64), depths=(1, 1, 2))
@@ -204,6 +205,17 @@ def test_card_names_the_function_that_composed_the_run(saved_run: Path, tmp_path
     card = (tmp_path / "out" / "README.md").read_text()
     assert "- composed by `my_recipe`, not by fmnist_jax.make_recipe" in card
     assert "- augmentation: " not in card
+
+
+@pytest.mark.usefixtures("fake_writers")
+def test_run_that_goes_on_while_its_images_are_loaded_is_exported_as_it_was(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved_run, run)
+    monkeypatch.setattr(exporting, "load", loading_meanwhile(run))
+    exporting.run(run, tmp_path / "out")
+    assert "step 5 of 10" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("fake_writers")

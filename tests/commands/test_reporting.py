@@ -11,7 +11,8 @@ from fmnist_jax.commands import reporting
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import FmnistError
-from tests.ended import take_all_steps
+from fmnist_jax.runs.trained import load_trained
+from tests.ended import loading_meanwhile, take_all_steps
 
 
 @pytest.fixture
@@ -59,6 +60,22 @@ def test_recorded_scores_are_not_reported_for_an_earlier_checkpoint(run_dir: Pat
     assert "Not finished: step 5 of 10." in page
     assert "<strong>100.00%</strong>" not in page
     assert "1,234" not in page
+
+
+def test_run_that_goes_on_while_its_images_are_loaded_is_reported_with_the_step_of_its_predictions(
+    run_dir: Path,
+) -> None:
+    report_data = reporting.read(run_dir, loading_meanwhile(run_dir))
+    assert report_data.step == 10
+    np.testing.assert_array_equal(report_data.predicted.logits, load_trained(run_dir).predict(report_data.test.images))
+
+
+def test_run_that_goes_on_just_before_it_is_loaded_is_reported_with_the_step_of_its_predictions(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = load_trained(run_dir)._replace(step=7)
+    monkeypatch.setattr("fmnist_jax.commands.reporting.trained.load_trained", lambda _: newer)
+    assert reporting.read(run_dir, load).step == 7
 
 
 def test_mismatched_or_damaged_predictions_are_rejected(run_dir: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from fmnist_jax.config.record import to_dict
@@ -81,12 +82,15 @@ def test_newest_checkpoint_is_restored_and_other_images_are_refused(
     assert int(state.step) == 5
     assert capsys.readouterr().out == "resuming from step 5 of 10\n"
     assert resumption.restore_newest(directory.path / "none", fresh, layout, 10) is fresh
-    digest = checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
-    resumption.refuse_other_data(directory.checkpoints, 5, digest)
+    digest = resumption.recorded_digest(directory.checkpoints, 5)
+    assert digest == checkpoint.read_manifest(directory.checkpoints, 5)["origin"]["dataset_digest"]
+    resumption.refuse_other_data(directory.checkpoints, 5, digest, str(digest))
     with pytest.raises(CheckpointError, match=f"on images with digest {digest}, .* have 0000.* with --data.file"):
-        resumption.refuse_other_data(directory.checkpoints, 5, "0000")
+        resumption.refuse_other_data(directory.checkpoints, 5, digest, "0000")
     with pytest.raises(CheckpointError, match=r"restore the original data set, or start anew with another --run\.dir$"):
-        resumption.refuse_other_data(directory.checkpoints, 5, "0000", resumption.START_OVER_HINT)
+        resumption.refuse_other_data(directory.checkpoints, 5, digest, "0000", resumption.START_OVER_HINT)
+    checkpoint.save(directory.checkpoints, {"values": np.ones(3)}, step=6)
+    assert resumption.recorded_digest(directory.checkpoints, 6) is None
 
 
 def test_damaged_checkpoint_is_quarantined_with_a_warning_unless_it_is_the_last(
