@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from fmnist_jax.errors import FmnistError
+from fmnist_jax.system.npz import NPZ_ERRORS
 from fmnist_jax.system.storage import error_reason, error_remedy
 
 PREDICTIONS_FILE = "predictions.npz"
@@ -30,15 +30,16 @@ def read_predictions(directory: Path) -> Mapping[str, np.ndarray] | None:
         return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            read = {name: np.asarray(arrays[name]) for name in arrays.files}
-        missing = {"logits", "labels"} - read.keys()
+            arrays_by_name = {name: arrays[name] for name in arrays.files}
     except PermissionError as error:
         raise FmnistError(f"{path} cannot be read ({error_reason(error)}): {error_remedy(error)}") from error
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, *NPZ_ERRORS) as error:
         raise _damaged(path, error) from error
-    if missing:
+    if missing := {"logits", "labels"} - arrays_by_name.keys():
         raise _damaged(path, f"it has no {', '.join(sorted(missing))}")
-    return read
+    if others := [name for name, value in arrays_by_name.items() if not isinstance(value, np.ndarray)]:
+        raise _damaged(path, f"{others[0]} is not a NumPy array")
+    return arrays_by_name
 
 
 def _damaged(path: Path, problem: object) -> FmnistError:
