@@ -41,5 +41,5 @@ def run_script(main: Callable[[Any], object], arguments: type) -> None:
     try:
         main(parse_arguments(arguments, sys.argv[1:]))
     except FmnistError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error.line, file=sys.stderr)
         raise SystemExit(error.exit_code) from error

@@ -9,6 +9,11 @@ class FmnistError(Exception):
     collective = False
     """Whether every process of the run raises it at the same point, so that all can shut down cleanly."""
 
+    @property
+    def line(self) -> str:
+        """What a command prints."""
+        return f"{self.label}: {self}"
+
 
 class ConfigError(FmnistError):
     """An invalid configuration; the message lists every problem at once."""
@@ -37,6 +42,6 @@ class DeviceMemoryError(FmnistError):
     """A device with too little memory for the configuration."""
 
 
-def in_one_line(error: BaseException | str, longest: int = 200) -> str:
-    """An error's message on one line, cut to `longest` characters; the name of its type if it has no message."""
-    return " ".join(str(error).split())[:longest] or type(error).__name__
+def in_one_line(error: BaseException | str, max_length: int = 200) -> str:
+    """An error's message on one line, cut to `max_length` characters; the name of its type if it has no message."""
+    return " ".join(str(error).split())[:max_length] or type(error).__name__

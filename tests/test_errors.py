@@ -20,6 +20,14 @@ def test_exit_codes(error_class: type[errors.FmnistError], exit_code: int) -> No
     assert error_class.exit_code == exit_code
 
 
+def test_line_begins_with_the_label_of_the_error() -> None:
+    class StoppedError(errors.FmnistError):
+        label = "stopped"
+
+    assert errors.DataError("it is damaged").line == "error: it is damaged"
+    assert StoppedError("by a signal").line == "stopped: by a signal"
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

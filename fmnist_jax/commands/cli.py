@@ -129,7 +129,7 @@ def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | No
 
 
 def _report_error(error: FmnistError) -> int:
-    output.warn(f"{error.label}: {error}")
+    output.warn(error.line)
     return error.exit_code
 
 

@@ -143,7 +143,7 @@ def _exit_with_error(error: BaseException, heartbeat: Heartbeat) -> None:
     """Ends the process with the message of an error, which the others are told."""
     message, unexpected = in_one_line(error), None
     if isinstance(error, FmnistError):
-        line, code = f"{error.label}: {error}", error.exit_code
+        line, code = error.line, error.exit_code
     elif isinstance(error, XLA_ERRORS) and message.startswith(_COLLECTIVE_ERROR_PREFIXES):
         time.sleep(_PEER_ERROR_DELAY)  # meanwhile the heartbeat may end this process, naming the other one
         line, code = f"error: another process has gone ({message}){_RESUME_HINT}", 2

@@ -1,6 +1,7 @@
 """Experiments as command-line scripts."""
 
 import importlib
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pytest
 
 from experiments.script import run_script
 from fmnist_jax import FmnistError, parse_arguments
+from fmnist_jax.runs.interruption import InterruptionError
 
 _ROOT = Path(__file__).parents[2]
 _SCRIPTS = [path for path in sorted((_ROOT / "experiments").rglob("*.py")) if "__main__" in path.read_text()]
@@ -39,6 +41,20 @@ def test_user_errors_exit_with_code_2_and_one_line(
         run_script(refuse, _Arguments)
     assert exc_info.value.code == 2
     assert capsys.readouterr() == ("", "error: number is 1: choose 2\n")
+
+
+def test_stopped_script_says_so_and_exits_as_the_signal_demands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script"])
+
+    def stop(_: _Arguments) -> None:
+        raise InterruptionError(signal.SIGTERM, "its state is saved")
+
+    with pytest.raises(SystemExit) as exc_info:
+        run_script(stop, _Arguments)
+    assert exc_info.value.code == 143
+    assert capsys.readouterr() == ("", "stopped: its state is saved\n")
 
 
 def test_unusable_arguments_are_reported_in_one_line(
