@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
+from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, rebuild, snapshot
 from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, step_number
 from fmnist_jax.system.signals import unwind_on_signal
@@ -120,9 +121,11 @@ class Writer:
             ) from error
 
     def _write_error(self, error: Exception) -> CheckpointError:
+        # Of what is not the system's error, such as TensorStore's, lack of space is the likeliest cause.
+        remedy = error_remedy(error) if isinstance(error, OSError) else "free space there"
         return CheckpointError(
-            f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): free space there and "
-            f"start again with the same --run.dir; earlier checkpoints are intact"
+            f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): {remedy} and "
+            f"{RESUME_HINT}; earlier checkpoints are intact"
         )
 
 

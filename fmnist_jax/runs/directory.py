@@ -38,6 +38,9 @@ _SUMMARY_KEYS = frozenset(
     }
 )
 
+RESUME_HINT = "start again with the same --run.dir"
+"""What to do with a run that has failed, once the cause is mended."""
+
 _MIN_FREE_FILES = 200  # per run: four checkpoints of some 30 files each, figures, logs
 
 
@@ -132,7 +135,7 @@ class RunDirectory:
             with self.metrics.open("a") as file:
                 file.write(json_lines.to_line(record))
         except OSError as error:
-            raise write_error(self.metrics, error) from error
+            raise write_error(self.metrics, error, then=RESUME_HINT) from error
 
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` those settings of one start of the run that do not change what is trained."""

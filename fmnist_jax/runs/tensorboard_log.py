@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist_jax.errors import ConfigError
+from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.display import Display
 from fmnist_jax.system.packages import is_installed
 from fmnist_jax.system.storage import write_error
@@ -130,4 +131,4 @@ def _convert_write_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise write_error(folder, error, then=RESUME_HINT) from error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes half a second to import
 
 _UNFINISHED = ".unfinished"
+_MAX_PREFIX = 40  # characters of a file's name in that of its temporary file, which may have no more than 255 bytes
 
 
 def check_writable(path: Path, flag: str, error_type: type[FmnistError] = FmnistError) -> None:
@@ -118,14 +119,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             raise write_error(path, error) from error
         return
     target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    unfinished = target.with_name(f"{target.name[:_MAX_PREFIX]}.{secrets.token_hex(8)}{_UNFINISHED}")
     with unwind_on_signal():
         try:
             with unfinished.open("xb") as file:
                 write(file)
             unfinished.replace(target)
         except BaseException as error:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it was not made, or its disk has gone
+                unfinished.unlink()
             if isinstance(error, OSError):
                 raise write_error(path, error) from error
             raise
@@ -170,21 +172,21 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     unfinished = _staging_path(path)
-    try:
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.mkdir()
-    except FileExistsError as error:
-        raise _staging_exists_error(unfinished) from error
-    except OSError as error:
-        raise write_error(path, error) from error
-    with unwind_on_signal():
+    with directory_for_files(unfinished.parent):  # which a signal unwinds, too
+        belongs_to_another = False
         try:
+            try:
+                unfinished.mkdir()
+            except FileExistsError as error:
+                belongs_to_another = True
+                raise _staging_exists_error(unfinished) from error
             yield unfinished
             unfinished.replace(path)
         except OSError as error:
             raise write_error(path, error) from error
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            if not belongs_to_another:
+                shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _staging_path(path: Path) -> Path:
@@ -212,11 +214,9 @@ def write_figure(path: Path, figure: "Figure") -> None:
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png"))
 
 
-def write_error(path: Path, error: OSError) -> FmnistError:
-    """The error of a file that cannot be written."""
-    return FmnistError(
-        f"cannot write {path} ({error_reason(error)}): {error_remedy(error)} and start again with the same directory"
-    )
+def write_error(path: Path, error: OSError, *, then: str = "start again") -> FmnistError:
+    """The error of a file that cannot be written; `then` says what to do once its cause is mended."""
+    return FmnistError(f"cannot write {path} ({error_reason(error)}): {error_remedy(error)} and {then}")
 
 
 def error_reason(error: OSError) -> str:

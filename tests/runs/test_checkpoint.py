@@ -51,6 +51,27 @@ def test_restored_state_is_bitwise_equal_with_the_same_tree_structure(tmp_path: 
     assert jnp.array_equal(jax.random.bits(restored.key), jax.random.bits(state.key))
 
 
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), r"free space \(df -h\) or files \(df -i\) there"),
+        (OSError(errno.EROFS, "Read-only file system"), "mount it for writing"),
+        (OSError(errno.ENOTDIR, "Not a directory"), "fix that"),
+        (ValueError("RESOURCE_EXHAUSTED: Error writing"), "free space there"),
+    ],
+)
+def test_failed_save_names_its_cause_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "start_saving", fail)
+    expected = rf"cannot write a checkpoint into .*: {remedy} and start again with the same --run\.dir; earlier"
+    with pytest.raises(CheckpointError, match=expected):
+        checkpoint.save(tmp_path / "c", {"values": np.ones(3)}, step=1)
+
+
 def test_saved_copy_is_unaffected_by_donating_the_state(tmp_path: Path, state: TrainState) -> None:
     digest = state_digest(state)
     with checkpoint.writing(tmp_path / "c") as writer:

@@ -4,7 +4,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -75,6 +75,26 @@ def test_interrupted_write_leaves_nothing_and_leftovers_of_a_kill_are_removed(tm
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a" * 236 + ".csv"])
+def test_file_with_the_longest_possible_name_is_written(name: str, tmp_path: Path) -> None:
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(FmnistError, match=r"cannot write .* \(File name too long\): fix that and start again$"):
+        write_text(tmp_path / f"{name}aaaaaaaaaaaaaaaaaaaa", "text")
+
+
+def test_failed_write_to_a_path_that_has_gone_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+
+    def fail(_: BinaryIO) -> None:
+        shutil.rmtree(tmp_path / "a")
+        (tmp_path / "a").touch()
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(FmnistError, match=r"\(Input/output error\): check the disk or the network drive and start"):
+        write_atomically(tmp_path / "a" / "b", fail)
+
+
 def test_last_of_two_concurrent_writes_wins_completely(tmp_path: Path) -> None:
     def write_with_nested_write(file: BinaryIO) -> None:
         file.write(b"fir")
@@ -140,7 +160,7 @@ def test_atomic_directory_appears_with_all_of_its_files_at_once(tmp_path: Path, 
 
 def test_atomic_directory_does_not_appear_if_its_block_fails(tmp_path: Path) -> None:
     def fail_with(error: Exception) -> None:
-        with atomic_directory(tmp_path / "out") as unfinished:
+        with atomic_directory(tmp_path / "new" / "out") as unfinished:
             (unfinished / "a").write_text("a")
             raise error
 
@@ -185,6 +205,22 @@ def test_atomic_directory_leaves_the_unfinished_one_of_another_process_alone(tmp
     with pytest.raises(FmnistError, match=r"out\.unfinished exists"), atomic_directory(tmp_path / "out"):
         pass
     assert [item.name for item in tmp_path.iterdir()] == ["out.unfinished"]
+
+
+def test_atomic_directory_interrupted_while_it_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Path.mkdir
+
+    def interrupt_afterwards(path: Path, *args: Any, **kwargs: Any) -> None:
+        make(path, *args, **kwargs)
+        if path.name == "out.unfinished":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupt_afterwards)
+    with pytest.raises(KeyboardInterrupt), atomic_directory(tmp_path / "new" / "out"):
+        pytest.fail("its block ran")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_write_text_follows_symbolic_links_and_writes_into_named_pipes(tmp_path: Path) -> None:
