@@ -185,7 +185,10 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
         write_json(path, outcomes)
         print(f"=== {name}: {outcomes[name]} ({time.monotonic() - start:.0f} s)", flush=True)
     print("\n".join(["", *(f"{name}: {state}" for name, state in outcomes.items())]))
-    if all(outcomes.get(name) == "done" for name in stages):
+    is_done = all(outcomes.get(name) == "done" for name in stages)
+    if is_done and arguments.rehearse:
+        print("the rehearsal is done; start it without --rehearse")
+    elif is_done:
         print("everything is done; now: " + "; ".join(f"python -m {table}" for table in _TABLE_COMMANDS))
     else:
         print("start it again to continue, without --stages for everything that is left")

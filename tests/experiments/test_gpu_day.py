@@ -83,6 +83,18 @@ def test_failed_stage_is_reported_and_the_next_one_runs(tmp_path: Path, capsys: 
     assert gpu_day.main(Arguments(out=tmp_path), changed_stages) == dict.fromkeys(stages, "done")
 
 
+@pytest.mark.parametrize("rehearse", [True, False])
+def test_what_to_do_next_differs_after_a_rehearsal(
+    rehearse: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu_day.main(Arguments(out=tmp_path, rehearse=rehearse), {"only": make_stage(_NO_OP)})
+    last = capsys.readouterr().out.splitlines()[-1]
+    if rehearse:
+        assert last == "the rehearsal is done; start it without --rehearse"
+    else:
+        assert last.startswith("everything is done; now: python -m experiments.results.tables --write; python -m ")
+
+
 def test_stage_is_stopped_at_its_time_limit_and_reports_what_is_left(tmp_path: Path) -> None:
     start = time.monotonic()
     stages = {"slow": make_stage(_SLEEP, minutes=0.03), "late": make_stage(_NO_OP, _NO_OP, minutes=0)}
