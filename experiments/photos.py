@@ -36,6 +36,7 @@ Pixels = np.ndarray
 NetworkInput = tuple[np.ndarray, Sequence[str]]
 """The network's input, u8[28, 28, 1], and the doubts that arose in preparing it."""
 
+_COLUMNS = ("file", "accepted", "kind")
 _HELD_BACK_STRIDE = 3  # every third photo by name is never used to make choices
 
 
@@ -78,7 +79,7 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
     """Reads `labels.csv`, sorted by file name.
 
     Raises:
-      FmnistError: a file or a column is missing, a class is unknown, or the part has no photo.
+      FmnistError: a file, a column or a cell is missing, a class is unknown, or the part has no photo.
     """
     table = directory / "labels.csv"
     if not table.is_file():
@@ -87,11 +88,16 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
         )
     with table.open(newline="") as file:
         reader = csv.DictReader(file)
-        if missing := {"file", "accepted", "kind"} - {*(reader.fieldnames or ())}:
+        if missing := sorted({*_COLUMNS} - {*(reader.fieldnames or ())}):
             raise FmnistError(
-                f"{table} has no column {', '.join(sorted(missing))}: write it as the module's docstring describes"
+                f"{table} has no column {', '.join(missing)}: write it as the module's docstring describes"
             )
-        rows = sorted(reader, key=lambda row: row["file"])
+        rows = list(reader)
+    for row in rows:
+        if missing := [name for name in _COLUMNS if row[name] is None]:
+            cells = ",".join(cell for cell in row.values() if cell is not None)
+            raise FmnistError(f"{table} has the row {cells!r}, without {', '.join(missing)}: complete it, or remove it")
+    rows.sort(key=lambda row: row["file"])
     photos = [Photo(directory / row["file"], frozenset(row["accepted"].split("|")), row["kind"]) for row in rows]
     for photo in photos:
         if not photo.path.is_file():
@@ -128,13 +134,27 @@ PREPARATIONS: Mapping[str, Callable[[Pixels], NetworkInput]] = {
 
 
 def prepare_all(photos: Iterable[Photo], prepare: Callable[[Pixels], NetworkInput]) -> tuple[list[NetworkInput], float]:
-    """Reads and prepares pictures; also returns the CPU seconds per picture."""
+    """Reads and prepares pictures; also returns the CPU seconds per picture.
+
+    Raises:
+      FmnistError: a file is not a picture, or damaged.
+    """
     start = time.process_time()
     inputs = []
     for photo in photos:
-        with Image.open(photo.path) as image:
-            inputs.append(prepare(np.asarray(ImageOps.exif_transpose(image).convert("RGB"))))
+        inputs.append(prepare(_read_pixels(photo.path)))
     return inputs, (time.process_time() - start) / len(inputs)
+
+
+def _read_pixels(path: Path) -> Pixels:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    # What Pillow raises of a damaged file depends on its format.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FmnistError(
+            f"{path} cannot be read as a picture ({error}): replace it, or remove its row in labels.csv"
+        ) from error
 
 
 def score_photos(photos: Sequence[Photo], probabilities: np.ndarray, doubts: Sequence[Sequence[str]]) -> list[Score]:
@@ -168,7 +188,7 @@ def main(arguments: Arguments) -> None:
     """Prints a line for each run, preparation and kind.
 
     Raises:
-      FmnistError: no run is named, or `read_labelled_photos` or `load_trained` raises it.
+      FmnistError: no run is named, or `read_labelled_photos`, `prepare_all` or `load_trained` raises it.
     """
     if not arguments.runs:
         raise FmnistError("no run is given: add the run directories to score")

@@ -30,6 +30,8 @@ _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
 }
 """The preset whose recipe is used, and the network that it trains."""
 
+_REMEDY = "give an interpreter with this project and its benchmarks installed"
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -49,9 +51,17 @@ class Worker:
     """An interpreter that measures on request: one line of JSON in, one out."""
 
     def __init__(self, python: str) -> None:
-        """Starts the interpreter."""
+        """Starts the interpreter.
+
+        Raises:
+          FmnistError: it cannot be started.
+        """
         command = [python, "-c", "from experiments.benchmark import versions; versions.serve()"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._python = python
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        except OSError as error:
+            raise FmnistError(f"{python} cannot be started ({error.strerror}): {_REMEDY}") from error
 
     def __enter__(self) -> "Worker":
         """Returns itself; the end of the block ends the interpreter."""
@@ -62,12 +72,19 @@ class Worker:
         self._process.communicate()
 
     def __call__(self, *request: Any) -> Any:
-        """Calls `measure` there and waits for the result."""
+        """Calls `measure` there and waits for the result.
+
+        Raises:
+          FmnistError: it does not answer; what it prints on standard error says why.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError) as error:
+            raise FmnistError(f"{self._python} does not answer as this project does: {_REMEDY}") from error
 
 
 def serve() -> None:

@@ -20,6 +20,7 @@ from fmnist_jax import (
     PRESETS,
     Config,
     DataConfig,
+    FmnistError,
     Model,
     ModelConfig,
     cross_entropy,
@@ -245,6 +246,18 @@ def test_version_worker_reports_the_origin_of_its_interpreter() -> None:
     assert set(origin) == {"hardware", "versions", "commit"}
     name = f"jax {jax.__version__}, Python {'.'.join(map(str, sys.version_info[:2]))}"
     assert versions.environment_name(origin["versions"]) == name
+
+
+@pytest.mark.parametrize("python", ["/nowhere/python", "false", "echo"])
+def test_interpreter_without_this_project_is_refused(python: str) -> None:
+    from experiments.benchmark import versions
+
+    def ask() -> None:
+        with versions.Worker(python) as worker:
+            worker("origin")
+
+    with pytest.raises(FmnistError, match=rf"^{python} .*: give an interpreter with this project"):
+        ask()
 
 
 def test_real_run_arguments_reproduce_data_and_network(tmp_path: Path) -> None:

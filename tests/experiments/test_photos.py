@@ -49,6 +49,8 @@ def test_unknown_class_is_refused(folder: Path) -> None:
         ("file,accepted\na.png,Dress\n", r"labels\.csv has no column kind"),
         ("", r"labels\.csv has no column accepted, file, kind"),
         ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is missing"),
+        ("file,accepted,kind\nb.png,Dress,phone\na.png\n", r"has the row 'a\.png', without accepted, kind: complete"),
+        ("kind,accepted,file\nphone,Dress\n", r"has the row 'phone,Dress', without file: complete it, or remove it"),
     ],
 )
 def test_malformed_labels_and_missing_photos_are_refused(folder: Path, table: str, message: str) -> None:
@@ -103,6 +105,15 @@ def test_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> Non
     assert predict_images[0, 0].max() > 200  # the garment fills the height
     assert not predict_images[0, :, 0].any()
     assert (tutorial_images[0, 0] == 5).all()  # unchanged, with its margin
+
+
+def test_file_that_is_not_a_picture_is_refused(folder: Path) -> None:
+    intact = (folder / "b.png").read_bytes()
+    labelled = photos.read_labelled_photos(folder)
+    for contents in (b"text", b"", intact[:60], intact[:-30]):
+        (folder / "b.png").write_bytes(contents)
+        with pytest.raises(FmnistError, match=r"b\.png cannot be read as a picture .*: replace it, or remove its row"):
+            photos.prepare_all(labelled, photos.prepare_like_tutorials)
 
 
 def test_missing_run_is_refused(folder: Path) -> None:
