@@ -52,7 +52,7 @@ def parts(config: Config, mesh: Mesh) -> Mapping[Part, Callable[[], FunctionSpec
     replicated, sharded = (NamedSharding(mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
     state = _with_sharding(jax.eval_shape(recipe.init, jax.random.key(0)), replicated)
     data = _with_sharding(_abstract_batch(config.data.train_size), replicated)
-    # Rows are padded to a multiple of the chips, as the shell does.
+    # Rows are padded to a multiple of the chips, as `padded_batch_size` does in a run.
     rows = -(-config.train.eval_batch_size // mesh.size) * mesh.size
     batch = _with_sharding(_abstract_batch(rows), sharded)
 

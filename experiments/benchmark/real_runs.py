@@ -35,18 +35,18 @@ class Run(NamedTuple):
 
 
 def train_arguments(config: Config, directory: Path, epochs: int) -> list[str]:
-    """The command line of a run of the preset, with the data and the network size of the configuration."""
+    """The command line of a run of a configuration: its preset, with its data, network size, dtype and batch size."""
     data = [
         argument
         for field in fields(config.data)
         if (value := getattr(config.data, field.name)) != field.default
         for argument in (f"--data.{field.name.replace('_', '-')}", str(value))
     ]
-    model = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
+    overrides = ["--model.dtype", config.model.dtype, "--train.batch-size", str(config.train.batch_size)]
     for name in ("widths", "depths"):
-        model += [f"--model.{name}", *map(str, getattr(config.model, name))]
+        overrides += [f"--model.{name}", *map(str, getattr(config.model, name))]
     run = ["--run.dir", str(directory), "--run.progress", "plain", "--run.checkpoint-every", "100"]
-    return ["--preset", config.preset, *data, *model, "--train.epochs", str(epochs), *run]
+    return ["--preset", config.preset, *data, *overrides, "--train.epochs", str(epochs), *run]
 
 
 def run(argv: list[str], cache: Path, stop_after: int | None = None) -> Run:

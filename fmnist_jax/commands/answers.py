@@ -102,7 +102,7 @@ def write_previews(path: Path, report: Report) -> None:
 
     Args:
       path: ends in `.png` or `.html`.
-      report: of `prediction.run` with as many looks as `max_previews` returns for the path.
+      report: of `prediction.run` with as many previews as `max_previews` returns for the path.
 
     Raises:
       FmnistError: it cannot be written.

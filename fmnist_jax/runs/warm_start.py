@@ -66,14 +66,14 @@ def make_setup(
     resumes: bool,
     make_recipe: MakeRecipe = make_recipe,
 ) -> RunSetup:
-    """Composes the parts of a run with the weights that it starts from.
+    """Composes the recipe of a run with the weights that it starts from.
 
     Args:
       config: the configuration of the run.
       directory: the run directory, made or not.
       dataset: describes what it is trained on.
       resumes: whether the run resumes from a checkpoint of its own, and no longer needs the other run.
-      make_recipe: composes the parts.
+      make_recipe: composes the recipe.
 
     Raises:
       FmnistError: the other run is damaged or has nothing that fits, or `init.freeze` matches no parameter or all.

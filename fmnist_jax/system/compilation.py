@@ -1,4 +1,4 @@
-"""Compiler options with which the functions of this package run, or start, fastest."""
+"""Compiler options with which the functions of this package run, or start, fastest; and the errors of XLA."""
 
 import functools
 from collections.abc import Iterator, Mapping

@@ -34,7 +34,7 @@ class Contents(NamedTuple):
     """Step of the weights."""
     class_names: Sequence[str]
     cards: Sequence[Card]
-    """The pictures that are shown, in the order of their names."""
+    """The pictures that are shown, in the order in which they were named."""
     pictures: int
     """How many there are, shown or not."""
     unsure: int
