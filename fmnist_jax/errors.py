@@ -1,5 +1,7 @@
 """Errors that a user can fix: each message is one line with the value, what was expected, and the remedy."""
 
+from collections.abc import Sequence
+
 
 class FmnistError(Exception):
     """Base of every error that a command prints as one line instead of a traceback."""
@@ -40,6 +42,19 @@ class DivergenceError(FmnistError):
 
 class DeviceMemoryError(FmnistError):
     """A device with too little memory for the configuration."""
+
+
+def out_of_memory(error: BaseException, remedy: str) -> DeviceMemoryError | None:
+    """What to report of XLA's out-of-memory error; None for any other error."""
+    if "RESOURCE_EXHAUSTED" not in str(error):  # the status with which XLA's message begins
+        return None
+    return DeviceMemoryError(f"the device is out of memory: {remedy}")
+
+
+def abbreviated(names: Sequence[str], max_shown: int = 6) -> str:
+    """A list of names, of which only the first few are shown and the others counted."""
+    rest = [f"and {len(names) - max_shown} more"] if len(names) > max_shown else []
+    return ", ".join([*names[:max_shown], *rest]) or "none"
 
 
 def in_one_line(error: BaseException | str, max_length: int = 200) -> str:

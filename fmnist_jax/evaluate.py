@@ -11,6 +11,7 @@ from fmnist_jax.commands import cli
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import DataPaths
+from fmnist_jax.runs.directory import require_config
 from fmnist_jax.system import backend
 
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.evaluate") -> No
     """Runs the command."""
     arguments = parse_arguments(Arguments, argv, prog)
     run = paths.expand_checked(arguments.run, "RUN")
+    require_config(run)
     # JAX and matplotlib take seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import evaluation

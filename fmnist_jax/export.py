@@ -12,8 +12,9 @@ from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.commands.formats import Format
 from fmnist_jax.config import paths
 from fmnist_jax.data.places import DataPaths
+from fmnist_jax.runs.directory import require_config
 from fmnist_jax.system import backend
-from fmnist_jax.system.storage import refuse_taken
+from fmnist_jax.system.staging import refuse_taken
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.export") -> None
     run, out = paths.expand_checked(arguments.run, "RUN"), paths.expand_checked(arguments.out, "OUT")
     choice = formats.choose(arguments.formats)
     refuse_taken(out, "OUT")
+    require_config(run)
     # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import exporting

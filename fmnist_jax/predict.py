@@ -10,8 +10,8 @@ import tyro
 from fmnist_jax.commands import cli
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config import paths
-from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.runs.directory import read_config
+from fmnist_jax.errors import ConfigError
+from fmnist_jax.runs.directory import require_config
 from fmnist_jax.system import backend
 from fmnist_jax.system.storage import check_file
 
@@ -63,8 +63,7 @@ def main(argv: Sequence[str], prog: str = "python -m fmnist_jax.predict") -> int
     run = paths.expand_checked(arguments.run, "RUN")
     show_path = _output_path(arguments.show, "--show")
     csv_path = None if arguments.csv == _STANDARD_OUTPUT else _output_path(arguments.csv, "--csv")
-    if read_config(run) is None:
-        raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
+    require_config(run)
     # JAX takes seconds to import, so invalid arguments are refused first.
     backend.start()
     from fmnist_jax.commands import answers, prediction

@@ -10,7 +10,7 @@ import pytest
 from fmnist_jax import evaluate
 from fmnist_jax.commands import evaluation
 from fmnist_jax.data.places import DataPaths
-from fmnist_jax.errors import ConfigError
+from fmnist_jax.errors import ConfigError, FmnistError
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_bad_arguments_are_named_in_the_error(arguments: list[str], expected: st
 def test_parsed_arguments_are_passed_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr(evaluation, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(evaluate, "require_config", lambda _: None)
     evaluate.main(["a/run"])
     evaluate.main(["a/run", "--checkpoint", "best", "--split", "validation", "--tta", "mirror"])
     evaluate.main(["~/run", "--data.dir", "here", "--data.raw-dir", "there"])
@@ -38,6 +39,12 @@ def test_parsed_arguments_are_passed_to_run(monkeypatch: pytest.MonkeyPatch) -> 
         (Path("a/run"), "best", "validation", "mirror", DataPaths()),
         (Path.home() / "run", "latest", "test", "none", DataPaths(Path("here"), Path("there"))),
     ]
+
+
+def test_directory_without_a_run_is_refused_before_jax_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fmnist_jax.evaluate.backend.start", lambda: pytest.fail("JAX was started"))
+    with pytest.raises(FmnistError, match=r"has no config\.json: give a run directory"):
+        evaluate.main([str(tmp_path)])
 
 
 @pytest.mark.parametrize("command", ["evaluate", "report"])

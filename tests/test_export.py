@@ -25,7 +25,7 @@ def test_bad_arguments_are_named_in_the_error(arguments: list[str], expected: st
         export.main(arguments)
 
 
-def test_missing_package_and_nonempty_folder_are_refused_before_jax_starts(
+def test_missing_package_nonempty_folder_and_missing_run_are_refused_before_jax_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fmnist_jax.export.backend.start", lambda: pytest.fail("JAX was started"))
@@ -35,6 +35,8 @@ def test_missing_package_and_nonempty_folder_are_refused_before_jax_starts(
     (tmp_path / "file").touch()
     with pytest.raises(FmnistError, match="choose another OUT"):
         export.main(["run", str(tmp_path)])
+    with pytest.raises(FmnistError, match=r"has no config\.json: give a run directory"):
+        export.main([str(tmp_path), str(tmp_path / "out"), "--formats", "jaxexport"])
 
 
 def test_parsed_arguments_are_passed_to_run_and_skipped_formats_are_printed(
@@ -47,6 +49,7 @@ def test_parsed_arguments_are_passed_to_run_and_skipped_formats_are_printed(
         return ["model.jaxexport", "README.md"]
 
     monkeypatch.setattr(exporting, "run", run)
+    monkeypatch.setattr(export, "require_config", lambda _: None)
     monkeypatch.setattr("fmnist_jax.commands.formats.is_installed", lambda name: name != "onnx")
     monkeypatch.chdir(tmp_path)
     export.main(["a/run", "out"])

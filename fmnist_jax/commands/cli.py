@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from fmnist_jax.commands.executables import enable_compilation_cache
-from fmnist_jax.errors import DeviceMemoryError, FmnistError
+from fmnist_jax.errors import FmnistError, out_of_memory
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
 from fmnist_jax.system.signals import install_exit_handlers
@@ -122,10 +122,9 @@ def _exit_code(command: Callable[[Sequence[str]], int | None]) -> int | str | No
     except SystemExit as stop:
         return stop.code
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):  # the status of XLA's out-of-memory errors
+        if (problem := out_of_memory(error, "free it of other processes, or set JAX_PLATFORMS=cpu")) is None:
             raise
-        remedy = "free it of other processes, or set JAX_PLATFORMS=cpu"
-        return _report_error(DeviceMemoryError(f"the device is out of memory: {remedy}"))
+        return _report_error(problem)
 
 
 def _report_error(error: FmnistError) -> int:

@@ -28,7 +28,8 @@ from fmnist_jax.runs.recorded import read_predictions
 from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
 from fmnist_jax.runs.trained import Trained
 from fmnist_jax.system.environment import package_versions
-from fmnist_jax.system.storage import atomic_directory, refuse_taken, write_bytes, write_text
+from fmnist_jax.system.staging import atomic_directory, refuse_taken
+from fmnist_jax.system.storage import write_bytes, write_text
 from fmnist_jax.views.model_card import Card, render
 
 PLATFORMS = ("cpu", "cuda", "tpu")

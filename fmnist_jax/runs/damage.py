@@ -1,6 +1,5 @@
 """Moves damaged checkpoints out of the way, so that a run resumes from the newest intact one."""
 
-import itertools
 import os
 import shutil
 from pathlib import Path
@@ -9,6 +8,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.errors import CheckpointError, in_one_line
 from fmnist_jax.runs import store
 from fmnist_jax.runs.checkpoint import Tree, restore, steps
+from fmnist_jax.system.storage import numbered
 
 
 def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
@@ -30,12 +30,6 @@ def restore_latest(directory: str | os.PathLike[str], state: Tree) -> Tree:
     return restore(directory, found[-1], state) if found else state
 
 
-def _unused_path(path: Path) -> Path:
-    """The path itself if nothing is there, else the first free one with `-2`, `-3`, … appended."""
-    others = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], others) if not each.exists())
-
-
 def quarantine_damaged(directory: Path) -> list[str]:
     """Moves each damaged checkpoint into `damaged/` beside the directory.
 
@@ -54,7 +48,8 @@ def quarantine_damaged(directory: Path) -> list[str]:
     if problems and len(problems) == len(existing):
         raise CheckpointError(f"{'; '.join(problems.values())}; no other is left: start anew in another directory")
     for step in problems:
-        destination = _unused_path(directory.parent / "damaged" / str(step))
+        candidates = numbered(directory.parent / "damaged" / str(step))
+        destination = next(path for path in candidates if not os.path.lexists(path))  # a dangling link exists, too
         try:
             destination.parent.mkdir(exist_ok=True)
             shutil.move(directory / str(step), destination)  # the checkpoints may be on another disk

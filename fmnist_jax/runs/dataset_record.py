@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
-from fmnist_jax.errors import CheckpointError, FmnistError
+from fmnist_jax.errors import CheckpointError, FmnistError, abbreviated
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.model import IMAGE_SHAPE
 from fmnist_jax.runs.directory import read_json
@@ -71,7 +71,6 @@ def to_dict(record: DatasetRecord) -> Mapping[str, Any]:
 
 
 def to_text(record: DatasetRecord) -> str:
-    """The image shape and the classes; of more than ten, the first five."""
+    """The image shape and the classes, of which the first ten are named."""
     names = record.class_names
-    shown = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:5])}, ..."
-    return f"{'x'.join(map(str, record.image_shape))} and {len(names)} classes ({shown})"
+    return f"{'x'.join(map(str, record.image_shape))} and {len(names)} classes ({abbreviated(names, 10)})"

@@ -1,6 +1,5 @@
 """The run directory and the files in it."""
 
-import itertools
 import json
 import os
 import shutil
@@ -16,12 +15,13 @@ from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs import json_lines
 from fmnist_jax.system.storage import (
     check_writable,
+    convert_write_errors,
     error_reason,
     error_remedy,
     make_directory,
+    numbered,
     remove_unfinished,
     write_atomically,
-    write_error,
     write_figure,
     write_text,
 )
@@ -131,11 +131,8 @@ class RunDirectory:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Appends a metrics line, in which a loss that is not finite is null."""
-        try:
-            with self.metrics.open("a") as file:
-                file.write(json_lines.to_line(record))
-        except OSError as error:
-            raise write_error(self.metrics, error, then=RESUME_HINT) from error
+        with convert_write_errors(self.metrics, then=RESUME_HINT), self.metrics.open("a") as file:
+            file.write(json_lines.to_line(record))
 
     def append_session(self, record: Mapping[str, Any]) -> None:
         """Appends to `sessions.jsonl` those settings of one start of the run that do not change what is trained."""
@@ -172,8 +169,7 @@ def create_unique(path: Path) -> Path:
     Raises:
       FmnistError: none can be made.
     """
-    for number in itertools.count(1):
-        candidate = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    for candidate in numbered(path):
         try:
             candidate.parent.mkdir(parents=True, exist_ok=True)
             candidate.mkdir()
@@ -231,6 +227,13 @@ def read_config(directory: Path) -> Config | None:
         return None if values is None else from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}: choose another run directory, or use the version that wrote it") from error
+
+
+def require_config(directory: Path) -> Config:
+    """The configuration of the run in a directory; raises as `read_config` does, and FmnistError if there is none."""
+    if (config := read_config(directory)) is None:
+        raise FmnistError(f"{directory} has no config.json: give a run directory written by fmnist_jax.train")
+    return config
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from fmnist_jax.errors import ConfigError
 from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.display import Display
 from fmnist_jax.system.packages import is_installed
-from fmnist_jax.system.storage import write_error
+from fmnist_jax.system.storage import convert_write_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,14 +98,14 @@ def _events(folder: Path, step: int) -> Iterator[AddSummary]:
     """
     from tensorboardX.proto.event_pb2 import Event, SessionLog  # an optional dependency
 
-    with _convert_write_errors(folder):
+    with convert_write_errors(folder, then=RESUME_HINT):
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard recognises the files by how their names begin, and reads them in the order of what follows.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{step:010d}"
         file = (folder / name).open("wb")
 
     def write(**contents: Any) -> None:
-        with _convert_write_errors(folder):
+        with convert_write_errors(folder, then=RESUME_HINT):
             file.write(_tfrecord(Event(wall_time=time.time(), **contents).SerializeToString()))
             file.flush()
 
@@ -124,11 +124,3 @@ def _tfrecord(data: bytes) -> bytes:
 
     length = struct.pack("<Q", len(data))
     return b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in (length, data))
-
-
-@contextmanager
-def _convert_write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise write_error(folder, error, then=RESUME_HINT) from error

@@ -23,7 +23,7 @@ from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.runs import checkpoint, dataset_record, numbering, recipe_record
-from fmnist_jax.runs.directory import read_config
+from fmnist_jax.runs.directory import require_config
 from fmnist_jax.system import compilation
 
 TestTimeAugmentation = Literal["none", "mirror"]
@@ -148,8 +148,7 @@ def load_trained(
 
 def find_checkpoint(run: Path, which: str | int = "latest") -> tuple[Config, int]:
     """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
-    if (config := read_config(run)) is None:
-        raise FmnistError(f"{run} has no config.json: give a run directory written by fmnist_jax.train")
+    config = require_config(run)
     try:
         validate(config)
     except ConfigError as error:

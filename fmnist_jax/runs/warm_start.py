@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
+from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError, abbreviated
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.functional.transfer import frozen_parameters, transfer
@@ -137,13 +137,8 @@ def to_text(record: Mapping[str, Any]) -> str:
     taken, fresh, unused, frozen = (record[name] for name in ("taken", "fresh", "unused", "frozen"))
     lines = [
         f"{len(taken)} of {len(taken) + len(fresh)} modules start from step {record['step']} of {record['source']}; "
-        f"{_abbreviated(fresh)} afresh{f'; not used: {_abbreviated(unused)}' if unused else ''}"
+        f"{abbreviated(fresh)} afresh{f'; not used: {abbreviated(unused)}' if unused else ''}"
     ]
     if frozen:
-        lines.append(f"frozen parameters, {len(frozen)}: {_abbreviated(frozen)}")
+        lines.append(f"frozen parameters, {len(frozen)}: {abbreviated(frozen)}")
     return "\n".join(lines)
-
-
-def _abbreviated(names: Any) -> str:
-    shown = 6
-    return ", ".join([*names[:shown], *([f"and {len(names) - shown} more"] if len(names) > shown else [])]) or "none"

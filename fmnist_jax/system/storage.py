@@ -2,9 +2,9 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,9 @@ from fmnist_jax.system.signals import unwind_on_signal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes half a second to import
 
-_UNFINISHED = ".unfinished"
+UNFINISHED = ".unfinished"
+"""The end of the names of what a process is still writing, or was killed in writing."""
+
 _MAX_PREFIX = 40  # characters of a file's name in that of its temporary file, which may have no more than 255 bytes
 
 
@@ -67,16 +69,21 @@ def _is_special(path: Path) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def numbered(path: Path) -> Iterator[Path]:
+    """Yields the path itself, then those with `-2`, `-3`, … appended to its name, without end."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
 def make_directory(path: Path) -> None:
     """Creates a directory if it is missing.
 
     Raises:
       FmnistError: it cannot be created.
     """
-    try:
+    with convert_write_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from error
 
 
 @contextlib.contextmanager
@@ -112,91 +119,27 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
       FmnistError: it cannot be written.
     """
     if _is_special(path):
-        try:
-            with path.open("wb") as file:
-                write(file)
-        except OSError as error:
-            raise write_error(path, error) from error
+        with convert_write_errors(path), path.open("wb") as file:
+            write(file)
         return
     target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f"{target.name[:_MAX_PREFIX]}.{secrets.token_hex(8)}{_UNFINISHED}")
-    with unwind_on_signal():
+    unfinished = target.with_name(f"{target.name[:_MAX_PREFIX]}.{secrets.token_hex(8)}{UNFINISHED}")
+    with unwind_on_signal(), convert_write_errors(path):
         try:
             with unfinished.open("xb") as file:
                 write(file)
             unfinished.replace(target)
-        except BaseException as error:
+        except BaseException:
             with contextlib.suppress(OSError):  # it was not made, or its disk has gone
                 unfinished.unlink()
-            if isinstance(error, OSError):
-                raise write_error(path, error) from error
             raise
 
 
 def remove_unfinished(directory: Path) -> None:
     """Removes the temporary files that killed writers have left in a directory."""
-    for left in directory.glob(f"*{_UNFINISHED}"):
+    for left in directory.glob(f"*{UNFINISHED}"):
         with contextlib.suppress(OSError):
             left.unlink()
-
-
-def refuse_taken(path: Path, flag: str) -> None:
-    """Checks, without writing anything, that a path can become a new directory, or is an empty one to replace.
-
-    Raises:
-      FmnistError: it is neither, and the message names `flag`, to choose another; or another process is writing it.
-    """
-    check_writable(path, flag)
-    if path.exists():
-        if any(path.iterdir()):
-            raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
-        if (kind := _why_irreplaceable(path)) is not None:
-            raise FmnistError(f"{path} is {kind}, which cannot be replaced: give a new directory in it for {flag}")
-    check_writable(path.absolute().parent, flag)
-    if os.path.lexists(unfinished := _staging_path(path.absolute())):
-        raise _staging_exists_error(unfinished)
-
-
-@contextlib.contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Makes a directory appear with all of its files at once; a failure leaves nothing.
-
-    Args:
-      path: a path at which there is nothing or an empty directory, as `refuse_taken` checks.
-
-    Yields:
-      A temporary directory beside it to write the files into.
-
-    Raises:
-      FmnistError: it cannot be created or moved.
-    """
-    path = path.absolute()
-    unfinished = _staging_path(path)
-    with directory_for_files(unfinished.parent):  # which a signal unwinds, too
-        belongs_to_another = False
-        try:
-            try:
-                unfinished.mkdir()
-            except FileExistsError as error:
-                belongs_to_another = True
-                raise _staging_exists_error(unfinished) from error
-            yield unfinished
-            unfinished.replace(path)
-        except OSError as error:
-            raise write_error(path, error) from error
-        finally:
-            if not belongs_to_another:
-                shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _staging_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}{_UNFINISHED}")
-
-
-def _staging_exists_error(unfinished: Path) -> FmnistError:
-    return FmnistError(
-        f"{unfinished} exists, made by a process that is still writing it or was killed: wait for it, or delete it"
-    )
 
 
 def write_bytes(path: Path, contents: bytes) -> None:
@@ -214,9 +157,17 @@ def write_figure(path: Path, figure: "Figure") -> None:
     write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png"))
 
 
-def write_error(path: Path, error: OSError, *, then: str = "start again") -> FmnistError:
-    """The error of a file that cannot be written; `then` says what to do once its cause is mended."""
-    return FmnistError(f"cannot write {path} ({error_reason(error)}): {error_remedy(error)} and {then}")
+@contextlib.contextmanager
+def convert_write_errors(path: Path, *, then: str = "start again") -> Iterator[None]:
+    """Turns a system's error into one about the path that its block writes; `then` says what to do once it is mended.
+
+    Raises:
+      FmnistError: the block raised an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FmnistError(f"cannot write {path} ({error_reason(error)}): {error_remedy(error)} and {then}") from error
 
 
 def error_reason(error: OSError) -> str:
@@ -235,15 +186,6 @@ def error_remedy(error: OSError) -> str:
     if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
         return "check the disk or the network drive"
     return "fix that"
-
-
-def _why_irreplaceable(path: Path) -> str | None:
-    """Why a directory cannot be replaced by another one, as part of a sentence; None if it can."""
-    if path.is_symlink():
-        return "a symbolic link"
-    if path.resolve().is_mount():  # resolved, because `.` itself always is one
-        return "a mount point"
-    return "the current directory" if path.resolve() == Path.cwd() else None
 
 
 def _owner(path: Path) -> str:

@@ -110,3 +110,12 @@ def test_quarantining_a_step_twice_keeps_both_copies(tmp_path: Path) -> None:
         _save_two_and_damage_the_second(tmp_path / "c")
         damage.quarantine_damaged(tmp_path / "c")
     assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["2", "2-2"]
+
+
+def test_dangling_link_in_the_quarantine_is_passed_over(tmp_path: Path) -> None:
+    _save_two_and_damage_the_second(tmp_path / "c")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "2").symlink_to(tmp_path / "nowhere")
+    damage.quarantine_damaged(tmp_path / "c")
+    assert (tmp_path / "damaged" / "2").is_symlink()
+    assert (tmp_path / "damaged" / "2-2" / "metrics").is_dir()

@@ -13,7 +13,7 @@ import pytest
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.errors import ConfigError, FmnistError
-from fmnist_jax.runs.directory import RunDirectory, create_unique
+from fmnist_jax.runs.directory import RunDirectory, create_unique, require_config
 from fmnist_jax.views import scores
 
 
@@ -118,6 +118,12 @@ def test_unwritable_file_raises_an_error_naming_it(directory: RunDirectory) -> N
     (directory.path / "predictions.npz").mkdir()
     with pytest.raises(FmnistError, match=r"cannot write .*predictions\.npz"):
         directory.save_arrays("predictions.npz", {"labels": np.arange(3)})
+
+
+def test_require_config_returns_that_of_a_run_and_refuses_another_directory(saved_run: Path, tmp_path: Path) -> None:
+    assert require_config(saved_run) == RunDirectory(saved_run).read_config()
+    with pytest.raises(FmnistError, match=r"has no config\.json: give a run directory written by fmnist_jax\.train"):
+        require_config(tmp_path)
 
 
 def test_create_unique_gives_concurrent_callers_distinct_directories(tmp_path: Path) -> None:
