@@ -1,14 +1,13 @@
 """A user's own data set in one `.npz` file, as `numpy.savez` writes it."""
 
-import lzma
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from fmnist_jax.data.idx import FILES
 from fmnist_jax.errors import DataError, in_one_line
+from fmnist_jax.system.npz import NPZ_ERRORS
 from fmnist_jax.system.storage import error_reason, error_remedy
 
 ARRAYS = tuple(FILES)
@@ -49,8 +48,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"{path} does not fit in memory ({in_one_line(error)}): give a smaller file, or write this one again"
         ) from error
-    # RuntimeError: from a file with a password, or compressed by a method that Python lacks.
-    except (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
+    except NPZ_ERRORS as error:
         raise DataError(
             f"{path} cannot be read ({in_one_line(error)}): write it with numpy.savez and numbers for images and labels"
         ) from error
