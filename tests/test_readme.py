@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import linen
 from PIL import Image
 
+import fmnist_jax
 from fmnist_jax import ParallelConfig, __main__, train
 from fmnist_jax.commands.arguments import parse_arguments
 from fmnist_jax.config.presets import PRESETS
@@ -164,6 +166,16 @@ def test_page_code_runs_from_top_to_bottom(page: Path) -> None:
     _PAGE_CHECKS[page.stem](namespace)
 
 
+def test_linen_convolution_of_the_model_page_computes_what_linen_does() -> None:
+    (expression,) = re.findall(r"`(nn\.Conv\([^`]+)`", (_ROOT / "docs" / "model.md").read_text().replace("\n", " "))
+    images = jax.random.normal(jax.random.key(0), (2, 9, 7, 3))
+    plain: Any = linen.Conv(8, (3, 3))
+    ours = eval(expression, {"nn": linen, "fj": fmnist_jax})
+    variables = plain.init(jax.random.key(1), images)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(ours.apply)(variables, images))
+    np.testing.assert_allclose(ours.apply(variables, images), plain.apply(variables, images), atol=1e-5)
+
+
 @for_each_page
 def test_referenced_presets_pictures_pages_and_headings_exist(page: Path) -> None:
     text = join_commands(page.read_text())
@@ -243,7 +255,7 @@ def test_home_page_links_to_the_answers_of_common_questions() -> None:
     answers = {
         "train on my own images?": "--data.file own.npz",
         "use my own model?": "fj.Model(init, apply)",
-        "run this on eight GPUs?": "all GPUs of the machine, such as eight",
+        "run this on eight GPUs?": "all GPUs of the machine",
         "get the same bits again?": "--train.seed 0 --run.dir",
     }
     for question, answer in answers.items():
