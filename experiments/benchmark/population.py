@@ -92,7 +92,7 @@ def main(arguments: Arguments) -> None:
         raise FmnistError(f"--presets has {', '.join(unknown)}: choose from {', '.join(PRESETS)}")
     keep_freed_memory()
     members = f"{arguments.members} members"
-    headings = ("preset", "one model, ms a step", f"{members}, ms a step", f"{members} cost of one, median (range)")
+    headings = ("preset", "one model, ms a step", f"{members}, ms a step", "ratio, median (range)")
     print(markdown.table(headings, [row(name, measure(name, arguments), arguments) for name in arguments.presets]))
 
 

@@ -35,7 +35,7 @@ def report(console: Console, results: Mapping[str, Any]) -> None:
             (name, median_and_range(values), _format_ratio(sides["fmnist_jax"], values))
             for name, values in sides.items()
         ]
-        print_table(console, (title, "images/s, median (range)", "fmnist_jax is so many times as fast"), rows)
+        print_table(console, (title, "images/s, median (range)", "speed of fmnist_jax relative to it"), rows)
     if "loop" in results:
         _report_loop(console, results["loop"])
 

@@ -153,7 +153,7 @@ def main(arguments: Arguments) -> None:
         }
     write_json(arguments.out, {"origins": origins, "rates": rates})
     first, *others = origins
-    other_headings = [heading for name in others for heading in (name, "of the first")]
+    other_headings = [heading for name in others for heading in (name, "relative to the first")]
     tables.print_table(Console(width=180), ["images/s, median (range)", first, *other_headings], rows(rates))
 
 
