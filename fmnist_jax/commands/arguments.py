@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -109,15 +110,16 @@ def _drop_refused_flags(argv: Sequence[str], problem: str) -> list[str]:
 def _one_line(message: str) -> str:
     """Reduces tyro's framed message to its first sentences and the flag that it suggests."""
     unframed = [re.sub(r"[│╭╮╰╯]", "", line).rstrip() for line in message.splitlines()]
-    lines = [line.strip() for line in unframed]
-    separators = [index for index, line in enumerate(lines) if re.fullmatch(r"─+", line)]
-    body = [line for line in lines[: separators[0] if separators else None] if "─" not in line]
+    # The frame's upper line holds the title or, of dashes where lines cannot be drawn, follows it.
+    rules = [index for index, line in enumerate(unframed) if re.search(r"─|^ *-{5,}$", line)]
+    start, end = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, None)
+    body = textwrap.dedent("\n".join(unframed[start:end])).splitlines()
     if body and body[0].startswith("Missing from"):
-        # In the frame, each name is indented by four spaces, and its help text by eight.
-        return (
-            f"Missing: {', '.join(line.strip() for line in unframed[: separators[0]] if re.match(r' {5}(?! )', line))}"
-        )
-    suggested = [line.split()[0] for line in lines if line.startswith("--")] if "Perhaps you meant:" in lines else []
+        # Each name is indented by four spaces, and its help text by eight.
+        return f"Missing: {', '.join(line.strip() for line in body if re.match(r' {4}(?! )', line))}"
+    lines = [line.strip() for line in unframed]
+    suggested = [line.split()[0] for line in lines if re.match(r"--\w", line)] if "Perhaps you meant:" in lines else []
     hint = f" (did you mean {suggested[0]}?)" if suggested else ""
     # For a value of several possible types, tyro appends the error of each type.
-    return f"{' '.join(body).partition('.  Got errors:')[0].rstrip('.')}{hint}"
+    text = " ".join(line.strip() for line in body)
+    return f"{text.partition('.  Got errors:')[0].rstrip('.')}{hint}"

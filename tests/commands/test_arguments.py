@@ -114,6 +114,21 @@ def test_any_arguments_are_parsed_or_rejected_with_a_one_line_error(argv: list[s
     assert not code
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "ascii", "latin-1"])
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "Missing: OVEN; see --help"),
+        (["a", "--minuts", "3"], "Unrecognized options: --minuts, 3 (did you mean --minutes?); see --help"),
+    ],
+)
+def test_messages_are_the_same_in_every_encoding_of_the_terminal(
+    argv: list[str], message: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert parse_error(*argv) == message
+
+
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
