@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.commands import cli
-from fmnist_jax.commands.prediction import Picture, Report
+from fmnist_jax.commands.prediction import Prediction, Report, Skipped
 from fmnist_jax.data import photo_files
-from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import directory_for_files, write_figure, write_text
 from fmnist_jax.views import photo_page
@@ -44,34 +43,32 @@ def _is_page(path: Path) -> bool:
 
 def print_table(report: Report) -> None:
     """Prints the three most probable classes of each picture, its background and doubts; for many, only counts."""
-    if not report.pictures:
+    if not report.predictions:
         return
-    if len(report.pictures) > _MAX_TABLE_PICTURES:
-        counts = prediction_summary(report.probabilities, report.class_names, report.doubts)
+    pictures = [prediction.picture for prediction in report.predictions]
+    probabilities = np.stack([prediction.probabilities for prediction in report.predictions])
+    doubts = [prediction.doubts for prediction in report.predictions]
+    if len(pictures) > _MAX_TABLE_PICTURES:
         cli.print_rich(
             [
-                counts,
-                f"{len(report.pictures):,} pictures; use --csv or --json to list them, --show for what the network saw",
+                prediction_summary(probabilities, report.class_names, doubts),
+                f"{len(pictures):,} pictures; use --csv or --json to list them, --show for what the network saw",
             ]
         )
         return
-    names = [photo_files.printable(picture.name) for picture in report.pictures]
-    backgrounds = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in report.pictures]
-    cli.print_rich([prediction_table(names, backgrounds, report.probabilities, report.class_names, report.doubts)])
+    names = [photo_files.printable(picture.name) for picture in pictures]
+    backgrounds = [f"{picture.background.kind} {_hex(picture.background.colour)}" for picture in pictures]
+    cli.print_rich([prediction_table(names, backgrounds, probabilities, report.class_names, doubts)])
 
 
 def to_json(report: Report) -> str:
     """The report as one JSON document."""
-    predictions = [
-        _picture_to_dict(picture, probabilities, report.class_names) | {"unsure": list(doubts)}
-        for picture, probabilities, doubts in _rows(report)
-    ]
     document = {
         "run": str(report.run),
         "checkpoint": report.step,
         "tta": report.tta,
-        "predictions": predictions,
-        "skipped": [{"file": name, "reason": str(error)} for name, error in report.skipped],
+        "predictions": [_prediction_to_dict(prediction, report.class_names) for prediction in report.predictions],
+        "skipped": [{"file": name, "reason": reason} for name, reason in report.skipped],
     }
     return json.dumps(document, indent=2, allow_nan=False)
 
@@ -81,9 +78,9 @@ def to_csv(report: Report) -> str:
 
     The row of a skipped picture has only its path and the error.
     """
-    rows: dict[str, Sequence[str]] = {name: _error_row(name, error) for name, error in report.skipped}
-    for picture, probabilities, doubts in _rows(report):
-        rows[picture.name] = _prediction_row(picture.name, probabilities, report.class_names, doubts)
+    rows: dict[str, Sequence[str]] = {skipped.name: _skipped_row(skipped) for skipped in report.skipped}
+    for prediction in report.predictions:
+        rows[prediction.picture.name] = _prediction_row(prediction, report.class_names)
     return _csv_text([_COLUMNS, *(rows[name] for name in report.names)])
 
 
@@ -115,20 +112,15 @@ def write_previews(path: Path, report: Report) -> None:
             write_text(path, photo_page.render(_contents(report, cards)))
         else:
             write_figure(path, _sheet(report, cards))
-    if len(cards) < len(report.pictures):
-        output.warn(f"note: {path} shows the first {len(cards)} of {len(report.pictures)} pictures")
-
-
-def _rows(report: Report) -> Iterator[tuple[Picture, np.ndarray, tuple[str, ...]]]:
-    """Each picture with its probabilities and doubts."""
-    return zip(report.pictures, report.probabilities, report.doubts, strict=True)
+    if len(cards) < len(report.predictions):
+        output.warn(f"note: {path} shows the first {len(cards)} of {len(report.predictions)} pictures")
 
 
 def _preview_cards(report: Report) -> list[photo_page.Card]:
     """The pictures that can be shown."""
     return [
-        photo_page.Card(photo_files.printable(picture.name), *picture.preview, shares, doubts)
-        for picture, shares, doubts in _rows(report)
+        photo_page.Card(photo_files.printable(picture.name), *picture.preview, probabilities, doubts)
+        for picture, probabilities, doubts in report.predictions
         if picture.preview is not None
     ]
 
@@ -150,22 +142,23 @@ def _contents(report: Report, cards: Sequence[photo_page.Card]) -> photo_page.Co
         step=report.step,
         class_names=report.class_names,
         cards=cards,
-        pictures=len(report.pictures),
-        unsure=sum(map(bool, report.doubts)),
-        skipped=[(photo_files.printable(name), str(error)) for name, error in report.skipped],
+        picture_count=len(report.predictions),
+        unsure_count=sum(bool(prediction.doubts) for prediction in report.predictions),
+        skipped=[(photo_files.printable(name), reason) for name, reason in report.skipped],
     )
 
 
-def _error_row(name: str, error: DataError) -> list[str]:
-    return [name, *[""] * (len(_COLUMNS) - 2), str(error)]
+def _skipped_row(skipped: Skipped) -> list[str]:
+    return [skipped.name, *[""] * (len(_COLUMNS) - 2), skipped.reason]
 
 
-def _prediction_row(name: str, probabilities: np.ndarray, names: Sequence[str], doubts: Sequence[str]) -> list[str]:
+def _prediction_row(prediction: Prediction, names: Sequence[str]) -> list[str]:
+    picture, probabilities, doubts = prediction
     top = [
         cell for label in most_probable(probabilities, _TOP_K) for cell in (names[label], f"{probabilities[label]:.6f}")
     ]
     missing = [""] * (2 * _TOP_K - len(top))  # for a network with two classes
-    return [name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
+    return [picture.name, *top, *missing, "yes" if doubts else "no", ", ".join(doubts), ""]
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -174,7 +167,8 @@ def _csv_text(rows: Iterable[Sequence[str]]) -> str:
     return file.getvalue()
 
 
-def _picture_to_dict(picture: Picture, probabilities: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _prediction_to_dict(prediction: Prediction, names: Sequence[str]) -> dict[str, Any]:
+    picture, probabilities, doubts = prediction
     top = [
         {"label": label, "name": names[label], "probability": float(probabilities[label])}
         for label in most_probable(probabilities, _TOP_K)
@@ -186,6 +180,7 @@ def _picture_to_dict(picture: Picture, probabilities: np.ndarray, names: Sequenc
         "contrast": picture.contrast,
         "top": top,
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
+        "unsure": list(doubts),
     }
 
 

@@ -5,7 +5,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from fmnist_jax.runs import trained
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 
-_THUMBNAIL = 200  # pixels of the longer edge
+_THUMBNAIL_EDGE = 200  # pixels of the longer edge
 _MAX_BATCH_SIZE = 250  # pictures in a batch of predictions, at most
 
 
@@ -50,6 +49,23 @@ class Picture(NamedTuple):
     """Only for the first pictures, as many as requested."""
 
 
+class Prediction(NamedTuple):
+    """What a model makes of a picture."""
+
+    picture: Picture
+    probabilities: np.ndarray
+    """f64[C]."""
+    doubts: tuple[str, ...]
+    """Why it is unsure; empty if it is not."""
+
+
+class Skipped(NamedTuple):
+    """A picture that cannot be predicted."""
+
+    name: str
+    reason: str
+
+
 class Report(NamedTuple):
     """A model's predictions for pictures."""
 
@@ -59,13 +75,8 @@ class Report(NamedTuple):
     class_names: Sequence[str]
     names: Sequence[str]
     """The names of all pictures, predicted or skipped, in the order in which they were named."""
-    pictures: Sequence[Picture]
-    probabilities: np.ndarray
-    """f64[N, C], a row for each picture."""
-    doubts: Sequence[tuple[str, ...]]
-    """For each picture, why its prediction is unsure; empty if it is not."""
-    skipped: Sequence[tuple[str, DataError]]
-    """The names of the skipped pictures, and why."""
+    predictions: Sequence[Prediction]
+    skipped: Sequence[Skipped]
 
 
 class _PreparedPicture(NamedTuple):
@@ -99,28 +110,25 @@ def run(
     model = trained.load_trained(directory, which)
     found = list(photo_files.find(names))
     refuse_pictures(written or {}, [name for name, problem in found if problem is None])
-    pictures: list[Picture] = []
-    skipped: list[tuple[str, DataError]] = []
-    shares = [np.zeros((0, len(model.class_names)))]
-    doubts: list[tuple[str, ...]] = []
+    predictions: list[Prediction] = []
+    skipped: list[Skipped] = []
+    batch: list[_PreparedPicture] = []
     batch_size = min(_MAX_BATCH_SIZE, model.config.train.eval_batch_size)
     with cli.progress(len(found)) as advance:
-        readable = _prepared_pictures(found, _make_prepare(model), max_previews, skipped, advance)
-        while batch := list(islice(readable, batch_size)):
-            # The first batch may be small; the last of several is padded, so that nothing is compiled for it.
-            probabilities = _probabilities(model, batch, tta, rows=batch_size if pictures else len(batch))
-            if _expects_garments(model):
-                rows_and_reads = zip(probabilities, batch, strict=True)
-                probabilities = np.stack(
-                    [given_a_pair(row, read.doubts, model.class_names) for row, read in rows_and_reads]
-                )
-            shares.append(probabilities)
-            doubts.extend(_doubts(model, read, row) for read, row in zip(batch, probabilities, strict=True))
-            pictures.extend(read.picture for read in batch)
-    all_names = [name for name, _ in found]
-    return Report(
-        directory, model.step, tta, model.class_names, all_names, pictures, np.concatenate(shares), doubts, skipped
-    )
+        for prepared in _prepare_pictures(found, _make_prepare(model), max_previews):
+            if isinstance(prepared, Skipped):
+                output.warn(f"skipped: {prepared.reason}")
+                skipped.append(prepared)
+            else:
+                batch.append(prepared)
+            if len(batch) == batch_size:
+                predictions += _predict(model, batch, tta, rows=batch_size)
+                batch = []
+            advance()
+        if batch:
+            # The last batch of several is padded, so that nothing is compiled for it.
+            predictions += _predict(model, batch, tta, rows=batch_size if predictions else len(batch))
+    return Report(directory, model.step, tta, model.class_names, [name for name, _ in found], predictions, skipped)
 
 
 def refuse_pictures(written: Mapping[str, Path | None], names: Sequence[str]) -> None:
@@ -138,19 +146,20 @@ def refuse_pictures(written: Mapping[str, Path | None], names: Sequence[str]) ->
         used_by[real_path] = f"the same as {flag}"
 
 
-def _probabilities(
+def _predict(
     model: Trained, batch: Sequence[_PreparedPicture], tta: TestTimeAugmentation, *, rows: int
-) -> np.ndarray:
+) -> Iterator[Prediction]:
+    """Predicts a batch of pictures, padded to a number of rows."""
     images = np.zeros((rows, *model.image_shape), np.uint8)
-    images[: len(batch)] = [read.image for read in batch]
-    return softmax(model.predict(images, tta=tta)[: len(batch)].astype(np.float64), axis=-1)
-
-
-def _doubts(model: Trained, read: _PreparedPicture, probabilities: np.ndarray) -> tuple[str, ...]:
-    """Why a prediction is unsure; the known reasons apply to garments only."""
-    if not _expects_garments(model):
-        return ()
-    return reasons_for_doubt(probabilities, read.doubts, model.class_names)
+    images[: len(batch)] = [prepared.image for prepared in batch]
+    probabilities = softmax(model.predict(images, tta=tta)[: len(batch)].astype(np.float64), axis=-1)
+    for prepared, row in zip(batch, probabilities, strict=True):
+        if _expects_garments(model):  # what is known of a picture says something about garments only
+            revised = given_a_pair(row, prepared.doubts, model.class_names)
+            reasons = reasons_for_doubt(revised, prepared.doubts, model.class_names)
+            yield Prediction(prepared.picture, revised, reasons)
+        else:
+            yield Prediction(prepared.picture, row, ())
 
 
 def _expects_garments(model: Trained) -> bool:
@@ -167,39 +176,35 @@ def _make_prepare(model: Trained) -> Callable[[np.ndarray], photos.Prepared]:
     return lambda pixels: photos.to_shape(pixels, model.image_shape)
 
 
-def _prepared_pictures(
-    found: Iterable[tuple[str, DataError | None]],
-    prepare: Callable[[np.ndarray], photos.Prepared],
-    max_previews: int,
-    skipped: list[tuple[str, DataError]],
-    advance: Callable[[], None],
-) -> Iterator[_PreparedPicture]:
-    """Reads pictures; yields those that can be predicted, and adds to `skipped` why the others cannot."""
+def _prepare_pictures(
+    found: Iterable[tuple[str, DataError | None]], prepare: Callable[[np.ndarray], photos.Prepared], max_previews: int
+) -> Iterator[_PreparedPicture | Skipped]:
+    """Reads and prepares pictures, the first few with previews, or says why one cannot be predicted."""
     previews_left = max_previews
     for name, problem in found:
         try:
             if problem is not None:
                 raise problem
-            read = _prepare_picture(name, prepare, with_look=previews_left > 0)
+            prepared = _prepare_picture(name, prepare, with_preview=previews_left > 0)
         except DataError as error:
-            output.warn(f"skipped: {error}")
-            skipped.append((name, error))
+            yield Skipped(name, str(error))  # not the error, whose traceback holds the decoded picture
         else:
             previews_left -= 1
-            yield read
-        advance()
+            yield prepared
 
 
 def _prepare_picture(
-    name: str, prepare: Callable[[np.ndarray], photos.Prepared], *, with_look: bool
+    name: str, prepare: Callable[[np.ndarray], photos.Prepared], *, with_preview: bool
 ) -> _PreparedPicture:
     pixels, (width, height) = photo_files.read_reduced(name)
     prepared = prepare(pixels)
     if prepared.box is None:
         raise DataError(f"{photo_files.printable(name)} is blank: nothing stands out from its background")
     (rows, columns), (left, top, right, bottom) = pixels.shape[:2], prepared.box
-    shares = (left / columns, top / rows, right / columns, bottom / rows)
-    left, top, right, bottom = (round(share * edge) for share, edge in zip(shares, (width, height) * 2, strict=True))
-    look = Preview(photos.thumbnail(pixels, _THUMBNAIL), shares, prepared.image) if with_look else None
-    picture = Picture(name, prepared.background, (left, top, right, bottom), prepared.contrast, look)
+    fractions = (left / columns, top / rows, right / columns, bottom / rows)
+    left, top, right, bottom = (
+        round(fraction * edge) for fraction, edge in zip(fractions, (width, height) * 2, strict=True)
+    )
+    preview = Preview(photos.thumbnail(pixels, _THUMBNAIL_EDGE), fractions, prepared.image) if with_preview else None
+    picture = Picture(name, prepared.background, (left, top, right, bottom), prepared.contrast, preview)
     return _PreparedPicture(picture, prepared.image, prepared.doubts)

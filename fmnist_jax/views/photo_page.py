@@ -35,9 +35,9 @@ class Contents(NamedTuple):
     class_names: Sequence[str]
     cards: Sequence[Card]
     """The pictures that are shown, in the order in which they were named."""
-    pictures: int
+    picture_count: int
     """How many there are, shown or not."""
-    unsure: int
+    unsure_count: int
     """How many of them are unsure."""
     skipped: Sequence[tuple[str, str]]
     """Names of what could not be predicted, and why."""
@@ -49,12 +49,12 @@ def render(contents: Contents) -> str:
     return pages.render(
         "photos.html",
         page=contents,
-        cards=[_described(card, names) for card in contents.cards],
+        cards=[_card_to_dict(card, names) for card in contents.cards],
         classes=[names[label] for label in sorted({int(card.probabilities.argmax()) for card in contents.cards})],
     )
 
 
-def _described(card: Card, names: Sequence[str]) -> dict[str, object]:
+def _card_to_dict(card: Card, names: Sequence[str]) -> dict[str, object]:
     """A card as the template takes it, its images as data URIs."""
     top = most_probable(card.probabilities)
     left, top_edge, right, bottom = card.box

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from fmnist_jax.commands import answers
-from fmnist_jax.commands.prediction import Picture, Preview, Report
+from fmnist_jax.commands.prediction import Picture, Prediction, Preview, Report, Skipped
 from fmnist_jax.data.photos import Background
-from fmnist_jax.errors import DataError, FmnistError
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 
 LIGHT, DARK = Background("light", (255, 255, 255)), Background("dark", (0, 0, 10))
@@ -33,27 +33,26 @@ def make_report(**changes: Any) -> Report:
     ]
     names = ["a, b.png", 'the "best".png', "two\nlines.png"]
     probabilities = rng.permuted(np.tile(np.arange(10) / 45, (3, 1)), axis=1)
+    backgrounds, doubts = (LIGHT, DARK, LIGHT), ((), ("a pair", "low probability"), ())
     report = Report(
         run=Path("runs/fast"),
         step=70,
         tta="mirror",
         class_names=CLASS_NAMES,
         names=["gone.png", *names, "text.png"],
-        pictures=[
-            Picture(name, background, (10, 20, 30, 40), 1.5, preview)
-            for name, background, preview in zip(names, (LIGHT, DARK, LIGHT), previews, strict=True)
+        predictions=[
+            Prediction(Picture(name, background, (10, 20, 30, 40), 1.5, preview), row, reasons)
+            for name, background, preview, row, reasons in zip(
+                names, backgrounds, previews, probabilities, doubts, strict=True
+            )
         ],
-        probabilities=probabilities,
-        doubts=[(), ("a pair", "low probability"), ()],
-        skipped=[
-            ("gone.png", DataError("gone.png cannot be read")),
-            ("text.png", DataError("text.png is not a picture")),
-        ],
+        skipped=[Skipped("gone.png", "gone.png cannot be read"), Skipped("text.png", "text.png is not a picture")],
     )
     return report._replace(**changes)
 
 
-NO_PICTURES: dict[str, Any] = {"pictures": [], "probabilities": np.zeros((0, 10)), "doubts": [], "names": ["gone.png"]}
+def _change_picture(prediction: Prediction, **changes: Any) -> Prediction:
+    return prediction._replace(picture=prediction.picture._replace(**changes))
 
 
 def test_json_contains_all_predictions_and_skipped_files() -> None:
@@ -65,9 +64,7 @@ def test_json_contains_all_predictions_and_skipped_files() -> None:
         {"file": "gone.png", "reason": "gone.png cannot be read"},
         {"file": "text.png", "reason": "text.png is not a picture"},
     ]
-    for prediction, picture, probabilities in zip(
-        document["predictions"], report.pictures, report.probabilities, strict=True
-    ):
+    for prediction, (picture, probabilities, _) in zip(document["predictions"], report.predictions, strict=True):
         assert prediction["file"] == picture.name
         assert tuple(prediction["box"]) == picture.box
         assert list(prediction["probabilities"]) == list(CLASS_NAMES)
@@ -85,7 +82,7 @@ def test_csv_has_one_row_per_input_in_input_order() -> None:
     report = make_report()
     rows = list(csv.DictReader(io.StringIO(answers.to_csv(report))))
     assert [row["path"] for row in rows] == report.names
-    for row, probabilities in zip(rows[1:4], report.probabilities, strict=True):
+    for row, (_, probabilities, _) in zip(rows[1:4], report.predictions, strict=True):
         order = np.argsort(-probabilities)[:3]
         assert [row["class"], row["second"], row["third"]] == [CLASS_NAMES[label] for label in order]
         actual = [float(row[name]) for name in ("probability", "second_probability", "third_probability")]
@@ -99,7 +96,8 @@ def test_csv_has_one_row_per_input_in_input_order() -> None:
 
 
 def test_csv_of_two_classes_leaves_the_third_column_empty() -> None:
-    report = make_report(class_names=("yes", "no"), probabilities=np.array([[0.25, 0.75]] * 3))
+    predictions = [each._replace(probabilities=np.array([0.25, 0.75])) for each in make_report().predictions]
+    report = make_report(class_names=("yes", "no"), predictions=predictions)
     row = list(csv.DictReader(io.StringIO(answers.to_csv(report))))[1]
     assert (row["class"], row["second"], row["third"], row["third_probability"]) == ("no", "yes", "", "")
     assert row["unsure"] == "no"
@@ -111,10 +109,8 @@ def test_write_csv_escapes_undecodable_names_and_leaves_no_temporary_file(tmp_pa
         path,
         make_report(
             names=["gone.png", "\udcff.png"],
-            skipped=[("gone.png", DataError("gone"))],
-            pictures=[make_report().pictures[0]._replace(name="\udcff.png")],
-            probabilities=make_report().probabilities[:1],
-            doubts=[()],
+            skipped=[Skipped("gone.png", "gone")],
+            predictions=[_change_picture(make_report().predictions[0], name="\udcff.png")],
         ),
     )
     assert path.read_text().splitlines()[2].startswith("\\udcff.png,")
@@ -131,7 +127,7 @@ def test_print_table_has_one_row_per_picture_with_its_top_classes(
     starts = [number for number, line in enumerate(lines) if ".png" in line]
     rows = ["\n".join(lines[start : start + 3]) for start in starts]
     assert len(rows) == 3
-    for row, picture, probabilities in zip(rows, report.pictures, report.probabilities, strict=True):
+    for row, (picture, probabilities, _) in zip(rows, report.predictions, strict=True):
         assert picture.name.replace("\n", "\\n") in row
         assert picture.background.kind in row
         for label, line in zip(np.argsort(-probabilities)[:3], row.splitlines(), strict=True):
@@ -158,16 +154,18 @@ def test_print_table_does_not_truncate_names_in_piped_output(
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     report = make_report()
-    pictures = [picture._replace(name=f"{'very_' * 30}{index}.png") for index, picture in enumerate(report.pictures)]
-    answers.print_table(report._replace(pictures=pictures))
+    predictions = [
+        _change_picture(each, name=f"{'very_' * 30}{index}.png") for index, each in enumerate(report.predictions)
+    ]
+    answers.print_table(report._replace(predictions=predictions))
     lines = [line for line in capsys.readouterr().out.splitlines() if ".png" in line]
-    assert all(picture.name in line for picture, line in zip(pictures, lines, strict=True))
+    assert all(each.picture.name in line for each, line in zip(predictions, lines, strict=True))
 
 
 def test_report_without_pictures_gives_valid_json_and_csv_but_no_table_or_previews(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    empty = make_report(**NO_PICTURES, skipped=make_report().skipped[:1])
+    empty = make_report(predictions=[], names=["gone.png"], skipped=make_report().skipped[:1])
     assert json.loads(answers.to_json(empty))["predictions"] == []
     assert answers.to_csv(empty).splitlines()[1] == "gone.png,,,,,,,,,gone.png cannot be read"
     answers.print_table(empty)
@@ -184,8 +182,8 @@ def test_write_previews_notes_when_only_some_pictures_are_shown(
     answers.write_previews(path, make_report())
     assert path.read_bytes().startswith(signature)
     assert capsys.readouterr().err == ""
-    first, second, third = make_report().pictures
-    answers.write_previews(path, make_report(pictures=[first, second, third._replace(preview=None)]))
+    first, second, third = make_report().predictions
+    answers.write_previews(path, make_report(predictions=[first, second, _change_picture(third, preview=None)]))
     assert capsys.readouterr().err == f"note: {path} shows the first 2 of 3 pictures\n"
 
 

@@ -68,11 +68,11 @@ def test_photos_of_garments_are_classified_like_the_garments_themselves(
         cloth = rng.integers(0, 90, 3) if on_white else rng.integers(165, 256, 3)
         make_photo(image, on_white, cloth).save(tmp_path / f"{index:03}.jpg", quality=85)
     report = prediction.run(run_dir, [str(tmp_path)])
-    assert [Path(picture.name).stem for picture in report.pictures] == [
+    assert [Path(each.picture.name).stem for each in report.predictions] == [
         f"{index:03}" for index in range(_GARMENT_COUNT)
     ]
-    assert {picture.background.kind for picture in report.pictures} == {"light" if on_white else "dark"}
-    correct = report.probabilities.argmax(-1) == labels
+    assert {each.picture.background.kind for each in report.predictions} == {"light" if on_white else "dark"}
+    correct = np.array([each.probabilities.argmax() for each in report.predictions]) == labels
     # The network itself confuses some coats with shirts; what it gets right must survive the conversion of a photo.
     recognized = trained.load_trained(run_dir).predict(images).argmax(-1) == labels
     # With 200 garments and two versions of JAX, 90 % survive; the limit is three deviations lower for these 100.
@@ -99,8 +99,8 @@ def test_unusable_pictures_are_reported_and_the_others_predicted(
     run_dir: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = predict(run_dir, folder, folder / "missing.png")
-    assert [Path(picture.name).name for picture in report.pictures] == ["0.png", "1.png", "2.png"]
-    assert [Path(name).name for name, _ in report.skipped] == ["blank.png", "broken.png", "missing.png"]
+    assert [Path(each.picture.name).name for each in report.predictions] == ["0.png", "1.png", "2.png"]
+    assert [Path(each.name).name for each in report.skipped] == ["blank.png", "broken.png", "missing.png"]
     expected = ["0.png", "1.png", "2.png", "blank.png", "broken.png", "missing.png"]
     assert [Path(name).name for name in report.names] == expected
     lines = capsys.readouterr().err.splitlines()
@@ -113,25 +113,24 @@ def test_unusable_pictures_are_reported_and_the_others_predicted(
 
 def test_very_small_object_is_reported_as_a_doubt(run_dir: Path, tmp_path: Path) -> None:
     Image.fromarray(np.pad(np.zeros((20, 12), np.uint8), 90, constant_values=255)).save(tmp_path / "small.png")
-    assert "very small" in predict(run_dir, tmp_path).doubts[0]
+    assert "very small" in predict(run_dir, tmp_path).predictions[0].doubts
 
 
 def test_pair_has_probability_for_shoe_classes_only(run_dir: Path, tmp_path: Path) -> None:
     y, x = np.mgrid[:400, :480]
     shoes = [((x - middle) / 50) ** 2 + ((y - 200) / 140) ** 2 < 1 for middle in (160, 300)]
     Image.fromarray(np.where(shoes[0] | shoes[1], 40, 245).astype(np.uint8)).save(tmp_path / "pair.png")
-    report = predict(run_dir, tmp_path)
-    assert report.doubts[0][0] == "a pair"
+    (found,) = predict(run_dir, tmp_path).predictions
+    assert found.doubts[0] == "a pair"
     is_shoe = np.isin(CLASS_NAMES, ("Sandal", "Sneaker", "Ankle boot"))
-    assert (report.probabilities[0, is_shoe] > 0).all()
-    assert not report.probabilities[0, ~is_shoe].any()
-    assert report.probabilities[0].sum() == pytest.approx(1)
+    assert (found.probabilities[is_shoe] > 0).all()
+    assert not found.probabilities[~is_shoe].any()
+    assert found.probabilities.sum() == pytest.approx(1)
 
 
 def test_no_readable_picture_gives_an_empty_report(run_dir: Path, folder: Path) -> None:
     report = predict(run_dir, folder / "broken.png")
-    assert (report.pictures, report.doubts) == ([], [])
-    assert report.probabilities.shape == (0, 10)
+    assert (report.predictions, len(report.skipped)) == ([], 1)
 
 
 def test_batching_does_not_change_predictions_and_uses_one_batch_shape(
@@ -148,12 +147,14 @@ def test_batching_does_not_change_predictions_and_uses_one_batch_shape(
     monkeypatch.setattr(trained.Trained, "predict", spy)
     batched = predict(run_dir, folder, tta="mirror")
     assert shapes == [(2, 28, 28, 1)] * 2
-    np.testing.assert_allclose(batched.probabilities, unbatched.probabilities, rtol=1e-4, atol=1e-6)
-    assert (batched.pictures, batched.doubts, batched.names) == (unbatched.pictures, unbatched.doubts, unbatched.names)
+    assert batched.names == unbatched.names
+    for one, other in zip(batched.predictions, unbatched.predictions, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=1e-4, atol=1e-6)
+        assert (one.picture, one.doubts) == (other.picture, other.doubts)
 
 
 def test_previews_are_kept_for_at_most_max_previews_pictures(run_dir: Path, folder: Path) -> None:
-    first, second, third = predict(run_dir, folder, max_previews=2).pictures
+    first, second, third = (each.picture for each in predict(run_dir, folder, max_previews=2).predictions)
     assert first.preview is not None
     assert second.preview is not None
     assert third.preview is None
@@ -163,7 +164,8 @@ def test_previews_are_kept_for_at_most_max_previews_pictures(run_dir: Path, fold
     assert first.preview.box == pytest.approx(tuple(relative_box), abs=0.002)
 
 
-def test_peak_memory_barely_grows_with_the_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_blank", [False, True], ids=["predicted", "skipped"])
+def test_peak_memory_barely_grows_with_the_number_of_pictures(is_blank: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction, "_MAX_BATCH_SIZE", 2)
     model = SimpleNamespace(
         config=PRESETS["demo"],
@@ -173,7 +175,7 @@ def test_peak_memory_barely_grows_with_the_number_of_pictures(monkeypatch: pytes
         predict=lambda images, **_: np.zeros((len(images), 10)),
     )
     picture = np.zeros((400, 500, 3), np.uint8)
-    picture[100:300, 200:300] = 255
+    picture[100:300, 200:300] = 0 if is_blank else 255
     monkeypatch.setattr(trained, "load_trained", lambda *_: model)
     monkeypatch.setattr(photo_files, "find", lambda names: ((name, None) for name in names))
     monkeypatch.setattr(photo_files, "read_reduced", lambda _: photo_files.Reduced(picture.copy(), (500, 400)))
@@ -184,7 +186,7 @@ def test_peak_memory_barely_grows_with_the_number_of_pictures(monkeypatch: pytes
         report = prediction.run(Path("run"), names)
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert len(report.pictures) == count
+        assert len(report.skipped if is_blank else report.predictions) == count
         return peak_bytes
 
     peak_memory(2)  # imports

@@ -61,7 +61,7 @@ def test_picture_names_are_escaped() -> None:
 
 def test_page_says_how_many_of_many_pictures_it_shows() -> None:
     assert "This page shows" not in page_text(make_contents())
-    text = page_text(make_contents(pictures=1234, unsure=1, skipped=[]))
+    text = page_text(make_contents(picture_count=1234, unsure_count=1, skipped=[]))
     assert "1,234 pictures, of which 1 is unsure." in text
     assert "This page shows the first 6." in text
     assert "Left out" not in text
