@@ -36,12 +36,12 @@ def record_signals() -> Iterator[StopRequest]:
     Closing a terminal sends SIGHUP; a signal that is ignored, as under nohup, stays ignored. Outside the main thread,
     where Python allows no handlers, nothing is recorded.
     """
-    requests = StopRequest()
+    stop_request = StopRequest()
     previous: dict[int, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del frame
-        requests.received = signal.Signals(number)
+        stop_request.received = signal.Signals(number)
         signal.signal(number, previous[number])
 
     if threading.current_thread() is threading.main_thread():
@@ -50,7 +50,7 @@ def record_signals() -> Iterator[StopRequest]:
     for number in previous:
         signal.signal(number, on_signal)
     try:
-        yield requests
+        yield stop_request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

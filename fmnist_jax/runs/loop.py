@@ -12,20 +12,18 @@ import jax
 from fmnist_jax.config.presets import meant_for_accelerators
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config
-from fmnist_jax.config.validation import check_pixels, validate
-from fmnist_jax.data.dataset import Splits, digest, load
-from fmnist_jax.data.resolution import resolve, with_splits
+from fmnist_jax.config.validation import validate
+from fmnist_jax.data.dataset import Splits, digest
+from fmnist_jax.data.resolution import with_splits
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.keys import root_key
-from fmnist_jax.functional.objective import Batch
-from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
+from fmnist_jax.functional.recipe import MakeRecipe, make_recipe
 from fmnist_jax.functional.state import TrainState, param_count
 from fmnist_jax.runs import (
     agreement,
     checkpoint,
     dataset_record,
     interruption,
-    own_recipe,
     parallel,
     processes,
     profiling,
@@ -36,15 +34,13 @@ from fmnist_jax.runs import (
     warm_start,
 )
 from fmnist_jax.runs.directory import RunDirectory, create_unique
+from fmnist_jax.runs.inputs import Inputs, load_inputs
 from fmnist_jax.runs.program import Program, prepare
 from fmnist_jax.runs.results import Scores
 from fmnist_jax.runs.summary import print_summary
 from fmnist_jax.runs.training import Session, steps_taken, train
 from fmnist_jax.system import backend, environment, lock, output
 from fmnist_jax.system.compilation import explain_out_of_memory
-
-_CHECKPOINTS_ON_DISK = 4  # the two latest, the best, and one being written
-_OTHER_FILES = 20_000_000  # bytes; logs, figures and predictions
 
 
 def run(config: Config, user_splits: Splits | None = None, make_recipe: MakeRecipe = make_recipe) -> dict[str, Any]:
@@ -62,8 +58,10 @@ def run(config: Config, user_splits: Splits | None = None, make_recipe: MakeReci
         config = agreement.adopt_first_config(config)
         default = f"{config.preset}-{datetime.now():%Y%m%d-%H%M%S}"
         path = Path(processes.run_on_first(lambda: str(config.run.dir or Path("runs") / default)))
-        recipe = recipe_record.custom_recipe_name(make_recipe)
-        summary = processes.run_on_first(lambda: _finished_summary(RunDirectory(path), config, user_splits, recipe))
+        custom_recipe = recipe_record.custom_recipe_name(make_recipe)
+        summary = processes.run_on_first(
+            lambda: _finished_summary(RunDirectory(path), config, user_splits, custom_recipe)
+        )
         if summary is not None:
             output.say(f"{path} holds a finished run: nothing was trained; for a new run choose another directory")
         else:
@@ -73,115 +71,95 @@ def run(config: Config, user_splits: Splits | None = None, make_recipe: MakeReci
 
 
 def _finished_summary(
-    directory: RunDirectory, config: Config, own: Splits | None, recipe: str | None
+    directory: RunDirectory, config: Config, user_splits: Splits | None, custom_recipe: str | None
 ) -> dict[str, Any] | None:
     """The summary of the run in a directory if it has ended, else None."""
     if config.run.dir is None:
         return None
     resumption.refuse_other_run(directory, config)
     if directory.read_config() is not None:
-        recipe_record.refuse_other(directory.path, recipe)
+        recipe_record.refuse_other(directory.path, custom_recipe)
     summary = directory.read_summary()
-    if summary is not None and own is not None:
-        recorded_digest = summary["dataset_digest"]
-        resumption.refuse_other_images(directory.path, recorded_digest, digest(own), resumption.START_OVER_HINT)
+    if summary is not None and user_splits is not None:
+        recorded, found = summary["dataset_digest"], digest(user_splits)
+        resumption.refuse_other_images(directory.path, recorded, found, resumption.START_OVER_HINT)
     return summary
 
 
-def _start(config: Config, path: Path, own: Splits | None, make_recipe: MakeRecipe) -> tuple[Path, dict[str, Any]]:
+def _start(
+    config: Config, path: Path, user_splits: Splits | None, make_recipe: MakeRecipe
+) -> tuple[Path, dict[str, Any]]:
     """Checks everything that can be checked before the run directory is made, then trains in it."""
     backend.refuse_without_compilation()
     layout = processes.run_on_all(lambda: parallel.choose_layout(config))
+    _warn_if_slow(config)
+    named = config.run.dir is not None  # a directory of the default name is another run's, started just now
+    resumes = named and processes.run_on_first(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
+    inputs = load_inputs(config, path, layout, user_splits, make_recipe, resumes=resumes)
+    if not named:
+        path = Path(processes.run_on_first(lambda: str(create_unique(path))))
+    return path, _run_in(path, inputs)
+
+
+def _warn_if_slow(config: Config) -> None:
     if processes.is_first() and jax.default_backend() == "cpu" and meant_for_accelerators(config):
         output.warn(
             f"note: the network of the preset {config.preset} is meant for a GPU or TPU, and may take a CPU hours or "
             "days; --preset fast and --preset standard are for a CPU; for an NVIDIA GPU: pip install 'jax[cuda13]'"
         )
-    named = config.run.dir is not None  # a directory of the default name is another run's, started just now
-    resumes = named and processes.run_on_first(lambda: bool(checkpoint.steps(RunDirectory(path).checkpoints)))
-    processes.run_on_first(lambda: _refuse_unusable(RunDirectory(path)))
-    processes.run_on_first(lambda: warm_start.refuse_unusable(config, path, resumes=resumes))
-    splits = processes.run_on_all(lambda: load(config.data) if own is None else own)
-    dataset_digest = digest(splits)
-    agreement.refuse_disagreement("images", dataset_digest, "data set")
-    config = resolve(config, splits)
-    validate(config)
-    record = dataset_record.describe(splits.train)
-    if not resumes:
-        check_pixels(config.augment, record.image_shape)
-    setup = processes.run_on_all(
-        lambda: warm_start.make_setup(config, path, record, resumes=resumes, make_recipe=make_recipe)
-    )
-    if setup.record is not None and not resumes:
-        agreement.refuse_disagreement("weights to start from", setup.record["digest"], "--init.from")
-    recipe = setup.recipe
-    processes.run_on_first(lambda: RunDirectory(path).refuse_full_disk(_bytes_needed(recipe, config.population.seeds)))
-    with explain_out_of_memory("free it of other processes, or set JAX_PLATFORMS to another"):
-        images = Batch(splits.train.images, splits.train.labels)
-        train_data = jax.block_until_ready(parallel.place(images, layout.replicated))
-    if setup.custom_recipe is not None:
-        own_recipe.refuse_unfit(recipe, setup.custom_recipe, config, layout, train_data, num_classes=record.num_classes)
-    if not named:
-        path = Path(processes.run_on_first(lambda: str(create_unique(path))))
-    config = replace(config, run=replace(config.run, dir=path))
-    with ExitStack() as stack, interruption.record_signals() as requests:
-        directory = RunDirectory(path)
-        summary = processes.run_on_first(lambda: _lock(directory, stack, config, setup.custom_recipe))
+
+
+def _run_in(path: Path, inputs: Inputs) -> dict[str, Any]:
+    """Makes the run directory and trains in it, unless another process has finished the run meanwhile."""
+    config, directory = replace(inputs.config, run=replace(inputs.config.run, dir=path)), RunDirectory(path)
+    with ExitStack() as stack, interruption.record_signals() as stop_request:
+        summary = processes.run_on_first(lambda: _lock(directory, stack, config, inputs.setup.custom_recipe))
         if summary is None:
-            session = Session(config, splits, dataset_digest, train_data, directory, layout, requests, setup)
-            summary = _train_and_score(session)
-    return path, summary
+            summary = _train_and_score(Session(inputs._replace(config=config), directory, stop_request))
+    return summary
 
 
-def _refuse_unusable(directory: RunDirectory) -> None:
-    directory.refuse_full_disk(_OTHER_FILES)
-    checkpoint.refuse_unusable(directory.checkpoints)
-
-
-def _bytes_needed(recipe: Recipe, members: int) -> int:
-    leaves = jax.tree.leaves(jax.eval_shape(recipe.init, root_key(0)))
-    state = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES
-
-
-def _lock(directory: RunDirectory, stack: ExitStack, config: Config, recipe_name: str | None) -> dict[str, Any] | None:
+def _lock(
+    directory: RunDirectory, stack: ExitStack, config: Config, custom_recipe: str | None
+) -> dict[str, Any] | None:
     """Makes and locks the directory; returns the summary if another process has finished the run meanwhile."""
     directory.create()
     stack.enter_context(lock.exclusive(directory.path))
     # Another run may have started or finished here while this one loaded the data.
     resumption.refuse_other_run(directory, config)
     if directory.read_config() is not None:
-        recipe_record.refuse_other(directory.path, recipe_name)
+        recipe_record.refuse_other(directory.path, custom_recipe)
     directory.remove_unfinished()
     return directory.read_summary()
 
 
 def _train_and_score(session: Session) -> dict[str, Any]:
-    config, directory, layout = session.config, session.directory, session.layout
+    inputs, directory = session.inputs, session.directory
+    config, layout, setup = inputs.config, inputs.layout, inputs.setup
     environment_record = {**environment.describe_environment(), **parallel.describe(layout)}
-    origin = {"config": to_dict(config), "dataset_digest": session.dataset_digest, "environment": environment_record}
-    if session.setup.record is not None:
-        origin["transfer"] = session.setup.record
+    origin = {"config": to_dict(config), "dataset_digest": inputs.dataset_digest, "environment": environment_record}
+    if setup.record is not None:
+        origin["transfer"] = setup.record
     processes.run_on_first(lambda: _write_run_records(session, origin))
     with explain_out_of_memory(
         f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold out "
         "fewer images with --data.validation-size, with another --run.dir; earlier checkpoints are intact"
     ):
         with _open_writer(directory) as writer:
-            state, program = prepare(session.setup.recipe, config, layout, session.train_data, session.splits)
+            state, program = prepare(setup.recipe, config, layout, inputs.train_data, inputs.splits)
             state = resumption.restore_newest(directory.checkpoints, state, layout, config.total_steps)
             step = steps_taken(state, layout)
             _report_start(session, program, step, environment_record)
             if config.run.profile:
-                steps = profiling.chunk_sizes(config.run.profile, config.run.log_every)
-                profiling.trace(program.chunk, state, session.train_data, steps, directory.path / "profile")
+                step_counts = profiling.chunk_sizes(config.run.profile, config.run.log_every)
+                profiling.trace(program.chunk, state, inputs.train_data, step_counts, directory.path / "profile")
             state = train(session, program, state, writer, origin)
             if writer is not None:
                 writer.wait()
         scores = results.score(
             program.predict,
             weights_to_score(state),
-            session.splits,
+            inputs.splits,
             layout.padded_batch_size(config.train.eval_batch_size),
             average_mirrors=config.train.eval_mirror,
         )
@@ -191,22 +169,22 @@ def _train_and_score(session: Session) -> dict[str, Any]:
 
 def _write_run_records(session: Session, origin: Mapping[str, Any]) -> None:
     """Records what a new run is, and refuses what a run cannot be resumed with, before anything is compiled."""
-    config, directory, setup = session.config, session.directory, session.setup
-    record = dataset_record.describe(session.splits.train)
+    config, directory, setup = session.inputs.config, session.directory, session.inputs.setup
+    dataset = session.inputs.dataset
     if setup.record is not None and not setup.resumes:
         directory.write_json(warm_start.TRANSFER_FILE, setup.record)
     if directory.read_config() is None:
         directory.write_json("environment.json", origin["environment"])
-        directory.write_json(dataset_record.DATASET_FILE, dataset_record.to_dict(record))
+        directory.write_json(dataset_record.DATASET_FILE, dataset_record.to_dict(dataset))
         recipe_record.write(directory, setup.custom_recipe, setup.custom_network)
         directory.write_json("config.json", origin["config"])  # last, because it marks the run as started
     recipe_record.refuse_other_network(directory, setup.custom_recipe, setup.custom_network)
-    dataset_record.refuse_other(directory.path, config, record)
+    dataset_record.refuse_other(directory.path, config, dataset)
     resumption.quarantine_and_warn(directory, config)
-    warm_start.refuse_lost_start(setup, directory.path)
+    warm_start.refuse_lost_checkpoints(setup, directory.path)
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
-        recorded_digest, remedy = resumption.recorded_digest(directory.checkpoints, step), resumption.START_OVER_HINT
-        resumption.refuse_other_data(directory.checkpoints, step, recorded_digest, origin["dataset_digest"], remedy)
+        recorded, found = resumption.recorded_digest(directory.checkpoints, step), session.inputs.dataset_digest
+        resumption.refuse_other_data(directory.checkpoints, step, recorded, found, resumption.START_OVER_HINT)
 
 
 @contextmanager
@@ -221,15 +199,16 @@ def _open_writer(directory: RunDirectory) -> Iterator[checkpoint.Writer | None]:
 
 def _report_start(session: Session, program: Program, step: int, environment_record: Mapping[str, Any]) -> None:
     """Prints and records what starts, and from which step."""
-    config, directory, members = session.config, session.directory, session.config.population.seeds
-    parameters = param_count(jax.eval_shape(session.setup.recipe.init, root_key(0)).params)
+    inputs, directory = session.inputs, session.directory
+    config, setup, members = inputs.config, inputs.setup, inputs.config.population.seeds
+    parameters = param_count(jax.eval_shape(setup.recipe.init, root_key(0)).params)
     output.say(
         f"{parameters:,} parameters{f' in each of {members} members' if members > 1 else ''}, "
-        f"{len(session.splits.train):,} training images, {config.total_steps:,} steps on "
-        f"{parallel.to_text(session.layout)}; compiled in {program.compile_seconds:.1f} s; writing {directory.path}"
+        f"{len(inputs.splits.train):,} training images, {config.total_steps:,} steps on "
+        f"{parallel.to_text(inputs.layout)}; compiled in {program.compile_seconds:.1f} s; writing {directory.path}"
     )
-    if session.setup.record is not None and step == 0:
-        output.say(warm_start.to_text(session.setup.record))
+    if setup.record is not None and step == 0:
+        output.say(warm_start.to_text(setup.record))
     if processes.is_first():
         settings = to_dict(config)
         settings_record = {"run": settings["run"], "parallel": settings["parallel"]}
@@ -238,7 +217,8 @@ def _report_start(session: Session, program: Program, step: int, environment_rec
 
 def _write_results(session: Session, state: TrainState, scores: Scores, compile_seconds: float) -> dict[str, Any]:
     """Writes predictions, figures, report and, last of all, the summary, which marks the run as ended."""
-    config, directory, test = session.config, session.directory, session.splits.test
+    inputs, directory = session.inputs, session.directory
+    config, test = inputs.config, inputs.splits.test
     records = directory.records()
     results.save_predictions(directory, scores)
     figures = results.make_figures(records, scores, test.class_names)
@@ -250,9 +230,9 @@ def _write_results(session: Session, state: TrainState, scores: Scores, compile_
         "preset": config.preset,
         **results.make_summary(records, state, scores, config, test.class_names),
         "dataset": config.data.name,
-        "dataset_digest": session.dataset_digest,
+        "dataset_digest": inputs.dataset_digest,
         "compile_seconds": round(compile_seconds, 3),
-        **{name: value for name, value in parallel.describe(session.layout).items() if name != "devices_seen"},
+        **{name: value for name, value in parallel.describe(inputs.layout).items() if name != "devices_seen"},
     }
     predictions = results.Predictions(scores.logits, scores.member_logits)
     results.write_report(directory.path, config, config.total_steps, test, predictions, summary=summary)

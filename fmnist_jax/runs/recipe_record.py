@@ -11,7 +11,7 @@ from fmnist_jax.runs.directory import RunDirectory, read_json
 RECIPE_FILE = "recipe.json"
 """For a run that was given a `make_recipe`: its name, and whether its network differs from the configuration's."""
 
-_NAME, _OWN_NETWORK = "make_recipe", "own_network"
+_NAME, _CUSTOM_NETWORK = "make_recipe", "own_network"
 
 
 def custom_recipe_name(given: MakeRecipe) -> str | None:
@@ -25,10 +25,10 @@ def _name(given: Any) -> str:
     return str(getattr(given, "__qualname__", type(given).__name__))
 
 
-def write(directory: RunDirectory, name: str | None, own_network: bool) -> None:
+def write(directory: RunDirectory, name: str | None, custom_network: bool) -> None:
     """Records the name; without one, removes a record that an interrupted start has left."""
     if name is not None:
-        directory.write_json(RECIPE_FILE, {_NAME: name, _OWN_NETWORK: own_network})
+        directory.write_json(RECIPE_FILE, {_NAME: name, _CUSTOM_NETWORK: custom_network})
     elif recorded_name(directory.path) is not None:  # and not an unrelated file of the user's
         (directory.path / RECIPE_FILE).unlink()
 
@@ -63,7 +63,7 @@ def _origin(name: str | None) -> str:
 
 def has_custom_network(directory: Path) -> bool:
     """Whether a run's network differs from the one that its configuration describes."""
-    return bool(_read(directory).get(_OWN_NETWORK))
+    return bool(_read(directory).get(_CUSTOM_NETWORK))
 
 
 def refuse_unknown_network(directory: Path) -> None:
@@ -80,21 +80,21 @@ def refuse_unknown_network(directory: Path) -> None:
         )
 
 
-def refuse_other_network(directory: RunDirectory, name: str | None, own_network: bool) -> None:
+def refuse_other_network(directory: RunDirectory, name: str | None, custom_network: bool) -> None:
     """Checks that a run is resumed with the kind of network it began with; completes a record that does not say which.
 
     Raises:
       CheckpointError: it began with that of its configuration and now has another, or vice versa.
     """
-    recorded = _read(directory.path).get(_OWN_NETWORK)
+    recorded = _read(directory.path).get(_CUSTOM_NETWORK)
     if name is not None and recorded is None:
-        write(directory, name, own_network)
-    elif name is not None and recorded != own_network:
+        write(directory, name, custom_network)
+    elif name is not None and recorded != custom_network:
         raise CheckpointError(
             f"{directory.path} was started with {_network(bool(recorded))}, and make_recipe={name} now gives it "
-            f"{_network(own_network)}: use the function that it was started with, or another run directory"
+            f"{_network(custom_network)}: use the function that it was started with, or another run directory"
         )
 
 
-def _network(is_own: bool) -> str:
-    return "a network of its own" if is_own else "that of its configuration"
+def _network(is_custom: bool) -> str:
+    return "a network of its own" if is_custom else "that of its configuration"

@@ -11,18 +11,16 @@ import jax
 import numpy as np
 
 from fmnist_jax.config.schema import Config
-from fmnist_jax.data.dataset import Splits
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
-from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, display, interruption, numbering, parallel, processes, tensorboard_log
 from fmnist_jax.runs.directory import RunDirectory
+from fmnist_jax.runs.inputs import Inputs
 from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program
 from fmnist_jax.runs.stops import Stop, stops
 from fmnist_jax.runs.voting import Vote
-from fmnist_jax.runs.warm_start import RunSetup
 from fmnist_jax.system import environment
 
 
@@ -30,15 +28,9 @@ from fmnist_jax.system import environment
 class Session:
     """Everything that one start of a run works with, besides the state."""
 
-    config: Config
-    splits: Splits
-    dataset_digest: str
-    train_data: Batch
-    """All training images, on each device."""
+    inputs: Inputs
     directory: RunDirectory
-    layout: parallel.Layout
-    requests: interruption.StopRequest
-    setup: RunSetup
+    stop_request: interruption.StopRequest
 
 
 def planned_stops(config: Config, start: int) -> Iterator[Stop]:
@@ -78,14 +70,15 @@ def train(
     Raises:
       InterruptionError: a signal asked the run to stop, and the state has been saved.
     """
-    config, layout = session.config, session.layout
+    inputs = session.inputs
+    config, layout = inputs.config, inputs.layout
     step = steps_taken(state, layout)
-    vote = Vote(layout, session.requests)
+    vote = Vote(layout, session.stop_request)
     # Transfers between host and device in the loop must be explicit (device_put, device_get); others are errors.
     with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
         for stop in planned_stops(config, step):
             start_time = time.perf_counter()
-            state, rows = program.chunk(state, session.train_data, np.int32(stop.step - step))
+            state, rows = program.chunk(state, inputs.train_data, np.int32(stop.step - step))
             # The previous chunk's metrics are awaited and read while this one runs, so the device never waits.
             log.add_chunk(step, stop.step, rows, start_time)
             step = stop.step
@@ -108,7 +101,7 @@ def train(
                     writer.wait()
                 processes.run_on_all(lambda: None)  # the others wait until it is on the disk
                 saved = f"{stop_signal.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
-                how = how_to_resume(config, session.setup.custom_recipe)
+                how = how_to_resume(config, inputs.setup.custom_recipe)
                 raise interruption.InterruptionError(stop_signal, saved + how)
     return state
 
@@ -126,8 +119,8 @@ def how_to_resume(config: Config, custom_recipe: str | None = None) -> str:
 @contextmanager
 def _log(session: Session, program: Program, step: int, writer: checkpoint.Writer | None) -> Iterator[MetricsLog]:
     """Opens the log that writes and shows the metrics lines, from a given step on."""
-    config = session.config
-    epochs_per_step = config.train.batch_size / len(session.splits.train)
+    config = session.inputs.config
+    epochs_per_step = config.train.batch_size / len(session.inputs.splits.train)
     with ExitStack() as stack:
         shown: display.Display = display.NullDisplay()
         if writer is not None:

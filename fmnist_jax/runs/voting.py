@@ -19,9 +19,9 @@ class Vote:
     A single process needs no vote: the signal that it has received is the answer.
     """
 
-    def __init__(self, layout: Layout, requests: StopRequest) -> None:
+    def __init__(self, layout: Layout, stop_request: StopRequest) -> None:
         """Takes the devices that the vote is held on, and the record of received signals."""
-        self._requests = requests
+        self._stop_request = stop_request
         self._alone = jax.process_count() == 1
         self._sharding = NamedSharding(layout.mesh, PartitionSpec(layout.axis))
         self._size = layout.mesh.size
@@ -31,8 +31,8 @@ class Vote:
     def poll(self) -> signal.Signals | None:
         """The signal that stops the run, if any, the same in every process; also starts the next vote."""
         if self._alone:
-            return self._requests.received
-        pending, received = self._pending, int(self._requests.received or 0)
+            return self._stop_request.received
+        pending, received = self._pending, int(self._stop_request.received or 0)
         self._pending = self._max(place(np.full(self._size, received, np.int32), self._sharding))
         number = 0 if pending is None else int(jax.device_get(pending))
         return signal.Signals(number) if number else None

@@ -81,12 +81,12 @@ def make_setup(
     shape, classes = dataset.image_shape, dataset.num_classes
     recipe = make_recipe(config, image_shape=shape, num_classes=classes)
     custom_name = recipe_record.custom_recipe_name(make_recipe)
-    own_network = custom_name is not None and own_recipe.has_custom_network(recipe.model, config, dataset)
-    beginning = RunSetup(recipe, None, custom_recipe=custom_name, custom_network=own_network)
+    custom_network = custom_name is not None and own_recipe.has_custom_network(recipe.model, config, dataset)
+    setup = RunSetup(recipe, None, custom_recipe=custom_name, custom_network=custom_network)
     if config.init.source is None:
-        return beginning
+        return setup
     if resumes:
-        return beginning._replace(record=read_json(directory / TRANSFER_FILE), resumes=True)
+        return setup._replace(record=read_json(directory / TRANSFER_FILE), resumes=True)
     weights, source_record = _load_source(config.init.source, make_recipe)
     params, batch_stats = jax.eval_shape(lambda: recipe.model.init(jax.random.key(0)))
     _, _, report = transfer(params, batch_stats, *weights)
@@ -100,7 +100,7 @@ def make_setup(
     warm_recipe = make_recipe(config, image_shape=shape, num_classes=classes, source=weights)
     if custom_name is not None:
         own_recipe.refuse_unused_source(recipe, warm_recipe, custom_name)
-    return beginning._replace(recipe=warm_recipe, record=record)
+    return setup._replace(recipe=warm_recipe, record=record)
 
 
 def _load_source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str, Any]]:
@@ -119,13 +119,13 @@ def _load_source(run: Path, make_recipe: MakeRecipe) -> tuple[Weights, dict[str,
     return weights, {"source": str(run.absolute()), "step": model.step, "digest": state_digest(weights)}
 
 
-def refuse_lost_start(beginning: RunSetup, directory: Path) -> None:
+def refuse_lost_checkpoints(setup: RunSetup, directory: Path) -> None:
     """Checks, once damaged checkpoints are out of the way, that a run to be resumed has an intact one left.
 
     Raises:
       CheckpointError: it has none, and would start from other weights than it did before.
     """
-    if beginning.resumes and not checkpoint.steps(directory / "checkpoints"):
+    if setup.resumes and not checkpoint.steps(directory / "checkpoints"):
         raise CheckpointError(
             f"{directory} has no intact checkpoint left to resume from: start again with the same command, or another "
             f"--run.dir"

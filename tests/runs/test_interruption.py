@@ -23,19 +23,19 @@ def _foreground_handlers() -> Iterator[None]:
 def test_signal_is_recorded_and_previous_handlers_are_restored(number: signal.Signals) -> None:
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     previous = [signal.getsignal(sig) for sig in handled]
-    with record_signals() as requests:
-        assert not requests.received
+    with record_signals() as stop_request:
+        assert not stop_request.received
         os.kill(os.getpid(), number)
-        assert requests.received is number
+        assert stop_request.received is number
     assert [signal.getsignal(sig) for sig in handled] == previous
 
 
 def test_ignored_sighup_stays_ignored_as_under_nohup() -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with record_signals() as requests:
+        with record_signals() as stop_request:
             signal.raise_signal(signal.SIGHUP)
-            assert requests.received is None
+            assert stop_request.received is None
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, previous)
@@ -63,8 +63,8 @@ def test_other_thread_records_nothing_and_keeps_the_handlers() -> None:
     previous, observed = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
-        with record_signals() as requests:
-            observed.append((requests.received, signal.getsignal(signal.SIGTERM)))
+        with record_signals() as stop_request:
+            observed.append((stop_request.received, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)
     thread.start()

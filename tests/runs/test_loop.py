@@ -34,7 +34,7 @@ from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, loop
+from fmnist_jax.runs import checkpoint, inputs, loop
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.summary import print_summary
 from fmnist_jax.runs.training import Session
@@ -172,7 +172,7 @@ def test_large_preset_on_a_cpu_prints_a_note_before_loading_data(
     def raise_loaded(config: DataConfig) -> Splits:
         raise DataError("loaded")
 
-    monkeypatch.setattr(loop, "load", raise_loaded)
+    monkeypatch.setattr(inputs, "load", raise_loaded)
     for config in (PRESETS[preset], replace(PRESETS[preset], model=_TINY.model)):
         with pytest.raises(DataError, match="loaded"):
             loop.run(replace(config, run=replace(_TINY.run, dir=tmp_path / "run")))
@@ -217,7 +217,7 @@ def test_changed_dataset_digest_is_refused_on_resume(
     shutil.copytree(finished_run[1], tmp_path / "run")
     config = replace(finished_run[0], run=replace(finished_run[0].run, dir=tmp_path / "run"))
     (tmp_path / "run" / "summary.json").unlink()
-    monkeypatch.setattr(loop, "digest", lambda _: "0" * 64)
+    monkeypatch.setattr(inputs, "digest", lambda _: "0" * 64)
     with pytest.raises(CheckpointError, match=f"those found have {'0' * 64}"):
         loop.run(config)
 

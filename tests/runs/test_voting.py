@@ -9,8 +9,8 @@ from fmnist_jax.runs.voting import Vote
 
 
 def test_vote_of_a_single_process_returns_its_received_signal_at_once() -> None:
-    requests = StopRequest()
-    vote = Vote(choose_layout(Config(parallel=ParallelConfig(devices=2))), requests)
+    stop_request = StopRequest()
+    vote = Vote(choose_layout(Config(parallel=ParallelConfig(devices=2))), stop_request)
     assert vote.poll() is None
-    requests.received = signal.SIGTERM
+    stop_request.received = signal.SIGTERM
     assert vote.poll() is signal.SIGTERM

@@ -21,7 +21,7 @@ from fmnist_jax.config.schema import (
     TrainConfig,
 )
 from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
-from fmnist_jax.runs import checkpoint, loop, results, warm_start
+from fmnist_jax.runs import checkpoint, inputs, loop, results, warm_start
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.trained import load_trained
 from tests.undrawn import RESULTS_STUBS
@@ -118,11 +118,13 @@ def test_resume_without_any_checkpoint_left_does_not_silently_start_over(saved_r
     (run / "checkpoints" / "3").mkdir(parents=True)
     setup = warm_start.make_setup(_config(run, saved_run), run, _DATASET, resumes=True)
     assert setup.resumes
-    warm_start.refuse_lost_start(setup, run)
+    warm_start.refuse_lost_checkpoints(setup, run)
     (run / "checkpoints" / "3").rmdir()
     with pytest.raises(CheckpointError, match="no intact checkpoint left to resume from"):
-        warm_start.refuse_lost_start(setup, run)
-    warm_start.refuse_lost_start(warm_start.make_setup(_config(run, saved_run), run, _DATASET, resumes=False), run)
+        warm_start.refuse_lost_checkpoints(setup, run)
+    warm_start.refuse_lost_checkpoints(
+        warm_start.make_setup(_config(run, saved_run), run, _DATASET, resumes=False), run
+    )
 
 
 def test_other_classes_get_a_fresh_head(saved_run: Path, tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_long_list_of_modules_is_abbreviated() -> None:
 def test_unusable_source_is_refused_before_any_data_are_loaded(
     saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "load", lambda _: pytest.fail("data were loaded"))
+    monkeypatch.setattr(inputs, "load", lambda _: pytest.fail("data were loaded"))
     population, link = tmp_path / "many", tmp_path / "link"
     population.mkdir()
     source_config = json.loads((saved_run / "config.json").read_text()) | {"population": {"seeds": 2}}
