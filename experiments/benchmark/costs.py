@@ -28,6 +28,7 @@ from fmnist_jax import Config, DataConfig
 RESULTS = Path(__file__).parent
 # Bytes: an activation of 128 images of 28x28x32, which stays in a server's last-level cache, and one that never does.
 _MEMORY_SIZES = {"activation": 4 * 128 * 28 * 28 * 32, "large": 2**28}
+_SIDES = ("fmnist_jax", "PyTorch")
 
 
 @dataclass(frozen=True)
@@ -134,25 +135,41 @@ def peaks_note(peaks: Mapping[str, Any]) -> str:
 
 
 def _table_rows(results: Mapping[str, Any], measurement: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    rows, sides = measurement["pieces"], ("fmnist_jax", "PyTorch")
+    rows = measurement["pieces"]
     operations, byte_count = (sum(row[key] for row in rows) for key in ("operations", "bytes"))
-    total_ms = {name: sum(_median_ms(row, name) for row in rows) for name in sides if name in measurement["whole"]}
-
-    def cells(name: str, operations: float, byte_count: float, times: Mapping[str, float], labels: Any = None) -> Any:
-        counts = (f"{operations / 1e9:.2f}" if operations else "", f"{byte_count / 1e6:.1f}" if byte_count else "")
-        label = (labels or {side: f"{time:.1f}" for side, time in times.items()}).get
-        rate = {side: f"{operations / time / 1e6:.0f}" for side, time in times.items() if operations}.get
-        return (name, *counts, *(label(side, "") for side in sides), *(rate(side, "") for side in sides))
-
     for row in rows:
         times = {side: _median_ms(row, side) for side in row["seconds"]}
-        yield cells(row["name"], row["operations"], row["bytes"], times)
-    yield cells("all pieces", operations, byte_count, total_ms)
-    step_ms = {side: [1e3 * ms for ms in times] for side, times in measurement["whole"].items()}
+        yield _row(row["name"], row["operations"], row["bytes"], times)
+    total_ms = {side: sum(_median_ms(row, side) for row in rows) for side in _SIDES if side in measurement["whole"]}
+    yield _row("all pieces", operations, byte_count, total_ms)
+    step_ms = {side: [1e3 * seconds for seconds in times] for side, times in measurement["whole"].items()}
     medians = {side: statistics.median(times) for side, times in step_ms.items()}
-    spreads = {side: tables.median_and_range(times, "{:.1f}") for side, times in step_ms.items()}
-    yield cells("the whole", operations, 0, medians, spreads)
-    yield cells("at the machine's peaks", operations, byte_count, {"fmnist_jax": 1e3 * seconds_at_peaks(results, rows)})
+    ranges = {side: tables.median_and_range(times, "{:.1f}") for side, times in step_ms.items()}
+    yield _row("the whole", operations, 0, medians, ranges)
+    yield _row("at the machine's peaks", operations, byte_count, {"fmnist_jax": 1e3 * seconds_at_peaks(results, rows)})
+
+
+def _row(
+    name: str, operations: float, byte_count: float, ms: Mapping[str, float], texts: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """A row of the table: what is computed and moved, empty if nothing is, then the time and the rate of each side.
+
+    Args:
+      name: of the piece.
+      operations: how many it computes.
+      byte_count: how many bytes it moves.
+      ms: milliseconds, by side; empty cells stand for a side without any.
+      texts: what to write in place of the milliseconds.
+    """
+    times = texts or {side: f"{value:.1f}" for side, value in ms.items()}
+    rates = {side: f"{operations / value / 1e6:.0f}" for side, value in ms.items() if operations}
+    return (
+        name,
+        f"{operations / 1e9:.2f}" if operations else "",
+        f"{byte_count / 1e6:.1f}" if byte_count else "",
+        *(times.get(side, "") for side in _SIDES),
+        *(rates.get(side, "") for side in _SIDES),
+    )
 
 
 def _median_ms(row: Mapping[str, Any], side: str) -> float:
@@ -167,7 +184,7 @@ def main(arguments: Arguments) -> None:
         config = rehearsal.shrink(config)
     start = time.perf_counter()
     has_torch = importlib.util.find_spec("torch") is not None
-    workers = {name: Worker() for name in ("fmnist_jax", "PyTorch") if has_torch or name == "fmnist_jax"}
+    workers = {name: Worker() for name in _SIDES if has_torch or name == "fmnist_jax"}
     for worker in workers.values():
         worker(start_jax, "cpu")
     results: dict[str, Any] = {

@@ -114,8 +114,8 @@ def non_garments() -> dict[str, Image.Image]:
     pictures = {name: Image.fromarray(solid_background(240, 240, 235)) for name in _STROKES}
     for name, image in pictures.items():
         pen = ImageDraw.Draw(image)
-        for method, *arguments in _STROKES[name]:
-            getattr(pen, str(method))(*arguments[:1], **arguments[1])
+        for method, points, options in _STROKES[name]:
+            getattr(pen, method)(points, **options)
     noise = np.random.default_rng(0).integers(0, 256, (*_SIZE, 3), dtype=np.uint8)
     stripes = np.where((np.arange(_SIZE[1]) // 40 % 2 == 0)[None, :, None], (200, 40, 40), (250, 250, 250))
     text = Image.fromarray(solid_background(255, 255, 255))

@@ -109,15 +109,15 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
     }
     path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
     entry = _read_record(path, identity)
-    sessions, runs = entry.get("compile_seconds", []), entry.get("runs", [])
+    compile_seconds, runs = entry.get("compile_seconds", []), entry.get("runs", [])
     pending = [seed for seed in range(arguments.seeds) if seed not in {run["seed"] for run in runs}]
-    for index, seed in enumerate(pending):
-        if index == 0:
-            sessions = [*sessions, round(entrant.compile_seconds, 3)]
+    if pending:
+        compile_seconds = [*compile_seconds, round(entrant.compile_seconds, 3)]
+    for seed in pending:
         run = {**time_seed(entrant, seed), "commit": provenance["commit"]}
         runs = sorted([*runs, run], key=lambda run: run["seed"])
         summary = summarize(runs, arguments.target)._asdict()
-        entry = {**identity, "summary": summary, "compile_seconds": sessions, "runs": runs}
+        entry = {**identity, "summary": summary, "compile_seconds": compile_seconds, "runs": runs}
         write_json(path, entry)
     return entry
 

@@ -17,21 +17,21 @@ from typing import Any
 _handlers: list[Any] = []  # the C library holds no reference to what it calls
 
 
-def redirect_to_file(name: str) -> Path:
+def redirect_to_file(prefix: str) -> Path:
     """Redirects what native code prints to a temporary file; what Python prints still goes where it did.
 
     Args:
-      name: the prefix of the file's name.
+      prefix: of the file's name.
 
     Returns:
       The file, which is removed when the interpreter exits normally.
     """
-    descriptor, path = tempfile.mkstemp(prefix=f"{name}-", suffix=".log")
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+    descriptor, path = tempfile.mkstemp(prefix=f"{prefix}-", suffix=".log")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
         if stream is not None and _writes_to(stream, number):
             stream.flush()
-            python = os.fdopen(os.dup(number), "w", buffering=1, errors="backslashreplace")
-            setattr(sys, ("stdout", "stderr")[number - 1], python)
+            setattr(sys, name, os.fdopen(os.dup(number), "w", buffering=1, errors="backslashreplace"))
         os.dup2(descriptor, number)
     os.close(descriptor)
     atexit.register(Path(path).unlink, missing_ok=True)

@@ -112,10 +112,9 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
             linewidths=0,
         )
     present = np.unique(labels)
-    for label, (x, y) in (
-        _label_positions(projection.points, labels).items() if len(present) <= _MAX_NAMED_CLASSES else ()
-    ):
-        axes.text(x, y, escape_mathtext(class_names[label]), **text_style)
+    if len(present) <= _MAX_NAMED_CLASSES:
+        for label, (x, y) in _label_positions(projection.points, labels).items():
+            axes.text(x, y, escape_mathtext(class_names[label]), **text_style)
     # Points that all coincide have no variance to share.
     first, second = (f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in projection.shares)
     describe_axes(
