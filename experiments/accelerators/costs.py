@@ -96,18 +96,18 @@ def _dim_labels(instruction: Instruction) -> tuple[tuple[str, str], str]:
 def _channels(instruction: Instruction, neighbours: Mapping[str, Instruction], role: str) -> tuple[int, int]:
     """Input and output channels of the layer, whatever the role of this convolution."""
     (left, _), _ = _dim_labels(instruction)
-    operands = [shapes(neighbours[name].kind)[0][1] for name in instruction.operands]
+    operands = [shapes(neighbours[name].result_type)[0][1] for name in instruction.operands]
     kernel = operands[0] if left.startswith("01") else operands[1]
     # A kernel's layout is [K, K, in, out], as is that of its gradient.
-    shape = shapes(instruction.kind)[0][1] if role == KERNEL_GRADIENT else kernel
+    shape = shapes(instruction.result_type)[0][1] if role == KERNEL_GRADIENT else kernel
     return shape[2], shape[3]
 
 
 def convolution_flops(instruction: Instruction, neighbours: Mapping[str, Instruction]) -> int:
     """Multiplications and additions of a convolution with actual pixels."""
     (left, right), out = _dim_labels(instruction)
-    images, kernel = (shapes(neighbours[name].kind)[0][1] for name in instruction.operands)
-    output = shapes(instruction.kind)[0][1]
+    images, kernel = (shapes(neighbours[name].result_type)[0][1] for name in instruction.operands)
+    output = shapes(instruction.result_type)[0][1]
     window = _parse_window(instruction.attribute("window"))
     products = 1
     for index, values in enumerate(window):
@@ -157,8 +157,8 @@ def count_collectives(program: Program, start: str) -> dict[str, dict[str, int]]
                 continue
             total = totals.setdefault(kind, {"count": 0, "arrays": 0, "bytes": 0})
             total["count"] += 1
-            total["arrays"] += len(shapes(instruction.kind))
-            total["bytes"] += byte_count(instruction.kind)
+            total["arrays"] += len(shapes(instruction.result_type))
+            total["bytes"] += byte_count(instruction.result_type)
     return totals
 
 

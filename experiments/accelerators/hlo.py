@@ -23,7 +23,7 @@ class Instruction(NamedTuple):
     """One line of a computation."""
 
     name: str
-    kind: str
+    result_type: str
     """The type of the result, as text."""
     opcode: str
     rest: str
@@ -74,8 +74,8 @@ def parse(text: str) -> Program:
             entry = current if match[1] else entry
         elif current and (match := _INSTRUCTION.match(line)) and (opcode := _OPCODE.search(f" {match[2]}")):
             # The space put before the type is taken off again.
-            kind, rest = match[2][: max(opcode.start() - 1, 0)], match[2][opcode.end() - 1 :]
-            computations[current].append(Instruction(match[1], kind, opcode[1], rest))
+            result_type, rest = match[2][: max(opcode.start() - 1, 0)], match[2][opcode.end() - 1 :]
+            computations[current].append(Instruction(match[1], result_type, opcode[1], rest))
     if not entry:
         raise ValueError("the text has no ENTRY computation: expected what `Compiled.as_text()` returns")
     return Program(computations, entry)
@@ -90,7 +90,7 @@ def loop_body(program: Program) -> str:
     loops = [instruction for instruction in program.computations[program.entry] if instruction.opcode == "while"]
     if not loops:
         raise ValueError("the program has no loop in its entry: expected that of a training chunk")
-    return max(loops, key=lambda loop: len(shapes(loop.kind))).attribute("body").lstrip("%")
+    return max(loops, key=lambda loop: len(shapes(loop.result_type))).attribute("body").lstrip("%")
 
 
 def scheduled(program: Program, start: str) -> Iterator[Instruction]:
@@ -117,15 +117,18 @@ def fused(program: Program, instruction: Instruction) -> Iterator[tuple[Instruct
             yield from fused(program, inner)
 
 
-def shapes(kind: str) -> list[tuple[str, tuple[int, ...]]]:
+def shapes(result_type: str) -> list[tuple[str, tuple[int, ...]]]:
     """The dtype and shape of each array of a type: one, or those of a tuple."""
-    return [(dtype, tuple(int(size) for size in sizes.split(",") if size)) for dtype, _, sizes in _SHAPE.findall(kind)]
+    return [
+        (dtype, tuple(int(size) for size in sizes.split(",") if size))
+        for dtype, _, sizes in _SHAPE.findall(result_type)
+    ]
 
 
-def byte_count(kind: str) -> int:
+def byte_count(result_type: str) -> int:
     """The bytes of all arrays of a type, without padding."""
     total_bytes = 0
-    for dtype, bits, sizes in _SHAPE.findall(kind):
+    for dtype, bits, sizes in _SHAPE.findall(result_type):
         element_count = 1
         for size in sizes.split(","):
             element_count *= int(size) if size else 1

@@ -19,7 +19,7 @@ from fmnist_jax import FmnistError
 class Arguments:
     """Prints the tables of a benchmark."""
 
-    found: tyro.conf.Positional[Path]
+    results: tyro.conf.Positional[Path]
     """What experiments.benchmark.run has written."""
 
 
@@ -78,4 +78,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_script(lambda arguments: main(arguments.found), Arguments)
+    run_script(lambda arguments: main(arguments.results), Arguments)

@@ -32,9 +32,9 @@ from fmnist_jax.views.images import misclassified_grid, prediction_grid, sample_
 from fmnist_jax.views.scores import confusion_matrix, reliability_diagram
 from fmnist_jax.views.tables import score_tables
 
-_EMBEDDED = 1_000  # images; more would hide one another
-_PREDICTED = 24
-_SALIENT = 12  # classes side by side
+_MAX_EMBEDDED = 1_000  # images; more would hide one another
+_MAX_PREDICTED = 24
+_MAX_SALIENT = 12  # classes side by side
 
 
 class Evaluation(NamedTuple):
@@ -125,7 +125,7 @@ def _figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     yield "confusion_matrix", confusion_matrix(assessment.confusion, names)
     yield "reliability", reliability_diagram(assessment.reliability)
     yield "samples", sample_grid(images, assessment.labels, names)
-    yield "predictions", prediction_grid(images, assessment, evenly_spaced(len(images), _PREDICTED), names)
+    yield "predictions", prediction_grid(images, assessment, evenly_spaced(len(images), _MAX_PREDICTED), names)
     yield "misclassified", misclassified_grid(images, assessment, names)
     yield from _inner_figures(evaluation)
 
@@ -145,11 +145,11 @@ def _inner_figures(evaluation: Evaluation) -> Iterator[tuple[str, Figure]]:
     hidden = jax.jit(
         lambda params, stats, images: activations_fn(params, stats, normalize(images)).hidden.astype(jnp.float32)
     )
-    sample = dataset.take(evenly_spaced(len(dataset), _EMBEDDED))
+    sample = dataset.take(evenly_spaced(len(dataset), _MAX_EMBEDDED))
     features = trained.predict_all(hidden, weights, sample.images, config.train.eval_batch_size)
     yield "embedding", embedding_map(principal_plane(features), sample.labels, dataset.class_names)
 
-    labels, firsts = (found[:_SALIENT] for found in np.unique(dataset.labels, return_index=True))
+    labels, firsts = (found[:_MAX_SALIENT] for found in np.unique(dataset.labels, return_index=True))
     saliency = np.asarray(jax.jit(saliency_fn)(*weights, dataset.images[firsts]))
     names = [dataset.class_names[label] for label in labels]
     yield "saliency", saliency_maps(dataset.images[firsts], saliency, names, like=dataset.images)

@@ -18,7 +18,7 @@ from fmnist_jax.views.augmentations import augmentation_rows
 from fmnist_jax.views.images import average_images, labelled_rows, sample_grid
 from fmnist_jax.views.tables import dataset_tables
 
-_AUGMENTED = 9  # images side by side
+_MAX_AUGMENTED = 9  # images side by side
 
 
 def run(config: DataConfig, out: Path) -> None:
@@ -63,7 +63,7 @@ def _figures(train: Dataset) -> Iterator[tuple[str, Figure]]:
     yield "samples", sample_grid(train.images, train.labels, names)
     averages = class_averages(train.images, train.labels, len(names))
     yield "averages", average_images(averages, names, np.bincount(train.labels, minlength=len(names)))
-    few = evenly_spaced(len(train), _AUGMENTED)
+    few = evenly_spaced(len(train), _MAX_AUGMENTED)
     yield (
         "augmentations",
         labelled_rows(augmentation_rows(jax.random.key(1), np.asarray(train.images[few]), train.labels[few])),

@@ -66,13 +66,13 @@ def run(
     """
     directory, out = paths.expand(directory), paths.expand(out)
     refuse_taken(out, "OUT")
-    kinds = {name: formats.FORMAT_FILES[name] for name in formats.choose(chosen).formats}
+    format_files = {name: formats.FORMAT_FILES[name] for name in formats.choose(chosen).formats}
     model = trained.load_trained(directory, which)
-    files = [*(kind.file for kind in kinds.values()), _CARD]
+    files = [*(format_file.file for format_file in format_files.values()), _CARD]
     card = render(_card(directory, model, files, _test_predictions(directory, model, data, splits)))
     with atomic_directory(out) as unfinished:
-        for name, kind in kinds.items():
-            write_bytes(unfinished / kind.file, _WRITERS[name](model))
+        for name, format_file in format_files.items():
+            write_bytes(unfinished / format_file.file, _WRITERS[name](model))
         write_text(unfinished / _CARD, card)
     return files
 
@@ -105,10 +105,10 @@ def to_onnx(model: Trained) -> bytes:
     """Serialises the graph of `onnx_model`, with the run's own averaging of mirror images."""
     members = [jax.device_get(model.member(number).weights) for number in range(model.members)]
     mirror = model.tta == "mirror"
-    built = onnx_model(
+    graph = onnx_model(
         model.config.model, members, image_shape=model.image_shape, mirror=mirror, metadata=_metadata(model)
     )
-    return bytes(built.SerializeToString())
+    return bytes(graph.SerializeToString())
 
 
 _WRITERS: Mapping[Format, Callable[[Trained], bytes]] = {
@@ -153,8 +153,8 @@ def _test_predictions(
     return _TestPredictions(model.predict(test.images, tta=model.tta), test.labels, "evaluated for this export")
 
 
-def _card(directory: Path, model: Trained, files: Sequence[str], scored: _TestPredictions) -> Card:
-    last = model.step == model.config.total_steps
+def _card(directory: Path, model: Trained, files: Sequence[str], predictions: _TestPredictions) -> Card:
+    is_final = model.step == model.config.total_steps
     return Card(
         config=model.config,
         step=model.step,
@@ -163,10 +163,10 @@ def _card(directory: Path, model: Trained, files: Sequence[str], scored: _TestPr
         custom_recipe=recipe_record.recorded_name(directory),
         image_shape=model.image_shape,
         class_names=model.class_names,
-        assessment=assess(scored.logits, scored.labels),
-        temperature=best_temperature(scored.logits, scored.labels),
-        origin=scored.origin,
-        summary=(read_json(directory / "summary.json") or {}) if last else {},
+        assessment=assess(predictions.logits, predictions.labels),
+        temperature=best_temperature(predictions.logits, predictions.labels),
+        origin=predictions.origin,
+        summary=(read_json(directory / "summary.json") or {}) if is_final else {},
         trained_with=(read_json(directory / "environment.json") or {}).get("packages", {}),
         exported_with=package_versions(),
         files=files,

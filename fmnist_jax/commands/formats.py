@@ -38,14 +38,14 @@ def choose(requested: Sequence[Format]) -> Choice:
     Raises:
       ConfigError: a requested one needs a package that is not installed.
     """
-    needs = {name: _missing_package(kind) for name, kind in FORMAT_FILES.items()}
+    needs = {name: _missing_package_message(format_file) for name, format_file in FORMAT_FILES.items()}
     if unavailable := [needs[name] for name in dict.fromkeys(requested) if needs[name]]:
         raise ConfigError("; ".join(map(str, unavailable)))
     chosen = requested or [name for name in FORMAT_FILES if needs[name] is None]
     return Choice(tuple(dict.fromkeys(chosen)), tuple(need for name, need in needs.items() if need and not requested))
 
 
-def _missing_package(kind: FormatFile) -> str | None:
-    if kind.package is None or is_installed(kind.package):
+def _missing_package_message(format_file: FormatFile) -> str | None:
+    if format_file.package is None or is_installed(format_file.package):
         return None
-    return f"{kind.file} needs {kind.package}: pip install {kind.package}"
+    return f"{format_file.file} needs {format_file.package}: pip install {format_file.package}"

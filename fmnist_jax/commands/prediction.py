@@ -22,7 +22,7 @@ from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 
 _THUMBNAIL_EDGE = 200  # pixels of the longer edge
-_MAX_BATCH_SIZE = 250  # pictures in a batch of predictions, at most
+_MAX_BATCH_SIZE = 250  # pictures in a batch of predictions
 
 
 class Preview(NamedTuple):

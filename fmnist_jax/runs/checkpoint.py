@@ -17,7 +17,7 @@ from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, rebuild, snapshot
-from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, step_number
+from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_used_step, step_number
 from fmnist_jax.system.signals import unwind_on_signal
 from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
 
@@ -59,7 +59,7 @@ class Writer:
         if not any(leaf.size for leaf in saved.leaves.values()):
             raise CheckpointError("the state has no value to save: give a pytree with a non-empty array")
         number, score = step_number(state, step), recorded_score(val_accuracy)
-        refuse_taken(number, self._manager.all_steps(), self._manager.directory)
+        refuse_used_step(number, self._manager.all_steps(), self._manager.directory)
         self._finish_read_back()
         manifest_dict = manifest.make_manifest(saved.leaves, saved.keys, number, score, origin or {})
         try:

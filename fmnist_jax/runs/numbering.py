@@ -32,7 +32,7 @@ def step_number(state: Any, step: Any = None) -> int:
     return number
 
 
-def refuse_taken(number: int, taken: Sequence[int], directory: Any) -> None:
+def refuse_used_step(number: int, used: Sequence[int], directory: Any) -> None:
     """Checks that a directory has no checkpoint of this number, nor of a higher one.
 
     With a higher one there, this one would be deleted as the older, or passed over by `restore_latest`.
@@ -40,11 +40,11 @@ def refuse_taken(number: int, taken: Sequence[int], directory: Any) -> None:
     Raises:
       CheckpointError: it has.
     """
-    if number in taken:
+    if number in used:
         raise CheckpointError(f"{directory} already has a checkpoint {number}: give another step")
-    if taken and number < max(taken):
+    if used and number < max(used):
         raise CheckpointError(
-            f"{directory} has a checkpoint {max(taken)}, later than {number}: go on from restore_latest, or give "
+            f"{directory} has a checkpoint {max(used)}, later than {number}: go on from restore_latest, or give "
             "another directory"
         )
 

@@ -12,21 +12,21 @@ from fmnist_jax.functional.train_step import TrainChunk
 from fmnist_jax.system import output
 
 
-def trace(chunk: TrainChunk, state: TrainState, data: Batch, parts: Iterable[int], directory: Path) -> None:
+def trace(chunk: TrainChunk, state: TrainState, data: Batch, step_counts: Iterable[int], directory: Path) -> None:
     """Writes a trace of training steps, taken on a copy of the state, and prints where it is.
 
     Args:
       chunk: what `make_train_chunk` returns, compiled; one step warms it up.
       state: the state that the steps start from, left unchanged.
       data: the whole training set.
-      parts: how many steps to take in each call of `chunk`.
+      step_counts: how many steps to take in each call of `chunk`.
       directory: where to write; the profiler makes a folder there, named by the time.
     """
     # The chunk's state is donated to it, and training has yet to start from this one.
     state_copy = jax.tree.map(jnp.copy, state)
     state_copy, _ = jax.block_until_ready(chunk(state_copy, data, jnp.int32(1)))
     with jax.profiler.trace(str(directory)):
-        for steps in parts:
+        for steps in step_counts:
             state_copy, _ = chunk(state_copy, data, jnp.int32(steps))
         jax.block_until_ready(state_copy)
     output.say(f"traced training steps; view them with: xprof --logdir {directory}")

@@ -35,17 +35,17 @@ def open_manager(directory: Path, latest: int = MIN_KEPT) -> ocp.CheckpointManag
       CheckpointError: the directory cannot be made.
     """
     best = policies.BestN(get_metric_fn=_accuracy, n=1)
-    alone = _single_process_options()
+    multiprocessing_options = _single_process_options()
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(latest), best]),
         best_fn=_accuracy,
         cleanup_tmp_directories=True,
         create=False,
-        multiprocessing_options=alone,
+        multiprocessing_options=multiprocessing_options,
     )
     handlers = {
-        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
-        "manifest": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=multiprocessing_options),
+        "manifest": ocp.JsonCheckpointHandler(multiprocessing_options=multiprocessing_options),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -77,9 +77,11 @@ def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, man
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """Reads the manifest of one checkpoint."""
-    alone = _single_process_options()
-    handler = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path.absolute() / "manifest")
+    multiprocessing_options = _single_process_options()
+    handler = ocp.JsonCheckpointHandler(multiprocessing_options=multiprocessing_options)
+    return ocp.Checkpointer(handler, multiprocessing_options=multiprocessing_options).restore(
+        path.absolute() / "manifest"
+    )
 
 
 def read(path: Path) -> Snapshot:
@@ -139,6 +141,6 @@ def _read_leaves_serially(path: Path, like: Leaves) -> Leaves:
 def _read_leaves(path: Path, like: Leaves) -> Leaves:
     as_numpy = dict.fromkeys(like, ocp.RestoreArgs(restore_type=np.ndarray))
     args = ocp.args.PyTreeRestore(dict(like), restore_args=as_numpy, partial_restore=True)
-    alone = _single_process_options()
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone).restore(path, args=args)
+    multiprocessing_options = _single_process_options()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=multiprocessing_options)
+    return ocp.Checkpointer(handler, multiprocessing_options=multiprocessing_options).restore(path, args=args)

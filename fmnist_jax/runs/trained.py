@@ -162,14 +162,14 @@ def _key_impl(directory: Path, step: int) -> str:
     For a damaged checkpoint, which is reported when it is restored, any will do.
     """
     with suppress(CheckpointError, AttributeError):
-        kind = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
-        return kind if kind in _LEGACY_KEY_IMPLS else KEY_IMPL
+        key_impl = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
+        return key_impl if key_impl in _LEGACY_KEY_IMPLS else KEY_IMPL
     return KEY_IMPL
 
 
-def abstract_run_state(recipe: Recipe, members: int, key_kind: str = KEY_IMPL) -> TrainState:
+def abstract_run_state(recipe: Recipe, members: int, key_impl: str = KEY_IMPL) -> TrainState:
     """Describes the state of a run by shapes and dtypes, with a leading axis of members if there are several."""
-    key = jax.random.key(0, impl=key_kind)
+    key = jax.random.key(0, impl=key_impl)
     if members == 1:
         return jax.eval_shape(recipe.init, key)
     return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(key, members)))

@@ -38,7 +38,7 @@ class _Row(NamedTuple):
 
     run: Run
     scores: Assessment
-    against: PairedComparison | None
+    difference: PairedComparison | None
     """Compared with the first run, if both saw the same test images."""
     line: overlays.LineStyle
     colour: str
@@ -68,7 +68,7 @@ def render(title: str, runs: Sequence[Run]) -> str:
         rows=rows,
         names=names,
         recalls=recalls,
-        apart_first=_by_recall_range(recalls),
+        by_recall_range=_by_recall_range(recalls),
         settings=differences([run.config for run in runs]),
         charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
         accuracies=pages.svg(
@@ -83,13 +83,13 @@ def render(title: str, runs: Sequence[Run]) -> str:
 
 def _rows(runs: Sequence[Run]) -> list[_Row]:
     assessed = [assess(run.logits, run.test.labels) for run in runs]
-    first = assessed[0].predictions == runs[0].test.labels
+    first_correct = assessed[0].predictions == runs[0].test.labels
     rows = []
     for number, (run, scores) in enumerate(zip(runs, assessed, strict=True)):
         comparable = number > 0 and same_images(run.test, runs[0].test)
-        against = paired_difference(scores.predictions == run.test.labels, first) if comparable else None
+        difference = paired_difference(scores.predictions == run.test.labels, first_correct) if comparable else None
         line = overlays.line_style(number)
-        rows.append(_Row(run, scores, against, line, pages.css_colour(line.colour)))
+        rows.append(_Row(run, scores, difference, line, pages.css_colour(line.colour)))
     return rows
 
 

@@ -23,12 +23,12 @@ from fmnist_jax.views.style import (
 )
 
 _FILTER_COLUMNS = 8
-_KERNELS = 64
-_LAYERS = 8
-_CHANNELS = 10  # of a layer, the most active
+_MAX_KERNELS = 64
+_MAX_LAYERS = 8
+_MAX_CHANNELS = 10  # of a layer, the most active
 _MAX_NAMED_CLASSES = 20  # classes that can be named among their points
-_LEGEND_ROWS = 40
-_LEGEND_COLUMNS = 4
+_MAX_LEGEND_ROWS = 40
+_MAX_LEGEND_COLUMNS = 4
 
 
 def filters(kernels: np.ndarray) -> Figure:
@@ -37,7 +37,7 @@ def filters(kernels: np.ndarray) -> Figure:
     Args:
       kernels: f[F, K, K]; or f[F, K, K, 3] for colour images, drawn as colours in which grey is 0.
     """
-    shown = kernels[:_KERNELS]
+    shown = kernels[:_MAX_KERNELS]
     rows = -(-len(shown) // _FILTER_COLUMNS)
     figure = new_figure(8.2, 0.95 * rows + 0.8)
     axes_grid = figure.subplots(rows, _FILTER_COLUMNS, squeeze=False)
@@ -67,16 +67,16 @@ def activation_maps(
       name: of the image, for the title.
       like: u8[N, H, W, C]: images of its data set, as `for_imshow` takes them.
     """
-    chosen = np.unique(np.linspace(0, len(layers) - 1, min(_LAYERS, len(layers))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(layers) - 1, min(_MAX_LAYERS, len(layers))).round().astype(int))
     figure = new_figure(10.2, 0.98 * len(chosen) + 0.7)
-    axes_grid = figure.subplots(len(chosen), _CHANNELS + 1, squeeze=False)
+    axes_grid = figure.subplots(len(chosen), _MAX_CHANNELS + 1, squeeze=False)
     for axes in axes_grid.ravel():
         hide_ticks(axes)
     show_image(axes_grid[0, 0], for_imshow(image[None], None if like is None else [like])[0])
     for row, number in zip(axes_grid, chosen, strict=True):
         layer = layers[number]
         height, width, channels = layer.shape
-        most_active = np.argsort(-layer.mean((0, 1)), kind="stable")[:_CHANNELS]
+        most_active = np.argsort(-layer.mean((0, 1)), kind="stable")[:_MAX_CHANNELS]
         label = f"layer {number + 1}\n{height}x{width}\n{channels} channels"
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
         for axes, channel in zip(row[1:], most_active, strict=False):
@@ -124,8 +124,8 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
         y=f"second principal component{second}",
     )
     size = "medium" if len(present) <= _MAX_NAMED_CLASSES else "xx-small"
-    columns = -(-len(present) // _LEGEND_ROWS)
-    if columns > _LEGEND_COLUMNS:  # which would leave no room for the points
+    columns = -(-len(present) // _MAX_LEGEND_ROWS)
+    if columns > _MAX_LEGEND_COLUMNS:  # which would leave no room for the points
         return figure
     figure.legend(
         axes.collections,  # named here, because matplotlib skips those whose own label begins with an underscore

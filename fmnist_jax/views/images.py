@@ -21,7 +21,7 @@ from fmnist_jax.views.style import (
 )
 
 _COLUMNS = 6
-_ROWS = 40  # more would not fit on a screen
+_MAX_ROWS = 40  # more would not fit on a screen
 _AVERAGES = 5  # side by side
 _MAX_ASPECT_RATIO = 4.0  # longest edge of an image that a figure makes room for, in multiples of the shorter one
 
@@ -34,9 +34,9 @@ def labelled_rows(rows: Mapping[str, np.ndarray]) -> Figure:
     """
     columns = max(len(images) for images in rows.values())
     height, width = next(iter(rows.values())).shape[1:3]
-    names = 0.4 + 0.085 * max(map(len, rows))  # inches, by the length of the longest
-    wide, tall = (min(max(ratio, 1.0), _MAX_ASPECT_RATIO) for ratio in (width / height, height / width))
-    figure = new_figure(names + 0.54 * wide * columns, 0.62 * tall * len(rows))
+    name_width = 0.4 + 0.085 * max(map(len, rows))  # inches, by the length of the longest
+    width_ratio, height_ratio = (min(max(ratio, 1.0), _MAX_ASPECT_RATIO) for ratio in (width / height, height / width))
+    figure = new_figure(name_width + 0.54 * width_ratio * columns, 0.62 * height_ratio * len(rows))
     grey = [images for images in rows.values() if not has_colour(images)]
     for axes, (name, images) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows.items(), strict=True):
         axes.imshow(np.concatenate(list(for_imshow(images, grey)), axis=1), cmap="gray", vmin=0, vmax=255)
@@ -55,7 +55,7 @@ def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[st
       class_names: by label.
       per_class: the most images in a row.
     """
-    present = np.unique(labels)[:_ROWS]
+    present = np.unique(labels)[:_MAX_ROWS]
     return labelled_rows({class_names[label]: images[labels == label][:per_class] for label in present})
 
 

@@ -35,7 +35,7 @@ class Members(NamedTuple):
     ensemble: Assessment
     agreement: Agreement
 
-    def spread(self, name: str) -> MeanStd:
+    def mean_std(self, name: str) -> MeanStd:
         """Mean and standard deviation over the members of a field of `Member`."""
         return mean_std([getattr(member, name) for member in self.each])
 
@@ -76,7 +76,7 @@ def member_panels(members: Members) -> dict[str, Figure]:
 
 def _accuracies(axes: Axes, members: Members) -> None:
     """Draws a row for the ensemble and one for each member below it."""
-    mean, deviation = (100 * value for value in members.spread("accuracy"))
+    mean, deviation = (100 * value for value in members.mean_std("accuracy"))
     ensemble = 100 * members.ensemble.accuracy
     low, high = (100 * end for end in members.ensemble.interval)
     rows = np.arange(1, len(members.each) + 1)

@@ -12,7 +12,7 @@ from fmnist_jax.config.record import to_shareable_dict
 from fmnist_jax.config.schema import AugmentConfig, Config, ModelConfig
 from fmnist_jax.views import pages
 
-_CONFUSIONS = 5  # pairs of classes
+_MAX_CONFUSIONS = 5  # pairs of classes
 
 
 class Card(NamedTuple):
@@ -57,7 +57,7 @@ def render(card: Card) -> str:
         confusions=[
             f"{_code(names[pair.true])} taken for {_code(names[pair.predicted])}: {pair.examples:,} "
             f"({pair.share:.1%} of the class)"
-            for pair in card.assessment.most_confused[:_CONFUSIONS]
+            for pair in card.assessment.most_confused[:_MAX_CONFUSIONS]
         ],
         network=_network(card.config.model),
         recipe=list(_recipe(card)),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
-_QUALITY = 80  # of JPEG; a thumbnail of 200 pixels then has some 8 KB
+_JPEG_QUALITY = 80  # a thumbnail of 200 pixels then has some 8 KB
 
 # The page sets these, for light and dark; what a figure draws in black takes the text's colour.
 _CSS_COLOURS = {
@@ -79,7 +79,7 @@ def png_uri(image: np.ndarray) -> str:
 
 def jpeg_uri(image: np.ndarray) -> str:
     """The same as a JPEG file, which is smaller for photos, but lossy."""
-    return _uri(_picture(image), "jpeg", optimize=True, quality=_QUALITY)
+    return _uri(_picture(image), "jpeg", optimize=True, quality=_JPEG_QUALITY)
 
 
 def thumbnail_uri(image: np.ndarray, edge: int) -> str:
@@ -88,7 +88,7 @@ def thumbnail_uri(image: np.ndarray, edge: int) -> str:
         return png_uri(image)
     picture = _picture(image)
     picture.thumbnail((edge, edge), Image.Resampling.BOX)
-    return _uri(picture, "jpeg", optimize=True, quality=_QUALITY)
+    return _uri(picture, "jpeg", optimize=True, quality=_JPEG_QUALITY)
 
 
 def _picture(image: np.ndarray) -> Image.Image:

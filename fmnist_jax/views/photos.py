@@ -12,7 +12,7 @@ from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION, escape_mathtext, hide_ticks, new_figure
 
 _PICTURES_PER_ROW = 2  # pictures side by side on a sheet
-_LINE = 34  # letters per line under the bars
+_LINE_WIDTH = 34  # letters per line under the bars
 
 
 def photo_sheet(
@@ -46,7 +46,7 @@ def photo_sheet(
         hide_ticks(seen)
         _draw_bars(bars, shares, class_names)
         if reasons:
-            bars.set_xlabel(textwrap.fill(f"unsure: {', '.join(reasons)}", _LINE), fontsize=8, color=VERMILLION)
+            bars.set_xlabel(textwrap.fill(f"unsure: {', '.join(reasons)}", _LINE_WIDTH), fontsize=8, color=VERMILLION)
     for photo, seen, bars in axes_grid[:per_row]:
         photo.set_title("picture", fontsize=10)
         seen.set_title("seen by the network", fontsize=10)

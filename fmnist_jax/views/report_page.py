@@ -16,11 +16,11 @@ from fmnist_jax.views import pages, scores
 from fmnist_jax.views.members import Members, member_panels, score_members
 from fmnist_jax.views.style import has_black_background
 
-_EXAMPLES = 12  # images behind a cell of the confusion matrix
-_EMBEDDED = 1_200  # images behind all cells, the fullest of which come first
-_EDGE = 96  # pixels of an embedded image, at most
+_MAX_EXAMPLES = 12  # images behind a cell of the confusion matrix
+_MAX_EMBEDDED = 1_200  # images behind all cells, the fullest of which come first
+_MAX_EDGE = 96  # pixels of the longer edge of an embedded image
 _MAX_MATRIX_CLASSES = 200  # classes; more make a table too large for a browser to scroll
-_MISTAKES = 24  # images in the gallery
+_MAX_MISTAKES = 24  # images in the gallery
 
 
 class Contents(NamedTuple):
@@ -51,11 +51,11 @@ def render(contents: Contents) -> str:
     members = _members(contents, assessment)
     has_matrix = len(test.class_names) <= _MAX_MATRIX_CLASSES
     cells = _cells(assessment) if has_matrix else {}
-    mistakes = [int(index) for index in assessment.wrong[:_MISTAKES]]
-    portraits = [_exemplar(assessment, label) for label in range(len(test.class_names))]
-    shown = {index for indices in cells.values() for index in indices} | {*mistakes, *portraits} - {None}
+    mistakes = [int(index) for index in assessment.wrong[:_MAX_MISTAKES]]
+    exemplars = [_exemplar(assessment, label) for label in range(len(test.class_names))]
+    shown = {index for indices in cells.values() for index in indices} | {*mistakes, *exemplars} - {None}
     images = {
-        index: pages.thumbnail_uri(test.images[index], _EDGE)
+        index: pages.thumbnail_uri(test.images[index], _MAX_EDGE)
         for index in sorted(index for index in shown if index is not None)
     }
     return pages.render(
@@ -68,7 +68,7 @@ def render(contents: Contents) -> str:
         negated=test.image_shape[2] == 1 and has_black_background(test.images),
         has_matrix=has_matrix,
         weakest_first=np.argsort(np.nan_to_num(assessment.classes.f1, nan=2.0), kind="stable").tolist(),
-        portraits=portraits,
+        exemplars=exemplars,
         images=images,
         mistakes=mistakes,
         examples={"images": images, "cells": {f"{row}-{column}": each for (row, column), each in cells.items()}},
@@ -95,9 +95,9 @@ def _cells(assessment: Assessment) -> dict[tuple[int, int], list[int]]:
     """Finds images for the fullest cells (true, predicted) of the confusion matrix, most confident first."""
     counts = assessment.confusion
     filled = np.argwhere(counts > 0)
-    fullest = filled[np.argsort(-counts[counts > 0], kind="stable")][:_EMBEDDED]
+    fullest = filled[np.argsort(-counts[counts > 0], kind="stable")][:_MAX_EMBEDDED]
     cells: dict[tuple[int, int], list[int]] = {(int(true), int(predicted)): [] for true, predicted in fullest}
-    examples = min(_EXAMPLES, max(1, _EMBEDDED // max(len(filled), 1)))
+    examples = min(_MAX_EXAMPLES, max(1, _MAX_EMBEDDED // max(len(filled), 1)))
     for index in np.argsort(-assessment.probabilities.max(-1), kind="stable"):
         cell = cells.get((int(assessment.labels[index]), int(assessment.predictions[index])))
         if cell is not None and len(cell) < examples:

@@ -20,7 +20,7 @@ CLASS_COLOURS = (
 """A colour for each of ten classes: Okabe and Ito's except for yellow, and three that are as distinct."""
 CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
-_BLACK = 64  # of 255: the edges of images of garments and digits are 0, and somewhat more in averages of many
+_MAX_BLACK_LEVEL = 64  # of 255: the edges of images of garments and digits are 0, and somewhat more in averages of many
 
 SHARE_COLOURMAP = "Blues"
 """Colour map for shares, most of which are near zero, on paper."""
@@ -124,7 +124,7 @@ def has_colour(images: np.ndarray) -> bool:
 def has_black_background(*images: np.ndarray) -> bool:
     """Whether images [N, H, W] or [N, H, W, 1] in [0, 255] have a black background, by the median along their edges."""
     edges = [edge for each in images for edge in (each[:, 0], each[:, -1], each[:, :, 0], each[:, :, -1])]
-    return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < _BLACK)
+    return bool(np.median(np.concatenate([edge.ravel() for edge in edges])) < _MAX_BLACK_LEVEL)
 
 
 def hide_ticks(axes: Axes) -> None:

@@ -151,7 +151,7 @@ def test_onnx_graph_gives_the_same_probabilities_in_onnx_runtime() -> None:
 @pytest.fixture
 def fake_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes exports write the names of formats instead of models, which other tests cover."""
-    monkeypatch.setattr(formats, "_missing_package", lambda _: None)
+    monkeypatch.setattr(formats, "_missing_package_message", lambda _: None)
     monkeypatch.setattr(
         exporting, "_WRITERS", {name: lambda _, name=name: name.encode() for name in formats.FORMAT_FILES}
     )

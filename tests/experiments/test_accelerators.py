@@ -36,7 +36,7 @@ def test_parse_reads_an_instruction_of_tuple_type(program: hlo.Program) -> None:
     all_reduce = next(instruction for instruction in program.computations["step"] if instruction.name == "all-reduce.1")
     assert all_reduce.opcode == "all-reduce"
     assert all_reduce.operands == ["norm", "conv_fusion.2"]
-    assert hlo.shapes(all_reduce.kind) == [("f32", (48,)), ("f32", (3, 3, 96, 96))]
+    assert hlo.shapes(all_reduce.result_type) == [("f32", (48,)), ("f32", (3, 3, 96, 96))]
     assert all_reduce.attribute("to_apply") == "%add"
     assert program.computations["step"][2].cycles == 9664
 
@@ -49,11 +49,11 @@ def test_text_without_entry_or_loop_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"),
+    ("result_type", "size"),
     [("f32[3,3]{1,0:T(8,128)}", 36), ("bf16[5]", 10), ("pred[7]", 7), ("u8[2,2]", 4), ("(f32[], s32[3])", 16)],
 )
-def test_byte_count_depends_on_dtype_and_shape(kind: str, size: int) -> None:
-    assert hlo.byte_count(kind) == size
+def test_byte_count_depends_on_dtype_and_shape(result_type: str, size: int) -> None:
+    assert hlo.byte_count(result_type) == size
 
 
 def test_step_costs_cover_one_iteration(program: hlo.Program) -> None:

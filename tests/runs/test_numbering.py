@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax.errors import CheckpointError
-from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_taken, step_number
+from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_used_step, step_number
 
 
 @pytest.mark.parametrize("step", [3, np.int64(3), jnp.int32(3)])
@@ -49,10 +49,10 @@ def test_recorded_score_rejects_negative_infinite_and_non_numeric_scores(score: 
         recorded_score(score)
 
 
-def test_refuse_taken_rejects_existing_and_earlier_steps() -> None:
-    refuse_taken(31, [10, 20, 30], "checkpoints")
-    refuse_taken(0, [], "checkpoints")
+def test_refuse_used_step_rejects_existing_and_earlier_steps() -> None:
+    refuse_used_step(31, [10, 20, 30], "checkpoints")
+    refuse_used_step(0, [], "checkpoints")
     with pytest.raises(CheckpointError, match="checkpoints already has a checkpoint 20: give another step"):
-        refuse_taken(20, [10, 20, 30], "checkpoints")
+        refuse_used_step(20, [10, 20, 30], "checkpoints")
     with pytest.raises(CheckpointError, match="has a checkpoint 30, later than 5: go on from restore_latest"):
-        refuse_taken(5, [10, 20, 30], "checkpoints")
+        refuse_used_step(5, [10, 20, 30], "checkpoints")

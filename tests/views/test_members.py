@@ -40,7 +40,7 @@ def test_each_member_is_scored_like_a_single_model() -> None:
         single = assess(logits, LABELS)
         assert member.accuracy == np.mean(logits.argmax(-1) == LABELS)
         assert (member.loss, member.calibration_error) == (single.loss, single.calibration_error)
-    assert members.spread("accuracy").mean == pytest.approx(np.mean([member.accuracy for member in members.each]))
+    assert members.mean_std("accuracy").mean == pytest.approx(np.mean([member.accuracy for member in members.each]))
     assert members.agreement.counts.sum() == len(LABELS)
     assert members.agreement.wrong.sum() == len(members.ensemble.wrong)
 
@@ -58,11 +58,11 @@ def test_accuracy_panel_shows_members_below_the_ensemble_with_spread_and_interva
     assert np.asarray(member_dots.get_ydata()).tolist() == [1, 2, 3]
     assert tick_labels(axes) == ["ensemble", "seed 7", "seed 8", "seed 9"]
     assert axes.yaxis_inverted()
-    np.testing.assert_allclose(np.asarray(mean_line.get_xdata()), 100 * members.spread("accuracy").mean)
+    np.testing.assert_allclose(np.asarray(mean_line.get_xdata()), 100 * members.mean_std("accuracy").mean)
     np.testing.assert_allclose(np.asarray(ensemble_line.get_xdata()), 100 * members.ensemble.accuracy)
     (band,) = axes.patches
     band_extent = band.get_window_extent().transformed(axes.transData.inverted())
-    mean, deviation = (100 * value for value in members.spread("accuracy"))
+    mean, deviation = (100 * value for value in members.mean_std("accuracy"))
     np.testing.assert_allclose([band_extent.x0, band_extent.x1], [mean - deviation, mean + deviation])
     (interval,) = axes.collections
     (interval_path,) = interval.get_paths()

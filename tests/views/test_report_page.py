@@ -306,7 +306,7 @@ def test_large_images_are_embedded_as_small_jpegs() -> None:
 
 @pytest.mark.usefixtures("without_drawings")
 def test_only_the_fullest_cells_have_images_if_there_are_too_many_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_page, "_EMBEDDED", 20)
+    monkeypatch.setattr(report_page, "_MAX_EMBEDDED", 20)
     contents = make_many_classes(30, 400, 8)
     embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', report_page.render(contents))[0])
     counts = assess(contents.logits, contents.test.labels).confusion
