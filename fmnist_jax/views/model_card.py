@@ -101,8 +101,8 @@ def _recipe(card: Card) -> Iterator[str]:
         yield from _configured_parts(config)
     else:
         yield (
-            f"composed by {_code(card.custom_recipe)}, not by fmnist_jax.make_recipe: loss, optimiser, augmentation "
-            "and step are that function's"
+            f"composed by {_code(card.custom_recipe)} in place of `fmnist_jax.make_recipe`, so loss, optimiser, "
+            "augmentation and step may not be those of the configuration"
         )
     if config.population.seeds > 1:
         yield f"an ensemble of {config.population.seeds} members: the mean of their probabilities"

@@ -203,7 +203,7 @@ def test_card_names_the_function_that_composed_the_run(saved_run: Path, tmp_path
     (run / "recipe.json").write_text(json.dumps({"make_recipe": "my_recipe", "own_network": False}))
     exporting.run(run, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "- composed by `my_recipe`, not by fmnist_jax.make_recipe" in card
+    assert "- composed by `my_recipe` in place of `fmnist_jax.make_recipe`, so loss" in card
     assert "- augmentation: " not in card
 
 

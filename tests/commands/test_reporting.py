@@ -49,7 +49,7 @@ def test_finished_run_is_reported_with_its_recorded_scores(run_dir: Path) -> Non
 def test_function_that_composed_the_run_is_named(run_dir: Path) -> None:
     assert "Composed by" not in reporting.run(run_dir).read_text()
     (run_dir / "recipe.json").write_text(json.dumps({"make_recipe": "my_recipe", "own_network": False}))
-    assert "Composed by <code>my_recipe</code>, not by" in reporting.run(run_dir).read_text()
+    assert "Composed by <code>my_recipe</code> in place of" in reporting.run(run_dir).read_text()
 
 
 def test_recorded_scores_are_not_reported_for_an_earlier_checkpoint(run_dir: Path) -> None:

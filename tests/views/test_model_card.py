@@ -117,8 +117,8 @@ def test_custom_recipe_is_named_in_place_of_the_configured_loss_optimizer_and_au
     config = replace(PRESETS["standard"], init=InitConfig(Path("somewhere")), population=PopulationConfig(seeds=3))
     lines = render(_make_card(config, custom_recipe="my_recipe")).partition("## Training")[2].splitlines()
     assert (
-        "- composed by `my_recipe`, not by fmnist_jax.make_recipe: loss, optimiser, augmentation and step are that "
-        "function's"
+        "- composed by `my_recipe` in place of `fmnist_jax.make_recipe`, so loss, optimiser, augmentation and step may "
+        "not be those of the configuration"
     ) in lines
     recipe = [line for line in lines if line.startswith("- ")]
     configured = ("learning rate", "cross-entropy", "augmentation: ", "dropout", "depth", "moving average")
