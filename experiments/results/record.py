@@ -79,6 +79,8 @@ class Arguments:
     """Train for this many epochs instead of the preset's; the files say so."""
     images: int | None = None
     """Train on this many images and hold out the others; the files say so."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Compute in this precision instead of the preset's; the files say so."""
     results: Path = RESULTS
     """Folder of the JSON files; the tables also include those of its subfolders."""
     runs: Path = Path("runs/recorded")
@@ -113,8 +115,8 @@ def trials(arguments: Arguments) -> Iterator[Trial]:
     for seed in arguments.seeds:
         for preset in arguments.presets:
             for name, config, removed in variants(arguments.experiment, _preset(preset)):
-                shortened, suffix = shorten(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
-                scored = score_once_at_end(shortened, arguments.experiment)
+                changed, suffix = override(rehearsal.shrink(config) if arguments.rehearse else config, arguments)
+                scored = score_once_at_end(changed, arguments.experiment)
                 train = replace(scored.train, seed=seed)
                 yield Trial(f"{name}{suffix}-seed{seed}", replace(scored, train=train), removed)
 
@@ -125,15 +127,17 @@ def _preset(name: str) -> Config:
     return PRESETS[name]
 
 
-def shorten(config: Config, arguments: Arguments) -> tuple[Config, str]:
-    """Applies `--epochs` and `--images`; also returns what to add to the name of a run."""
-    data, train, suffix = config.data, config.train, ""
+def override(config: Config, arguments: Arguments) -> tuple[Config, str]:
+    """Applies `--epochs`, `--images` and `--dtype`; also returns what to add to the name of a run."""
+    data, train, model, suffix = config.data, config.train, config.model, ""
     if arguments.epochs:
         train, suffix = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
     if arguments.images:
         data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
         suffix += f"-{arguments.images}-images"
-    return replace(config, data=data, train=train), suffix
+    if arguments.dtype:
+        model, suffix = replace(model, dtype=arguments.dtype), f"{suffix}-{arguments.dtype}"
+    return replace(config, data=data, train=train, model=model), suffix
 
 
 def score_once_at_end(config: Config, experiment: Experiment) -> Config:

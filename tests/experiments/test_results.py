@@ -176,6 +176,19 @@ def test_shortened_run_is_marked_in_record_and_table(arguments: Any) -> None:
     assert f"| 1 of {PRESETS['fast'].train.epochs}, 60,000 images |" in tables.results_table(read_records(arguments))
 
 
+def test_run_in_another_precision_is_named_so_and_has_a_row_of_its_own(arguments: Any) -> None:
+    trainer = FakeTrainer()
+    record.record(arguments, trainer)
+    record.record(replace(arguments, dtype="bfloat16"), trainer)
+    assert [config.model.dtype for config in trainer.configs] == ["float32", "float32", "bfloat16", "bfloat16"]
+    assert {path.name for path in arguments.results.glob("*bfloat16*")} == {
+        f"fast-bfloat16-seed{seed}.json" for seed in (0, 1)
+    }
+    rows = tables.results_table(read_records(arguments)).splitlines()[2:4]
+    assert [row.split(" | ")[0] for row in rows] == ["| fast", "| fast in bfloat16"]
+    assert {record["full_length"] for record in read_records(arguments)} == {True}
+
+
 def test_run_without_the_validation_images_is_not_full_length(arguments: Any) -> None:
     record.record(replace(arguments, images=PRESETS["fast"].data.train_size), FakeTrainer())
     assert {record["full_length"] for record in read_records(arguments)} == {False}
