@@ -17,7 +17,7 @@ from fmnist_jax.system.signals import unwind_on_signal
 _PREAMBLE = """
 import os, signal, time
 from pathlib import Path
-from fmnist_jax.system import signals, storage
+from fmnist_jax.system import signals, staging, storage
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in the foreground, which these tests may not be in
 signals.install_exit_handlers()
 """
@@ -34,7 +34,7 @@ def run_script(script: str, folder: Path) -> tuple[int, str, str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_a_write_leaves_no_files_and_prints_nothing(tmp_path: Path, number: signal.Signals) -> None:
     script = f"""
-with storage.atomic_directory(Path("out")) as unfinished:
+with staging.atomic_directory(Path("out")) as unfinished:
     (unfinished / "file").touch()
     def write(file):
         file.write(b"half")
