@@ -47,7 +47,7 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return own * images + (1 - own) * partner, _mix_weights(weights, partner_weights, shares)
 
-    return _on_any_mesh(mixup)
+    return on_any_mesh(mixup)
 
 
 def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
@@ -80,11 +80,11 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, own_share)
 
-    return _on_any_mesh(cutmix)
+    return on_any_mesh(cutmix)
 
 
-def _on_any_mesh(mix: Mix) -> Mix:
-    """Lets the compiler lay out a mix on explicit axes, where partners lie on any device."""
+def on_any_mesh(mix: Mix) -> Mix:
+    """Makes a mix that works on explicit axes too, where partners lie on any device, as the compiler lays it out."""
 
     def mixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         return with_auto_axes(lambda images, labels, key: mix(key, images, labels), rows=True)(images, labels, key)

@@ -11,7 +11,7 @@ from jax import Array, lax
 from fmnist_jax.functional.augment import Augment, identity, normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
-from fmnist_jax.functional.mixing import Mix, unmixed
+from fmnist_jax.functional.mixing import Mix, on_any_mesh, unmixed
 from fmnist_jax.functional.pixels import is_uint8
 from fmnist_jax.functional.sharding import batch_axes, with_auto_axes
 from fmnist_jax.functional.state import TrainState
@@ -70,15 +70,12 @@ def make_objective(
     def augment_rows(images: Array, key: Array) -> Array:
         return _augment_and_normalize(augment, key, images)
 
-    def mix_rows(images: Array, labels: Array, key: Array) -> tuple[Array, Array]:
-        return mix(key, images, labels)
-
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images, labels = jax.tree.map(jnp.asarray, batch)
         images = with_auto_axes(augment_rows, rows=True)(images, augment_key)
-        images, targets = with_auto_axes(mix_rows, rows=True)(images, labels, mix_key)
+        images, targets = on_any_mesh(mix)(mix_key, images, labels)
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
         losses = loss_fn(logits, targets)
         metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))

@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from jax.tree_util import keystr, tree_flatten_with_path, tree_map_with_path
 
-from fmnist_jax.errors import ConfigError
+from fmnist_jax.errors import ConfigError, abbreviated
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.state import Weights
 
@@ -77,8 +77,8 @@ def start_from(model: Model, source: Weights) -> Model:
         if not report.taken:
             raise ConfigError(
                 "no module of the weights to start from fits the model: of theirs "
-                f"({_abbreviate(list(report.unused))}), none has the path, shapes and dtypes of one of the model's "
-                f"({_abbreviate(list(report.fresh))})"
+                f"({abbreviated(report.unused)}), none has the path, shapes and dtypes of one of the model's "
+                f"({abbreviated(report.fresh)})"
             )
         return params, batch_stats
 
@@ -106,7 +106,7 @@ def frozen_parameters(pattern: str, params: Params) -> tuple[str, ...]:
     subject = f"the pattern to freeze (--init.freeze) is {pattern!r}"
     if not found:
         raise ConfigError(
-            f"{subject}, which matches no parameter: choose one that matches some of {_abbreviate(paths)}"
+            f"{subject}, which matches no parameter: choose one that matches some of {abbreviated(paths)}"
         )
     if len(found) == len(paths):
         raise ConfigError(f"{subject}, which leaves no parameter to train: choose a narrower pattern")
@@ -190,7 +190,3 @@ def _path(path: Any) -> str:
 def _module_path(path: str) -> str:
     """The path of the module that a leaf belongs to, or the leaf's own path if it belongs to none."""
     return path.rpartition("/")[0] or path
-
-
-def _abbreviate(paths: list[str]) -> str:
-    return f"{', '.join(paths[:3])}, …, {paths[-1]}" if len(paths) > 4 else ", ".join(paths)
