@@ -81,6 +81,8 @@ class Arguments:
     """Train on this many images and hold out the others; the files say so."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Compute in this precision instead of the preset's; the files say so."""
+    batch_size: int | None = None
+    """Train on batches of this many images instead of the preset's; the files say so."""
     results: Path = RESULTS
     """Folder of the JSON files; the tables also include those of its subfolders."""
     runs: Path = Path("runs/recorded")
@@ -128,7 +130,7 @@ def _preset(name: str) -> Config:
 
 
 def override(config: Config, arguments: Arguments) -> tuple[Config, str]:
-    """Applies `--epochs`, `--images` and `--dtype`; also returns what to add to the name of a run."""
+    """Applies `--epochs`, `--images`, `--dtype` and `--batch-size`; also returns what to add to the name of a run."""
     data, train, model, suffix = config.data, config.train, config.model, ""
     if arguments.epochs:
         train, suffix = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
@@ -137,6 +139,8 @@ def override(config: Config, arguments: Arguments) -> tuple[Config, str]:
         suffix += f"-{arguments.images}-images"
     if arguments.dtype:
         model, suffix = replace(model, dtype=arguments.dtype), f"{suffix}-{arguments.dtype}"
+    if arguments.batch_size:
+        train, suffix = replace(train, batch_size=arguments.batch_size), f"{suffix}-batches-of-{arguments.batch_size}"
     return replace(config, data=data, train=train, model=model), suffix
 
 

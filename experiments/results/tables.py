@@ -98,23 +98,25 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
-    """Groups the records by preset, number of members, precision and length, presets in their order."""
+    """Groups the records by preset, number of members, changes and length, presets in their order."""
     groups: dict[tuple[int, int, str, str], list[Record]] = {}
     for record in records:
         preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
-        groups.setdefault((preset, members, _other_dtype(record), _format_length(record)), []).append(record)
+        groups.setdefault((preset, members, _format_changes(record), _format_length(record)), []).append(record)
     return [groups[key] for key in sorted(groups)]
 
 
-def _other_dtype(record: Record) -> str:
-    """The precision, if it is not that of the preset; else nothing."""
-    dtype = record["config"]["model"]["dtype"]
-    return "" if dtype == PRESETS[record["preset"]].model.dtype else dtype
+def _format_changes(record: Record) -> str:
+    """The precision and the size of the batches, each if it is not that of the preset."""
+    preset, config = PRESETS[record["preset"]], record["config"]
+    dtype, batch_size = config["model"]["dtype"], config["train"]["batch_size"]
+    in_precision = "" if dtype == preset.model.dtype else f" in {dtype}"
+    return in_precision + ("" if batch_size == preset.train.batch_size else f", batches of {batch_size}")
 
 
 def _format_name(record: Record) -> str:
-    """The preset, its precision if that is another, and how many models were averaged if it is an ensemble."""
-    name = f"{record['preset']} in {dtype}" if (dtype := _other_dtype(record)) else str(record["preset"])
+    """The preset, what was changed of it, and how many models were averaged if it is an ensemble."""
+    name = f"{record['preset']}{_format_changes(record)}"
     return f"{name}, {record['members']} averaged" if "members" in record else name
 
 

@@ -189,6 +189,16 @@ def test_run_in_another_precision_is_named_so_and_has_a_row_of_its_own(arguments
     assert {record["full_length"] for record in read_records(arguments)} == {True}
 
 
+def test_run_with_other_batches_is_named_so_and_has_a_row_of_its_own(arguments: Any) -> None:
+    trainer = FakeTrainer()
+    record.record(arguments, trainer)
+    record.record(replace(arguments, dtype="bfloat16", batch_size=64), trainer)
+    assert [config.train.batch_size for config in trainer.configs] == [PRESETS["fast"].train.batch_size] * 2 + [64] * 2
+    assert (arguments.results / "fast-bfloat16-batches-of-64-seed1.json").exists()
+    rows = tables.results_table(read_records(arguments)).splitlines()[2:4]
+    assert [row.split(" | ")[0] for row in rows] == ["| fast", "| fast in bfloat16, batches of 64"]
+
+
 def test_run_without_the_validation_images_is_not_full_length(arguments: Any) -> None:
     record.record(replace(arguments, images=PRESETS["fast"].data.train_size), FakeTrainer())
     assert {record["full_length"] for record in read_records(arguments)} == {False}
