@@ -1,6 +1,7 @@
 """Parses arguments into a dataclass; all that is wrong with them is told in one line."""
 
 import contextlib
+import difflib
 import io
 import re
 import shlex
@@ -45,7 +46,7 @@ def parse_arguments(
     while isinstance(outcome := _try_parse(kind, accepted, prog, default), str):
         # An argument that is missing once a refused flag is gone, with all that followed it, most likely went with it.
         if not (problems and outcome.startswith("Missing")):
-            problems.append(outcome)
+            problems.extend([outcome, *_misspelt(outcome, accepted)])
         # tyro reports one problem at a time, so what it refuses is removed until it has reported them all.
         before, accepted = accepted, _drop_refused_flags(accepted, outcome)
         if accepted == before:
@@ -93,6 +94,16 @@ def _try_parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None)
         if stop.code in (0, None):
             raise
         return _one_line(messages.getvalue())
+
+
+def _misspelt(problem: str, argv: Sequence[str]) -> list[str]:
+    """Names the given flags that resemble a missing one, which tyro reports before those that it does not know."""
+    if not problem.startswith("Missing:"):
+        return []
+    missing = re.findall(r"--[\w.-]*\w", problem)
+    given = [argument.partition("=")[0] for argument in argv if argument.startswith("--")]
+    matches = {flag: difflib.get_close_matches(flag, missing, n=1, cutoff=0.8) for flag in given if flag not in missing}
+    return [f"Unrecognized options: {flag} (did you mean {match[0]}?)" for flag, match in matches.items() if match]
 
 
 def _drop_refused_flags(argv: Sequence[str], problem: str) -> list[str]:

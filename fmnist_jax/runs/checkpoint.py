@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fmnist_jax.config import paths
-from fmnist_jax.errors import CheckpointError, DivergenceError, in_one_line
+from fmnist_jax.errors import CheckpointError, DivergenceError, FmnistError, in_one_line
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, rebuild, snapshot
@@ -119,13 +119,13 @@ class Writer:
             raise CheckpointError(
                 f"{error}, though it was written: check the disk, or choose another --run.dir"
             ) from error
+        except FmnistError as error:  # it may be intact
+            raise CheckpointError(f"{error}, then {RESUME_HINT}") from error
 
     def _write_error(self, error: Exception) -> CheckpointError:
-        # Of what is not the system's error, such as TensorStore's, lack of space is the likeliest cause.
-        remedy = error_remedy(error) if isinstance(error, OSError) else "free space there"
         return CheckpointError(
-            f"cannot write a checkpoint into {self._manager.directory} ({in_one_line(error)}): {remedy} and "
-            f"{RESUME_HINT}; earlier checkpoints are intact"
+            f"cannot write a checkpoint into {self._manager.directory} {store.explain(error)} and {RESUME_HINT}; "
+            "earlier checkpoints are intact"
         )
 
 

@@ -4,7 +4,10 @@ A checkpoint is two Orbax items: `state`, a flat mapping from the names of the l
 to arrays, and `manifest`, JSON with the SHA-256 of each of them, because Orbax does not check payload bytes.
 """
 
+import errno
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 from fmnist_jax.errors import CheckpointError, FmnistError, in_one_line
 from fmnist_jax.runs import manifest
 from fmnist_jax.runs.leaves import Snapshot
+from fmnist_jax.system.storage import error_reason, error_remedy
 
 METRIC = "val_accuracy"
 
@@ -24,6 +28,9 @@ Leaves = Mapping[str, np.ndarray]
 """Arrays by name."""
 
 MIN_KEPT = 2  # newest checkpoints: if the last one is damaged, the one before it is used
+
+# A file that one of these keeps from being read may be intact.
+_UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
 
 
 def open_manager(directory: Path, latest: int = MIN_KEPT) -> ocp.CheckpointManager:
@@ -111,19 +118,33 @@ def _read_verified(path: Path, read_leaves: Callable[[Path, Leaves], Leaves]) ->
         written = {name: leaf for name, leaf in like.items() if leaf.size}
         leaves = {**like, **read_leaves(path.absolute() / "state", written)}
         manifest.check_leaves(manifest_dict, leaves)
-    except PermissionError as error:
-        raise _unreadable(path, error) from error
-    # Whatever Orbax, TensorStore or JSON raise over a damaged file, it means that the file is damaged.
+    # Whatever else Orbax, TensorStore or JSON raise over a file, it means that the file is damaged.
     except Exception as error:
-        if "PERMISSION_DENIED" in str(error):  # TensorStore's wording
-            raise _unreadable(path, error) from error
+        cause = _system_error(error)
+        if cause is not None and cause.errno in _UNREADABLE:
+            # Not a `CheckpointError`, upon which the checkpoint would be set aside as damaged.
+            raise FmnistError(
+                f"checkpoint {path} cannot be read ({error_reason(cause)}): {error_remedy(cause)}"
+            ) from error
         raise CheckpointError(f"checkpoint {path.name} in {path.parent} is damaged ({in_one_line(error)})") from error
     return Snapshot(leaves, dict(manifest_dict.get("keys", {})))
 
 
-def _unreadable(path: Path, error: Exception) -> FmnistError:
-    """For a checkpoint that may be intact: not a `CheckpointError`, upon which it would be set aside as damaged."""
-    return FmnistError(f"checkpoint {path} cannot be read ({in_one_line(error)}): give yourself permission")
+def explain(error: Exception) -> str:
+    """Why Orbax or TensorStore could not write, in brackets, and how to mend it."""
+    cause = _system_error(error)
+    if cause is None:  # then lack of space is the likeliest cause
+        return f"({in_one_line(error)}): free space there"
+    return f"({error_reason(cause)}): {error_remedy(cause)}"
+
+
+def _system_error(error: Exception) -> OSError | None:
+    """The error of the system that one of Orbax or TensorStore is, or tells by its number."""
+    if isinstance(error, OSError):
+        return error
+    told = re.search(r"os_error_code='(\d+)'", str(error))  # by TensorStore, except by old versions
+    number = int(told[1]) if told else errno.EACCES if "PERMISSION_DENIED" in str(error) else None
+    return None if number is None else OSError(number, os.strerror(number))
 
 
 def _read_leaves_serially(path: Path, like: Leaves) -> Leaves:

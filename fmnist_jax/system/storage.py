@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 UNFINISHED = ".unfinished"
 """The end of the names of what a process is still writing, or was killed in writing."""
 
+_REMEDIES = (
+    ((errno.ENOSPC, errno.EDQUOT), "free space (df -h) or files (df -i) there"),
+    ((errno.EACCES, errno.EPERM), "give yourself permission"),
+    ((errno.EROFS,), "mount it for writing"),
+    ((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    ((errno.ENOMEM,), "free memory"),
+    ((errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO), "check the disk or the network drive"),
+)
+
 _MAX_PREFIX = 40  # characters of a file's name in that of its temporary file, which may have no more than 255 bytes
 
 
@@ -177,15 +186,7 @@ def error_reason(error: OSError) -> str:
 
 def error_remedy(error: OSError) -> str:
     """How to fix it, as the beginning of a sentence."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free space (df -h) or files (df -i) there"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "give yourself permission"
-    if error.errno == errno.EROFS:
-        return "mount it for writing"
-    if error.errno in (errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO):
-        return "check the disk or the network drive"
-    return "fix that"
+    return next((remedy for codes, remedy in _REMEDIES if error.errno in codes), "fix that")
 
 
 def _owner(path: Path) -> str:

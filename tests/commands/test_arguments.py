@@ -45,6 +45,21 @@ def test_positional_arguments_may_precede_or_follow_flags() -> None:
     assert parse("oven") == Arguments(Path("oven"))
 
 
+def test_misspelt_required_flag_is_named_beside_the_missing_one() -> None:
+    @dataclass(frozen=True)
+    class Recipe:
+        flour: int
+        """Grams."""
+        water: int
+        """Grams."""
+
+    with pytest.raises(ConfigError) as exc_info:
+        parse_arguments(Recipe, ["--fluor=500", "--water", "300"], "bake")
+    assert str(exc_info.value) == (
+        "Missing: --flour INT; Unrecognized options: --fluor (did you mean --flour?); see --help"
+    )
+
+
 def test_arguments_override_the_given_defaults() -> None:
     default = Arguments(Path("oven"), ("rye",), minutes=7, crust="hard")
     assert parse_arguments(Arguments, [], "bake", default) == default

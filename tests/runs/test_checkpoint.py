@@ -57,6 +57,14 @@ def test_restored_state_is_bitwise_equal_with_the_same_tree_structure(tmp_path: 
         (OSError(errno.ENOSPC, "No space left on device"), r"free space \(df -h\) or files \(df -i\) there"),
         (OSError(errno.EROFS, "Read-only file system"), "mount it for writing"),
         (OSError(errno.ENOTDIR, "Not a directory"), "fix that"),
+        (
+            ValueError("Error writing: No space left on device [os_error_code='28'] [spec]"),
+            r"free space \(df -h\) or files .*",
+        ),
+        (
+            ValueError("Failed to open: Too many open files [os_error_code='24']"),
+            r"allow more open files \(ulimit -n\)",
+        ),
         (ValueError("RESOURCE_EXHAUSTED: Error writing"), "free space there"),
     ],
 )

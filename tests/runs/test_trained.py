@@ -1,5 +1,6 @@
 """Loading a trained run: which checkpoint, which weights, and errors if there are none."""
 
+import errno
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -188,16 +189,42 @@ def test_latest_falls_back_to_the_newest_left_if_deleted_while_being_read(
     assert trained.load_trained(tmp_path / "run").step == 12
 
 
-def test_checkpoint_without_read_permission_is_not_reported_as_damaged(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), r"\(Permission denied\): give yourself permission"),
+        (ValueError("PERMISSION_DENIED [os_error_code='13']"), r"\(Permission denied\): give yourself permission"),
+        (ValueError("PERMISSION_DENIED: Error"), r"\(Permission denied\): give yourself permission"),
+        (OSError(errno.EMFILE, "Too many open files"), r"\(Too many open files\): allow more open files"),
+        (ValueError("Failed to open [os_error_code='24']"), r"\(Too many open files\): allow more open files"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), r"\(Cannot allocate memory\): free memory"),
+        (OSError(errno.ESTALE, "Stale file handle"), r"\(Stale file handle\): check the disk or the network drive"),
+    ],
+)
+def test_checkpoint_that_the_system_cannot_read_is_not_reported_as_damaged(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
 ) -> None:
     def deny(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr(store, "read_manifest", deny)
-    with pytest.raises(FmnistError, match=r"cannot be read .*: give yourself permission") as exc_info:
+    with pytest.raises(FmnistError, match=f"cannot be read {expected}") as exc_info:
         store.read(run / "checkpoints" / "15")
     assert not isinstance(exc_info.value, CheckpointError)
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "No such file"), ValueError("NOT_FOUND [os_error_code='2']")]
+)
+def test_checkpoint_of_which_a_file_is_missing_is_reported_as_damaged(
+    run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def miss(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "read_manifest", miss)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        store.read(run / "checkpoints" / "15")
 
 
 def test_invalid_value_in_config_json_is_reported_with_the_path_of_the_file(run: Path, tmp_path: Path) -> None:
