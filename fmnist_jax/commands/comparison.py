@@ -10,7 +10,7 @@ from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.runs import dataset_record
+from fmnist_jax.runs import dataset_record, recipe_record
 from fmnist_jax.runs.directory import read_records
 from fmnist_jax.system.storage import check_file, make_directory, write_text
 from fmnist_jax.views import comparison_page
@@ -49,6 +49,7 @@ def run(directories: Sequence[Path], data: DataPaths | None = None, out: Path | 
                 summary=report_data.summary,
                 test=report_data.test,
                 logits=report_data.predicted.logits,
+                custom_recipe=recipe_record.recorded_name(directory),
             )
         )
         refuse_other_classes(directories[0], runs[0], directory, runs[-1])

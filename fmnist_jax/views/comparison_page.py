@@ -31,6 +31,8 @@ class Run(NamedTuple):
     test: Dataset
     logits: np.ndarray
     """f32[N, C] for the test images; for a population, the ensemble's."""
+    custom_recipe: str | None = None
+    """The name of the function that composed the run's recipe in place of `make_recipe`."""
 
 
 class _Row(NamedTuple):
@@ -69,7 +71,8 @@ def render(title: str, runs: Sequence[Run]) -> str:
         names=names,
         recalls=recalls,
         by_recall_range=_by_recall_range(recalls),
-        settings=differences([run.config for run in runs]),
+        settings=_differences(runs),
+        custom_recipe=runs[0].custom_recipe,
         charts={name: pages.svg(figure) for name, figure in overlays.overlaid_panels(curves).items()},
         accuracies=pages.svg(
             overlays.accuracy_rows(
@@ -91,6 +94,15 @@ def _rows(runs: Sequence[Run]) -> list[_Row]:
         line = overlays.line_style(number)
         rows.append(_Row(run, scores, difference, line, pages.css_colour(line.colour)))
     return rows
+
+
+def _differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Each run's values where they differ, by setting: the functions that composed the recipes, then fields."""
+    composers = [run.custom_recipe or "fmnist_jax.make_recipe" for run in runs]
+    return {
+        **({"make_recipe": composers} if len(set(composers)) > 1 else {}),
+        **differences([run.config for run in runs]),
+    }
 
 
 def _by_recall_range(recalls: np.ndarray) -> list[int]:

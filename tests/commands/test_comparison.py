@@ -37,6 +37,12 @@ def test_page_is_written_to_the_parent_of_the_runs_or_to_out(run_dirs: list[Path
         comparison.run(run_dirs, out=out.parent)
 
 
+def test_recipe_of_your_own_is_named_by_its_record(run_dirs: list[Path]) -> None:
+    (run_dirs[1] / "recipe.json").write_text(json.dumps({"make_recipe": "with_sam", "own_network": False}))
+    page = comparison.run(run_dirs).read_text()
+    assert re.search(r">make_recipe</th>\s*<td>fmnist_jax\.make_recipe</td>\s*<td class=.other.>with_sam</td>", page)
+
+
 def test_page_is_written_to_the_common_parent_of_relative_run_paths(
     run_dirs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,16 @@ def test_only_differing_training_settings_are_listed(text: str) -> None:
     assert "Not at all: they have the same configuration, seed included." in Page(identical).text
 
 
+def test_recipes_of_your_own_are_named_where_they_differ() -> None:
+    runs = [make_run("one", 1, custom_recipe="with_sam"), make_run("other", 2), make_run("third", 2)]
+    text = re.sub(r"\s+", " ", Page(comparison_page.render("recipes", runs)).text)
+    assert "make_recipe with_sam fmnist_jax.make_recipe fmnist_jax.make_recipe" in text
+    assert "Not at all" not in text
+    same_name = [run._replace(custom_recipe="with_sam") for run in runs]
+    text = re.sub(r"\s+", " ", Page(comparison_page.render("recipes", same_name)).text)
+    assert "Not in their configurations, seed included. Each recipe comes from a function named with_sam" in text
+
+
 def test_classes_are_sorted_by_the_size_of_their_difference() -> None:
     labels = make_contents().test.labels
     logits = 4 * np.eye(10, dtype=np.float32)[np.where(labels == 7, 5, labels)]
