@@ -142,9 +142,13 @@ def _system_error(error: Exception) -> OSError | None:
     """The error of the system that one of Orbax or TensorStore is, or tells by its number."""
     if isinstance(error, OSError):
         return error
-    told = re.search(r"os_error_code='(\d+)'", str(error))  # by TensorStore, except by old versions
-    number = int(told[1]) if told else errno.EACCES if "PERMISSION_DENIED" in str(error) else None
-    return None if number is None else OSError(number, os.strerror(number))
+    if told := re.search(r"os_error_code='(\d+)'", str(error)):  # by TensorStore
+        number = int(told[1])
+    elif "PERMISSION_DENIED" in str(error):  # by its old versions
+        number = errno.EACCES
+    else:
+        return None
+    return OSError(number, os.strerror(number))
 
 
 def _read_leaves_serially(path: Path, like: Leaves) -> Leaves:
