@@ -41,14 +41,14 @@ def draw_images(count: int = 3) -> np.ndarray:
 
 
 def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
-    """Weights and statistics that are never 0 or 1, so that leaving any of them out changes the result."""
+    """Weights and statistics, none 0 or 1 and some near epsilon, so that omitting any of them changes the result."""
     rng = np.random.default_rng(0)
     params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
     drawn: Tree = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
     for name, leaves in drawn.items():
         if name.startswith("BatchNorm"):
             leaves["scale"] = leaves["scale"] + 1.1
-    statistics: Tree = jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), batch_stats)
+    statistics: Tree = jax.tree.map(lambda leaf: 10 ** rng.uniform(-3, 0.3, leaf.shape).astype(np.float32), batch_stats)
     return drawn, statistics
 
 
