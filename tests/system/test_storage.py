@@ -32,6 +32,15 @@ def test_check_writable_names_a_file_in_the_way_and_the_flag(tmp_path: Path) -> 
             check_writable(path, "--data.dir", DataError)
 
 
+def test_check_writable_follows_links_and_names_a_dangling_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for path in (tmp_path / "link", tmp_path / "link" / "run"):
+        with pytest.raises(FmnistError, match=r"link is a symbolic link to .*target, which does not exist: create it"):
+            check_writable(path, "--run.dir")
+    (tmp_path / "target").mkdir()
+    check_writable(tmp_path / "link" / "run", "--run.dir")
+
+
 def test_check_writable_refuses_a_directory_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may write anywhere, so the answer of the operating system is mocked.
     monkeypatch.setattr("os.access", lambda *_: False)
