@@ -5,6 +5,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fmnist_jax.analysis.pairs import paired_difference
 
@@ -23,6 +24,17 @@ def test_p_value_is_the_exact_two_sided_binomial_tail(won: int, lost: int) -> No
     assert (result.won, result.lost) == (won, lost)
     assert result.difference == (won - lost) / (won + lost + 50)
     assert result.interval.low < result.difference < result.interval.high
+
+
+@pytest.mark.parametrize(("won", "lost", "ties"), [(10, 2, 50), (2, 10, 5), (0, 0, 3), (4, 0, 0), (0, 1, 0)])
+def test_interval_is_the_normal_one_for_half_an_example_more_in_each_cell(won: int, lost: int, ties: int) -> None:
+    better, worse, equal = (won + 0.5, lost + 0.5, ties + 1.0)
+    outcomes, weights = np.array([1.0, -1.0, 0.0]), np.array([better, worse, equal])
+    mean = np.average(outcomes, weights=weights)
+    error = np.sqrt(np.average((outcomes - mean) ** 2, weights=weights) / weights.sum())
+    interval = paired_difference(*_make_outcomes(won, lost, ties)).interval
+    low, high = norm.interval(0.95, mean, error)
+    assert interval == pytest.approx((max(-1, low), min(1, high)))
 
 
 def test_equal_models_have_difference_zero_and_p_value_one() -> None:

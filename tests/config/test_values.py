@@ -9,7 +9,7 @@ import pytest
 
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from fmnist_jax.config.validation import validate
-from fmnist_jax.config.values import is_static_zero, to_builtin
+from fmnist_jax.config.values import Range, is_static_zero, to_builtin
 from fmnist_jax.errors import ConfigError
 from tests.faults.values import CONFIG_VALUES, is_accepted_or_named
 
@@ -44,6 +44,14 @@ def test_to_builtin_leaves_jax_arrays_unchanged() -> None:
 
 def test_is_static_zero_only_for_python_zeros() -> None:
     assert [is_static_zero(value) for value in (0, 0.0, 0.1, 1, jnp.float32(0))] == [True, True, False, False, False]
+
+
+def test_range_includes_its_bounds_unless_they_are_open() -> None:
+    values = (0.9, 1, 1.5, 2, 2.1)
+    assert [value in Range(1, 2) for value in values] == [False, True, True, True, False]
+    assert [value in Range(1, 2, open_low=True) for value in values] == [False, False, True, True, False]
+    assert [value in Range(1, 2, open_high=True) for value in values] == [False, True, True, False, False]
+    assert [str(Range(1, 2, open_low=low, open_high=not low)) for low in (False, True)] == ["[1, 2)", "(1, 2]"]
 
 
 def test_config_of_numpy_values_equals_the_one_of_python_values() -> None:

@@ -1,6 +1,7 @@
 """Atomic writes, and paths that cannot be written to, which are refused without leaving anything behind."""
 
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -44,7 +45,11 @@ def test_check_writable_follows_links_and_names_a_dangling_one(tmp_path: Path) -
 def test_check_writable_refuses_a_directory_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may write anywhere, so the answer of the operating system is mocked.
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(FmnistError, match="cannot be written"):
+    with pytest.raises(FmnistError, match="cannot be written: change its permissions or choose"):
+        check_writable(tmp_path, "--run.dir")
+    owner = re.escape(tmp_path.owner())
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(FmnistError, match=f"cannot be written, owned by {owner}: change its permissions"):
         check_writable(tmp_path, "--run.dir")
 
 
