@@ -1,4 +1,4 @@
-"""Compiler options: used where XLA knows them, and omitted where it does not."""
+"""Compiler options, used where XLA knows them and omitted where it does not, and its errors about memory."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import Array
 
+from fmnist_jax.errors import DeviceMemoryError
 from fmnist_jax.system import compilation
 
 
@@ -42,3 +43,16 @@ def test_options_for_one_call_do_not_change_results() -> None:
     key = jax.random.key(0)
     jitted = jax.jit(lambda key: jax.random.normal(key, (50,)), compiler_options=dict(compilation.FOR_ONE_CALL))
     np.testing.assert_allclose(jitted(key), jax.random.normal(key, (50,)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("error_type", compilation.XLA_ERRORS)
+def test_only_errors_about_memory_are_explained(error_type: type[Exception]) -> None:
+    with (
+        pytest.raises(DeviceMemoryError, match="out of memory: halve the batch"),
+        compilation.explain_out_of_memory("halve the batch"),
+    ):
+        raise error_type("RESOURCE_EXHAUSTED: Out of memory allocating 47040000 bytes.")
+    other = error_type("INTERNAL: oh")
+    with pytest.raises(error_type, match="INTERNAL: oh") as exc_info, compilation.explain_out_of_memory("halve it"):
+        raise other
+    assert exc_info.value is other
