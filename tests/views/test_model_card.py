@@ -10,7 +10,7 @@ import pytest
 
 from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.config.presets import PRESETS
-from fmnist_jax.config.schema import AugmentConfig, Config, InitConfig, PopulationConfig, RunConfig
+from fmnist_jax.config.schema import AugmentConfig, Config, InitConfig, ModelConfig, PopulationConfig, RunConfig
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.views.model_card import Card, render
 
@@ -50,6 +50,20 @@ def test_card_has_every_section_for_every_preset(preset: str) -> None:
     assert "\n\n\n" not in page
     assert ("MIT licence" in page) == (PRESETS[preset].data.name == "fashion_mnist")
     assert ("without mirror images averaged in | 90.00 %" in page) == PRESETS[preset].train.eval_mirror
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (ModelConfig(family="plain", pooling="max"), "that each halve the image by max pooling, and a dense head"),
+        (ModelConfig(family="plain", pooling="mean"), "by max pooling in the first, then average pooling, and"),
+        (ModelConfig(family="plain", pooling="mean", widths=(8,), depths=(1,)), "halve the image by max pooling, and"),
+        (ModelConfig(stem="pooled"), "residual network: max pooling after the first convolution, stages of blocks"),
+        (ModelConfig(stem="full"), "residual network: stages of blocks"),
+    ],
+)
+def test_card_describes_the_network(model: ModelConfig, expected: str) -> None:
+    assert expected in render(_make_card(replace(PRESETS["standard"], model=model)))
 
 
 def test_card_shows_the_given_scores_versions_and_confusions() -> None:
