@@ -23,6 +23,7 @@ from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.optim import make_schedule
 from fmnist_jax.functional.recipe import Recipe, make_recipe
+from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.parallel import choose_layout, place
 from fmnist_jax.runs.program import prepare
@@ -101,6 +102,21 @@ def test_validation_counts_each_held_out_image_once_per_member(
         np.add.at(expected, (validation.labels, np.asarray(predict(*member_weights, validation.images)).argmax(-1)), 1)
         np.testing.assert_array_equal(confusion[member] if seeds > 1 else confusion, expected)
     assert confusion.sum() == seeds * held_out
+
+
+def test_members_start_as_runs_of_consecutive_seeds() -> None:
+    splits, layout = load(_TINY.data), choose_layout(_TINY)
+    data = place(Batch(splits.train.images, splits.train.labels), layout.replicated)
+
+    def initial_state(seed: int, members: int) -> TrainState:
+        train, population = replace(_TINY.train, seed=seed), PopulationConfig(seeds=members)
+        config = replace(_TINY, train=train, population=population)
+        return prepare(_with_no_op_step(config), config, layout, data, splits)[0]
+
+    population = initial_state(3, 2)
+    for member in range(2):
+        state = jax.tree.map(lambda leaf, member=member: leaf[member], population)
+        assert state_digest(state) == state_digest(initial_state(3 + member, 1))
 
 
 def test_initial_state_does_not_depend_on_jaxs_default_prng_implementation() -> None:
