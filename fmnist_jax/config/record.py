@@ -60,7 +60,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"the configuration is {values!r}: expected its sections")
-    if others := sorted({"preset", *SECTIONS} ^ {*values, *_ADDED_SECTIONS}):
+    if others := sorted(map(str, {"preset", *SECTIONS} ^ {*values, *_ADDED_SECTIONS})):
         raise ConfigError(f"the configuration has different sections from this version: {', '.join(others)}")
     built: dict[str, Any] = {"preset": values["preset"]}
     for section, kind in SECTIONS.items():
@@ -71,7 +71,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         section_values = dict(values[section])
         known = {item.name for item in dataclasses.fields(kind)}
         required = set() if section in NON_TRAINING_SECTIONS else known - _LATER_FIELDS.get(section, frozenset())
-        if others := sorted((section_values.keys() - known) | (required - section_values.keys())):
+        if others := sorted(map(str, (section_values.keys() - known) | (required - section_values.keys()))):
             raise ConfigError(
                 f"section {section!r} of the configuration has different fields from this version: {', '.join(others)}"
             )

@@ -54,7 +54,8 @@ def validate(config: Config) -> None:
             f"--init.freeze is {config.init.freeze}, but --init.from is not given, and fresh weights need training: "
             "give a run to start from"
         )
-    messages.extend(_mixing_problems(config.augment, config.train.batch_size))
+    if all_valid("augment", "train"):
+        messages.extend(_mixing_problems(config.augment, config.train.batch_size))
     if all_valid("population", "parallel", "train"):
         messages.extend(parallelism.problems(config))
     if messages:

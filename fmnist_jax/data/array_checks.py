@@ -1,5 +1,6 @@
 """Checks of the arrays and names that a data set is made of."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,15 @@ def check_shapes(images: np.ndarray, labels: np.ndarray) -> None:
         raise DataError(f"labels are {labels.dtype}{list(labels.shape)}: expected whole numbers [{count}]")
 
 
-def check_class_names(names: tuple[str, ...]) -> None:
-    """Checks that class names can be stored and displayed, and differ.
+def to_class_names(values: Iterable[object]) -> tuple[str, ...]:
+    """Makes texts of class names, and checks that they can be stored and displayed, and differ.
 
     Raises:
-      DataError: one is not Unicode, shows nothing or more than a line, or is repeated.
+      DataError: one is bytes or not Unicode, shows nothing or more than a line, or is repeated.
     """
+    names = tuple(map(str, given := tuple(values)))
+    if undecoded := [value for value in given if isinstance(value, bytes)]:
+        raise DataError(f"the class name {undecoded[0]!r} is bytes: decode it, or use an array of text (dtype=str)")
     if invalid := [name for name in names if not _is_unicode(name)]:
         raise DataError(
             f"the class name {invalid[0]!r} is not valid Unicode: decode it with the encoding it was written in"
@@ -57,6 +61,7 @@ def check_class_names(names: tuple[str, ...]) -> None:
         raise DataError(f"the class name {invalid[0]!r} cannot be displayed: use printable characters on one line")
     if len(set(names)) < len(names):
         raise DataError(f"class names repeat {max(names, key=names.count)!r}: give each class a different name")
+    return names
 
 
 def _is_unicode(text: str) -> bool:

@@ -57,7 +57,13 @@ def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
 
 
 def padded_rows(array: np.ndarray, batch_size: int, *, fill: int = 0) -> Iterator[np.ndarray]:
-    """Yields the rows of an array [N, ...] as blocks [batch_size, ...], in order; the last is padded with `fill`."""
+    """Yields the rows of an array [N, ...] as blocks [batch_size, ...], in order; the last is padded with `fill`.
+
+    Raises:
+      ValueError: `batch_size` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: expected at least 1")
     for start in range(0, len(array), batch_size):
         rows = array[start : start + batch_size]
         padding = ((0, batch_size - len(rows)), *((0, 0) for _ in array.shape[1:]))

@@ -10,7 +10,7 @@ import numpy as np
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.config.validation import validate_data
 from fmnist_jax.data import decoded, files, places, synthetic
-from fmnist_jax.data.array_checks import check_class_names, check_shapes, to_arrays
+from fmnist_jax.data.array_checks import check_shapes, to_arrays, to_class_names
 from fmnist_jax.data.copies import count_shared
 from fmnist_jax.errors import DataError
 from fmnist_jax.functional.labels import CLASS_NAMES
@@ -36,9 +36,8 @@ class Dataset:
           DataError: one of them is invalid.
         """
         images, labels = to_arrays(self.images, self.labels)
-        names = tuple(map(str, self.class_names))
         check_shapes(images, labels)
-        check_class_names(names)
+        names = to_class_names(self.class_names)
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(names):
             label = labels.min() if labels.min() < 0 else labels.max()
             raise DataError(f"labels hold {label}: expected 0..{len(names) - 1}; check the labels, or the class names")
@@ -155,11 +154,24 @@ def check_splits(splits: Splits, source: object = "splits") -> None:
         if not len(getattr(splits, name)):
             raise DataError(f"{source}: there are no {name} images: give at least one")
     for name, part in splits._asdict().items():
-        if (part.image_shape, part.class_names) != (splits.train.image_shape, splits.train.class_names):
-            raise DataError(
-                f"{source}: {name} images are {_shape_and_classes(part)}, and training images "
-                f"{_shape_and_classes(splits.train)}: give all of them the same shape and class names"
+        if difference := _difference(name, part, splits.train):
+            raise DataError(f"{source}: {difference}")
+
+
+def _difference(name: str, part: Dataset, train: Dataset) -> str | None:
+    """What keeps a split from being used beside the training images, and the remedy."""
+    if (part.image_shape, part.num_classes) != (train.image_shape, train.num_classes):
+        return (
+            f"{name} images are {_shape_and_classes(part)}, and training images {_shape_and_classes(train)}: "
+            "give all of them the same shape and class names"
+        )
+    for label, (given, expected) in enumerate(zip(part.class_names, train.class_names, strict=True)):
+        if given != expected:
+            return (
+                f"class {label} of the {name} images is {given!r}, and of the training images {expected!r}: "
+                "give all of them the same class names in the same order"
             )
+    return None
 
 
 def _shape_and_classes(dataset: Dataset) -> str:

@@ -85,6 +85,8 @@ def _single_channel_conv(x: Array, kernel: Array) -> Array:
 
 
 def _conv_on_cpu(x: Array, kernel: Array) -> Array:
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return convolve(x, kernel)  # the others compute in float32, which rounds integers
     # 8 ms instead of 20 for 128 images of 28x28x1 with 32 outputs, on one core of an AMD EPYC (jax 0.10.2).
     if kernel.shape[:3] == (3, 3, 1):
         return _single_channel_conv(x, kernel)

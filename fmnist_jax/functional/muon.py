@@ -29,7 +29,7 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
       [M, N], in the dtype of `matrix`.
     """
     rows, columns = matrix.shape
-    x = matrix.T if rows > columns else matrix
+    x = matrix.conj().T if rows > columns else matrix
     x = x.astype(at_least_float32(matrix.dtype))
     # At zeros, which kernels that start at 0 cause, its derivative is 0, where that of the plain norm is NaN.
     x = x / (optax.safe_norm(x, 0.0) + _EPSILON)
@@ -41,14 +41,14 @@ def orthogonalize(matrix: Array, steps: int = 5) -> Array:
     def polynomial(gram: Array) -> Array:
         return _LINEAR * jnp.eye(len(gram), dtype=gram.dtype) + _CUBIC * gram + _QUINTIC * product(gram, gram)
 
-    gram = product(x, x.T)
+    gram = product(x, x.conj().T)
     factor = composed = polynomial(gram)
     for _ in range(steps - 1):
         gram = product(product(factor, gram), factor)
         factor = polynomial(gram)
         composed = product(factor, composed)
     x = product(composed, x)
-    return (x.T if rows > columns else x).astype(matrix.dtype)
+    return (x.conj().T if rows > columns else x).astype(matrix.dtype)
 
 
 def orthogonalize_kernels(steps: int = 5) -> optax.GradientTransformation:

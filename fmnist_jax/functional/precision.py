@@ -6,9 +6,11 @@ import numpy as np
 
 
 def at_least_float32(dtype: Any) -> np.dtype:
-    """Returns float64 for float64 and float32 for any other dtype; `jnp.promote_types` raises if promotion is strict.
+    """Returns float64 and complex dtypes themselves, and float32 for any other.
+
+    `jnp.promote_types` raises an error if promotion is strict.
 
     Args:
       dtype: that of an array.
     """
-    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    return np.dtype(dtype if dtype in (np.float64, np.complex64, np.complex128) else np.float32)

@@ -59,11 +59,12 @@ def with_auto_axes(function: Callable[..., T], *, rows: bool) -> Callable[..., T
     """
 
     def wrapped(*arrays: Array) -> T:
-        if not jax.sharding.get_abstract_mesh().explicit_axes:
+        axes = jax.sharding.get_abstract_mesh().explicit_axes
+        if not axes:
             return function(*arrays)
         spec = jax.typeof(arrays[0]).sharding.spec
         result = PartitionSpec(spec[0]) if rows and spec else PartitionSpec()
-        return jax.sharding.auto_axes(function, out_sharding=result)(*arrays)
+        return jax.sharding.auto_axes(function, axes=axes, out_sharding=result)(*arrays)
 
     return wrapped
 

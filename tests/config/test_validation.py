@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -236,6 +237,11 @@ def test_field_of_any_type_is_refused_in_one_message(section: str) -> None:
             broken = replace(defaults, **{field.name: value})
             with pytest.raises(ConfigError, match=rf"--{section}\.{field.name.replace('_', '-')} is "):
                 validate(replace(Config(), **{section: broken}))
+
+
+def test_several_values_of_a_mixing_field_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"^--augment\.mixup-alpha is .*"):
+        validate(Config(augment=AugmentConfig(mixup_alpha=jnp.array([0.1, 0.2]))))  # type: ignore[arg-type]
 
 
 def test_boolean_field_rejects_a_string() -> None:

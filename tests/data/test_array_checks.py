@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fmnist_jax.data.array_checks import check_class_names, check_shapes, to_arrays
+from fmnist_jax.data.array_checks import check_shapes, to_arrays, to_class_names
 from fmnist_jax.errors import DataError
 
 
@@ -48,9 +48,10 @@ def test_labels_that_are_not_one_whole_number_per_image_are_rejected(labels: np.
         (("a", " "), "cannot be displayed"),
         (("a", "b\nc"), "cannot be displayed"),
         (("a", "b", "a"), "class names repeat 'a'"),
+        ((b"a", b"b"), "the class name b'a' is bytes: decode it"),
     ],
 )
-def test_class_names_that_cannot_be_told_apart_on_a_line_are_rejected(names: tuple[str, ...], problem: str) -> None:
+def test_class_names_that_cannot_be_told_apart_on_a_line_are_rejected(names: tuple[object, ...], problem: str) -> None:
     with pytest.raises(DataError, match=problem):
-        check_class_names(names)
-    check_class_names(("Ärmel", "T-shirt/top", "外套"))
+        to_class_names(names)
+    assert to_class_names(np.array(["Ärmel", "T-shirt/top", "外套"])) == ("Ärmel", "T-shirt/top", "外套")

@@ -65,7 +65,10 @@ def test_resolve_records_absolute_paths_from_config_and_environment(
         (_SPLITS._replace(train=_dataset(0)), "there are no train images"),
         (_SPLITS._replace(test=_dataset(0)), "there are no test images"),
         (_SPLITS._replace(test=_dataset(4, edge=9)), "test images are 9x9x1 of 2 classes, and training images 8x8x1"),
-        (_SPLITS._replace(validation=_dataset(2, ("a", "c"))), "validation images are 8x8x1 of 2 classes"),
+        (
+            _SPLITS._replace(validation=_dataset(2, ("a", "c"))),
+            "class 1 of the validation images is 'c', and of the training images 'b'",
+        ),
     ],
 )
 def test_empty_or_incompatible_splits_are_rejected(splits: Splits, message: str) -> None:

@@ -26,6 +26,17 @@ def random_matrix(rows: int, columns: int, smallest: float, seed: int) -> np.nda
     return ((left * np.geomspace(1, smallest, min(rows, columns))) @ right).astype(np.float32)
 
 
+@pytest.mark.parametrize("shape", [(5, 12), (12, 5), (9, 9)])
+def test_orthogonalize_takes_complex_matrices(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    matrix = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    left, values, right = np.linalg.svd(matrix.astype(np.complex128), full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    np.testing.assert_allclose(compiled(jnp.asarray(matrix), 5), (left * values) @ right, atol=2e-3)
+
+
 @given(
     shape=st.sampled_from([(1, 1), (5, 12), (12, 5), (9, 9)]),
     steps=st.sampled_from([1, 3, 5]),

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from fmnist_jax.functional.muon import orthogonalize
@@ -12,6 +13,11 @@ from fmnist_jax.functional.precision import at_least_float32
 def test_at_least_float32_widens_every_dtype_but_float64(name: str) -> None:
     with jax.numpy_dtype_promotion("strict"):
         assert at_least_float32(jnp.dtype(name)) == ("float64" if name == "float64" else "float32")
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_at_least_float32_keeps_complex_dtypes(dtype: type) -> None:
+    assert at_least_float32(jnp.dtype(dtype)) == np.dtype(dtype)
 
 
 def test_orthogonalize_keeps_bfloat16_under_strict_dtype_promotion() -> None:

@@ -60,6 +60,19 @@ def test_with_auto_axes_returns_row_sharded_or_replicated_results(mesh: jax.shar
     np.testing.assert_array_equal(replicated, ROWS.T @ ROWS)
 
 
+def test_with_auto_axes_works_under_shard_map_over_one_of_two_explicit_axes() -> None:
+    mesh = jax.make_mesh((1, 2), ("member", "data"))
+
+    def double(x: Array) -> Array:
+        assert jax.sharding.get_abstract_mesh().explicit_axes == ("member",)
+        return with_auto_axes(lambda x: x.reshape(1, -1).reshape(x.shape) * 2, rows=True)(x)
+
+    with jax.set_mesh(mesh):
+        rows = jax.device_put(ROWS, NamedSharding(mesh, P("data")))
+        mapped = jax.shard_map(double, in_specs=P("data"), out_specs=P("data"), axis_names={"data"})
+        np.testing.assert_array_equal(jax.jit(mapped)(rows), 2 * ROWS)
+
+
 @pytest.mark.parametrize("types", [None, (AxisType.Auto,)])
 def test_with_auto_axes_calls_the_function_unchanged_without_explicit_axes(types: tuple[AxisType, ...] | None) -> None:
     mesh = jax.make_mesh((2,), ("data",), axis_types=types) if types else None

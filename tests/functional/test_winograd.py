@@ -62,6 +62,15 @@ def test_float32_error_stays_close_to_rounding_error() -> None:
     assert np.abs(y - exact).max() < 2e-5 * np.abs(exact).max()
 
 
+def test_complex_numbers_are_convolved_by_both_parts() -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+        for shape in ((2, 6, 6, 4), (3, 3, 4, 5))
+    )
+    np.testing.assert_allclose(winograd_conv(x, kernel), direct(jnp.asarray(x), jnp.asarray(kernel)), atol=1e-4)
+
+
 def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
     x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
     y = jax.jit(winograd_conv)(x, kernel)
