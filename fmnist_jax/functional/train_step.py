@@ -17,7 +17,7 @@ from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cros
 from fmnist_jax.functional.mixing import Mix, unmixed
 from fmnist_jax.functional.objective import Batch, make_objective
 from fmnist_jax.functional.sampling import batch_epochs, batch_indices
-from fmnist_jax.functional.sharding import varying_like
+from fmnist_jax.functional.sharding import varying_like, with_auto_axes
 from fmnist_jax.functional.state import TrainState
 
 TrainChunk = Callable[[TrainState, Batch, Any], tuple[TrainState, Any]]
@@ -102,7 +102,8 @@ def _gather(data: Batch, indices: Array) -> Batch:
     for labels in jax.tree.leaves(data.labels):
         if len(labels) != rows:  # an index out of range would take the last row
             raise ValueError(f"there are {rows} images and {len(labels)} labels: expected as many of both")
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[indices], data)
+    take = with_auto_axes(lambda indices, leaf: leaf[indices], rows=True)
+    return jax.tree.map(lambda leaf: take(indices, jnp.asarray(leaf)), data)
 
 
 def refuse_longer(num_steps: Array | int, max_steps: int) -> None:

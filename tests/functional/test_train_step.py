@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fmnist_jax import (
     AugmentConfig,
@@ -382,3 +382,20 @@ def test_images_and_labels_of_different_lengths_are_rejected_while_tracing(netwo
     fewer = Batch(jnp.asarray(data.images), jnp.asarray(data.labels[:5]))
     with pytest.raises(ValueError, match="there are 20 images and 5 labels: expected as many of both"):
         jax.eval_shape(make_train_chunk(network.step, 8, MAX_STEPS), network.state, fewer, 2)
+
+
+@pytest.mark.parametrize("sample", [sample_batch, sample_mirrored_batch])
+def test_chunk_mapped_over_members_of_an_explicit_axis_equals_that_on_one_device(key: Array, sample: Sample) -> None:
+    step = make_train_step(LINEAR, optax.sgd(0.1))
+    chunk = jax.vmap(make_train_chunk(step, 4, MAX_STEPS, sample=sample), (0, None, None))
+    states = jax.vmap(lambda key: init_state(LINEAR, optax.sgd(0.1), key))(jax.random.split(key, 2))
+    rng = np.random.default_rng(0)
+    data = Batch(jnp.asarray(rng.integers(0, 256, (12, 28, 28, 1), np.uint8)), jnp.arange(12) % 10)
+    expected, _ = jax.jit(chunk)(states, data, 3)
+    mesh = jax.make_mesh((2,), ("member",))
+    assert mesh.axis_types == (AxisType.Explicit,)
+    with jax.set_mesh(mesh):
+        trained, _ = jax.jit(chunk)(jax.device_put(states, NamedSharding(mesh, PartitionSpec("member"))), data, 3)
+    assert trained.params["kernel"].sharding.spec[0] == "member"
+    for name in ("kernel", "bias"):
+        np.testing.assert_allclose(trained.params[name], expected.params[name], rtol=1e-5, atol=1e-6)
