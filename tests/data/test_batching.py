@@ -89,3 +89,10 @@ def test_padded_batches_contain_every_example_once_and_mark_the_padding(size: in
     np.testing.assert_array_equal(labels[:size], examples.labels)
     assert (labels[size:] == -1).all()
     assert not images[size:].any()
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_of_no_images_are_refused(batch_size: int) -> None:
+    for make in (batching.stacked_batches, lambda *given: list(batching.padded_batches(*given))):
+        with pytest.raises(ValueError, match=f"batch_size is {batch_size}: expected at least 1"):
+            make(draw_dataset(3), batch_size)

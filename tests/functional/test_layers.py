@@ -94,17 +94,18 @@ def test_conv_and_its_gradients_equal_numpy_and_autodiff_in_float64(shape: tuple
 
 # The shapes of every implementation on a CPU: a loop, Winograd's algorithm, the library's.
 @pytest.mark.parametrize("channels", [(1, 5), (64, 64), (3, 5)])
-@pytest.mark.parametrize("dtype", [np.int32, np.complex64])
-def test_conv_of_integers_and_complex_numbers_equals_that_of_lax(channels: tuple[int, int], dtype: type) -> None:
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.complex64])
+def test_conv_of_integers_and_complex_numbers_equals_that_of_lax(channels: tuple[int, int], dtype: Any) -> None:
     rng = np.random.default_rng(0)
-    limit = 1 << (24 if dtype == np.int32 else 4)  # beyond what float32 holds, within what int32 does
-    real = rng.integers(-limit, limit, (2, 6, 6, channels[0]))
-    x = (real if dtype == np.int32 else real + 1j * rng.integers(-limit, limit, real.shape)).astype(dtype)
-    kernel = (rng.integers(0, 2, (3, 3, *channels)) * (1 if dtype == np.int32 else 1 - 2j)).astype(dtype)
-    expected = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    # Integers that float32 does not hold, and complex ones.
+    scale = (1 << 24) + 1 if dtype == jnp.int32 else 1 - 2j
+    x, kernel = (
+        jnp.asarray(scale * rng.integers(-3, 4, shape), dtype) for shape in ((2, 6, 6, channels[0]), (3, 3, *channels))
+    )
+    expected = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     actual = jax.jit(conv)(x, kernel)
     assert actual.dtype == dtype
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if dtype == np.int32 else 1e-2)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if dtype == jnp.int32 else 0.01)
 
 
 def test_conv_gradients_keep_bfloat16_but_accumulate_in_higher_precision() -> None:
