@@ -5,7 +5,6 @@ limit. Finished stages are skipped and interrupted ones resume: start it again f
 files that the tables are made from; `--rehearse` tries everything out on a CPU, in a separate folder.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -18,11 +17,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from experiments.benchmark.run import RESULTS as BENCHMARKS
-from experiments.records import write_json
+from experiments.records import make_folder, read_json, write_json
 from experiments.results.record import RESULTS
 from experiments.script import run_script
 from experiments.speedrun.entries import ENTRIES
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
+from fmnist_jax import FmnistError
 
 _GRACE_SECONDS = 60  # that a command told to stop has to save its state
 _TABLE_COMMANDS = ("experiments.results.tables --write", "experiments.speedrun.table --write")
@@ -170,11 +170,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str, str]:
     """Runs the stages that are not done; returns the outcome of each."""
+    if arguments.minutes * 60 <= _GRACE_SECONDS:
+        raise FmnistError(f"--minutes is {arguments.minutes}: choose more than {_GRACE_SECONDS / 60:g}")
     if arguments.rehearse:
         arguments = replace(arguments, out=arguments.out / "rehearsal")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out)
     path, deadline = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE_SECONDS
-    outcomes: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+    outcomes: dict[str, str] = read_json(path) if path.exists() else {}
     for name in arguments.stages or stages:
         stage = stages[name]
         if outcomes.get(name) == "done":
@@ -195,6 +197,11 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
     return outcomes
 
 
+def exit_code(outcomes: Mapping[str, str]) -> int:
+    """1 if a stage has failed; one that ran out of time only waits for the next start."""
+    return int(any(outcome.startswith("failed") for outcome in outcomes.values()))
+
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running command is stopped, too
-    run_script(main, Arguments)
+    run_script(lambda arguments: sys.exit(exit_code(main(arguments))), Arguments)

@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from pygments.formatters.html import HtmlFormatter
 
+from experiments.records import prepare_output
 from experiments.script import run_script
 
 NOTEBOOK = Path(__file__).with_suffix(".ipynb")
@@ -95,5 +96,11 @@ def render_page(notebook: nbformat.NotebookNode) -> str:
     )
 
 
+def main(arguments: Arguments) -> None:
+    """Runs the notebook, and writes the page."""
+    prepare_output(arguments.out)
+    arguments.out.write_text(render_page(execute(read_notebook())))
+
+
 if __name__ == "__main__":
-    run_script(lambda arguments: arguments.out.write_text(render_page(execute(read_notebook()))), Arguments)
+    run_script(main, Arguments)

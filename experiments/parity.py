@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from experiments import rehearsal
-from experiments.records import origin, write_json
+from experiments.records import origin, prepare_output, write_json
 from experiments.script import run_script, start_jax
 from experiments.speedrun.entries import BASELINE, Device, with_mirroring
 from fmnist_jax import (
@@ -73,6 +73,7 @@ def differences(cpu: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) 
 
 def main(arguments: Arguments) -> int:
     """Compares, writes and prints the differences; returns how many are too large."""
+    prepare_output(arguments.out)
     start_jax({"cpu": "cpu", "gpu": "cuda,cpu"}[arguments.device])
     jax.config.update("jax_default_matmul_precision", "highest")
     config = with_mirroring(rehearsal.shrink(BASELINE) if arguments.rehearse else BASELINE)

@@ -7,9 +7,11 @@ printed, too. Tutorials turn a photo grey, shrink it to 28x28 whatever its propo
 """
 
 import csv
+import io
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -21,8 +23,11 @@ from scipy.special import softmax
 from experiments.script import run_script
 from fmnist_jax import (
     CLASS_NAMES,
+    FRAMES,
     FmnistError,
+    Frame,
     Prepared,
+    Trained,
     given_a_pair,
     load_trained,
     reasons_for_doubt,
@@ -86,7 +91,11 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
         raise FmnistError(
             f"{table} is missing: give a directory with photos and labels.csv, as the module's docstring describes"
         )
-    with table.open(newline="") as file:
+    try:
+        text = table.read_text(encoding="utf-8-sig")  # spreadsheets begin their UTF-8 with a byte order mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise FmnistError(f"{table} cannot be read ({error}): save it as CSV in UTF-8") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         if missing := sorted({*_COLUMNS} - {*(reader.fieldnames or ())}):
             raise FmnistError(
@@ -94,7 +103,7 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
             )
         rows = list(reader)
     for row in rows:
-        if missing := [name for name in _COLUMNS if row[name] is None]:
+        if missing := [name for name in _COLUMNS if not row[name]]:
             cells = ",".join(cell for cell in row.values() if cell is not None)
             raise FmnistError(f"{table} has the row {cells!r}, without {', '.join(missing)}: complete it, or remove it")
     rows.sort(key=lambda row: row["file"])
@@ -115,9 +124,25 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
     return parts[part]
 
 
-def prepare_like_predict(pixels: Pixels) -> NetworkInput:
-    """Prepares a picture as `fmnist_jax.predict` does."""
-    prepared: Prepared = to_dataset_image(pixels)
+def load_garment_run(run: Path) -> tuple[Trained, Frame]:
+    """Loads a run, and finds where on its images the garments are placed.
+
+    Raises:
+      FmnistError: it has other classes or images than Fashion-MNIST, or `load_trained` raises it.
+    """
+    model = load_trained(run)
+    if (model.image_shape, model.class_names) != ((28, 28, 1), CLASS_NAMES):
+        shape = "x".join(map(str, model.image_shape))
+        raise FmnistError(
+            f"{run} classifies images of {shape} as {', '.join(model.class_names[:10])}: give a run with the images "
+            "and classes of Fashion-MNIST"
+        )
+    return model, FRAMES.get(model.config.data.name, FRAMES["fashion_mnist"])
+
+
+def prepare_like_predict(pixels: Pixels, frame: Frame) -> NetworkInput:
+    """Prepares a picture as `fmnist_jax.predict` does for a run whose garments are placed in this frame."""
+    prepared: Prepared = to_dataset_image(pixels, frame)
     return prepared.image, prepared.doubts
 
 
@@ -126,11 +151,9 @@ def prepare_like_tutorials(pixels: Pixels) -> NetworkInput:
     return 255 - np.asarray(Image.fromarray(pixels).convert("L").resize((28, 28)))[..., None], ()
 
 
-PREPARATIONS: Mapping[str, Callable[[Pixels], NetworkInput]] = {
-    "predict": prepare_like_predict,
-    "tutorials": prepare_like_tutorials,
-}
-"""The preparations to compare."""
+def preparations(frame: Frame) -> Mapping[str, Callable[[Pixels], NetworkInput]]:
+    """The preparations to compare, by name."""
+    return {"predict": partial(prepare_like_predict, frame=frame), "tutorials": prepare_like_tutorials}
 
 
 def prepare_all(photos: Iterable[Photo], prepare: Callable[[Pixels], NetworkInput]) -> tuple[list[NetworkInput], float]:
@@ -188,15 +211,17 @@ def main(arguments: Arguments) -> None:
     """Prints a line for each run, preparation and kind.
 
     Raises:
-      FmnistError: no run is named, or `read_labelled_photos`, `prepare_all` or `load_trained` raises it.
+      FmnistError: no run is named, or `read_labelled_photos`, `prepare_all` or `load_garment_run` raises it.
     """
     if not arguments.runs:
         raise FmnistError("no run is given: add the run directories to score")
     photos = read_labelled_photos(arguments.directory, arguments.part)
-    prepared = {name: prepare_all(photos, prepare) for name, prepare in PREPARATIONS.items()}
-    for run in arguments.runs:
-        model = load_trained(run)
-        for name, (inputs, seconds) in prepared.items():
+    models = [(run, *load_garment_run(run)) for run in arguments.runs]
+    prepared: dict[Frame, dict[str, tuple[list[NetworkInput], float]]] = {}
+    for run, model, frame in models:
+        if frame not in prepared:
+            prepared[frame] = {name: prepare_all(photos, prepare) for name, prepare in preparations(frame).items()}
+        for name, (inputs, seconds) in prepared[frame].items():
             print(f"{run.name}, prepared as by {name} ({1000 * seconds:.1f} ms of CPU time per picture):")
             logits = model.predict(np.stack([image for image, _ in inputs]), tta=arguments.tta)
             doubts = [row_doubts for _, row_doubts in inputs]

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fmnist_jax import FmnistError
+
 
 def origin(environment: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a machine's description that is recorded, without any path on it."""
@@ -32,8 +34,51 @@ def short_commit(commit: str) -> str:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes JSON atomically, and creates its folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes JSON atomically, and creates its folder if need be.
+
+    Raises:
+      FmnistError: it cannot be written; what was written of it is removed.
+    """
+    prepare_output(path)
     temporary = path.with_suffix(".unfinished")
-    temporary.write_text(json.dumps(values, indent=2, default=str) + "\n")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(values, indent=2, default=str) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FmnistError(f"{path} cannot be written ({error.strerror}): free space, or give another path") from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` has written.
+
+    Raises:
+      FmnistError: it is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise FmnistError(f"{path} cannot be read ({error}): restore it, or delete it to start anew") from error
+
+
+def prepare_output(path: Path) -> None:
+    """Creates the folder of a file that is going to be written, to be called before the work.
+
+    Raises:
+      FmnistError: it cannot be created, or the file is a directory.
+    """
+    if path.is_dir():
+        raise FmnistError(f"{path} is a directory: give the path of a file")
+    make_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Creates a folder if it is missing.
+
+    Raises:
+      FmnistError: it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FmnistError(f"{path} cannot be made ({error.strerror}): give another folder") from error

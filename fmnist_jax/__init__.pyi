@@ -47,7 +47,7 @@ from .data.dataset import (
     split as split,
     statistics as statistics,
 )
-from .data.photos import Prepared as Prepared, to_dataset_image as to_dataset_image
+from .data.photos import FRAMES as FRAMES, Frame as Frame, Prepared as Prepared, to_dataset_image as to_dataset_image
 from .data.resolution import with_splits as with_splits
 from .errors import (
     CheckpointError as CheckpointError,

@@ -9,9 +9,11 @@ import tyro
 from PIL import Image, ImageDraw, ImageFilter
 from scipy.special import softmax
 
+from experiments.photos import load_garment_run, prepare_like_predict
 from experiments.pictures.drawings import BAG, BOOT, T_SHIRT, TROUSER, Points, draw
+from experiments.records import make_folder
 from experiments.script import run_script
-from fmnist_jax import CLASS_NAMES, given_a_pair, load_trained, reasons_for_doubt, to_dataset_image
+from fmnist_jax import CLASS_NAMES, given_a_pair, reasons_for_doubt
 
 DRESS: Points = [(0.38, 0), (0.42, 0.1), (0.58, 0.1), (0.62, 0), (0.66, 0.3), (0.62, 0.45), (0.8, 1), (0.2, 1)]
 DRESS += [(0.38, 0.45), (0.34, 0.3)]
@@ -188,20 +190,22 @@ class Arguments:
 
 def main(folder: Path, run: Path | None) -> None:
     """Writes the pictures, and prints a run's prediction for each with the reasons for doubt."""
-    folder.mkdir(parents=True, exist_ok=True)
+    trained = None if run is None else load_garment_run(run)
+    make_folder(folder)
     pictures = {f"garment-{name}": (picture, label) for name, (picture, label) in garments().items()}
     pictures |= {f"askew-{name}": pair for name, pair in tilted_garments().items()}
     pictures |= {f"other-{name}": (picture, "no garment") for name, picture in non_garments().items()}
     for name, (picture, _) in pictures.items():
         picture.save(folder / f"{name}.png")
-    if run is None:
+    if trained is None:
         return
-    prepared = [to_dataset_image(np.asarray(picture)) for picture, _ in pictures.values()]
-    logits = load_trained(run).predict(np.stack([result.image for result in prepared]))
-    for (name, (_, truth)), result, row in zip(pictures.items(), prepared, softmax(logits, axis=-1), strict=True):
-        shares = given_a_pair(row, result.doubts, CLASS_NAMES)
-        doubts = ", ".join(reasons_for_doubt(shares, result.doubts, CLASS_NAMES)) or "sure"
-        print(f"{name}: {truth}, predicted as {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({doubts})")
+    model, frame = trained
+    prepared = [prepare_like_predict(np.asarray(picture), frame) for picture, _ in pictures.values()]
+    logits = model.predict(np.stack([image for image, _ in prepared]))
+    for (name, (_, truth)), (_, doubts), row in zip(pictures.items(), prepared, softmax(logits, axis=-1), strict=True):
+        shares = given_a_pair(row, doubts, CLASS_NAMES)
+        reasons = ", ".join(reasons_for_doubt(shares, doubts, CLASS_NAMES)) or "sure"
+        print(f"{name}: {truth}, predicted as {CLASS_NAMES[shares.argmax()]} {shares.max():.0%} ({reasons})")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ them. With `--record NAME` the result is written beside those of the runs, for t
 as one run, and have it scored in the report, use `python -m fmnist_jax.train --population.seeds 5`.
 """
 
-import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.records import origin, write_json
+from experiments.records import origin, read_json, write_json
 from experiments.results.record import RESULTS, Trial, make_record, training_settings
 from experiments.script import run_script
 from fmnist_jax import Assessment, FmnistError, assess, from_dict, mean_log_probabilities
@@ -40,21 +40,24 @@ def read_members(runs: tuple[Path, ...]) -> list[dict[str, Any]]:
 
     Raises:
       FmnistError: there are fewer than two runs, a seed repeats, or a run has not ended, is a population, or differs
-        from the first one in more than its seed.
+        from the first one in more than its seed; or one of its files is missing or damaged.
     """
     members = []
     for run in runs:
         if not (run / "summary.json").is_file():
             raise FmnistError(f"{run} holds no finished run: its summary.json is missing")
-        records = {
-            name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "summary", "environment")
-        }
+        records = {name: read_json(run / f"{name}.json") for name in ("config", "summary", "environment")}
         if "population" in records["summary"]:
             raise FmnistError(f"{run} is a population, whose own report scores its ensemble: expected single runs")
-        with np.load(run / "predictions.npz") as arrays:
-            members.append({**records, "predictions": dict(arrays)})
+        try:
+            with np.load(run / "predictions.npz") as arrays:
+                members.append({**records, "predictions": dict(arrays)})
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise FmnistError(f"{run / 'predictions.npz'} cannot be read ({error}): restore it") from error
         if _unseeded(members[-1]) != _unseeded(members[0]):
             raise FmnistError(f"{run} differs from {runs[0]} in more than its seed: expected runs of one configuration")
+        if members[-1]["summary"].get("dataset_digest") != members[0]["summary"].get("dataset_digest"):
+            raise FmnistError(f"{run} was trained on other images than {runs[0]}: expected runs on one data set")
     if len({member["config"]["train"]["seed"] for member in members}) < max(2, len(members)):
         raise FmnistError(f"{len(members)} runs are given: expected two or more, all with different seeds")
     return members

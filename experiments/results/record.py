@@ -7,14 +7,13 @@ stopped. Starting the same command several times, such as once per core (`taskse
 runs among the processes. `experiments.results.tables` turns the files into the README's tables.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from experiments import rehearsal
-from experiments.records import session_origins, write_json
+from experiments.records import make_folder, read_json, session_origins, write_json
 from experiments.script import run_script
 from fmnist_jax import (
     PRESETS,
@@ -132,14 +131,14 @@ def _preset(name: str) -> Config:
 def override(config: Config, arguments: Arguments) -> tuple[Config, str]:
     """Applies `--epochs`, `--images`, `--dtype` and `--batch-size`; also returns what to add to the name of a run."""
     data, train, model, suffix = config.data, config.train, config.model, ""
-    if arguments.epochs:
+    if arguments.epochs is not None:
         train, suffix = replace(train, epochs=arguments.epochs), f"-{arguments.epochs}-epochs"
-    if arguments.images:
+    if arguments.images is not None:
         data = replace(data, validation_size=data.train_size + data.validation_size - arguments.images)
         suffix += f"-{arguments.images}-images"
     if arguments.dtype:
         model, suffix = replace(model, dtype=arguments.dtype), f"{suffix}-{arguments.dtype}"
-    if arguments.batch_size:
+    if arguments.batch_size is not None:
         train, suffix = replace(train, batch_size=arguments.batch_size), f"{suffix}-batches-of-{arguments.batch_size}"
     return replace(config, data=data, train=train, model=model), suffix
 
@@ -193,11 +192,15 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
 
     Raises:
       FmnistError: a file exists, but for another configuration than the preset's current one; or a rehearsal would
-        write among the results.
+        write among the results; or an argument has an unusable value.
     """
+    if arguments.at_once < 1:
+        raise FmnistError(f"--at-once is {arguments.at_once}: choose 1 or more")
+    if not arguments.presets:
+        raise FmnistError(f"--presets is empty: choose from {', '.join(PRESETS)}")
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.results, RESULTS)
-    arguments.results.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.results)
     pending = [trial for trial in trials(arguments) if not _is_recorded(arguments.results, trial)]
     groups = (
         group_consecutive_seeds(pending, arguments.at_once) if arguments.at_once > 1 else ([trial] for trial in pending)
@@ -225,7 +228,7 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
 
 def _is_recorded(results: Path, trial: Trial) -> bool:
     path = results / f"{trial.name}.json"
-    if path.exists() and fill_defaults(json.loads(path.read_text())["config"]) != training_settings(trial.config):
+    if path.exists() and fill_defaults(read_json(path)["config"]) != training_settings(trial.config):
         raise FmnistError(f"{path} has a different configuration: delete it to train {trial.name} again")
     return path.exists()
 

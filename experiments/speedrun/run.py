@@ -6,7 +6,6 @@ images, to choose a recipe, and records nothing. The rules are in the `README.md
 """
 
 import importlib.util
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import rehearsal
-from experiments.records import origin, write_json
+from experiments.records import make_folder, origin, read_json, write_json
 from experiments.results.record import fill_defaults, training_settings
 from experiments.results.tables import machine_name
 from experiments.script import run_script, start_jax
@@ -107,6 +106,7 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
         **{"side": arguments.side, "target": arguments.target, "config": training_settings(config)},
         **{"hardware": provenance["hardware"], "versions": {**provenance["versions"], **entrant.versions}},
     }
+    make_folder(arguments.results)
     path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
     entry = _read_record(path, identity)
     compile_seconds, runs = entry.get("compile_seconds", []), entry.get("runs", [])
@@ -125,7 +125,7 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
 def _read_record(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
-    entry: dict[str, Any] = json.loads(path.read_text())
+    entry: dict[str, Any] = read_json(path)
     # The name of the preset does not affect training: an entry may have become a preset since.
     entry["config"] = {**fill_defaults(entry["config"]), "preset": identity["config"]["preset"]}
     if differences := [name for name, value in identity.items() if entry[name] != value]:

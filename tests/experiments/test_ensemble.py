@@ -111,3 +111,16 @@ def test_runs_that_form_no_ensemble_are_refused(runs: tuple[Path, ...], tmp_path
     (population / "summary.json").write_text(json.dumps({**_SUMMARY, "population": {"seeds": [5, 6]}}))
     assert "is a population" in message(runs[0], population)
     assert "its summary.json is missing" in message(runs[0], tmp_path)
+
+
+def test_runs_on_other_images_or_without_their_files_are_refused(runs: tuple[Path, ...]) -> None:
+    summary = json.loads((runs[1] / "summary.json").read_text())
+    (runs[1] / "summary.json").write_text(json.dumps({**summary, "dataset_digest": "f"}))
+    with pytest.raises(FmnistError, match=rf"{runs[1]} was trained on other images than {runs[0]}"):
+        ensemble.read_members(runs)
+    (runs[1] / "predictions.npz").unlink()
+    with pytest.raises(FmnistError, match=r"predictions\.npz cannot be read .*: restore it"):
+        ensemble.read_members(runs)
+    (runs[1] / "summary.json").write_text("{")
+    with pytest.raises(FmnistError, match=r"summary\.json cannot be read .*: restore it"):
+        ensemble.read_members(runs)

@@ -15,6 +15,7 @@ from experiments.benchmark import run as benchmark
 from experiments.gpu_day import Arguments, Command, Stage
 from experiments.results import record, tables
 from experiments.speedrun import run as speedrun, table
+from fmnist_jax import FmnistError
 
 _SLEEP = Command("timeit", ("-n", "1", "-r", "1", "-s", "import time", "time.sleep(60)"))
 _RESULT_FOLDERS = {
@@ -112,3 +113,13 @@ def test_parity_measures_differences_and_keeps_nan() -> None:
     assert parity.differences(cpu, other) == pytest.approx({"logits": 0.5, "first_loss": 0.05, "last_losses": 0.25})
     other["losses"][:] = np.nan
     assert not parity.differences(cpu, other)["first_loss"] <= 1
+
+
+def test_exit_code_tells_failed_stages_only() -> None:
+    assert gpu_day.exit_code({"parity": "done", "wide": "stopped, out of time, in x: it resumes there"}) == 0
+    assert gpu_day.exit_code({"parity": "failed: x exited with 2", "wide": "done"}) == 1
+
+
+def test_time_shorter_than_the_grace_period_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FmnistError, match="--minutes is 1: choose more than 1"):
+        gpu_day.main(gpu_day.Arguments(out=tmp_path / "out", minutes=1))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,15 @@ from PIL import Image
 from scipy.special import softmax
 
 from experiments import photos
-from fmnist_jax import CLASS_NAMES, FmnistError
+from fmnist_jax import CLASS_NAMES, FRAMES, Config, DataConfig, FmnistError
 
 _ROWS = ("b.png,Dress|Coat,phone", "a.png,Bag,shoes", "c.png,Trouser,phone", "d.png,Bag,phone")
+
+
+def _make_trained(data: Any = "fashion_mnist", **changes: Any) -> SimpleNamespace:
+    """What the module reads of a trained run."""
+    known = {"config": Config(data=DataConfig(name=data)), "image_shape": (28, 28, 1), "class_names": CLASS_NAMES}
+    return SimpleNamespace(**{**known, **changes})
 
 
 @pytest.fixture
@@ -49,6 +56,7 @@ def test_unknown_class_is_refused(folder: Path) -> None:
         ("file,accepted\na.png,Dress\n", r"labels\.csv has no column kind"),
         ("", r"labels\.csv has no column accepted, file, kind"),
         ("file,accepted,kind\nx.png,Dress,phone\n", r"names x\.png, which is missing"),
+        ("file,accepted,kind\n,Dress,phone\n", r"has the row ',Dress,phone', without file: complete it, or remove it"),
         ("file,accepted,kind\nb.png,Dress,phone\na.png\n", r"has the row 'a\.png', without accepted, kind: complete"),
         ("kind,accepted,file\nphone,Dress\n", r"has the row 'phone,Dress', without file: complete it, or remove it"),
     ],
@@ -95,7 +103,7 @@ def test_confident_predictions_are_counted_separately(folder: Path) -> None:
 def test_preparations_are_those_of_predict_and_of_tutorials(folder: Path) -> None:
     labelled = photos.read_labelled_photos(folder)
     (predict_inputs, seconds), (tutorial_inputs, _) = (
-        photos.prepare_all(labelled, prepare) for prepare in photos.PREPARATIONS.values()
+        photos.prepare_all(labelled, prepare) for prepare in photos.preparations(FRAMES["fashion_mnist"]).values()
     )
     predict_images, tutorial_images = (
         np.stack([image for image, _ in inputs]) for inputs in (predict_inputs, tutorial_inputs)
@@ -135,7 +143,7 @@ def test_scores_are_printed_for_each_run_and_preparation(
     Image.fromarray(pair).save(folder / "a.png")
     rows = (_ROWS[0], "a.png,Sandal,shoes", *_ROWS[2:])
     (folder / "labels.csv").write_text("\n".join(("file,accepted,kind", *rows)))
-    monkeypatch.setattr(photos, "load_trained", lambda _: SimpleNamespace(predict=predict))
+    monkeypatch.setattr(photos, "load_trained", lambda _: _make_trained(predict=predict))
     photos.main(photos.Arguments(folder, (Path("runs/one"), Path("two")), tta="mirror"))
     lines = capsys.readouterr().out.splitlines()
     assert tta_calls == ["mirror"] * 4
@@ -145,3 +153,21 @@ def test_scores_are_printed_for_each_run_and_preparation(
     # The network alone ranks boot, bag and sneaker highest, but a pair cannot be a bag.
     assert lines[2].startswith("  shoes: first 0 of 1, 0% (95% interval 0% to 79%), among three 1 of 1, 100%")
     assert "among three 0 of 1" in lines[5]
+
+
+def test_labels_of_a_spreadsheet_begin_with_a_byte_order_mark_and_are_utf_8(folder: Path) -> None:
+    labels = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(labels, encoding="utf-8-sig")
+    assert len(photos.read_labelled_photos(folder)) == 4
+    (folder / "labels.csv").write_bytes(labels.encode() + "ä.png,Dress,phone\n".encode("latin-1"))
+    with pytest.raises(FmnistError, match=r"labels\.csv cannot be read .*: save it as CSV in UTF-8"):
+        photos.read_labelled_photos(folder)
+
+
+def test_garments_are_placed_as_in_the_runs_data_and_other_classes_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, frame in (("fashion_mnist", "fashion_mnist"), ("synthetic", "synthetic"), ("own", "fashion_mnist")):
+        monkeypatch.setattr(photos, "load_trained", lambda _, data=data: _make_trained(data=data))
+        assert photos.load_garment_run(Path("run"))[1] == FRAMES[frame]
+    monkeypatch.setattr(photos, "load_trained", lambda _: _make_trained(data="own", class_names=tuple("0123456789")))
+    with pytest.raises(FmnistError, match=r"run classifies images of 28x28x1 as 0, 1, .*: give a run with the images"):
+        photos.load_garment_run(Path("run"))

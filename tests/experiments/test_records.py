@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.records import origin, session_origins, short_commit, write_json
+from experiments.records import origin, read_json, session_origins, short_commit, write_json
+from fmnist_jax import FmnistError
 
 _ENVIRONMENT = {
     **{"python": "3.11", "packages": {"jax": "0.10"}, "platform": "secret", "processor": "Fast One"},
@@ -44,3 +45,22 @@ def test_write_json_is_atomic(tmp_path: Path) -> None:
         write_json(path, {("no", "key"): 1})  # type: ignore[dict-item]
     assert json.loads(path.read_text())["rate"] == 1.5
     assert [file.name for file in path.parent.iterdir()] == ["found.json"]
+
+
+def test_output_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "found.json").mkdir()
+    for path, message in (
+        (tmp_path / "found.json", r"found\.json is a directory: give the path of a file"),
+        (tmp_path / "file" / "found.json", r"file cannot be made .*: give another folder"),
+    ):
+        with pytest.raises(FmnistError, match=message):
+            write_json(path, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "found.json"]
+
+
+def test_damaged_json_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"a": ')
+    for name in ("cut.json", "missing.json"):
+        with pytest.raises(FmnistError, match=rf"{name} cannot be read .*: restore it, or delete it"):
+            read_json(tmp_path / name)

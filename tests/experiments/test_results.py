@@ -199,6 +199,20 @@ def test_run_with_other_batches_is_named_so_and_has_a_row_of_its_own(arguments: 
     assert [row.split(" | ")[0] for row in rows] == ["| fast", "| fast in bfloat16, batches of 64"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"epochs": 0}, "--train.epochs is 0"),
+        ({"batch_size": 0}, "--train.batch-size is 0"),
+        ({"at_once": 0}, "--at-once is 0: choose 1 or more"),
+        ({"presets": ()}, "--presets is empty: choose from standard"),
+    ],
+)
+def test_zero_is_refused_and_not_taken_for_unset(arguments: Any, changes: dict[str, Any], flag: str) -> None:
+    with pytest.raises(FmnistError, match=flag):
+        record.record(replace(arguments, **changes), validate)  # type: ignore[arg-type]
+
+
 def test_run_without_the_validation_images_is_not_full_length(arguments: Any) -> None:
     record.record(replace(arguments, images=PRESETS["fast"].data.train_size), FakeTrainer())
     assert {record["full_length"] for record in read_records(arguments)} == {False}
