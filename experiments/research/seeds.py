@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.research import study
 from experiments.script import run_script
-from fmnist_jax import assess, mean_log_probabilities, split
+from fmnist_jax import FmnistError, assess, mean_log_probabilities, split
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ _QUICK = {"seeds": 2, "train_images": 300, "epochs": 2}
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores each member, and the ensembles of 1 to all members."""
+    if arguments.seeds < 2:
+        raise FmnistError("--seeds is 1: choose 2 or more, whose accuracies have a standard deviation")
     train, _, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
     config = study.recipe_config(arguments, len(subset), arguments.epochs)

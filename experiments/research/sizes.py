@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from experiments import figures
 from experiments.research import study
 from experiments.script import run_script
-from fmnist_jax import split
+from fmnist_jax import FmnistError, split
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ def bootstrap(sizes: np.ndarray, wrong: np.ndarray, samples: int, seed: int = 0)
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains every size, and fits the law."""
+    if len(set(arguments.sizes)) < 2:
+        raise FmnistError(f"--sizes is {arguments.sizes[0]}: give two or more, through which a law can be fitted")
     train, _, test = study.load_images(arguments)
     wrong = np.empty((len(arguments.sizes), arguments.seeds, len(test)), bool)
     for index, size in enumerate(arguments.sizes):

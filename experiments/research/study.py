@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from matplotlib.figure import Figure
 
-from experiments.records import origin, write_json
+from experiments.records import make_folder, origin, write_json
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -81,7 +81,11 @@ def run_study(
 
     Returns:
       The contents of the JSON file.
+
+    Raises:
+      FmnistError: a number of anything is less than 1, a list is empty, or `measure` raises it.
     """
+    refuse_too_few(arguments)
     keep_freed_memory()  # as the commands do
     if arguments.quick:
         arguments = replace(arguments, widths=(4, 6), test_images=200, **quick)
@@ -105,13 +109,28 @@ def run_study(
     return record
 
 
+def refuse_too_few(arguments: Arguments) -> None:
+    """Checks the whole numbers, all of which count something, and the lists of values to try.
+
+    Raises:
+      FmnistError: one is less than 1, or a list is empty.
+    """
+    for field in dataclasses.fields(arguments):
+        flag, value = f"--{field.name.replace('_', '-')}", getattr(arguments, field.name)
+        if value == () and field.name != "runs":  # which default to a trained one
+            raise FmnistError(f"{flag} is empty: give at least one value")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is int and number < 1:
+                raise FmnistError(f"{flag} is {number}: choose 1 or more")
+
+
 def _output_folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("--quick does not produce results: choose another --out")
     if arguments.out is None and arguments.quick:
         return Path(tempfile.mkdtemp(prefix="research-"))
     folder = arguments.out or RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

@@ -199,7 +199,7 @@ def test_runs_of_the_same_name_are_refused_and_nine_runs_are_plotted(tmp_path: P
 
 def test_size_larger_than_the_images_seen_is_refused() -> None:
     with pytest.raises(FmnistError, match="100 images would not all be seen once"):
-        sizes.measure(sizes.Arguments(quick=True, sizes=(100,), seen=40))
+        sizes.measure(sizes.Arguments(quick=True, sizes=(100, 200), seen=40))
 
 
 def test_power_law_is_recovered_and_its_bootstrap_interval_covers_it() -> None:
@@ -346,3 +346,25 @@ def test_first_kernels_are_signed_pairs_at_the_random_scale_and_can_be_frozen() 
     for start, is_frozen in starts.items():
         trained = jax.jit(whitening.make_training(config, start, kernels))(key, data).params["Conv_0"]["kernel"]
         assert np.allclose(trained, start_kernel, atol=1e-6) == is_frozen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (rates.Arguments(seeds=0), "--seeds is 0: choose 1 or more"),
+        (curvature.Arguments(widths=()), "--widths is empty: give at least one value"),
+        (whitening.Arguments(epochs=(2, 0)), "--epochs is 0: choose 1 or more"),
+        (label_noise.Arguments(amounts=()), "--amounts is empty: give at least one value"),
+        (transfer.Arguments(test_images=-1), "--test-images is -1: choose 1 or more"),
+    ],
+)
+def test_numbers_and_lists_of_nothing_are_refused(arguments: study.Arguments, message: str) -> None:
+    with pytest.raises(FmnistError, match=message):
+        study.refuse_too_few(arguments)
+
+
+def test_studies_that_need_two_values_refuse_one() -> None:
+    with pytest.raises(FmnistError, match="--seeds is 1: choose 2 or more"):
+        seeds.measure(seeds.Arguments(seeds=1))
+    with pytest.raises(FmnistError, match="--sizes is 250: give two or more"):
+        sizes.measure(sizes.Arguments(sizes=(250,)))
