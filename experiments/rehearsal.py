@@ -24,4 +24,4 @@ def refuse_results_folder(folder: Path, results: Path) -> None:
       FmnistError: `folder` is one of these.
     """
     if folder.resolve().is_relative_to(results.resolve()):
-        raise FmnistError("a rehearsal is not a result: give it a separate folder")
+        raise FmnistError(f"{folder} holds results, and a rehearsal is not one: give it a separate folder")

@@ -194,7 +194,7 @@ def test_committed_costs_are_on_the_costs_page() -> None:
 def test_rehearsal_completes_and_is_refused_in_the_results_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(FmnistError, match="a rehearsal is not a result"):
+    with pytest.raises(FmnistError, match="holds results, and a rehearsal is not one: give it"):
         costs.main(costs.Arguments(rehearse=True))
 
     class InProcessWorker:
