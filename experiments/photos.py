@@ -95,13 +95,10 @@ def read_labelled_photos(directory: Path, part: str = "all") -> list[Photo]:
         text = table.read_text(encoding="utf-8-sig")  # spreadsheets begin their UTF-8 with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise FmnistError(f"{table} cannot be read ({error}): save it as CSV in UTF-8") from error
-    with io.StringIO(text, newline="") as file:
-        reader = csv.DictReader(file)
-        if missing := sorted({*_COLUMNS} - {*(reader.fieldnames or ())}):
-            raise FmnistError(
-                f"{table} has no column {', '.join(missing)}: write it as the module's docstring describes"
-            )
-        rows = list(reader)
+    reader = csv.DictReader(io.StringIO(text))
+    if missing := sorted({*_COLUMNS} - {*(reader.fieldnames or ())}):
+        raise FmnistError(f"{table} has no column {', '.join(missing)}: write it as the module's docstring describes")
+    rows = list(reader)
     for row in rows:
         if missing := [name for name in _COLUMNS if not row[name]]:
             cells = ",".join(cell for cell in row.values() if cell is not None)

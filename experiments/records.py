@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise FmnistError(f"{path} cannot be read ({error}): restore it, or delete it to start anew") from error
+        raise FmnistError(f"{path} cannot be read ({error}): restore it, or make it anew") from error
 
 
 def prepare_output(path: Path) -> None:

@@ -62,5 +62,5 @@ def test_output_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: P
 def test_damaged_json_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"a": ')
     for name in ("cut.json", "missing.json"):
-        with pytest.raises(FmnistError, match=rf"{name} cannot be read .*: restore it, or delete it"):
+        with pytest.raises(FmnistError, match=rf"{name} cannot be read .*: restore it, or make it anew"):
             read_json(tmp_path / name)
