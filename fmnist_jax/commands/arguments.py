@@ -3,12 +3,13 @@
 import contextlib
 import difflib
 import io
+import os
 import re
 import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import tyro
 
@@ -82,11 +83,25 @@ def refuse_empty(argv: Sequence[str]) -> None:
         raise ConfigError("; ".join(f"{name} is empty: give a value, or omit it" for name in problems))
 
 
+class _NoTerminal:
+    """A stream that denies being a terminal, in which tyro would print colours without regard to NO_COLOR."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        return False
+
+
 def _try_parse(kind: type[T], argv: Sequence[str], prog: str, default: T | None) -> T | str:
     """Parses arguments, or returns one line that says why they cannot be parsed."""
     messages = io.StringIO()
+    screen = cast(TextIO, _NoTerminal(sys.stdout)) if os.environ.get("NO_COLOR") else sys.stdout
     try:
-        with contextlib.redirect_stderr(messages), convert_stdout_errors():
+        with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(messages), convert_stdout_errors():
             if default is None:
                 return tyro.cli(kind, prog=prog, args=list(argv), registry=RULES)
             return tyro.cli(kind, prog=prog, args=list(argv), default=default, registry=RULES)

@@ -144,6 +144,25 @@ def test_messages_are_the_same_in_every_encoding_of_the_terminal(
     assert parse_error(*argv) == message
 
 
+@pytest.mark.parametrize(("no_color", "colored"), [("1", False), ("", True), (None, True)])
+def test_help_in_a_terminal_is_colored_unless_no_color_is_set(
+    no_color: str | None, colored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    with pytest.raises(SystemExit):
+        parse("--help")
+    screen.seek(0)
+    text = screen.read()
+    assert "--minutes" in text
+    assert ("\x1b[" in text) == colored
+
+
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
