@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from fmnist_jax.analysis.classification import most_probable
 from fmnist_jax.commands import cli
 from fmnist_jax.commands.prediction import Prediction, Report, Skipped
+from fmnist_jax.config import paths
 from fmnist_jax.data import photo_files
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import directory_for_files, write_figure, write_text
@@ -95,7 +96,7 @@ def write_csv(path: Path, report: Report) -> None:
 
 
 def write_previews(path: Path, report: Report) -> None:
-    """Writes a sheet or page of what the network saw of the first pictures; without pictures, nothing.
+    """Writes a sheet or page of what the network saw of the first pictures; without pictures, no sheet.
 
     Args:
       path: ends in `.png` or `.html`.
@@ -105,7 +106,8 @@ def write_previews(path: Path, report: Report) -> None:
       FmnistError: it cannot be written.
     """
     cards = _preview_cards(report)
-    if not cards:
+    if not cards and not _is_page(path):
+        output.warn(f"note: {path} was not written, as there is no picture to show")
         return
     with directory_for_files(path.parent):
         if _is_page(path):
@@ -138,7 +140,7 @@ def _sheet(report: Report, cards: Sequence[photo_page.Card]) -> Figure:
 
 def _contents(report: Report, cards: Sequence[photo_page.Card]) -> photo_page.Contents:
     return photo_page.Contents(
-        run=report.run.absolute().name,
+        run=paths.display_name(report.run),
         step=report.step,
         class_names=report.class_names,
         cards=cards,

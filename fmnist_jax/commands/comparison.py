@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmnist_jax.commands import reporting
+from fmnist_jax.config.paths import display_name
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
@@ -16,13 +17,20 @@ from fmnist_jax.system.storage import check_file, make_directory, write_text
 from fmnist_jax.views import comparison_page
 
 
-def run(directories: Sequence[Path], data: DataPaths | None = None, out: Path | None = None) -> Path:
+def run(
+    directories: Sequence[Path],
+    data: DataPaths | None = None,
+    out: Path | None = None,
+    *,
+    splits: Splits | None = None,
+) -> Path:
     """Writes a page that compares the newest checkpoints of runs, and returns its path.
 
     Args:
       directories: those of two or more runs; the others are compared with the first.
       data: where the images are, if not where the runs found them.
       out: the file; by default `comparison.html` in the folder that holds all runs.
+      splits: the images themselves, for runs that were given them in Python.
 
     Raises:
       FmnistError: a directory has no run or no checkpoint, the runs differ in data set or classes, the data set is
@@ -35,7 +43,7 @@ def run(directories: Sequence[Path], data: DataPaths | None = None, out: Path | 
 
     @functools.cache
     def splits_of(config: DataConfig) -> Splits:
-        return load(with_local_paths(config, data))
+        return load(with_local_paths(config, data)) if splits is None else splits
 
     runs: list[comparison_page.Run] = []
     for directory, path in zip(directories, paths, strict=True):
@@ -54,7 +62,7 @@ def run(directories: Sequence[Path], data: DataPaths | None = None, out: Path | 
         )
         refuse_other_classes(directories[0], runs[0], directory, runs[-1])
     make_directory(target.absolute().parent)
-    write_text(target, comparison_page.render(shared.name, runs))
+    write_text(target, comparison_page.render(display_name(shared), runs))
     return target
 
 

@@ -23,7 +23,7 @@ from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.activations import make_activations
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.runs import trained
-from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
+from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained
 from fmnist_jax.system import output
 from fmnist_jax.system.storage import check_writable, directory_for_files, write_figure, write_text
@@ -74,10 +74,9 @@ def run(
     directory = paths.expand(directory)
     target = directory / "evaluation" / split
     model = trained.load_trained(directory, which)
-    recorded = recorded_digest(directory / "checkpoints", model.step)
     check_writable(target, "RUN")
     splits = load(with_local_paths(model.config.data, data)) if splits is None else splits
-    refuse_other_data(directory / "checkpoints", model.step, recorded, digest(splits))
+    refuse_other_data(directory / "checkpoints", model.step, model.dataset_digest, digest(splits))
     dataset: Dataset = getattr(splits, split)
     if not len(dataset):
         raise FmnistError(f"--split is {split}, but the run held out no image for it: choose test or train")

@@ -25,7 +25,7 @@ from fmnist_jax.runs import recipe_record, trained
 from fmnist_jax.runs.directory import read_json
 from fmnist_jax.runs.leaves import snapshot
 from fmnist_jax.runs.recorded import read_predictions
-from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
+from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import Trained
 from fmnist_jax.system.environment import package_versions
 from fmnist_jax.system.staging import atomic_directory, refuse_taken
@@ -146,9 +146,8 @@ def _test_predictions(
     name = "mirrored_logits" if model.tta == "mirror" else "logits"
     if saved is not None and name in saved:
         return _TestPredictions(saved[name], saved["labels"], "recorded at the end of the run")
-    recorded = recorded_digest(directory / "checkpoints", model.step)
     splits = load(with_local_paths(model.config.data, data)) if splits is None else splits
-    refuse_other_data(directory / "checkpoints", model.step, recorded, digest(splits))
+    refuse_other_data(directory / "checkpoints", model.step, model.dataset_digest, digest(splits))
     test = splits.test
     return _TestPredictions(model.predict(test.images, tta=model.tta), test.labels, "evaluated for this export")
 

@@ -70,13 +70,17 @@ def read(directory: Path, load_splits: Callable[[DataConfig], Splits]) -> Report
     config, _ = trained.find_checkpoint(directory)
     splits = load_splits(config.data)
     config, step = trained.find_checkpoint(directory)  # again, as a run in progress may have gone on
-    recorded = recorded_digest(directory / "checkpoints", step)
-    refuse_other_data(directory / "checkpoints", step, recorded, digest(splits))
     # The files besides the checkpoints are written at the end.
-    predicted = _saved_predictions(directory, splits.test) if step == config.total_steps else None
+    predicted = None
+    if step == config.total_steps:
+        recorded = recorded_digest(directory / "checkpoints", step)
+        refuse_other_data(directory / "checkpoints", step, recorded, digest(splits))
+        predicted = _saved_predictions(directory, splits.test)
     if predicted is None:
         model = trained.load_trained(directory)
-        predicted, step = _compute_predictions(model, splits.test), model.step
+        step = model.step
+        refuse_other_data(directory / "checkpoints", step, model.dataset_digest, digest(splits))
+        predicted = _compute_predictions(model, splits.test)
     summary = (read_json(directory / "summary.json") or {}) if step == config.total_steps else {}
     return ReportData(config, step, summary, splits.test, predicted)
 

@@ -30,6 +30,12 @@ def expand_checked(path: Path, flag: str, error_type: type[FmnistError] = Config
     return path
 
 
+def display_name(directory: Path) -> str:
+    """The name of a directory, also where the path ends in `..`; its whole path if it has none, as `/`."""
+    full = Path(os.path.abspath(directory))  # noqa: PTH100 (`absolute` keeps `..`, and `resolve` follows links)
+    return full.name or str(full)
+
+
 def scheme(path: str | os.PathLike[str]) -> str | None:
     """The scheme of an address, such as `gs`; None for a path."""
     match = _ADDRESS.match(str(path))

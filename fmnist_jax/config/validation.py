@@ -119,6 +119,11 @@ def _source_problems(data: DataConfig) -> Iterator[str]:
         yield "--data.name is npz, but --data.file is not given: give the .npz file"
     if data.name != "npz" and data.file is not None:
         yield f"--data.file is {data.file}, but --data.name is {data.name}: choose npz for it"
+    if data.total not in (0, data.size):
+        yield (
+            f"--data.total is {data.total}, but {data.name} has {data.size} images for training and validation: omit "
+            "it, or hold out more with --data.validation-size"
+        )
 
 
 def _split_problems(data: DataConfig) -> Iterator[str]:

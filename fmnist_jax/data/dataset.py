@@ -107,7 +107,7 @@ def load(config: DataConfig) -> Splits:
         raise DataError(
             "--data.name is own: its images were passed in Python and are not available here: pass them there, with "
             "fmnist_jax.run(config, splits), or as splits=... to fmnist_jax.commands.evaluation.run, "
-            "reporting.run or exporting.run"
+            "reporting.run, comparison.run or exporting.run"
         )
     if config.name == "synthetic":
         train = Dataset(*synthetic.draw(config.synthetic_train_size, config.seed))

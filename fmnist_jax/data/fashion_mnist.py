@@ -21,7 +21,7 @@ from tensorflow_datasets.image_classification import mnist
 
 from fmnist_jax.data import download, places
 from fmnist_jax.data.idx import FILES, read_idx
-from fmnist_jax.errors import DataError, in_one_line
+from fmnist_jax.errors import DataError, FmnistError, in_one_line
 from fmnist_jax.system import lock, output
 from fmnist_jax.system.signals import unwind_on_signal
 
@@ -65,10 +65,11 @@ def load(data_dir: Path, raw_dir: Path | None) -> dict[str, np.ndarray]:
 
     Raises:
       DataError: a file is missing or wrong, there is no network, or `data_dir` is damaged or cannot be written.
+      FmnistError: its lock file cannot be opened.
     """
     try:
         return decode(prepare(data_dir, raw_dir))
-    except DataError:
+    except FmnistError:
         raise
     # TFDS and the readers beneath it raise many kinds of errors, including protobuf's and requests'.
     except Exception as error:
@@ -84,6 +85,7 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
 
     Raises:
       DataError: a file is missing or wrong, or there is no network.
+      FmnistError: the lock file of `data_dir` cannot be opened.
     """
     home, downloads = places.tfds_dir(data_dir), data_dir / "downloads"
     builder = _builder(home)

@@ -149,7 +149,8 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded]) -> Decoded:
-    heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
+    # The brand of any still image in this container is that of AVIF files, too, which name their own besides.
+    heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS and b"avif" not in content[16:64]
     if heic and not _register_heic():
         raise DataError(f"{label} is a HEIC picture: pip install pillow-heif, or save it as JPEG")
     try:
@@ -202,7 +203,8 @@ def _draft_size(width: int, height: int) -> tuple[int, int]:
 def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
     """Shrinks by averaging, a few rows at a time, so that no second full-size picture is made."""
     width, height = image.size
-    if image.mode in ("P", "PA"):
+    # An average of colours is none of a palette, nor is it that which stands for transparency.
+    if image.mode in ("P", "PA") or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     bands = []
     for top in range(0, height, _BAND * factor):
@@ -236,7 +238,8 @@ def _to_array(image: Image.Image) -> np.ndarray:
     _exif(image)  # before `exif_transpose`, which fails on damaged EXIF data
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey
-        levels = np.clip(np.asarray(image), 0, 65535).astype(np.uint16)
+        levels = np.maximum(np.asarray(image), 0)
+        levels = (levels // (1 + int(levels.max()) // 65536)).astype(np.uint16)  # files of 32 bits may have more
         # 12-bit cameras and scanners leave the upper four bits empty.
         return levels << 4 if levels.max() < 4096 else levels
     if image.mode == "F":  # levels of no fixed range: most tools write 0 to 1, some 0 to 255

@@ -73,8 +73,7 @@ def load_inputs(
     )
     if setup.record is not None and not resumes:
         agreement.refuse_disagreement("weights to start from", setup.record["digest"], "--init.from")
-    bytes_needed = _bytes_needed(setup.recipe, config.population.seeds)
-    processes.run_on_first(lambda: RunDirectory(path).refuse_full_disk(bytes_needed))
+    processes.run_on_first(lambda: _refuse_full_disk(RunDirectory(path), setup.recipe, config.population.seeds))
     with explain_out_of_memory("free it of other processes, or set JAX_PLATFORMS to another"):
         images = Batch(splits.train.images, splits.train.labels)
         train_data = jax.block_until_ready(parallel.place(images, layout.replicated))
@@ -93,7 +92,9 @@ def _refuse_unusable(config: Config, path: Path, *, resumes: bool) -> None:
     warm_start.refuse_unusable(config, path, resumes=resumes)
 
 
-def _bytes_needed(recipe: Recipe, members: int) -> int:
+def _refuse_full_disk(directory: RunDirectory, recipe: Recipe, members: int) -> None:
+    """Checks that there is room for the checkpoints that the run will have besides those that it has."""
     leaves = jax.tree.leaves(jax.eval_shape(recipe.init, root_key(0)))
-    state = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    return _CHECKPOINTS_ON_DISK * state + _OTHER_FILES_BYTES
+    state_bytes = members * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    to_write = max(1, _CHECKPOINTS_ON_DISK - len(checkpoint.steps(directory.checkpoints)))
+    directory.refuse_full_disk(to_write * state_bytes + _OTHER_FILES_BYTES)

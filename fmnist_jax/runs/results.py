@@ -10,6 +10,7 @@ import numpy as np
 
 from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.analysis.members import mean_std
+from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import FmnistError
@@ -181,7 +182,7 @@ def write_report(
     from fmnist_jax.views import report_page  # imports matplotlib
 
     contents = report_page.Contents(
-        name=directory.absolute().name,
+        name=paths.display_name(directory),
         config=config,
         step=step,
         records=[record for record in read_records(directory) if record["step"] <= step],

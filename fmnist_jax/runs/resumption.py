@@ -18,8 +18,11 @@ from fmnist_jax.runs.parallel import Layout
 from fmnist_jax.runs.training import planned_stops
 from fmnist_jax.system import output
 
-_RUN_FILES = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html")
-"""Files that a new run would take for its own and replace; none of them is written before `config.json`."""
+_RUN_FILES = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html", "figures")
+"""What a new run would take for its own and replace; none of it is written before `config.json`."""
+
+_EARLY_FILES = {"environment.json": "packages", "dataset.json": "image_shape", "transfer.json": "digest"}
+"""Files that a run writes before `config.json`, so that one killed meanwhile leaves them, and a key of each."""
 
 
 def refuse_other_run(directory: RunDirectory, config: Config) -> None:
@@ -32,6 +35,7 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     if started is None:
         found = ["checkpoints"] if checkpoint.steps(directory.checkpoints) else []
         found += [name for name in _RUN_FILES if (directory.path / name).exists()]
+        found += [name for name, key in _EARLY_FILES.items() if key not in (directory.read_json(name) or {key: ""})]
         if found:
             raise CheckpointError(f"{directory.path} has {found[0]} but no config.json: choose another --run.dir")
         return
@@ -120,8 +124,6 @@ LOCATE_DATA_HINT = "say where it is with --data.file, --data.raw-dir or --data.d
 
 def recorded_digest(directory: Path, step: int) -> str | None:
     """The digest of the images that a checkpoint was trained on, if it records one.
-
-    Read before those images are loaded: meanwhile, a run in progress may replace the checkpoint by a newer one.
 
     Raises:
       CheckpointError: there is no such checkpoint, or it is damaged.

@@ -2,10 +2,11 @@
 
 import functools
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -45,6 +46,8 @@ class Trained(NamedTuple):
     image_shape: tuple[int, int, int]
     """Height, width and channels of the input images."""
     class_names: tuple[str, ...]
+    dataset_digest: str | None = None
+    """That of the images of the run, as `digest` makes it; None where it is not recorded."""
 
     @property
     def params(self) -> Params:
@@ -132,18 +135,21 @@ def load_trained(
         recipe_record.refuse_unknown_network(run)
     record = dataset_record.read(run, config)
     recipe = make_recipe(config, image_shape=record.image_shape, num_classes=record.num_classes)
-    like = abstract_run_state(recipe, config.population.seeds, _key_impl(run / "checkpoints", step))
+    checkpoints = run / "checkpoints"
+    manifest = _read_manifest(checkpoints, step)
+    like = abstract_run_state(recipe, config.population.seeds, _key_impl(manifest))
     try:
-        state = checkpoint.restore(run / "checkpoints", step, like)
+        state = checkpoint.restore(checkpoints, step, like)
     except CheckpointError as error:
-        if which == "latest" and step not in checkpoint.steps(run / "checkpoints"):
-            return load_trained(run, make_recipe=make_recipe)  # a run in progress has replaced it by a newer one
+        if which in ("latest", "best") and choose_step(checkpoints, which) != step:
+            return load_trained(run, which, make_recipe=make_recipe)  # a run in progress has saved a newer one
         recipe_record.refuse_other(run, recipe_record.custom_recipe_name(make_recipe))
-        others = ", ".join(str(other) for other in checkpoint.steps(run / "checkpoints") if other != step)
+        others = ", ".join(str(other) for other in checkpoint.steps(checkpoints) if other != step)
         raise CheckpointError(f"{error}; others found: {others or 'none'}") from error
     # Callables of a user's own class need not be hashable, as cache keys must be; `partial` objects are.
     model = Model(functools.partial(recipe.model.init), functools.partial(recipe.model.apply))
-    return Trained(config, model, weights_to_score(state), step, *record)
+    dataset_digest = manifest.get("origin", {}).get("dataset_digest")
+    return Trained(config, model, weights_to_score(state), step, *record, dataset_digest)
 
 
 def find_checkpoint(run: Path, which: str | int = "latest") -> tuple[Config, int]:
@@ -156,13 +162,17 @@ def find_checkpoint(run: Path, which: str | int = "latest") -> tuple[Config, int
     return config, choose_step(run / "checkpoints", which)
 
 
-def _key_impl(directory: Path, step: int) -> str:
-    """The key implementation of a run: runs that predate the use of threefry for all may have another.
+def _read_manifest(directory: Path, step: int) -> Mapping[str, Any]:
+    """The manifest of a checkpoint; empty if that is damaged, which is reported when it is restored."""
+    with suppress(CheckpointError):
+        return checkpoint.read_manifest(directory, step)
+    return {}
 
-    For a damaged checkpoint, which is reported when it is restored, any will do.
-    """
-    with suppress(CheckpointError, AttributeError):
-        key_impl = checkpoint.read_manifest(directory, step).get("keys", {}).get("key")
+
+def _key_impl(manifest: Mapping[str, Any]) -> str:
+    """The key implementation of a run: runs that predate the use of threefry for all may have another."""
+    with suppress(AttributeError):
+        key_impl = manifest.get("keys", {}).get("key")
         return key_impl if key_impl in _LEGACY_KEY_IMPLS else KEY_IMPL
     return KEY_IMPL
 
@@ -200,14 +210,24 @@ def choose_step(directory: Path, which: str | int) -> int:
 
 
 def _best(directory: Path, steps: list[int]) -> int:
-    accuracies = {step: checkpoint.read_manifest(directory, step)["val_accuracy"] for step in steps}
-    best = max(steps, key=lambda step: (accuracies[step], step))
+    accuracies = dict(_accuracies(directory, steps))
+    best = max(accuracies, key=lambda step: (accuracies[step], step))
     if accuracies[best] == numbering.UNSCORED:
         raise CheckpointError(
             f"the checkpoint is 'best', but none in {directory} was scored on validation images: "
             f"choose latest, or a step: {', '.join(map(str, steps))}"
         )
     return best
+
+
+def _accuracies(directory: Path, steps: list[int]) -> Iterator[tuple[int, float]]:
+    """Yields each step and its score, but not of what a run in progress deletes meanwhile."""
+    for step in steps:
+        try:
+            yield step, checkpoint.read_manifest(directory, step)["val_accuracy"]
+        except CheckpointError:
+            if step in checkpoint.steps(directory):
+                raise
 
 
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -48,7 +48,11 @@ def wait_exclusive(directory: Path) -> Iterator[None]:
     """
     with _open_lock_file(directory / ".lock", "--data.dir") as file:
         try:
-            portalocker.lock(file, LockFlags.EXCLUSIVE)
+            try:
+                portalocker.lock(file, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+            except portalocker.AlreadyLocked:
+                output.say(f"waiting for another process that prepares data in {directory}")
+                portalocker.lock(file, LockFlags.EXCLUSIVE)
         except portalocker.LockException as error:
             _warn_unlocked(directory, error)
         yield

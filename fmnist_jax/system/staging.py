@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fmnist_jax.errors import FmnistError
-from fmnist_jax.system.storage import UNFINISHED, check_writable, convert_write_errors, directory_for_files
+from fmnist_jax.system.storage import (
+    UNFINISHED,
+    check_writable,
+    convert_write_errors,
+    directory_for_files,
+    error_reason,
+)
 
 
 def refuse_taken(path: Path, flag: str) -> None:
@@ -18,7 +24,11 @@ def refuse_taken(path: Path, flag: str) -> None:
     """
     check_writable(path, flag)
     if path.exists():
-        if any(path.iterdir()):
+        try:
+            is_empty = not any(path.iterdir())
+        except OSError as error:
+            raise FmnistError(f"{path} cannot be read ({error_reason(error)}): choose another {flag}") from error
+        if not is_empty:
             raise FmnistError(f"{path} has files in it: choose another {flag}, or delete them")
         if (kind := _why_irreplaceable(path)) is not None:
             raise FmnistError(f"{path} is {kind}, which cannot be replaced: give a new directory in it for {flag}")

@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ _REMEDIES = (
     ((errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO), "check the disk or the network drive"),
 )
 
+_TOKEN_BYTES = 8  # that tell the temporary files of concurrent writers apart
 _MAX_PREFIX = 40  # characters of a file's name in that of its temporary file, which may have no more than 255 bytes
 
 
@@ -132,11 +134,13 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             write(file)
         return
     target = Path(os.path.realpath(path))
-    unfinished = target.with_name(f"{target.name[:_MAX_PREFIX]}.{secrets.token_hex(8)}{UNFINISHED}")
+    unfinished = target.with_name(f"{target.name[:_MAX_PREFIX]}.{secrets.token_hex(_TOKEN_BYTES)}{UNFINISHED}")
     with unwind_on_signal(), convert_write_errors(path):
         try:
             with unfinished.open("xb") as file:
                 write(file)
+            with contextlib.suppress(OSError):  # there is no file to replace, or it is another's
+                shutil.copymode(target, unfinished)
             unfinished.replace(target)
         except BaseException:
             with contextlib.suppress(OSError):  # it was not made, or its disk has gone
@@ -146,7 +150,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def remove_unfinished(directory: Path) -> None:
     """Removes the temporary files that killed writers have left in a directory."""
-    for left in directory.glob(f"*{UNFINISHED}"):
+    for left in directory.glob(f"*.{'[0-9a-f]' * 2 * _TOKEN_BYTES}{UNFINISHED}"):
         with contextlib.suppress(OSError):
             left.unlink()
 

@@ -60,7 +60,7 @@ def sample_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[st
 
 
 def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.ndarray) -> Figure:
-    """Draws the average image of each class with its name and the number of images.
+    """Draws the average image of each class, of the first 400 at most, with its name and the number of images.
 
     Args:
       averages: f[C, H, W, channels] in [0, 255].
@@ -68,7 +68,7 @@ def average_images(averages: np.ndarray, class_names: Sequence[str], counts: np.
       counts: i[C].
     """
     columns = min(_AVERAGES if len(class_names) <= _AVERAGES**2 else 2 * _AVERAGES, len(class_names))
-    rows = -(-len(class_names) // columns)
+    rows = min(-(-len(class_names) // columns), _MAX_ROWS)
     figure = new_figure(1.7 * columns, 2.15 * rows, padding=0.06)
     axes_grid = figure.subplots(rows, columns, squeeze=False).ravel()
     shown = for_imshow(averages, [averages[np.asarray(counts) > 0]] if np.any(counts) else None)

@@ -162,16 +162,21 @@ def test_print_table_does_not_truncate_names_in_piped_output(
     assert all(each.picture.name in line for each, line in zip(predictions, lines, strict=True))
 
 
-def test_report_without_pictures_gives_valid_json_and_csv_but_no_table_or_previews(
+def test_report_without_pictures_gives_valid_json_csv_and_page_but_no_table_or_sheet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = make_report(predictions=[], names=["gone.png"], skipped=make_report().skipped[:1])
     assert json.loads(answers.to_json(empty))["predictions"] == []
     assert answers.to_csv(empty).splitlines()[1] == "gone.png,,,,,,,,,gone.png cannot be read"
     answers.print_table(empty)
-    for name in ("sheet.png", "page.html"):
-        answers.write_previews(tmp_path / name, empty)
-    assert (list(tmp_path.iterdir()), capsys.readouterr()) == ([], ("", ""))
+    assert capsys.readouterr() == ("", "")
+    sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
+    answers.write_previews(sheet, empty)
+    assert capsys.readouterr() == ("", f"note: {sheet} was not written, as there is no picture to show\n")
+    page.write_text("of an earlier call")
+    answers.write_previews(page, empty)
+    assert "gone.png cannot be read" in page.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
 @pytest.mark.parametrize(("name", "signature"), [("sheet.png", b"\x89PNG"), ("page.HTML", b"<!doctype html>")])

@@ -13,7 +13,8 @@ from fmnist_jax.commands import comparison
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Dataset, load
-from fmnist_jax.errors import FmnistError
+from fmnist_jax.errors import DataError, FmnistError
+from fmnist_jax.runs import dataset_record
 from tests.ended import take_all_steps
 from tests.views.test_comparison_page import make_run
 
@@ -35,6 +36,20 @@ def test_page_is_written_to_the_parent_of_the_runs_or_to_out(run_dirs: list[Path
     assert out.read_text().index("other") < out.read_text().index("one</th>")
     with pytest.raises(FmnistError, match="new is a directory: give a file for --out"):
         comparison.run(run_dirs, out=out.parent)
+
+
+def test_runs_on_images_of_your_own_are_compared_on_the_images_given(run_dirs: list[Path]) -> None:
+    config = json.loads((run_dirs[0] / "config.json").read_text())
+    splits = load(from_dict(config).data)
+    held_out, count = len(splits.validation), len(splits.train) + len(splits.validation)
+    config["data"] |= {"name": "own", "total": count, "validation_size": held_out}
+    for directory in run_dirs:
+        (directory / "config.json").write_text(json.dumps(config))
+        record = dataset_record.to_dict(dataset_record.describe(splits.test))
+        (directory / "dataset.json").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"comparison\.run or exporting\.run"):
+        comparison.run(run_dirs)
+    assert "<h1>runs</h1>" in comparison.run(run_dirs, splits=splits).read_text()
 
 
 def test_recipe_of_your_own_is_named_by_its_record(run_dirs: list[Path]) -> None:

@@ -14,7 +14,9 @@ from fmnist_jax import DataConfig, load
 from fmnist_jax.commands import cli, evaluation
 from fmnist_jax.errors import CheckpointError, FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
-from tests.ended import loading_meanwhile
+from fmnist_jax.functional.state import TrainState
+from fmnist_jax.runs import checkpoint
+from tests.ended import loading_meanwhile, take_all_steps
 
 _FIGURES = {
     *("confusion_matrix", "reliability", "samples", "predictions", "misclassified"),
@@ -127,6 +129,23 @@ def test_changed_data_and_unknown_or_empty_splits_are_rejected(saved_run: Path, 
         with pytest.raises(FmnistError, match=r"--split is validation, but .*: choose test or train"):
             evaluation.run(run, "latest", "validation", "none")
     assert not (run / "evaluation").exists()
+
+
+def test_checkpoint_that_a_run_deletes_once_it_is_read_is_evaluated(
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(saved_run, run := tmp_path / "run")
+    restore = checkpoint.restore
+
+    def restore_then_delete(directory: Path, step: int, like: TrainState) -> TrainState:
+        state = restore(directory, step, like)
+        take_all_steps(run)
+        shutil.rmtree(directory / str(step))
+        return state
+
+    monkeypatch.setattr(evaluation, "_figures", lambda _: iter(()))
+    monkeypatch.setattr(checkpoint, "restore", restore_then_delete)
+    assert evaluation.run(run, "latest", "test", "none").model.step == 5
 
 
 def test_run_that_goes_on_while_its_images_are_loaded_is_evaluated_at_the_step_of_its_weights(

@@ -15,6 +15,19 @@ def test_local_paths_are_left_unchanged(path: str) -> None:
     assert paths.expand_checked(Path(path), "--here") == Path(path)
 
 
+@pytest.mark.parametrize(("path", "expected"), [("/a/b", "b"), ("/a/b/..", "a"), ("/", "/"), ("/a/./b/", "b")])
+def test_display_name_is_the_last_part_of_the_full_path(path: str, expected: str) -> None:
+    assert paths.display_name(Path(path)) == expected
+
+
+def test_display_name_of_a_relative_path_is_that_of_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "runs" / "one")
+    assert [paths.display_name(Path(path)) for path in (".", "..")] == ["one", "runs"]
+
+
 def test_tilde_expands_to_a_home_directory() -> None:
     assert paths.expand_checked(Path("~/runs"), "--here") == Path.home() / "runs"
     assert paths.expand_checked(Path("~root/runs"), "--here") == Path("~root").expanduser() / "runs"

@@ -258,6 +258,11 @@ def test_boolean_field_rejects_a_string() -> None:
         (DataConfig(name="idx", raw_dir=Path("a"), file=Path("b")), "--data.file is b, but --data.name is idx"),
         (DataConfig(file=Path("b")), "--data.file is b, but --data.name is fashion_mnist: choose npz for it"),
         (DataConfig(name="npz", file=Path("a"), total=9, validation_size=9), "leaves none of 9 images for training"),
+        (
+            DataConfig(total=1000),
+            "--data.total is 1000, but fashion_mnist has 60000 images for training and validation",
+        ),
+        (DataConfig(name="synthetic", total=9), "--data.total is 9, but synthetic has 12000 images for training and"),
     ],
 )
 def test_inconsistent_data_source_is_rejected_without_reading_files(data: DataConfig, expected: str) -> None:

@@ -112,6 +112,39 @@ def test_each_pixel_mode_is_read(tmp_path: Path, mode: str, shape: tuple[int, ..
         np.testing.assert_array_equal(pixels, PIXELS[..., 0].astype(np.uint16) * 200)
 
 
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("1", 1, [255]),
+        ("L", 70, [70]),
+        ("LA", (70, 200), [70, 200]),
+        ("RGB", (200, 40, 90), [200, 40, 90]),
+        ("RGBA", (200, 40, 90, 120), [200, 40, 90, 120]),
+        ("CMYK", (0, 255, 255, 0), [255, 0, 0]),  # white light without cyan's complement: red
+        ("YCbCr", (76, 85, 255), [255, 0, 0]),
+        ("I", 100_000, [50_000]),
+        ("I", 2_000_000_000, [65_535]),
+        ("I", -5, [0]),
+    ],
+)
+def test_colours_of_each_mode_are_kept(mode: str, colour: Any, expected: list[int], tmp_path: Path) -> None:
+    suffix = "jpg" if mode == "YCbCr" else "tif" if mode in ("CMYK", "I") else "png"
+    pixels = photo_files.read(str(write_image(tmp_path / f"x.{suffix}", Image.new(mode, (8, 8), colour))))
+    np.testing.assert_allclose(pixels[4, 4].ravel().astype(int), expected, atol=2 if suffix == "jpg" else 0)
+
+
+@pytest.mark.parametrize(("mode", "key", "opaque"), [("RGB", (255, 0, 255), (10, 20, 30)), ("L", 255, 20), ("1", 1, 0)])
+def test_transparent_colour_is_not_mixed_into_the_edges_of_a_large_picture(
+    mode: str, key: Any, opaque: Any, tmp_path: Path
+) -> None:
+    image = Image.new(mode, (3001, 2001), key)
+    image.paste(opaque, (999, 601, 2000, 1402))
+    reduced = photo_files.read_reduced(str(write_image(tmp_path / "x.png", image, transparency=key))).pixels
+    assert max(reduced.shape) < 2000
+    visible = reduced[..., :-1][reduced[..., -1] > 128]
+    np.testing.assert_allclose(visible, np.broadcast_to(opaque, visible.shape), atol=1)
+
+
 def test_palette_with_a_transparent_colour_is_read_with_alpha(tmp_path: Path) -> None:
     image = Image.new("P", (4, 4), 0)
     image.putpalette([255, 0, 255, 10, 20, 30])
@@ -122,8 +155,13 @@ def test_palette_with_a_transparent_colour_is_read_with_alpha(tmp_path: Path) ->
     assert (pixels[..., 3] == 0).sum() == 15
 
 
-def test_cmyk_photo_is_converted_to_rgb(tmp_path: Path) -> None:
-    assert photo_files.read(str(write_image(tmp_path / "x.jpg", Image.new("CMYK", (8, 8))))).shape == (8, 8, 3)
+@pytest.mark.parametrize("brand", [b"avif", b"mif1"])
+def test_avif_is_read_whichever_of_its_brands_comes_first(brand: bytes, tmp_path: Path) -> None:
+    content = write_image(tmp_path / "x.avif", Image.new("RGB", (16, 16), (200, 40, 90))).read_bytes()
+    assert content[8:12] == b"avif"
+    assert b"avif" in content[16:64]
+    (tmp_path / "x.avif").write_bytes(content[:8] + brand + content[12:])
+    np.testing.assert_allclose(photo_files.read(str(tmp_path / "x.avif"))[8, 8].astype(int), (200, 40, 90), atol=6)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

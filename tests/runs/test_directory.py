@@ -90,7 +90,7 @@ def test_damaged_line_in_the_middle_raises_an_error_naming_the_file(directory: R
 def test_remove_unfinished_deletes_only_unfinished_files(directory: RunDirectory) -> None:
     directory.write_json("config.json", {})
     (directory.path / "figures").mkdir()
-    for name in ("summary.json.0a1b2c3d.unfinished", "figures/curves.png.0a1b2c3d.unfinished"):
+    for name in ("summary.json.0a1b2c3d4e5f6789.unfinished", "figures/curves.png.0a1b2c3d4e5f6789.unfinished"):
         (directory.path / name).touch()
     directory.remove_unfinished()
     assert sorted(path.name for path in directory.path.rglob("*")) == ["config.json", "figures"]

@@ -92,3 +92,8 @@ def test_disk_must_have_room_for_the_checkpoints_of_every_member(
     _with_few_bytes_free(20_000_000 + 4 * state_bytes - 1, monkeypatch)
     with pytest.raises(FmnistError, match=f"the run needs {20_000_000 + 4 * state_bytes:,}: free space"):
         inputs.load_inputs(_CONFIG, tmp_path / "run", _LAYOUT)
+    for step, count in ((1, 3), (2, 2), (3, 1), (4, 1)):  # those that there are need no more
+        (tmp_path / "run" / "checkpoints" / str(step)).mkdir(parents=True)
+        _with_few_bytes_free(20_000_000 + count * state_bytes - 1, monkeypatch)
+        with pytest.raises(FmnistError, match=f"the run needs {20_000_000 + count * state_bytes:,}: free space"):
+            inputs.load_inputs(_CONFIG, tmp_path / "run", _LAYOUT)

@@ -11,10 +11,13 @@ import pytest
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config, InitConfig, ParallelConfig
 from fmnist_jax.errors import CheckpointError
+from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, resumption
+from fmnist_jax.runs import checkpoint, dataset_record, resumption
+from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.parallel import choose_layout
+from fmnist_jax.system.environment import describe_environment
 
 
 def _config(directory: RunDirectory) -> Config:
@@ -67,6 +70,26 @@ def test_run_files_without_config_json_are_refused(directory: RunDirectory) -> N
     (directory.path / "summary.json").write_text('{"accuracy": 1}')
     with pytest.raises(CheckpointError, match=r"has summary\.json but no config\.json: choose another --run\.dir"):
         resumption.refuse_other_run(directory, config)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "environment.json", "transfer.json", "figures"])
+def test_new_run_leaves_files_of_others_alone_but_not_those_of_a_start_that_was_killed(
+    name: str, directory: RunDirectory, tmp_path: Path
+) -> None:
+    config, theirs = _config(directory), RunDirectory(tmp_path / "theirs")
+    theirs.create()
+    if name == "figures":
+        (theirs.path / name).mkdir()
+    else:
+        theirs.write_json(name, {"mine": 1})
+    with pytest.raises(CheckpointError, match=rf"theirs has {name} but no config\.json: choose another --run\.dir"):
+        resumption.refuse_other_run(theirs, config)
+    killed = RunDirectory(tmp_path / "killed")
+    killed.create()
+    killed.write_json("environment.json", describe_environment())
+    killed.write_json("dataset.json", dataset_record.to_dict(DatasetRecord((28, 28, 1), CLASS_NAMES)))
+    killed.write_json("transfer.json", {"source": "runs/a", "step": 5, "digest": "0a1b"})
+    resumption.refuse_other_run(killed, config)
 
 
 def test_newest_checkpoint_is_restored_and_other_images_are_refused(

@@ -189,6 +189,22 @@ def test_latest_falls_back_to_the_newest_left_if_deleted_while_being_read(
     assert trained.load_trained(tmp_path / "run").step == 12
 
 
+def test_best_is_chosen_anew_if_it_is_superseded_while_being_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    restore = checkpoint.restore
+
+    def supersede_then_restore(directory: Path, step: int, like: TrainState) -> TrainState:
+        if step == 9:
+            checkpoint.save(directory, _state(18), 0.99)
+            assert not (directory / "9").exists()
+        return restore(directory, step, like)
+
+    monkeypatch.setattr(checkpoint, "restore", supersede_then_restore)
+    assert trained.load_trained(tmp_path / "run", "best").step == 18
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

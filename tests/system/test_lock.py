@@ -45,7 +45,9 @@ def test_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
         pass
 
 
-def test_wait_exclusive_waits_until_the_holder_has_finished(tmp_path: Path) -> None:
+def test_wait_exclusive_waits_until_the_holder_has_finished_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = (
         "import sys; from pathlib import Path; from fmnist_jax.system.lock import wait_exclusive\n"
         "with wait_exclusive(Path(sys.argv[1])):\n"
@@ -61,6 +63,9 @@ def test_wait_exclusive_waits_until_the_holder_has_finished(tmp_path: Path) -> N
         threading.Timer(0.3, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
         with wait_exclusive(tmp_path):
             assert (tmp_path / "done").exists()
+        assert capsys.readouterr().out == f"waiting for another process that prepares data in {tmp_path}\n"
+        with wait_exclusive(tmp_path):
+            assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])

@@ -1,5 +1,7 @@
 """Directories that appear complete or not at all, and paths at which none can appear."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,17 @@ def test_refuse_taken_rejects_occupied_paths_but_not_empty_directories(tmp_path:
         pytest.raises(FmnistError, match=r"new\.unfinished exists, made by a process"),
     ):
         refuse_taken(tmp_path / "new", "OUT")
+
+
+def test_refuse_taken_rejects_a_directory_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(FmnistError, match=r"cannot be read \(Permission denied\): choose another OUT"):
+        refuse_taken(tmp_path, "OUT")
 
 
 def test_refuse_taken_rejects_empty_directories_that_cannot_be_replaced(

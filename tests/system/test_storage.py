@@ -83,9 +83,17 @@ def test_interrupted_write_leaves_nothing_and_leftovers_of_a_kill_are_removed(tm
     assert list(tmp_path.iterdir()) == []
     # A kill leaves no time to remove the temporary file.
     write_atomically(tmp_path / "a.txt", lambda file: shutil.copy(file.name, tmp_path / f"b{Path(file.name).name}"))
+    (tmp_path / "essay.unfinished").touch()  # somebody's own
     remove_unfinished(tmp_path)
     remove_unfinished(tmp_path / "none")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "essay.unfinished"]
+
+
+def test_replaced_file_keeps_its_permissions(tmp_path: Path) -> None:
+    write_text(tmp_path / "secret", "old")
+    (tmp_path / "secret").chmod(0o600)
+    write_text(tmp_path / "secret", "new")
+    assert ((tmp_path / "secret").read_text(), (tmp_path / "secret").stat().st_mode & 0o777) == ("new", 0o600)
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "é" * 127, "a" * 236 + ".csv"])

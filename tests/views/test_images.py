@@ -88,6 +88,12 @@ def test_average_images_are_drawn_with_names_and_counts(classes: int, tmp_path: 
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_average_images_show_the_first_400_classes_of_more() -> None:
+    names = [str(label) for label in range(1000)]
+    figure = images.average_images(np.zeros((1000, 8, 8, 1)), names, np.ones(1000, int))
+    assert [axes.get_title() for axes in figure.axes] == names[:400]
+
+
 def test_colour_images_keep_their_colours() -> None:
     green = np.zeros((2, 8, 9, 3), np.uint8)
     green[..., 1] = 200

@@ -2,9 +2,11 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.special import log_softmax, logsumexp
 
@@ -366,3 +369,47 @@ def test_member_seeds_follow_the_run_seed_and_missing_validation_shows_a_dash() 
     config = replace(PRESETS["demo"], train=replace(PRESETS["demo"].train, seed=41))
     text = re.sub(r"\s+", " ", Page(report_page.render(make_population(config=config, records=[]))).text)
     assert re.search(r" 2 43 \d+\.\d\d% \d\.\d{4} \d+\.\d\d% – ", text)  # noqa: RUF001
+
+
+_TEMPLATES = Path(report_page.__file__).parent / "templates"
+
+
+def _luminance(colour: np.ndarray) -> float:
+    """As WCAG 2.2 defines it, of red, green and blue in [0, 1]."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def _palettes() -> Iterator[dict[str, np.ndarray]]:
+    """The colours by name: on a light and on a dark screen, and on paper."""
+    css = "".join((_TEMPLATES / name).read_text() for name in ("page.css", "report.css"))
+    for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL):
+        colours = dict(re.findall(r"--([\w-]+): (#\w+);", block))
+        yield {name: np.array(to_rgb(value)) for name, value in colours.items()}
+
+
+@pytest.mark.parametrize(
+    ("selector", "hue", "text", "shares"),
+    [
+        ("#matrix button", "wrong", "ink", (0.0, 0.2, 0.45)),
+        ("#matrix button.wrong.strong", "wrong", "card", (0.46, 0.6, 1.0)),
+        ("#matrix button.right", "right", "ink", (0.0, 0.2, 0.45)),
+        ("#matrix button.right.strong", "right", "on-right", (0.46, 0.6, 1.0)),
+    ],
+)
+def test_numbers_in_the_confusion_matrix_have_the_contrast_that_wcag_requires(
+    selector: str, hue: str, text: str, shares: tuple[float, ...]
+) -> None:
+    css = (_TEMPLATES / "report.css").read_text()
+    rule = re.search(rf"^{re.escape(selector)} \{{(.*?)\}}", css, re.DOTALL | re.MULTILINE)
+    assert rule
+    depth = re.search(r"--depth: (?:calc)?(.*?);", rule[1])
+    assert depth
+    formula = re.sub(r"([\d.]+)%", r"\1 / 100", depth[1].replace("var(--share)", "share"))
+    palettes = list(_palettes())
+    assert len(palettes) == 3
+    for palette, share in itertools.product(palettes, shares):
+        opacity = min(eval(formula, {"share": share}), 1)
+        background = opacity * palette[hue] + (1 - opacity) * palette["card"]
+        low, high = sorted((_luminance(palette[text]), _luminance(background)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (share, palette)
