@@ -76,20 +76,20 @@ def assess(logits: np.ndarray, labels: np.ndarray) -> Assessment:
 
 
 def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any]:
-    """Converts the scores to values that JSON can hold; NaN becomes null, and of `wrong` only the first 25 are kept."""
+    """Converts the scores to values that JSON can hold: NaN and infinity become null, and of `wrong`, 25 are kept."""
     scores, bins = assessment.classes, assessment.reliability
     return {
         "examples": len(assessment.labels),
-        "accuracy": _nan_to_none(assessment.accuracy),
-        "accuracy_interval_95": [_nan_to_none(end) for end in assessment.interval],
-        "loss": _nan_to_none(assessment.loss),
-        "top2_accuracy": _nan_to_none(assessment.top2),
-        "expected_calibration_error": _nan_to_none(assessment.calibration_error),
+        "accuracy": finite_or_none(assessment.accuracy),
+        "accuracy_interval_95": [finite_or_none(end) for end in assessment.interval],
+        "loss": finite_or_none(assessment.loss),
+        "top2_accuracy": finite_or_none(assessment.top2),
+        "expected_calibration_error": finite_or_none(assessment.calibration_error),
         "classes": {
             name: {
-                "precision": _nan_to_none(scores.precision[i]),
-                "recall": _nan_to_none(scores.recall[i]),
-                "f1": _nan_to_none(scores.f1[i]),
+                "precision": finite_or_none(scores.precision[i]),
+                "recall": finite_or_none(scores.recall[i]),
+                "f1": finite_or_none(scores.f1[i]),
                 "support": int(scores.support[i]),
             }
             for i, name in enumerate(class_names)
@@ -105,8 +105,8 @@ def to_dict(assessment: Assessment, class_names: Sequence[str]) -> dict[str, Any
         "reliability": {
             "edges": bins.edges.tolist(),
             "counts": bins.counts.tolist(),
-            "accuracy": [_nan_to_none(value) for value in bins.accuracy],
-            "confidence": [_nan_to_none(value) for value in bins.confidence],
+            "accuracy": [finite_or_none(value) for value in bins.accuracy],
+            "confidence": [finite_or_none(value) for value in bins.confidence],
         },
     }
 
@@ -121,5 +121,6 @@ def _mistake_to_dict(assessment: Assessment, index: int, class_names: Sequence[s
     }
 
 
-def _nan_to_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def finite_or_none(value: float) -> float | None:
+    """The value, or None for one that JSON cannot hold: a loss is infinite if a label's probability is 0."""
+    return float(value) if math.isfinite(value) else None

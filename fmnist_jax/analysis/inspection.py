@@ -28,6 +28,9 @@ def make_saliency(model: Model) -> Saliency:
 
     The magnitude of the gradient of an image's highest logit with respect to each pixel, in the channel where it is
     largest (Simonyan et al. 2014, arXiv:1312.6034): how sensitive the prediction is to small changes of the pixel.
+
+    Raises (the function made, while it is traced):
+      ValueError: the images are neither bytes nor floats.
     """
 
     def highest_logits(pixels: Array, params: Params, batch_stats: BatchStats) -> Array:
@@ -43,7 +46,7 @@ def make_saliency(model: Model) -> Saliency:
 
 
 def first_filters(params: Params) -> np.ndarray:
-    """Takes the kernels of the first convolution from the parameters: f32[F, K, K], or [F, K, K, 3] for colour."""
+    """Takes the kernels of the first convolution from the parameters: f32[F, K, K], of C > 1 channels [F, K, K, C]."""
     kernels = np.moveaxis(np.asarray(params["Conv_0"]["kernel"]), -1, 0)
     return kernels[..., 0] if kernels.shape[-1] == 1 else kernels
 

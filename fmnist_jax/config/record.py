@@ -19,9 +19,6 @@ _LATER_FIELDS: Mapping[str, frozenset[str]] = {
 _ADDED_SECTIONS = frozenset({"init", "population", "parallel"})
 """Sections that runs of earlier versions did not record."""
 
-_PATH_FIELDS = frozenset({("data", "dir"), ("data", "raw_dir"), ("data", "file")})
-"""Fields that say where the data are on one machine."""
-
 
 def to_dict(config: Config) -> dict[str, Any]:
     """Converts a configuration to JSON-compatible values.
@@ -45,10 +42,14 @@ def to_shareable_dict(config: Config) -> dict[str, Any]:
     """Converts as `to_dict`, but leaves out local paths and the sections that do not affect what is trained."""
     values = {name: value for name, value in to_dict(config).items() if name not in NON_TRAINING_SECTIONS}
     for section in values.keys() & SECTIONS.keys():
-        for item in dataclasses.fields(SECTIONS[section]):
-            if item.type == Path | None:
-                del values[section][item.name]
+        for name in _path_fields(section):
+            del values[section][name]
     return values
+
+
+def _path_fields(section: str) -> set[str]:
+    """The fields of a section that say where something is on one machine."""
+    return {item.name for item in dataclasses.fields(SECTIONS[section]) if item.type == Path | None}
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -100,6 +101,6 @@ def differences(configs: Sequence[Config]) -> dict[str, list[Any]]:
     values_by_field = {"preset": [values["preset"] for values in plain]}
     for section in (name for name in SECTIONS if name not in NON_TRAINING_SECTIONS):
         for name in plain[0][section]:
-            if (section, name) not in _PATH_FIELDS:
+            if section != "data" or name not in _path_fields(section):
                 values_by_field[f"{section}.{name}"] = [values[section][name] for values in plain]
     return {name: values for name, values in values_by_field.items() if any(value != values[0] for value in values)}

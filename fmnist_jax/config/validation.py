@@ -30,13 +30,13 @@ def validate(config: Config) -> None:
     for section, kind in SECTIONS.items():
         if not isinstance(given := getattr(config, section), kind):
             raise ConfigError(f"{section} is {repr_with_type(given)}: give a {kind.__name__}")
-    problems = dict(_value_problems(config))
+    problems = list(_value_problems(config))
     if config.preset not in [*PRESETS, CUSTOM]:
-        problems["--preset"] = f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"
-    messages = list(problems.values())
+        problems.append(("--preset", f"--preset is {config.preset!r}: choose one of {', '.join(PRESETS)}"))
+    messages = [message for _, message in problems]
 
     def all_valid(*sections: str) -> bool:
-        return not any(flag.startswith(tuple(f"--{section}." for section in sections)) for flag in problems)
+        return not any(flag.startswith(tuple(f"--{section}." for section in sections)) for flag, _ in problems)
 
     # Values can be compared only where each of them is valid by itself.
     if all_valid("data"):

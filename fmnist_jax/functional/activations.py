@@ -37,6 +37,9 @@ def make_activations(
 
     The images are floats [B, H, W, C] in [0, 1], as `normalize` returns them.
 
+    Raises:
+      ConfigError: the network cannot be built for such images.
+
     Raises (the activations):
       ValueError: the images are not floats.
     """

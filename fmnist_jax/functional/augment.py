@@ -38,8 +38,13 @@ def identity(key: Array, images: Array) -> Array:
 
 def random_flip(key: Array, images: Array) -> Array:
     """Mirrors each image [B, H, W, C] left to right with probability one half (Krizhevsky et al. 2012)."""
-    mirrored = for_rows(lambda key, rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows, 1, 1, 1)), key, images)
-    return jnp.where(mirrored, images[:, :, ::-1], images)
+    mirrored = for_rows(lambda key, rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows,)), key, images)
+    return jnp.where(_per_image(mirrored, images), images[:, :, ::-1], images)
+
+
+def _per_image(values: Array, images: Array) -> Array:
+    """The values [B] with as many axes as the images."""
+    return jnp.expand_dims(values, tuple(range(1, images.ndim)))
 
 
 def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array) -> Array:
@@ -60,7 +65,7 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
     toss_key = stream_key(key, _MIRROR_STREAM)
     toss = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(toss_key, index), jnp.float32(0.5)))(indices)
     mirrored = toss ^ (epochs % 2 == 1)
-    return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+    return jnp.where(_per_image(mirrored, images), images[:, :, ::-1], images)
 
 
 def make_random_crop(padding: int | Array) -> Augment:
@@ -120,7 +125,11 @@ def rotate(images: Array, degrees: Array) -> Array:
 
 
 def make_random_rotation(degrees: float) -> Augment:
-    """Rotates each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003."""
+    """Rotates each image by a uniform angle in [-degrees, degrees], one of the distortions of Simard et al. 2003.
+
+    Raises (the augmentation, while it is traced):
+      ValueError: the images are neither bytes nor floats.
+    """
 
     def random_rotation(key: Array, images: Array) -> Array:
         def draw(key: Array, rows: int) -> Array:

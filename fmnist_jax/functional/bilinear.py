@@ -137,14 +137,16 @@ def _batching_rule(
     if None in axes and not mapped:
         batched = 1 if axes[0] is None else 0
         operand_axis, result_axis = stacking_axes[batched]
-        models, folded = operands[batched].shape[axes[batched]], list(operands)
-        folded[batched] = _merge_axes(jnp.moveaxis(operands[batched], axes[batched], operand_axis), operand_axis)
-        return _split_axis(primitive.bind(*folded, mapped=False, **static), result_axis, models), result_axis
+        unfolded, folded = jnp.moveaxis(operands[batched], axes[batched], operand_axis), list(operands)
+        folded[batched] = _merge_axes(unfolded, operand_axis)
+        result = primitive.bind(*folded, mapped=False, **static)
+        # The images or channels of a model are as many in the result as in the operand.
+        return _split_axis(result, result_axis, unfolded.shape[operand_axis : operand_axis + 2]), result_axis
     moved = move_batch_axes_first(operands, axes)
     if not mapped:
         return primitive.bind(*moved, mapped=True, **static), 0
     result = primitive.bind(*(_merge_axes(x, 0) for x in moved), mapped=True, **static)
-    return _split_axis(result, 0, len(moved[0])), 0
+    return _split_axis(result, 0, moved[0].shape[:2]), 0
 
 
 def _merge_axes(x: Array, axis: int) -> Array:
@@ -152,6 +154,6 @@ def _merge_axes(x: Array, axis: int) -> Array:
     return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
-def _split_axis(x: Array, axis: int, size: int) -> Array:
-    """The array with an axis split into one of `size` and another after it."""
-    return x.reshape(*x.shape[:axis], size, x.shape[axis] // size, *x.shape[axis + 1 :])
+def _split_axis(x: Array, axis: int, sizes: Sequence[int]) -> Array:
+    """The array with an axis split into two of these sizes."""
+    return x.reshape(*x.shape[:axis], *sizes, *x.shape[axis + 1 :])

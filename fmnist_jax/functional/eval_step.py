@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
-from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy, total
+from fmnist_jax.functional.metrics import LossFn, MetricsFn, add, batch_metrics, cross_entropy, total
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.sharding import varying_like
 
@@ -71,6 +71,9 @@ def make_eval_step(
       predict: what `make_predict` returns.
       loss_fn: `(logits f32[B, K], labels) -> f32[B]`; the labels are those of the batch, any pytree.
       metrics_fn: `(logits, labels, losses) -> pytree of sums`.
+
+    Raises (the step, while it is traced):
+      ValueError: images, labels or losses are not as described.
     """
 
     def eval_step(params: Params, batch_stats: BatchStats, batch: Batch) -> Any:
@@ -96,17 +99,17 @@ def make_evaluate(eval_step: EvalStep) -> Evaluate:
     """
 
     def evaluate(params: Params, batch_stats: BatchStats, batches: Batch) -> Any:
-        def add(sums: Any, batch: Batch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, eval_step(params, batch_stats, batch)), None
+        def add_batch(sums: Any, batch: Batch) -> tuple[Any, None]:
+            return add(sums, eval_step(params, batch_stats, batch)), None
 
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         shapes = jax.eval_shape(eval_step, params, batch_stats, first)
         zeros = jax.tree.map(lambda sums: varying_like(sums, jnp.zeros(sums.shape, sums.dtype)), shapes)
-        return lax.scan(add, zeros, batches)[0]
+        return lax.scan(add_batch, zeros, batches)[0]
 
     return evaluate
 
 
 def evaluate_batches(eval_step: EvalStep, params: Params, batch_stats: BatchStats, batches: Iterable[Batch]) -> Any:
-    """Adds up the metrics of batches given one by one, for data that do not fit the device's memory."""
+    """Adds up the metrics of one or more batches given one by one, for data that do not fit the device's memory."""
     return total(eval_step(params, batch_stats, batch) for batch in batches)

@@ -13,7 +13,6 @@ import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.functional import convolution
-from fmnist_jax.functional.pixels import check_floats
 from fmnist_jax.functional.sharding import with_auto_axes
 
 _MAX_PATCH_VALUES = 64  # in a patch that is gathered for a pooled maximum: that saves steps, no multiplications
@@ -27,6 +26,12 @@ def _check_shapes(x: Array, kernel: Array) -> None:
         )
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
         raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square with an odd side")
+
+
+def _refuse_integers(*arrays: Array) -> None:
+    for x in arrays:
+        if not jnp.issubdtype(x.dtype, jnp.inexact):
+            raise ValueError(f"images or a kernel of {x.dtype}: expected floats or complex numbers, which have means")
 
 
 def conv(x: Array, kernel: Array) -> Array:
@@ -95,9 +100,11 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
       [B, H // 2, W // 2, C_out].
 
     Raises:
-      ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape.
+      ValueError: the kernel is not square, K is even, or the kernel is not for images of such a shape; or either is of
+        integers.
     """
     _check_shapes(x, kernel)
+    _refuse_integers(x, kernel)
     return with_auto_axes(convolution.conv_mean, rows=True)(x, kernel)
 
 
@@ -105,7 +112,7 @@ def avg_pool(x: Array) -> Array:
     """Takes the mean of each 2x2 window with stride 2, dropping an odd last row or column.
 
     Args:
-      x: floats [B, H, W, C].
+      x: floats or complex numbers [B, H, W, C].
 
     Returns:
       [B, H // 2, W // 2, C], in the dtype of `x`.
@@ -113,7 +120,7 @@ def avg_pool(x: Array) -> Array:
     Raises:
       ValueError: the images are bytes or other integers, whose sums would overflow.
     """
-    check_floats(x)
+    _refuse_integers(x)
     windows = (1, 2, 2, 1)
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, windows, "VALID") / 4
 

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
-from fmnist_jax.functional.labels import PADDING_LABEL, smoothed, soft_labels
+from fmnist_jax.functional.labels import PADDING_LABEL, soft_labels
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import with_auto_axes
+
+Sums = TypeVar("Sums")
+"""A pytree of arrays that add up across batches."""
 
 LossFn = Callable[[Array, Any], Array]
 """`(logits f32[B, C], targets) -> f32[B]`; the targets are i32[B], f32[B, C], or any pytree that the loss takes."""
@@ -96,17 +100,24 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def make_cross_entropy(label_smoothing: float) -> LossFn:
-    """Makes the cross-entropy with labels smoothed as in Szegedy et al. 2016 (arXiv:1512.00567, section 7)."""
+    """Makes the cross-entropy with labels smoothed as in Szegedy et al. 2016 (arXiv:1512.00567, section 7).
+
+    Args:
+      label_smoothing: the share of each label's weight, in [0, 1], that is spread evenly over all classes.
+
+    Returns:
+      `loss_fn(logits f32[B, C], labels) -> f32[B]`, with labels and errors as for `cross_entropy`.
+    """
 
     def loss_fn(logits: Array, labels: Array) -> Array:
         check_labels(labels, logits.shape[:-1], logits.shape[-1])
         compute_dtype = at_least_float32(logits.dtype)
         weights = soft_labels(labels, logits.shape[-1]).astype(compute_dtype)
-        targets = smoothed(weights, label_smoothing, logits.shape[-1])
+        targets = optax.smooth_labels(weights, label_smoothing)
         log_probabilities = jax.nn.log_softmax(logits.astype(compute_dtype))
         impossible = (targets == 0) & jnp.isneginf(log_probabilities)  # and as expected, though 0 times -inf is NaN
         losses = -jnp.where(impossible, 0.0, targets * log_probabilities).sum(-1)
-        return jnp.where(_is_labelled(labels, logits.shape[-1]), losses, 0.0)
+        return jnp.where(_is_labelled(weights), losses, 0.0)
 
     return loss_fn
 
@@ -119,7 +130,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     Args:
       logits: f32[B, C].
       labels: as for `cross_entropy`.
-      losses: f32[B].
+      losses: f32[B]; or f32[], which stands for the loss of every example, as a mean does.
 
     Raises:
       ValueError: the losses have another shape, or the labels are refused as by `cross_entropy`.
@@ -133,7 +144,7 @@ def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     true = jax.nn.one_hot(heaviest, classes, dtype=jnp.int32)
     predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.int32)
     confusion = with_auto_axes(_count_pairs, rows=False)(true, predicted)
-    counted = jnp.where(_is_labelled(labels, classes), losses, 0.0)
+    counted = jnp.where(_is_labelled(weights), losses, 0.0)
     return Metrics(counted.sum().astype(jnp.float32), confusion)
 
 
@@ -143,17 +154,17 @@ def _count_pairs(true: Array, predicted: Array) -> Array:
     return true.reshape(-1, classes).T @ predicted.reshape(-1, classes)
 
 
-def _is_labelled(labels: Array, classes: int) -> Array:
-    """Marks the rows bool[B] that have a label, even one out of range; in padding, no class has any weight."""
-    return soft_labels(labels, classes).any(-1)
+def _is_labelled(weights: Array) -> Array:
+    """Marks the rows bool[B] of `soft_labels` that have a label, even one out of range, but not padding."""
+    return weights.any(-1)
 
 
-def add(left: Metrics, right: Metrics) -> Metrics:
-    """Adds the sums of two batches."""
+def add(left: Sums, right: Sums) -> Sums:
+    """Adds the sums of two batches, `Metrics` or any other pytree."""
     return jax.tree.map(jnp.add, left, right)
 
 
-def total(many: Iterable[Metrics]) -> Metrics:
+def total(many: Iterable[Sums]) -> Sums:
     """Adds the sums of one or more batches; raises a TypeError if there are none."""
     return reduce(add, many)
 

@@ -31,7 +31,9 @@ def unmixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
-    """Averages each image with another of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
+    """Averages each image with a random one of the batch, and their labels (Zhang et al. 2017, arXiv:1710.09412).
+
+    The partners are a permutation of the batch, in which on average one image is its own.
 
     Args:
       alpha: an image's share in the average is drawn from Beta(alpha, alpha), separately per image; 0 averages none.
@@ -40,18 +42,17 @@ def make_mixup(alpha: float, probability: float = 1.0, *, num_classes: int = len
     """
 
     def mixup(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-        check_floats(images)
+        weights = _check_inputs(images, labels, num_classes)
         shares, partners = for_rows(lambda key, rows: _draw_pairs(key, rows, alpha, probability), key, images)
         own = shares.reshape(-1, 1, 1, 1).astype(images.dtype)
-        weights = _class_weights(labels, num_classes, shares)
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return own * images + (1 - own) * partner, _mix_weights(weights, partner_weights, shares)
 
-    return on_any_mesh(mixup)
+    return with_auto_axes(mixup, rows=True, like=1)
 
 
 def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = len(CLASS_NAMES)) -> Mix:
-    """Pastes a box of another image of the batch into each image (Yun et al. 2019, arXiv:1905.04899).
+    """Pastes a box of another image, chosen as by mixup, into each image (Yun et al. 2019, arXiv:1905.04899).
 
     The box has the image's aspect ratio and a random pixel as its centre. The labels' weights are the shares of the
     pixels, counted after the box is clipped to the image.
@@ -63,7 +64,7 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
     """
 
     def cutmix(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-        check_floats(images)
+        weights = _check_inputs(images, labels, num_classes)
         _, height, width, _ = images.shape
         shape = jnp.array([[height, width]], jnp.int32)
 
@@ -76,20 +77,10 @@ def make_cutmix(alpha: float, probability: float = 1.0, *, num_classes: int = le
         sizes = (shape.astype(jnp.float32) * jnp.sqrt(1 - shares)[:, None]).astype(jnp.int32)
         pasted = box_masks(centres - sizes // 2, sizes, height, width)
         own_share = 1 - pasted.mean((1, 2, 3), dtype=jnp.float32)
-        weights = _class_weights(labels, num_classes, own_share)
         partner, partner_weights = (gathered(rows, key)[partners] for rows in (images, weights))
         return jnp.where(pasted, partner, images), _mix_weights(weights, partner_weights, own_share)
 
-    return on_any_mesh(cutmix)
-
-
-def on_any_mesh(mix: Mix) -> Mix:
-    """Makes a mix that works on explicit axes too, where partners lie on any device, as the compiler lays it out."""
-
-    def mixed(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
-        return with_auto_axes(lambda images, labels, key: mix(key, images, labels), rows=True)(images, labels, key)
-
-    return mixed
+    return with_auto_axes(cutmix, rows=True, like=1)
 
 
 def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tuple[Array, Array]:
@@ -102,8 +93,10 @@ def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tup
     return jnp.where(chosen, shares, 1.0), jax.random.permutation(partner_key, jnp.arange(batch, dtype=jnp.int32))
 
 
-def _class_weights(labels: Array, num_classes: int, shares: Array) -> Array:
-    check_labels(labels, shares.shape)
+def _check_inputs(images: Array, labels: Array, num_classes: int) -> Array:
+    """Checks images and labels, and turns these into weights f32[B, K]."""
+    check_floats(images)
+    check_labels(labels, images.shape[:1], num_classes)
     return soft_labels(labels, num_classes)
 
 

@@ -69,7 +69,8 @@ class Dropout(nn.Module):
 
         def drop(x: Array, key: Array, kept: Array) -> Array:
             mask = for_rows(lambda key, rows: jax.random.bernoulli(key, kept, (rows, *shape)), key, x)
-            return jnp.where(mask, x / kept.astype(x.dtype), jnp.zeros_like(x))
+            divisor = jnp.where(kept > 0, kept, 1)  # at a rate of 1, the derivative of a quotient by 0 would be NaN
+            return jnp.where(mask, x / divisor.astype(x.dtype), jnp.zeros_like(x))
 
         return with_auto_axes(drop, rows=True)(x, self.make_rng("dropout"), keep_prob)
 

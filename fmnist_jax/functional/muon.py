@@ -8,7 +8,7 @@ from jax import Array, lax
 from fmnist_jax.functional.precision import at_least_float32
 
 # Each step maps a singular value s to s times this polynomial in s^2 (Jordan et al. 2024): the map is steep at 0, and
-# values near 1 then fluctuate between 0.68 and 1.2, which trains as well as exactly 1.
+# values near 1 then fluctuate between 0.68 and 1.14, which trains as well as exactly 1.
 _LINEAR, _CUBIC, _QUINTIC = 3.4445, -4.7750, 2.0315
 _EPSILON = 1e-7  # added to a norm, so that a gradient of zeros stays zero
 

@@ -76,8 +76,8 @@ def _normalize_jvp(
     means = with_auto_axes(_means, rows=False)(d_wide, normalized)
     d_offset, d_deviation = lax.pmean(means, axes) if axes else means
     coefficients = jnp.stack([d_bias - slope * d_offset, d_scale - slope * d_deviation])
-    spread = with_auto_axes(lambda normalized, coefficients: channel_affine(coefficients, normalized), rows=True)
-    d_y = slope * d_wide + spread(normalized, coefficients)
+    spread = with_auto_axes(channel_affine, rows=True, like=1)
+    d_y = slope * d_wide + spread(coefficients, normalized)
     return (y, offset, variance), (d_y.astype(x.dtype), d_offset, 2 * d_deviation / inverse)
 
 

@@ -1,6 +1,7 @@
 """The training objective, as a pure function of the parameters: to be differentiated, line-searched or replaced."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax import Array, lax
 from fmnist_jax.functional.augment import Augment, identity, normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
-from fmnist_jax.functional.mixing import Mix, on_any_mesh, unmixed
+from fmnist_jax.functional.mixing import Mix, unmixed
 from fmnist_jax.functional.pixels import is_uint8
 from fmnist_jax.functional.sharding import batch_axes, with_auto_axes
 from fmnist_jax.functional.state import TrainState
@@ -66,16 +67,15 @@ def make_objective(
     Raises (the objective, while it is traced):
       ValueError: `augment` turns bytes into floats, or images, labels or losses are not as described.
     """
-
-    def augment_rows(images: Array, key: Array) -> Array:
-        return _augment_and_normalize(augment, key, images)
+    augment_rows = with_auto_axes(partial(_augment_and_normalize, augment), rows=True, like=1)
+    # Partners may lie on any device.
+    mix_rows = with_auto_axes(mix, rows=True, like=1)
 
     def objective(params: Params, state: TrainState, batch: Batch) -> tuple[Array, Aux]:
         step_key = jax.random.fold_in(state.key, state.step)
         augment_key, dropout_key, mix_key = jax.random.split(step_key, 3)
         images, labels = jax.tree.map(jnp.asarray, batch)
-        images = with_auto_axes(augment_rows, rows=True)(images, augment_key)
-        images, targets = on_any_mesh(mix)(mix_key, images, labels)
+        images, targets = mix_rows(mix_key, augment_rows(augment_key, images), labels)
         logits, batch_stats = model.apply(params, state.batch_stats, images, train=True, key=dropout_key)
         losses = loss_fn(logits, targets)
         metrics = metrics_fn(*lax.stop_gradient((logits, targets, losses)))

@@ -68,10 +68,15 @@ def sample_own_rows(sample: Sample, axis: str) -> Sample:
     Args:
       sample: gathers the examples from number `step * batch_size` on, as `sample_batch` does.
       axis: an axis of the `jax.shard_map` that it is called in; the batch size is that of all shards together.
+
+    Raises (what is returned, while it is traced):
+      ValueError: the shards cannot have equal parts of a batch.
     """
 
     def sample_rows(data: Batch, key: Array, step: Array, batch_size: int) -> Batch:
         shards = lax.axis_size(axis)
+        if batch_size % shards:
+            raise ValueError(f"batches of {batch_size} on {shards} shards: expected a multiple of {shards}")
         return sample(data, key, step * shards + lax.axis_index(axis), batch_size // shards)
 
     return sample_rows

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fmnist_jax.functional.precision import at_least_float32
+
 
 def is_uint8(images: Array | np.ndarray) -> bool:
     """Tells u8 images in [0, 255] from floating ones, which are in [0, 1] already.
@@ -38,13 +40,16 @@ def check_floats(images: Array | np.ndarray) -> None:
 def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Adapts an augmentation of floats in [0, 1] to images as they come, usually bytes.
 
-    Bytes are scaled to [0, 1]; the result is clipped to that range and rounded to bytes again.
+    Bytes are scaled to [0, 1], and half precision is widened; the result is clipped to that range.
 
     Args:
       augment: `(key, f32[..., C] in [0, 1]) -> f32[..., C]`, of one image or of many.
 
     Returns:
       `(key, images) -> images`, keeping their dtype.
+
+    Raises (what is returned, while it is traced):
+      ValueError: the images are neither bytes nor floats.
 
     Examples:
       >>> brighten = fj.on_floats(lambda key, image: image * 1.5)
@@ -53,10 +58,10 @@ def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Arra
     """
 
     def adapted(key: Array, images: Array) -> Array:
-        if not is_uint8(images):
-            return augment(key, images).astype(images.dtype)
-        levels = 255.0 * augment(key, images.astype(jnp.float32) / 255.0)
-        return jnp.round(jnp.clip(levels, 0.0, 255.0)).astype(jnp.uint8)
+        highest = 255.0 if is_uint8(images) else 1.0
+        levels = highest * augment(key, images.astype(at_least_float32(images.dtype)) / highest)
+        clipped = jnp.clip(levels, 0.0, highest)
+        return (jnp.round(clipped) if is_uint8(images) else clipped).astype(images.dtype)
 
     return adapted
 
@@ -79,5 +84,5 @@ def histogram_mean_std(counts: np.ndarray) -> tuple[float, float]:
 
 
 def fingerprint(image: np.ndarray) -> bytes:
-    """A 128-bit digest of an image: the same for equal images, and all but certainly different for any others."""
+    """A 128-bit digest of an image: the same for equal ones, all but certainly different for any other of its shape."""
     return hashlib.blake2b(image.tobytes(), digest_size=16).digest()

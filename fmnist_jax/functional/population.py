@@ -125,10 +125,11 @@ def make_population(
 ) -> Population:
     """Makes the functions that train many members as one program.
 
-    A member equals the same run alone to rounding; bit for bit if `over_members` is `in_turn`, only seeds differ and
-    XLA compiles both loops alike, which it does on every processor tried except one with AVX-512 under jax 0.12. The
-    part of a varied number is switched on for every member; where its value is 0, it changes nothing. Members are
-    evaluated by networks of their own where a number of `model` varies; otherwise by one, with weights of any members.
+    With threefry keys, a member equals the same run alone to rounding; bit for bit if `over_members` is `in_turn`, only
+    seeds differ and XLA compiles both loops alike, which it does on every processor tried except one with AVX-512 under
+    jax 0.12. The part of a varied number is switched on for every member; where its value is 0, it changes nothing.
+    Members are evaluated by networks of their own where a number of `model` varies; otherwise by one, with weights of
+    any members.
 
     Args:
       config: what the members have in common.
@@ -205,6 +206,8 @@ def _check_values(varied: Mapping[str, Any]) -> dict[str, Array]:
     for name, value in values.items():
         if value.ndim != 1:
             raise ConfigError(f"{name} has shape {list(value.shape)}: expected one number for each member")
+        if not len(value):
+            raise ConfigError(f"{name} has no values: expected one number for each member")
     if len({len(value) for value in values.values()}) > 1:
         sizes = ", ".join(f"{name} {len(value)}" for name, value in values.items())
         raise ConfigError(f"the numbers of members differ ({sizes}): give every field the same number of values")

@@ -49,20 +49,20 @@ def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
     return tuple(sorted(data_axes - weight_axes))
 
 
-def with_auto_axes(function: Callable[..., T], *, rows: bool) -> Callable[..., T]:
+def with_auto_axes(function: Callable[..., T], *, rows: bool, like: int = 0) -> Callable[..., T]:
     """Lets the compiler lay out what a function computes if the caller's mesh has explicit axes.
 
     Args:
-      function: a function of arrays; the first axis of the first array is that of the batch.
-      rows: whether every result has that axis, too, and is sharded like the first argument; otherwise each is whole on
-        every device.
+      function: a function of arrays.
+      rows: whether the first axis of every result is that of the batch; otherwise each is whole on every device.
+      like: the number of the argument whose first axis is that of the batch, which results with it are sharded like.
     """
 
     def wrapped(*arrays: Array) -> T:
         axes = jax.sharding.get_abstract_mesh().explicit_axes
         if not axes:
             return function(*arrays)
-        spec = jax.typeof(arrays[0]).sharding.spec
+        spec = jax.typeof(arrays[like]).sharding.spec
         result = PartitionSpec(spec[0]) if rows and spec else PartitionSpec()
         return jax.sharding.auto_axes(function, axes=axes, out_sharding=result)(*arrays)
 
@@ -74,7 +74,7 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
 
     So the draws are the same as on one device, wherever the rows lie; with explicit axes, they are sharded like the
     rows. Along an axis on which the keys vary, each shard has a batch of its own: a model trained beside others gets
-    the same draws as alone.
+    the same draws as alone. (Under `vmap`, this holds for threefry keys only, see `keys`.)
 
     Args:
       draw: `(key, n) -> pytree of n rows [n, ...]`.

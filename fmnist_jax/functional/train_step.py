@@ -59,6 +59,10 @@ def make_train_step(
       `step(state, batch) -> (state, metrics)`, the metrics being those of the batch before the update. Every
       row counts: use padded batches for evaluation only.
 
+    Raises (the step, while it is traced):
+      ValueError: `augment` turns bytes into floats, or images, labels or losses are not as for `make_objective`.
+      TypeError: the optimiser needs an argument that is not offered.
+
     Examples:
       >>> def apply(params, batch_stats, images, *, train, key=None):
       ...     return images.reshape(len(images), -1) @ params, batch_stats

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.analysis.assessment import Assessment, assess, finite_or_none
 from fmnist_jax.analysis.members import mean_std
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config
@@ -129,7 +129,7 @@ def _population_results(
     population = {
         "seeds": [seed + member for member in range(len(assessed))],
         "test_accuracy": accuracies,
-        "test_loss": [_finite(member.loss) for member in assessed],
+        "test_loss": [finite_or_none(member.loss) for member in assessed],
         "calibration_error": [float(member.calibration_error) for member in assessed],
         "val_accuracy": next(validated, None),
         **scores.members_mirrored,
@@ -221,7 +221,7 @@ def make_summary(
         "test_accuracy": assessment.accuracy,
         "test_accuracy_mirrored": None if mirrored is None else _accuracy(mirrored, scores.labels),
         "test_accuracy_of_mirror_images": scores.accuracy_of_mirror_images,
-        "test_loss": _finite(assessment.loss),
+        "test_loss": finite_or_none(assessment.loss),
         "test_examples": len(assessment.labels),
         "val_accuracy": next((r["val_accuracy"] for r in reversed(records) if "val_accuracy" in r), None),
         "val_accuracy_mirrored": scores.mirrored_val_accuracy,
@@ -234,8 +234,3 @@ def make_summary(
         "state_digest": state_digest(state),
         **_population_results(records, state, scores, train.seed),
     }
-
-
-def _finite(value: float) -> float | None:
-    """The value, or None for one that JSON cannot hold: a loss is infinite if a label's probability is 0."""
-    return float(value) if np.isfinite(value) else None

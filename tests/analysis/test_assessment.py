@@ -40,6 +40,12 @@ def test_to_dict_is_strict_json_with_every_class(count: int) -> None:
     assert (decoded["accuracy"] is None) == (count == 0)
 
 
+def test_infinite_loss_is_null_in_json() -> None:
+    scores = assess(np.array([[0.0, -np.inf], [1.0, 0.0]], np.float32), np.array([1, 0], np.int32))
+    assert scores.loss == np.inf
+    assert json.loads(json.dumps(to_dict(scores, "ab"), allow_nan=False))["loss"] is None
+
+
 def test_to_dict_lists_wrong_examples_with_classes_and_probability() -> None:
     logits = np.zeros((2, 10), np.float32)
     logits[:, 6] = 50

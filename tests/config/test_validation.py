@@ -111,6 +111,12 @@ def test_all_values_out_of_range_are_reported_together(chosen: dict[str, bool]) 
     assert flags_out_of_range(config) == {flag(name) for name in chosen}
 
 
+def test_all_values_out_of_range_of_one_field_are_reported_together() -> None:
+    messages = "; ".join(problems(Config(model=ModelConfig(widths=(0, 50_000, 8), depths=(1, 1, 1)))))
+    assert "is 0" in messages
+    assert "is 50000" in messages
+
+
 def test_range_and_combination_problems_are_reported_together() -> None:
     config = Config(
         preset="best",

@@ -400,3 +400,17 @@ def test_images_of_other_dtypes_are_rejected(dtype: type, key: Array) -> None:
     for function in (normalize, partial(make_random_rotation(10.0), key), partial(make_random_erasing(1.0), key)):
         with pytest.raises(ValueError, match=f"images are {np.dtype(dtype).name}: expected uint8"):
             jax.eval_shape(function, images)
+
+
+def test_mirroring_takes_images_without_an_axis_of_channels(key: Array) -> None:
+    images = jnp.arange(4 * 6 * 8, dtype=jnp.uint8).reshape(4, 6, 8)
+    epochs = jnp.zeros(4, jnp.int32)
+    with jax.numpy_rank_promotion("allow"):
+        for mirrored, expected in (
+            (random_flip(key, images), random_flip(key, images[..., None])),
+            (
+                mirror_alternately(key, images, jnp.arange(4), epochs),
+                mirror_alternately(key, images[..., None], jnp.arange(4), epochs),
+            ),
+        ):
+            np.testing.assert_array_equal(mirrored, expected[..., 0])

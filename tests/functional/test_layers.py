@@ -351,6 +351,18 @@ def test_kernel_of_another_dtype_is_rejected_eager_and_jitted(layer: Callable[..
 def test_avg_pool_rejects_integer_images(dtype: type) -> None:
     with pytest.raises(ValueError, match="expected floats"):
         avg_pool(jnp.full((1, 2, 2, 1), 200, dtype))
+    with pytest.raises(ValueError, match=f"a kernel of {jnp.dtype(dtype)}: expected floats or complex numbers"):
+        conv_avg_pool(jnp.ones((1, 4, 4, 1), dtype), jnp.ones((3, 3, 1, 1), dtype))
+
+
+def test_means_of_complex_numbers_are_those_of_both_parts() -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        jnp.asarray(rng.normal(size=shape) + 1j * rng.normal(size=shape), jnp.complex64)
+        for shape in ((2, 5, 4, 3), (3, 3, 3, 2))
+    )
+    np.testing.assert_allclose(avg_pool(x), avg_pool(x.real) + 1j * avg_pool(x.imag), rtol=1e-6)
+    np.testing.assert_allclose(conv_avg_pool(x, kernel), avg_pool(conv(x, kernel)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [conv, conv_avg_pool])
@@ -363,3 +375,35 @@ def test_vmapped_convolutions_accept_empty_batches_and_single_pixel_images(
         operands = [array if axis == 0 else array[0] for array, axis in zip((x, kernel), axes, strict=True)]
         expected = (3, *jax.eval_shape(layer, x[0], kernel[0]).shape)
         assert jax.vmap(layer, axes)(*operands).shape == expected
+
+
+@pytest.mark.parametrize("layer", [conv, conv_max_pool, conv_avg_pool])
+@pytest.mark.parametrize("axes", [(None, 0), (0, None), (0, 0)])
+def test_vmapped_convolutions_and_their_gradients_accept_no_models(
+    layer: Callable[..., Array], axes: tuple[int | None, int | None]
+) -> None:
+    x, kernel = (
+        jnp.ones(shape if axis is None else (0, *shape))
+        for shape, axis in zip(((2, 6, 4, 3), (3, 3, 3, 5)), axes, strict=True)
+    )
+    shape = jax.eval_shape(layer, jnp.ones((2, 6, 4, 3)), jnp.ones((3, 3, 3, 5))).shape
+    assert jax.vmap(layer, axes)(x, kernel).shape == (0, *shape)
+    gradients = jax.vmap(jax.grad(lambda x, kernel: layer(x, kernel).sum(), (0, 1)), axes)(x, kernel)
+    assert [gradient.shape for gradient in gradients] == [(0, 2, 6, 4, 3), (0, 3, 3, 3, 5)]
+    twice = jax.vmap(jax.vmap(layer, axes), axes)(
+        *(a if i is None else a[:, None] for a, i in zip((x, kernel), axes, strict=True))
+    )
+    assert twice.shape == (0, 1, *shape)
+
+
+@pytest.mark.parametrize("layer", [conv, conv_max_pool, conv_avg_pool])
+@pytest.mark.parametrize(("channels", "features"), [(0, 5), (3, 0), (0, 0)])
+def test_convolutions_from_or_to_no_channels_are_sums_of_nothing(
+    layer: Callable[..., Array], channels: int, features: int
+) -> None:
+    x, kernel = jnp.ones((2, 6, 4, channels)), jnp.ones((3, 3, channels, features))
+    y = layer(x, kernel)
+    np.testing.assert_array_equal(y, np.zeros((2, *((6, 4) if layer is conv else (3, 2)), features)))
+    gradients = jax.grad(lambda x, kernel: layer(x, kernel).sum(), (0, 1))(x, kernel)
+    assert [gradient.shape for gradient in gradients] == [x.shape, kernel.shape]
+    np.testing.assert_array_equal(gradients[0], np.zeros(x.shape))

@@ -260,6 +260,14 @@ def test_dropout_with_an_array_rate_keeps_the_input_dtype(key: Array) -> None:
     assert dropped.dtype == jnp.bfloat16
 
 
+def test_gradient_of_dropout_at_a_rate_of_one_is_zero(key: Array) -> None:
+    def total(x: Array, rate: Array) -> Any:
+        dropped: Any = Dropout(rate).apply({}, x, True, rngs={"dropout": key})
+        return dropped.sum()
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.ones((2, 3)), jnp.float32(1.0)), 0)
+
+
 def test_evaluation_with_a_key_applies_dropout_and_keeps_the_statistics(
     model: Model, variables: tuple[Params, BatchStats], batch: Batch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -91,6 +92,10 @@ def test_order_and_augmentations_are_bit_identical_to_those_of_one_device(
         return gather_rows(batch.labels), gather_rows(images), gather_rows(weights)
 
     mesh = make_mesh(devices)
+    uneven = partial(sample_own_rows(sample_mirrored_batch, "data"), data, key, jnp.int32(0), BATCH + 1)
+    if devices > 1:
+        with pytest.raises(ValueError, match=f"batches of 17 on {devices} shards: expected a multiple of {devices}"):
+            jax.eval_shape(jax.shard_map(uneven, mesh=mesh, in_specs=(), out_specs=P("data")))
     sharded = jax.jit(jax.shard_map(sample_on_shard, mesh=mesh, in_specs=(P(), P()), out_specs=P()))
     sample_alone = jax.jit(lambda data, step: sample_mirrored_batch(data, key, step, BATCH))
     for step in (0, 4):  # the fifth batch crosses into the next epoch

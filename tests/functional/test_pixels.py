@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from fmnist_jax.functional import pixels
 from fmnist_jax.functional.pixels import check_floats, fingerprint, is_uint8, on_floats, pixel_histogram
@@ -53,6 +54,18 @@ def test_on_floats_turns_a_float_augmentation_into_one_of_uint8(factor: float, s
     expected = np.clip(np.arange(256) * factor + 255 * shift, 0, 255)
     assert actual.dtype == jnp.uint8
     assert np.abs(np.asarray(actual, np.float64).ravel() - expected).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_on_floats_clips_floats_like_bytes_and_computes_in_float32_at_least(dtype: type) -> None:
+    images = jnp.linspace(0, 1, 33).astype(dtype).reshape(1, 33, 1, 1)
+
+    def stretch(key: Array, levels: Array) -> Array:
+        assert levels.dtype == jnp.float32
+        return 2 * levels - 0.5
+
+    actual = on_floats(stretch)(jax.random.key(0), images)
+    np.testing.assert_array_equal(actual, jnp.clip(2 * images.astype(jnp.float32) - 0.5, 0, 1).astype(dtype))
 
 
 @pytest.mark.parametrize("dtype", [jnp.uint8, jnp.bfloat16, jnp.float32])

@@ -203,6 +203,8 @@ def test_invalid_varied_fields_are_rejected_by_name() -> None:
         make_population(CONFIG, {"optim.schedule": ["cosine", "step"]})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match=r"optim.peak_lr has shape \[\]: expected one number for each member"):
         make_population(CONFIG, {"optim.peak_lr": jnp.float32(1)})
+    with pytest.raises(ConfigError, match=r"optim.peak_lr has no values: expected one number for each member"):
+        make_population(CONFIG, {"optim.peak_lr": jnp.ones(0)})
     with pytest.raises(ConfigError, match=r"optim.peak_lr 2, optim.momentum 3"):
         make_population(CONFIG, {"optim.peak_lr": jnp.ones(2), "optim.momentum": jnp.ones(3)})
 

@@ -71,6 +71,12 @@ def test_complex_numbers_are_convolved_by_both_parts() -> None:
     np.testing.assert_allclose(winograd_conv(x, kernel), direct(x, kernel), atol=1e-4)
 
 
+@pytest.mark.parametrize("dtypes", [(jnp.int32, jnp.int32), (jnp.uint8, jnp.float32), (jnp.float32, jnp.int32)])
+def test_integers_are_refused(dtypes: tuple[type, type]) -> None:
+    with pytest.raises(ValueError, match="expected floats or complex numbers"):
+        winograd_conv(jnp.ones((1, 4, 4, 2), dtypes[0]), jnp.ones((3, 3, 2, 2), dtypes[1]))
+
+
 def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
     x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
     y = jax.jit(winograd_conv)(x, kernel)
