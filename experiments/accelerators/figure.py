@@ -9,12 +9,6 @@ from experiments import figures
 from experiments.accelerators.tables import milliseconds
 from fmnist_jax import PRESETS
 
-# Okabe & Ito's colours, which colour-blind readers can tell apart.
-_STYLES = (
-    *(("#0072B2", "o"), ("#E69F00", "s"), ("#009E73", "^")),
-    *(("#CC79A7", "D"), ("#D55E00", "v"), ("#56B4E9", "P")),
-)
-
 
 def curves(records: Sequence[Mapping[str, Any]], kind: str) -> dict[str, list[tuple[int, float]]]:
     """For each preset, the estimated milliseconds of a training step on each number of chips of a kind."""
@@ -32,7 +26,8 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
     axes = fig.subplots()
     lines = curves(records, kind)
     batches = {record["preset"]: record["batch_size"] for record in records if record["part"] == "training"}
-    for (preset, points), (colour, marker) in zip(lines.items(), _STYLES[: len(lines)], strict=True):
+    styles = zip(figures.COLOURS, figures.MARKERS, strict=True)
+    for (preset, points), (colour, marker) in zip(lines.items(), styles, strict=False):
         chips, times = [count for count, _ in points], [time for _, time in points]
         label = f"{preset}, {batches[preset]} images"
         axes.loglog(chips, times, label=label, color=colour, marker=marker)
@@ -44,5 +39,6 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
     axes.set_ylabel("estimated milliseconds a training step")
     axes.set_title("A compiler's estimate, not a measurement; exchanges between chips are not in it", fontsize=10)
     axes.grid(which="both", alpha=0.3)
+    axes.plot([], [], color=figures.GREY, linestyle="--", label="N times as fast on N chips")
     axes.legend()
     return fig

@@ -55,7 +55,9 @@ def figure(measured: Mapping[str, Sequence[tuple[float, float, float]]]) -> Figu
         if name != "batch_size":
             power = 1 if name == "images" else 2
             line = [times[0] * (value / values[0]) ** power for value in values]
-            axes.loglog(values, line, color="#888888", linestyle="--", label="proportional" if power == 1 else "square")
+            axes.loglog(
+                values, line, color=figures.GREY, linestyle="--", label="proportional" if power == 1 else "square"
+            )
         figures.label_values(axes.xaxis, values)
         low, high = min(times), max(times)
         centre, factor = (low * high) ** 0.5, max(high / low, 10) ** 0.5 * 1.3

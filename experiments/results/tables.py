@@ -22,8 +22,12 @@ from fmnist_jax import PRESETS
 ROOT = Path(__file__).parents[2]
 EMPTY_NOTE = "*Nothing has been recorded yet.*"
 _PAGE = ROOT / "docs" / "results.md"
-PAGES: Mapping[str, Path] = {"results": ROOT / "README.md", "accelerated": _PAGE, "ablation": _PAGE}
-"""The page that each table is on, by the table's name."""
+PAGES: Mapping[str, Sequence[Path]] = {
+    "results": (ROOT / "README.md", _PAGE),  # the site, which has no README, shows the page
+    "accelerated": (_PAGE,),
+    "ablation": (_PAGE,),
+}
+"""The pages that each table is on, by the table's name."""
 
 Record = Mapping[str, Any]
 
@@ -70,7 +74,8 @@ def results_table(records: Sequence[Record]) -> str:
         # If several machines trained the same seed, the first one counts.
         runs = [*{record["seed"]: record for record in reversed(group)}.values()]
         scores = (_format_scores(runs, key) for key in _SCORES.values())
-        counts = (f"{first['parameters']:,}", _format_length(first), str(len(runs)))
+        seeds = sum(record.get("members", 1) for record in runs)
+        counts = (f"{first['parameters']:,}", _format_length(first), str(seeds))
         rows.append((_format_name(first), *counts, *scores, *_format_times(group)))
     return f"{markdown.table(headings, rows)}\n\n{_origin_note(records)}"
 
@@ -222,7 +227,8 @@ def main(arguments: Arguments) -> None:
     print("\n\n".join(contents.values()))
     if arguments.write:
         for name, table in contents.items():
-            fill_page(PAGES[name], {name: table})
+            for page in PAGES[name]:
+                fill_page(page, {name: table})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Prints the speedrun's table from the committed result files: `python -m experiments.speedrun.table [--write]`.
 
-With `--write`, puts it between its markers in the README.
+With `--write`, puts it between its markers in the README and on the page of the speedrun.
 """
 
 import json
@@ -17,6 +17,9 @@ from experiments.script import run_script
 from experiments.speedrun.entries import Side
 from experiments.speedrun.run import RESULTS
 from experiments.speedrun.score import MIN_SEEDS, Summary, summarize
+
+PAGES = (ROOT / "README.md", Path(__file__).parent / "README.md")
+"""The pages that the table is on: the site, which has no README of the project, shows the second."""
 
 _SIDE_NAMES: Mapping[str, str] = {
     "fmnist_jax": "fmnist_jax",
@@ -91,7 +94,8 @@ def main(arguments: Arguments) -> None:
     contents = {"speedrun": table(read(RESULTS))}
     print(contents["speedrun"])
     if arguments.write:
-        fill_page(ROOT / "README.md", contents)
+        for page in PAGES:
+            fill_page(page, contents)
 
 
 if __name__ == "__main__":

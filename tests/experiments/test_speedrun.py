@@ -202,9 +202,10 @@ def test_table_has_a_row_for_each_file_and_marks_missed_targets(arguments: run.A
     assert "At commit aaaaaaa, bbbbbbb." in rows[-1]
 
 
-def test_readme_table_matches_the_committed_files() -> None:
-    readme = (_ROOT / "README.md").read_text()
-    assert fill_markers(readme, {"speedrun": table.table(table.read(run.RESULTS))}) == readme
+@pytest.mark.parametrize("page", table.PAGES, ids=["readme", "speedrun"])
+def test_tables_on_pages_match_the_committed_files(page: Path) -> None:
+    text = page.read_text()
+    assert fill_markers(text, {"speedrun": table.table(table.read(run.RESULTS))}) == text
 
 
 @pytest.fixture(scope="module")
