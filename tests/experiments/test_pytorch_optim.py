@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 
 from fmnist_jax import FmnistError
+from tests.functional.oracles import orthogonalize_by_svd
 
 torch = pytest.importorskip("torch", reason="the other side of the speedrun is PyTorch")
 
 _MUON = {"name": "muon", "peak_lr": 0.1, "rest_lr": 0.01, "momentum": 0.8, "ortho_steps": 3}
-
-
-def newton_schulz(matrix: np.ndarray, steps: int = 3) -> np.ndarray:
-    """Applies the quintic `steps` times to the singular values, in float64."""
-    left, values, right = np.linalg.svd(matrix, full_matrices=False)
-    values = values / np.linalg.norm(values)
-    for _ in range(steps):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    return left @ np.diag(values) @ right
 
 
 @pytest.mark.parametrize(("shape", "steps"), [((6, 27), 3), ((32, 9), 5), ((5, 5), 1)])
@@ -27,7 +19,7 @@ def test_orthogonalize_applies_the_quintic_to_the_singular_values(shape: tuple[i
 
     matrix = np.random.default_rng(0).normal(size=shape)
     actual = orthogonalize(torch.tensor(matrix, dtype=torch.float32), steps).numpy()
-    np.testing.assert_allclose(actual, newton_schulz(matrix, steps), atol=1e-4)
+    np.testing.assert_allclose(actual, orthogonalize_by_svd(matrix, steps), atol=1e-4)
 
 
 def make_network() -> Any:
@@ -57,7 +49,7 @@ def test_muon_updates_convolution_kernels_and_adam_the_rest() -> None:
         trace = 0.8 * trace + gradient
         # In the layout of fmnist_jax: [H, W, C_in, C_out], and all but the last axis are rows.
         direction = (gradient + 0.8 * trace).transpose(2, 3, 1, 0).reshape(-1, 32)
-        orthogonal = newton_schulz(direction).reshape(3, 3, 1, 32).transpose(3, 2, 0, 1)
+        orthogonal = orthogonalize_by_svd(direction, 3).reshape(3, 3, 1, 32).transpose(3, 2, 0, 1)
         expected = expected - 0.1 * (32 / 9) ** 0.5 * orthogonal
     np.testing.assert_allclose(kernel.detach().numpy(), expected, atol=1e-4)
     for parameter, initial in zip(rest, before[1:], strict=True):

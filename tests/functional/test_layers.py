@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax import Array, lax
-from numpy.lib.stride_tricks import sliding_window_view
 
 from fmnist_jax import avg_pool, batch_norm, conv, conv_avg_pool, conv_max_pool, max_pool
 from fmnist_jax.functional import convolution
+from tests.functional.oracles import numpy_conv, padded, plain_conv
 
 # [B, H, W, C_in, C_out, K]: odd, even and unequal sides, one pixel, and kernels wider than the image.
 CONV_SHAPES = [
@@ -26,20 +26,6 @@ CONV_SHAPES = [
     (1, 7, 6, 64, 65, 3),  # few pixels, many channels: Winograd's algorithm
 ]
 SMALL = (2, 5, 4, 3, 2, 3)
-
-
-def plain_conv(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def padded(x: np.ndarray, size: int) -> np.ndarray:
-    pad = size // 2
-    return np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
-
-def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    windows = sliding_window_view(padded(x, len(kernel)), kernel.shape[:2], axis=(1, 2))
-    return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
 
 
 def numpy_conv_gradients(x: np.ndarray, kernel: np.ndarray, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +88,7 @@ def test_conv_of_integers_and_complex_numbers_equals_that_of_lax(channels: tuple
     x, kernel = (
         jnp.asarray(scale * rng.integers(-3, 4, shape), dtype) for shape in ((2, 6, 6, channels[0]), (3, 3, *channels))
     )
-    expected = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    expected = plain_conv(x, kernel)
     actual = jax.jit(conv)(x, kernel)
     assert actual.dtype == dtype
     np.testing.assert_allclose(actual, expected, rtol=0, atol=0 if dtype == jnp.int32 else 0.01)

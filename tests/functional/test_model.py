@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax import Array
-from numpy.lib.stride_tricks import sliding_window_view
 
 from fmnist_jax import Batch, ConfigError, Model, ModelConfig, cross_entropy, make_model, make_predict, normalize
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.model import Dropout
+from tests.functional.oracles import numpy_conv, window_pixels
 
 Tree = dict[str, dict[str, np.ndarray]]
 
@@ -52,14 +52,8 @@ def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
     return drawn, statistics
 
 
-def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return np.einsum("bhwcij,ijco->bhwo", sliding_window_view(padded, (3, 3), axis=(1, 2)), kernel)
-
-
 def numpy_pool(x: np.ndarray, pooling: str) -> np.ndarray:
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    pixels = np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)])
+    pixels = window_pixels(x)
     return {"max": pixels.max(0), "mean": pixels.mean(0)}[pooling]
 
 

@@ -7,17 +7,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from fmnist_jax import orthogonalize, orthogonalize_kernels
+from tests.functional.oracles import orthogonalize_by_svd
 
 compiled = jax.jit(orthogonalize, static_argnums=1)
-
-
-def orthogonalize_by_svd(matrix: np.ndarray, steps: int) -> np.ndarray:
-    """The same polynomial in float64, applied to the singular values themselves."""
-    left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-    values = values / np.linalg.norm(values)
-    for _ in range(steps):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    return (left * values) @ right
 
 
 def random_matrix(rows: int, columns: int, smallest: float, seed: int) -> np.ndarray:
@@ -30,11 +22,7 @@ def random_matrix(rows: int, columns: int, smallest: float, seed: int) -> np.nda
 def test_orthogonalize_takes_complex_matrices(shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     matrix = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
-    left, values, right = np.linalg.svd(matrix.astype(np.complex128), full_matrices=False)
-    values = values / np.linalg.norm(values)
-    for _ in range(5):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    np.testing.assert_allclose(compiled(jnp.asarray(matrix), 5), (left * values) @ right, atol=2e-3)
+    np.testing.assert_allclose(compiled(jnp.asarray(matrix), 5), orthogonalize_by_svd(matrix, 5), atol=2e-3)
 
 
 @given(

@@ -9,6 +9,7 @@ import pytest
 from jax import Array, lax
 
 from fmnist_jax import ConfigError, Mask, OptimConfig, make_optimizer, make_schedule, orthogonalize
+from tests.functional.oracles import orthogonalize_by_svd
 
 Tree = dict[str, np.ndarray]
 
@@ -158,11 +159,7 @@ def test_muon_orthogonalizes_the_momentum_of_kernels_and_uses_adamw_for_the_rest
         params = optax.apply_updates(params, updates)
         velocity = 0.8 * velocity + gradient["conv"]
         matrix = (gradient["conv"] + 0.8 * velocity).reshape(18, outputs)
-        left, values, right = np.linalg.svd(matrix, full_matrices=False)
-        values /= np.linalg.norm(values)
-        for _ in range(steps):
-            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-        orthogonal = ((left * values) @ right).reshape(kernel.shape) * max(1, outputs / 18) ** 0.5
+        orthogonal = orthogonalize_by_svd(matrix, steps).reshape(kernel.shape) * max(1, outputs / 18) ** 0.5
         kernel -= 0.2 * (1 - step / 4) * (orthogonal + 0.1 * kernel)
         np.testing.assert_allclose(params["conv"], kernel, atol=1e-4)
         rest_updates, rest_state = adamw.update({name: gradient[name] for name in rest}, rest_state, rest)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import Array
-from numpy.lib.stride_tricks import sliding_window_view
 
 from fmnist_jax import ModelConfig, cross_entropy, make_model
+from tests.functional.oracles import numpy_conv, window_pixels
 
 Tree = dict[str, Any]
 
@@ -34,18 +34,6 @@ def draw_variables(config: ModelConfig) -> tuple[Tree, Tree]:
     params, batch_stats = jax.eval_shape(make_model(config).init, jax.random.key(0))
     drawn = jax.tree.map(lambda leaf: 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
     return drawn, jax.tree.map(lambda leaf: rng.uniform(0.5, 2, leaf.shape).astype(np.float32), batch_stats)
-
-
-def numpy_conv(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    pad = len(kernel) // 2
-    windows = sliding_window_view(np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), kernel.shape[:2], axis=(1, 2))
-    return np.einsum("bhwcij,ijco->bhwo", windows, kernel)
-
-
-def window_pixels(x: np.ndarray) -> np.ndarray:
-    """The four pixels of each complete 2x2 window: [4, B, H // 2, W // 2, C]."""
-    x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
-    return np.stack([x[:, i::2, j::2] for i in range(2) for j in range(2)])
 
 
 def average_pool(x: np.ndarray) -> np.ndarray:

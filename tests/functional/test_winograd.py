@@ -8,17 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from jax import Array, lax
+from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 from fmnist_jax.functional.winograd import _transforms_of_axis, winograd_conv
+from tests.functional.oracles import plain_conv
 
 # [B, H, W, C_in, C_out]: one tile and several, sides that are and are not multiples of a tile, one pixel.
 SHAPES = [(2, 7, 7, 3, 5), (1, 8, 4, 2, 2), (3, 3, 3, 4, 1), (2, 1, 1, 2, 3), (1, 5, 9, 1, 2)]
-
-
-def direct(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def draw(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -38,7 +35,7 @@ def value_and_gradients(function: Callable[..., Array], x: Array, kernel: Array,
 def test_result_and_both_gradients_equal_the_direct_convolution_in_float64(shape: tuple[int, ...]) -> None:
     with jax.enable_x64(True):
         operands = [jnp.asarray(array) for array in draw(shape)]
-        ours, expected = (value_and_gradients(function, *operands) for function in (winograd_conv, direct))
+        ours, expected = (value_and_gradients(function, *operands) for function in (winograd_conv, plain_conv))
         assert ours[0].dtype == jnp.float64
         for actual, desired in zip(ours, expected, strict=True):
             np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
@@ -49,14 +46,14 @@ def test_result_and_both_gradients_equal_the_direct_convolution_in_float64(shape
 def test_every_size_up_to_nine_pixels_equals_the_direct_convolution(height: int, width: int, seed: int) -> None:
     x, kernel, _ = draw((2, height, width, 3, 2), seed)
     with jax.enable_x64(True):
-        ours, expected = (jax.jit(f)(jnp.asarray(x), jnp.asarray(kernel)) for f in (winograd_conv, direct))
+        ours, expected = (jax.jit(f)(jnp.asarray(x), jnp.asarray(kernel)) for f in (winograd_conv, plain_conv))
     np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_float32_error_stays_close_to_rounding_error() -> None:
     x, kernel, _ = draw((4, 7, 7, 128, 64))
     with jax.enable_x64(True):
-        exact = np.asarray(direct(jnp.asarray(x), jnp.asarray(kernel)))
+        exact = np.asarray(plain_conv(jnp.asarray(x), jnp.asarray(kernel)))
     y = jax.jit(winograd_conv)(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
     assert y.dtype == jnp.float32
     assert np.abs(y - exact).max() < 2e-5 * np.abs(exact).max()
@@ -68,7 +65,7 @@ def test_complex_numbers_are_convolved_by_both_parts() -> None:
         jnp.asarray(rng.normal(size=shape) + 1j * rng.normal(size=shape), jnp.complex64)
         for shape in ((2, 6, 6, 4), (3, 3, 4, 5))
     )
-    np.testing.assert_allclose(winograd_conv(x, kernel), direct(x, kernel), atol=1e-4)
+    np.testing.assert_allclose(winograd_conv(x, kernel), plain_conv(x, kernel), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtypes", [(jnp.int32, jnp.int32), (jnp.uint8, jnp.float32), (jnp.float32, jnp.int32)])
@@ -80,7 +77,7 @@ def test_integers_are_refused(dtypes: tuple[type, type]) -> None:
 def test_bfloat16_keeps_its_dtype_and_transforms_in_float32() -> None:
     x, kernel, _ = (jnp.asarray(a, jnp.bfloat16) for a in draw((2, 7, 7, 16, 8)))
     y = jax.jit(winograd_conv)(x, kernel)
-    expected = direct(x.astype(jnp.float32), kernel.astype(jnp.float32))
+    expected = plain_conv(x.astype(jnp.float32), kernel.astype(jnp.float32))
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), expected, rtol=2**-8, atol=1e-3)
 
@@ -103,7 +100,9 @@ def test_forward_mode_and_vmap_equal_those_of_the_direct_convolution() -> None:
 
     with jax.enable_x64(True):
         operands = [jnp.asarray(array) for array in (x, kernel, members)]
-        ours, expected = (jax.jit(partial(jvp_and_vmap, function))(*operands) for function in (winograd_conv, direct))
+        ours, expected = (
+            jax.jit(partial(jvp_and_vmap, function))(*operands) for function in (winograd_conv, plain_conv)
+        )
         for actual, desired in zip(ours, expected, strict=True):
             np.testing.assert_allclose(actual, desired, rtol=1e-11, atol=1e-11)
 
