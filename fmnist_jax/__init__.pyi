@@ -69,7 +69,6 @@ from .functional.augment import (
     make_random_erasing as make_random_erasing,
     make_random_rotation as make_random_rotation,
     mirror_alternately as mirror_alternately,
-    normalize as normalize,
     random_flip as random_flip,
     rotate as rotate,
 )
@@ -160,7 +159,7 @@ from .functional.photo_like import (
     make_photo_like as make_photo_like,
     vary as vary,
 )
-from .functional.pixels import on_floats as on_floats
+from .functional.pixels import normalize as normalize, on_floats as on_floats
 from .functional.population import (
     Population as Population,
     in_turn as in_turn,

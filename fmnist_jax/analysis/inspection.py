@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
+from fmnist_jax.functional.pixels import normalize
 
 Saliency = Callable[[Params, BatchStats, Array | np.ndarray], Array]
 

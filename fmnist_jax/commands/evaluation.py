@@ -21,7 +21,7 @@ from fmnist_jax.data.dataset import Dataset, Splits, digest, evenly_spaced, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.activations import make_activations
-from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.runs import trained
 from fmnist_jax.runs.resumption import refuse_other_data
 from fmnist_jax.runs.trained import TestTimeAugmentation, Trained

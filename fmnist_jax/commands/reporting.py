@@ -17,6 +17,7 @@ from fmnist_jax.runs.directory import read_json
 from fmnist_jax.runs.recorded import PREDICTIONS_FILE, read_predictions
 from fmnist_jax.runs.results import Predictions, write_report
 from fmnist_jax.runs.resumption import recorded_digest, refuse_other_data
+from fmnist_jax.runs.selection import find_checkpoint
 from fmnist_jax.system.storage import check_writable
 
 
@@ -67,9 +68,9 @@ def read(directory: Path, load_splits: Callable[[DataConfig], Splits]) -> Report
     Raises:
       FmnistError: there is no run or no checkpoint, or the data set is unavailable.
     """
-    config, _ = trained.find_checkpoint(directory)
+    config, _ = find_checkpoint(directory)
     splits = load_splits(config.data)
-    config, step = trained.find_checkpoint(directory)  # again, as a run in progress may have gone on
+    config, step = find_checkpoint(directory)  # again, as a run in progress may have gone on
     # The files besides the checkpoints are written at the end.
     predicted = None
     if step == config.total_steps:

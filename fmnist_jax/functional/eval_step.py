@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, add, batch_metrics, cross_entropy, total
 from fmnist_jax.functional.objective import Batch
+from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.functional.sharding import varying_like
 
 Predict = Callable[[Params, BatchStats, Array | np.ndarray], Array]

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 
-from fmnist_jax.functional.labels import PADDING_LABEL, soft_labels
+from fmnist_jax.functional.labels import PADDING_LABEL, smoothed, soft_labels
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import with_auto_axes
 
@@ -113,7 +112,7 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
         check_labels(labels, logits.shape[:-1], logits.shape[-1])
         compute_dtype = at_least_float32(logits.dtype)
         weights = soft_labels(labels, logits.shape[-1]).astype(compute_dtype)
-        targets = optax.smooth_labels(weights, label_smoothing)
+        targets = smoothed(weights, label_smoothing, logits.shape[-1])
         log_probabilities = jax.nn.log_softmax(logits.astype(compute_dtype))
         impossible = (targets == 0) & jnp.isneginf(log_probabilities)  # and as expected, though 0 times -inf is NaN
         losses = -jnp.where(impossible, 0.0, targets * log_probabilities).sum(-1)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from fmnist_jax.functional.augment import Augment, identity, normalize
+from fmnist_jax.functional.augment import Augment, identity
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.metrics import LossFn, MetricsFn, batch_metrics, cross_entropy
 from fmnist_jax.functional.mixing import Mix, unmixed
-from fmnist_jax.functional.pixels import is_uint8
+from fmnist_jax.functional.pixels import is_uint8, normalize
 from fmnist_jax.functional.sharding import batch_axes, with_auto_axes
 from fmnist_jax.functional.state import TrainState
 

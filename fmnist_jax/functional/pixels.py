@@ -37,6 +37,22 @@ def check_floats(images: Array | np.ndarray) -> None:
         )
 
 
+def normalize(images: Array | np.ndarray) -> Array:
+    """Scales u8[..., C] in [0, 255] to f32[..., C] in [0, 1]; passes on floating images, already in [0, 1].
+
+    The background stays exactly 0, which is what the convolutions pad with; centring is left to the first batch
+    normalisation, which makes the data set's mean and standard deviation irrelevant.
+
+    Raises:
+      ValueError: the images are neither bytes nor floats.
+
+    Examples:
+      >>> fj.normalize(np.array([[[0], [255]]], np.uint8)).ravel().tolist()
+      [0.0, 1.0]
+    """
+    return jnp.asarray(images, jnp.float32) / 255.0 if is_uint8(images) else jnp.asarray(images)
+
+
 def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Adapts an augmentation of floats in [0, 1] to images as they come, usually bytes.
 

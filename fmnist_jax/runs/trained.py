@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,8 @@ import numpy as np
 
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, PopulationConfig
-from fmnist_jax.config.validation import validate
 from fmnist_jax.data import batching
-from fmnist_jax.errors import CheckpointError, ConfigError, DataError, FmnistError
+from fmnist_jax.errors import CheckpointError, DataError, FmnistError
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
@@ -23,8 +22,8 @@ from fmnist_jax.functional.keys import KEY_IMPL
 from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
-from fmnist_jax.runs import checkpoint, dataset_record, numbering, recipe_record
-from fmnist_jax.runs.directory import require_config
+from fmnist_jax.runs import checkpoint, dataset_record, recipe_record
+from fmnist_jax.runs.selection import choose_step, find_checkpoint
 from fmnist_jax.system import compilation
 
 TestTimeAugmentation = Literal["none", "mirror"]
@@ -152,16 +151,6 @@ def load_trained(
     return Trained(config, model, weights_to_score(state), step, *record, dataset_digest)
 
 
-def find_checkpoint(run: Path, which: str | int = "latest") -> tuple[Config, int]:
-    """Finds the configuration of a run and the step of a checkpoint; arguments and errors as for `load_trained`."""
-    config = require_config(run)
-    try:
-        validate(config)
-    except ConfigError as error:
-        raise ConfigError(f"in {run / 'config.json'}: {error}; restore what the run was started with") from error
-    return config, choose_step(run / "checkpoints", which)
-
-
 def _read_manifest(directory: Path, step: int) -> Mapping[str, Any]:
     """The manifest of a checkpoint; empty if that is damaged, which is reported when it is restored."""
     with suppress(CheckpointError):
@@ -183,51 +172,6 @@ def abstract_run_state(recipe: Recipe, members: int, key_impl: str = KEY_IMPL) -
     if members == 1:
         return jax.eval_shape(recipe.init, key)
     return jax.eval_shape(lambda: jax.vmap(recipe.init)(jax.random.split(key, members)))
-
-
-def choose_step(directory: Path, which: str | int) -> int:
-    """Finds the step of a checkpoint.
-
-    Args:
-      directory: where the checkpoints are kept.
-      which: as for `load_trained`.
-
-    Raises:
-      CheckpointError: there is none, or not the one asked for.
-    """
-    steps, which = checkpoint.steps(directory), str(which)
-    if not steps:
-        raise CheckpointError(f"{directory} has no checkpoint: let fmnist_jax.train save one, or choose another run")
-    if which == "latest":
-        return steps[-1]
-    if which == "best":
-        return _best(directory, steps)
-    if not which.isdecimal() or int(which) not in steps:
-        raise CheckpointError(
-            f"the checkpoint is {which!r}: choose best, latest, or a step of {directory}: {', '.join(map(str, steps))}"
-        )
-    return int(which)
-
-
-def _best(directory: Path, steps: list[int]) -> int:
-    accuracies = dict(_accuracies(directory, steps))
-    best = max(accuracies, key=lambda step: (accuracies[step], step))
-    if accuracies[best] == numbering.UNSCORED:
-        raise CheckpointError(
-            f"the checkpoint is 'best', but none in {directory} was scored on validation images: "
-            f"choose latest, or a step: {', '.join(map(str, steps))}"
-        )
-    return best
-
-
-def _accuracies(directory: Path, steps: list[int]) -> Iterator[tuple[int, float]]:
-    """Yields each step and its score, but not of what a run in progress deletes meanwhile."""
-    for step in steps:
-        try:
-            yield step, checkpoint.read_manifest(directory, step)["val_accuracy"]
-        except CheckpointError:
-            if step in checkpoint.steps(directory):
-                raise
 
 
 def predict_all(predict: Predict, weights: Weights, images: np.ndarray, batch_size: int) -> np.ndarray:

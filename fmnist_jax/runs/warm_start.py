@@ -16,7 +16,8 @@ from fmnist_jax.runs import checkpoint, own_recipe, recipe_record
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import read_config, read_json
 from fmnist_jax.runs.leaves import state_digest
-from fmnist_jax.runs.trained import choose_step, load_trained
+from fmnist_jax.runs.selection import choose_step
+from fmnist_jax.runs.trained import load_trained
 
 TRANSFER_FILE = "transfer.json"
 

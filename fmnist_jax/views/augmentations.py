@@ -14,11 +14,11 @@ from fmnist_jax.functional.augment import (
     make_random_erasing,
     make_random_rotation,
     mirror_alternately,
-    normalize,
     random_flip,
 )
 from fmnist_jax.functional.mixing import Mix, make_cutmix, make_mixup
 from fmnist_jax.functional.photo_like import make_photo_like
+from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.system.compilation import FOR_ONE_CALL
 
 

@@ -10,9 +10,9 @@ from fmnist_jax import Batch, Model
 from fmnist_jax.analysis import inspection
 from fmnist_jax.analysis.inspection import first_filters, make_saliency, principal_plane
 from fmnist_jax.config.schema import ModelConfig
-from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.interface import BatchStats, Params
 from fmnist_jax.functional.model import make_model
+from fmnist_jax.functional.pixels import normalize
 
 
 def test_saliency_matches_finite_differences_of_the_highest_logit(

@@ -203,14 +203,6 @@ def test_empty_chain_and_identity_leave_images_unchanged(key: Array) -> None:
     np.testing.assert_array_equal(identity(key, jnp.asarray(images)), images)
 
 
-def test_normalize_maps_all_256_levels_to_the_unit_interval_with_exact_endpoints() -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    scaled = np.asarray(jax.jit(normalize)(levels))
-    assert scaled.dtype == np.float32
-    assert (scaled[0], scaled[255]) == (0.0, 1.0)
-    np.testing.assert_allclose(scaled, levels.astype(np.float64) / 255, rtol=1e-6)
-
-
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_augmentations_keep_shape_and_dtype_under_strict_dtype_promotion(augment: Augment, key: Array) -> None:
     images = jnp.asarray(distinct_pixels(8))
@@ -386,12 +378,6 @@ def test_rotate_does_not_round_floats() -> None:
     images = jnp.zeros((1, 9, 9, 1)).at[0, 4, 4].set(1.0)
     rotated = np.asarray(rotate(images, jnp.array([10.0])))
     assert np.any((rotated > 0.01) & (rotated < 0.99))
-
-
-def test_normalize_returns_float_images_unchanged() -> None:
-    images = jnp.linspace(0, 1, 8).reshape(1, 2, 4, 1)
-    assert normalize(images) is images
-    assert normalize(images.astype(jnp.float16)).dtype == jnp.float16
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.bool_])

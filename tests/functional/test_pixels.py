@@ -5,7 +5,7 @@ import pytest
 from jax import Array
 
 from fmnist_jax.functional import pixels
-from fmnist_jax.functional.pixels import check_floats, fingerprint, is_uint8, on_floats, pixel_histogram
+from fmnist_jax.functional.pixels import check_floats, fingerprint, is_uint8, normalize, on_floats, pixel_histogram
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -73,3 +73,17 @@ def test_on_floats_keeps_the_dtype(dtype: type) -> None:
     images = jnp.ones((2, 3, 3, 1), dtype)
     darkened = on_floats(lambda key, image: image * jax.random.uniform(key, minval=0.5))(jax.random.key(0), images)
     assert darkened.dtype == dtype
+
+
+def test_normalize_maps_all_256_levels_to_the_unit_interval_with_exact_endpoints() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    scaled = np.asarray(jax.jit(normalize)(levels))
+    assert scaled.dtype == np.float32
+    assert (scaled[0], scaled[255]) == (0.0, 1.0)
+    np.testing.assert_allclose(scaled, levels.astype(np.float64) / 255, rtol=1e-6)
+
+
+def test_normalize_returns_float_images_unchanged() -> None:
+    images = jnp.linspace(0, 1, 8).reshape(1, 2, 4, 1)
+    assert normalize(images) is images
+    assert normalize(images.astype(jnp.float16)).dtype == jnp.float16

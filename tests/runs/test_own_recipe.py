@@ -24,10 +24,10 @@ from fmnist_jax.config.schema import (
     TrainConfig,
 )
 from fmnist_jax.errors import CheckpointError, ConfigError
-from fmnist_jax.functional.augment import normalize
 from fmnist_jax.functional.interface import Model
 from fmnist_jax.functional.metrics import batch_metrics, cross_entropy
 from fmnist_jax.functional.objective import Aux, Batch, make_objective
+from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.functional.recipe import Recipe, make_recipe
 from fmnist_jax.functional.state import Weights
 from fmnist_jax.functional.transfer import start_from

@@ -13,7 +13,7 @@ import pytest
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
 from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
-from fmnist_jax.functional.augment import normalize
+from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, numbering, store, trained
@@ -66,19 +66,6 @@ def test_requested_checkpoint_is_loaded_with_its_averaged_weights(run: Path, whi
     averages = _state(step).averages
     assert averages is not None
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.array_equal(a, b)), loaded.weights, averages))
-
-
-@pytest.mark.parametrize("which", ["3", "10", "-9", "newest", "", "9.0"])
-def test_missing_checkpoint_error_lists_the_available_steps(run: Path, which: str) -> None:
-    with pytest.raises(CheckpointError, match=f"is '{which}': choose best, latest, or a step of .*: 9, 12, 15$"):
-        trained.load_trained(run, which)
-
-
-def test_best_is_refused_if_no_checkpoint_was_scored(tmp_path: Path) -> None:
-    run = _write_run(tmp_path / "run", dict.fromkeys((1, 2), numbering.UNSCORED))
-    with pytest.raises(CheckpointError, match=r"scored on validation images: choose latest, or a step: 1, 2$"):
-        trained.load_trained(run, "best")
-    assert trained.load_trained(run).step == 2
 
 
 def test_directory_without_a_run_or_checkpoint_raises_and_stays_unchanged(tmp_path: Path, run: Path) -> None:
