@@ -1,14 +1,17 @@
 """Stopping a run by a signal: at the end of a chunk, with a checkpoint, and with no handler left behind."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.system.signals import TERMINATION_SIGNALS
+
+_STDERR = 2  # its file descriptor
 
 
 class InterruptionError(FmnistError):
@@ -34,7 +37,8 @@ def record_signals() -> Iterator[StopRequest]:
     """Records SIGTERM, SIGINT and SIGHUP instead of ending on them; a second one of a kind has its previous effect.
 
     Closing a terminal sends SIGHUP; a signal that is ignored, as under nohup, stays ignored. Outside the main thread,
-    where Python allows no handlers, nothing is recorded.
+    where Python allows no handlers, nothing is recorded. In a terminal, Ctrl-C is acknowledged, as a run
+    goes on for a while: it ends its steps, or compiles.
     """
     stop_request = StopRequest()
     previous: dict[int, Any] = {}
@@ -43,6 +47,8 @@ def record_signals() -> Iterator[StopRequest]:
         del frame
         stop_request.received = signal.Signals(number)
         signal.signal(number, previous[number])
+        if number == signal.SIGINT:
+            _acknowledge()
 
     if threading.current_thread() is threading.main_thread():
         previous = {number: signal.getsignal(number) for number in TERMINATION_SIGNALS}
@@ -54,3 +60,10 @@ def record_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _acknowledge() -> None:
+    """Says in a terminal that Ctrl-C was seen, past Python's own stream, which the signal may have interrupted."""
+    with suppress(OSError):
+        if os.isatty(_STDERR):
+            os.write(_STDERR, b"\nstopping as soon as the state can be saved; Ctrl-C again ends at once\n")

@@ -41,6 +41,25 @@ def test_ignored_sighup_stays_ignored_as_under_nohup() -> None:
         signal.signal(signal.SIGHUP, previous)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_interrupt_from_a_terminal_is_acknowledged_there_once(number: signal.Signals, terminal: bool) -> None:
+    reader, writer = os.openpty() if terminal else os.pipe()
+    standard_error = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with record_signals():
+            signal.raise_signal(number)
+        os.write(2, b"end\n")
+    finally:
+        os.dup2(standard_error, 2)
+    shown = os.read(reader, 1000)
+    for descriptor in (reader, writer, standard_error):
+        os.close(descriptor)
+    assert (b"Ctrl-C again ends at once" in shown) == (terminal and number == signal.SIGINT)
+    assert shown.split()[-1] == b"end"
+
+
 def test_second_interrupt_raises_keyboard_interrupt() -> None:
     def interrupt_twice() -> None:
         with record_signals():
