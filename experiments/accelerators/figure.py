@@ -26,8 +26,8 @@ def figure(records: Sequence[Mapping[str, Any]], kind: str = "v5e") -> Figure:
     axes = fig.subplots()
     lines = curves(records, kind)
     batches = {record["preset"]: record["batch_size"] for record in records if record["part"] == "training"}
-    styles = zip(figures.COLOURS, figures.MARKERS, strict=True)
-    for (preset, points), (colour, marker) in zip(lines.items(), styles, strict=False):
+    colours, markers = figures.COLOURS[: len(lines)], figures.MARKERS[: len(lines)]
+    for (preset, points), colour, marker in zip(lines.items(), colours, markers, strict=True):
         chips, times = [count for count, _ in points], [time for _, time in points]
         label = f"{preset}, {batches[preset]} images"
         axes.loglog(chips, times, label=label, color=colour, marker=marker)

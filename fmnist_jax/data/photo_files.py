@@ -149,7 +149,7 @@ def _read_bytes(name: str) -> bytes:
 
 
 def _decode(content: bytes, label: str, convert: Callable[[Image.Image], Decoded]) -> Decoded:
-    # The brand of any still image in this container is that of AVIF files, too, which name their own besides.
+    # `mif1` and `msf1` are also brands of AVIF files, which name `avif` among their compatible brands.
     heic = content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS and b"avif" not in content[16:64]
     if heic and not _register_heic():
         raise DataError(f"{label} is a HEIC picture: pip install pillow-heif, or save it as JPEG")
@@ -201,11 +201,13 @@ def _draft_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
-    """Shrinks by averaging, a few rows at a time, so that no second full-size picture is made."""
+    """Shrinks by averaging, a few rows at a time, so that only pictures with a key of colours are copied whole."""
     width, height = image.size
-    # An average of colours is none of a palette, nor is it that which stands for transparency.
-    if image.mode in ("P", "PA") or (image.mode in ("1", "L", "RGB") and "transparency" in image.info):
+    # Indices into a palette cannot be averaged, nor can colours of which one means transparent.
+    if image.mode in ("P", "PA"):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode in ("1", "L", "RGB") and "transparency" in image.info:
+        image = image.convert("RGBA" if image.mode == "RGB" else "LA")
     bands = []
     for top in range(0, height, _BAND * factor):
         band = image.crop((0, top, width, min(top + _BAND * factor, height)))

@@ -36,7 +36,7 @@ def identity(key: Array, images: Array) -> Array:
 
 
 def random_flip(key: Array, images: Array) -> Array:
-    """Mirrors each image [B, H, W, C] left to right with probability one half (Krizhevsky et al. 2012)."""
+    """Mirrors each image [B, H, W, ...] left to right with probability one half (Krizhevsky et al. 2012)."""
     mirrored = for_rows(lambda key, rows: jax.random.bernoulli(key, jnp.float32(0.5), (rows,)), key, images)
     return jnp.where(_per_image(mirrored, images), images[:, :, ::-1], images)
 
@@ -54,12 +54,12 @@ def mirror_alternately(key: Array, images: Array, indices: Array, epochs: Array)
 
     Args:
       key: for the coin tosses; the same one in every epoch of a run.
-      images: [B, H, W, C], of any dtype.
+      images: [B, H, W, ...], of any dtype.
       indices: i32[B], the index of each image in the data set.
       epochs: i32[B], the epoch of each image, counted from 0.
 
     Returns:
-      [B, H, W, C].
+      [B, H, W, ...].
     """
     toss_key = stream_key(key, _MIRROR_STREAM)
     toss = jax.vmap(lambda index: jax.random.bernoulli(jax.random.fold_in(toss_key, index), jnp.float32(0.5)))(indices)

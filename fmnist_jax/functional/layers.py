@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array, lax
 
 from fmnist_jax.functional import convolution
+from fmnist_jax.functional.pixels import check_inexact
 from fmnist_jax.functional.sharding import with_auto_axes
 
 _MAX_PATCH_VALUES = 64  # in a patch that is gathered for a pooled maximum: that saves steps, no multiplications
@@ -26,12 +27,6 @@ def _check_shapes(x: Array, kernel: Array) -> None:
         )
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
         raise ValueError(f"the kernel is {kernel.shape[0]}x{kernel.shape[1]}: expected a square with an odd side")
-
-
-def _refuse_integers(*arrays: Array) -> None:
-    for x in arrays:
-        if not jnp.issubdtype(x.dtype, jnp.inexact):
-            raise ValueError(f"images or a kernel of {x.dtype}: expected floats or complex numbers, which have means")
 
 
 def conv(x: Array, kernel: Array) -> Array:
@@ -104,7 +99,7 @@ def conv_avg_pool(x: Array, kernel: Array) -> Array:
         integers.
     """
     _check_shapes(x, kernel)
-    _refuse_integers(x, kernel)
+    check_inexact(images=x, kernel=kernel)
     return with_auto_axes(convolution.conv_mean, rows=True)(x, kernel)
 
 
@@ -120,7 +115,7 @@ def avg_pool(x: Array) -> Array:
     Raises:
       ValueError: the images are bytes or other integers, whose sums would overflow.
     """
-    _refuse_integers(x)
+    check_inexact(images=x)
     windows = (1, 2, 2, 1)
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, windows, windows, "VALID") / 4
 

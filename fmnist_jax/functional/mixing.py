@@ -94,9 +94,10 @@ def _draw_pairs(key: Array, batch: int, alpha: float, probability: float) -> tup
 
 
 def _check_inputs(images: Array, labels: Array, num_classes: int) -> Array:
-    """Checks images and labels, and turns these into weights f32[B, K]."""
+    """Checks images and labels, and turns these into weights f32[B, K]; weights of any K stay as they are."""
     check_floats(images)
-    check_labels(labels, images.shape[:1], num_classes)
+    is_weights = hasattr(labels, "dtype") and jnp.issubdtype(labels.dtype, jnp.floating)
+    check_labels(labels, images.shape[:1], None if is_weights else num_classes)
     return soft_labels(labels, num_classes)
 
 

@@ -37,6 +37,17 @@ def check_floats(images: Array | np.ndarray) -> None:
         )
 
 
+def check_inexact(**arrays: Array) -> None:
+    """Checks that arrays, given by name, hold floats or complex numbers.
+
+    Raises:
+      ValueError: one does not.
+    """
+    for name, array in arrays.items():
+        if not jnp.issubdtype(array.dtype, jnp.inexact):
+            raise ValueError(f"{name} of {array.dtype}: expected floats or complex numbers, as integers are rounded")
+
+
 def normalize(images: Array | np.ndarray) -> Array:
     """Scales u8[..., C] in [0, 255] to f32[..., C] in [0, 1]; passes on floating images, already in [0, 1].
 
@@ -56,7 +67,8 @@ def normalize(images: Array | np.ndarray) -> Array:
 def on_floats(augment: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
     """Adapts an augmentation of floats in [0, 1] to images as they come, usually bytes.
 
-    Bytes are scaled to [0, 1], and half precision is widened; the result is clipped to that range.
+    Bytes are scaled to [0, 1], and half precision is widened; the result is clipped to that range, and
+    rounded where it is to be bytes again.
 
     Args:
       augment: `(key, f32[..., C] in [0, 1]) -> f32[..., C]`, of one image or of many.

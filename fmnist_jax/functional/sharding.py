@@ -55,7 +55,7 @@ def with_auto_axes(function: Callable[..., T], *, rows: bool, like: int = 0) -> 
     Args:
       function: a function of arrays.
       rows: whether the first axis of every result is that of the batch; otherwise each is whole on every device.
-      like: the number of the argument whose first axis is that of the batch, which results with it are sharded like.
+      like: the position of the argument that has the batch as its first axis; with `rows`, results are sharded like it.
     """
 
     def wrapped(*arrays: Array) -> T:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from fmnist_jax.functional.pixels import check_inexact
 from fmnist_jax.functional.precision import at_least_float32
 from fmnist_jax.functional.sharding import with_auto_axes
 
@@ -82,8 +83,7 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
     Raises:
       ValueError: the images or the kernel have another shape, or are integers, which the transforms would round.
     """
-    if not (jnp.issubdtype(x.dtype, jnp.inexact) and jnp.issubdtype(kernel.dtype, jnp.inexact)):
-        raise ValueError(f"images are {x.dtype} and the kernel {kernel.dtype}: expected floats or complex numbers")
+    check_inexact(images=x, kernel=kernel)
     if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[:3] != (KERNEL_SIZE, KERNEL_SIZE, x.shape[3]):
         raise ValueError(
             f"images {list(x.shape)} and a kernel {list(kernel.shape)}: expected [B, H, W, C_in] and "

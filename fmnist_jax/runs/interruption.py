@@ -37,8 +37,8 @@ def record_signals() -> Iterator[StopRequest]:
     """Records SIGTERM, SIGINT and SIGHUP instead of ending on them; a second one of a kind has its previous effect.
 
     Closing a terminal sends SIGHUP; a signal that is ignored, as under nohup, stays ignored. Outside the main thread,
-    where Python allows no handlers, nothing is recorded. In a terminal, Ctrl-C is acknowledged, as a run
-    goes on for a while: it ends its steps, or compiles.
+    where Python allows no handlers, nothing is recorded. In a terminal, Ctrl-C is acknowledged, because a
+    run may take a while to stop: it finishes its steps or a compilation.
     """
     stop_request = StopRequest()
     previous: dict[int, Any] = {}

@@ -9,7 +9,7 @@ import jax
 from fmnist_jax.config.record import diff
 from fmnist_jax.config.schema import NON_TRAINING_SECTIONS, Config, RunConfig
 from fmnist_jax.data.resolution import with_absolute_source
-from fmnist_jax.errors import CheckpointError
+from fmnist_jax.errors import CheckpointError, FmnistError
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, damage, parallel, processes
 from fmnist_jax.runs.directory import RunDirectory
@@ -21,7 +21,12 @@ from fmnist_jax.system import output
 _RUN_FILES = ("summary.json", "metrics.jsonl", "sessions.jsonl", "predictions.npz", "report.html", "figures")
 """What a new run would take for its own and replace; none of it is written before `config.json`."""
 
-_EARLY_FILES = {"environment.json": "packages", "dataset.json": "image_shape", "transfer.json": "digest"}
+_EARLY_FILES = {
+    "environment.json": "packages",
+    "dataset.json": "image_shape",
+    "recipe.json": "make_recipe",
+    "transfer.json": "digest",
+}
 """Files that a run writes before `config.json`, so that one killed meanwhile leaves them, and a key of each."""
 
 
@@ -35,7 +40,7 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
     if started is None:
         found = ["checkpoints"] if checkpoint.steps(directory.checkpoints) else []
         found += [name for name in _RUN_FILES if (directory.path / name).exists()]
-        found += [name for name, key in _EARLY_FILES.items() if key not in (directory.read_json(name) or {key: ""})]
+        found += [name for name, key in _EARLY_FILES.items() if _is_foreign(directory, name, key)]
         if found:
             raise CheckpointError(f"{directory.path} has {found[0]} but no config.json: choose another --run.dir")
         return
@@ -52,6 +57,15 @@ def refuse_other_run(directory: RunDirectory, config: Config) -> None:
             f"{directory.path} holds a run with a different configuration ({'; '.join(changed)}): "
             f"use the old values, or another --run.dir"
         )
+
+
+def _is_foreign(directory: RunDirectory, name: str, key: str) -> bool:
+    """Whether there is a JSON file of that name which no run has written."""
+    try:
+        values = directory.read_json(name)
+    except FmnistError:  # it is no JSON object
+        return True
+    return values is not None and key not in values
 
 
 def quarantine_and_warn(directory: RunDirectory, config: Config) -> None:

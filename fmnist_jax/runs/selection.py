@@ -46,6 +46,8 @@ def choose_step(directory: Path, which: str | int) -> int:
 
 def _best(directory: Path, steps: list[int]) -> int:
     accuracies = dict(_accuracies(directory, steps))
+    if not accuracies:  # all have been replaced meanwhile
+        return choose_step(directory, "best")
     best = max(accuracies, key=lambda step: (accuracies[step], step))
     if accuracies[best] == numbering.UNSCORED:
         raise CheckpointError(

@@ -337,7 +337,7 @@ def test_kernel_of_another_dtype_is_rejected_eager_and_jitted(layer: Callable[..
 def test_avg_pool_rejects_integer_images(dtype: type) -> None:
     with pytest.raises(ValueError, match="expected floats"):
         avg_pool(jnp.full((1, 2, 2, 1), 200, dtype))
-    with pytest.raises(ValueError, match=f"a kernel of {jnp.dtype(dtype)}: expected floats or complex numbers"):
+    with pytest.raises(ValueError, match=f"images of {jnp.dtype(dtype)}: expected floats or complex numbers"):
         conv_avg_pool(jnp.ones((1, 4, 4, 1), dtype), jnp.ones((3, 3, 1, 1), dtype))
 
 

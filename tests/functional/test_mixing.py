@@ -202,3 +202,11 @@ def test_zero_alpha_mixes_nothing_static_or_traced(make: Any, key: Array) -> Non
         mixed, weights = mix(key, images, labels)
         np.testing.assert_array_equal(mixed, images)
         np.testing.assert_array_equal(weights, one_hot(labels, 10))
+
+
+@pytest.mark.parametrize("mix", [make_mixup(1.0), make_cutmix(1.0)])
+def test_weights_of_any_width_are_mixed_as_they_are(mix: Mix, key: Array) -> None:
+    images, weights = jnp.ones((4, 6, 6, 1)), jnp.arange(20.0).reshape(4, 5)
+    _, mixed = mix(key, images, weights)
+    assert mixed.shape == (4, 5)
+    np.testing.assert_allclose(mixed[:, 1] - mixed[:, 0], 1, rtol=1e-5)  # as in every row of the weights

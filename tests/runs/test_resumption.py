@@ -72,22 +72,24 @@ def test_run_files_without_config_json_are_refused(directory: RunDirectory) -> N
         resumption.refuse_other_run(directory, config)
 
 
-@pytest.mark.parametrize("name", ["dataset.json", "environment.json", "transfer.json", "figures"])
+@pytest.mark.parametrize("name", ["dataset.json", "environment.json", "recipe.json", "transfer.json", "figures"])
+@pytest.mark.parametrize("contents", ['{"mine": 1}', "{}", "[1, 2]", "my notes"])
 def test_new_run_leaves_files_of_others_alone_but_not_those_of_a_start_that_was_killed(
-    name: str, directory: RunDirectory, tmp_path: Path
+    name: str, contents: str, directory: RunDirectory, tmp_path: Path
 ) -> None:
     config, theirs = _config(directory), RunDirectory(tmp_path / "theirs")
     theirs.create()
     if name == "figures":
         (theirs.path / name).mkdir()
     else:
-        theirs.write_json(name, {"mine": 1})
+        theirs.write_text(name, contents)
     with pytest.raises(CheckpointError, match=rf"theirs has {name} but no config\.json: choose another --run\.dir"):
         resumption.refuse_other_run(theirs, config)
     killed = RunDirectory(tmp_path / "killed")
     killed.create()
     killed.write_json("environment.json", describe_environment())
     killed.write_json("dataset.json", dataset_record.to_dict(DatasetRecord((28, 28, 1), CLASS_NAMES)))
+    killed.write_json("recipe.json", {"make_recipe": "my_recipe", "own_network": False})
     killed.write_json("transfer.json", {"source": "runs/a", "step": 5, "digest": "0a1b"})
     resumption.refuse_other_run(killed, config)
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def test_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
 
 
 def test_wait_exclusive_waits_until_the_holder_has_finished_and_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = (
         "import sys; from pathlib import Path; from fmnist_jax.system.lock import wait_exclusive\n"
@@ -60,12 +59,19 @@ def test_wait_exclusive_waits_until_the_holder_has_finished_and_says_so(
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(RunInUseError), exclusive(tmp_path):
             pass
-        threading.Timer(0.3, lambda: (holder.stdin.write("\n"), holder.stdin.flush())).start()
+        said: list[str] = []
+
+        def release(text: str) -> None:
+            said.append(text)
+            holder.stdin.write("\n")
+            holder.stdin.flush()
+
+        monkeypatch.setattr("fmnist_jax.system.output.say", release)
         with wait_exclusive(tmp_path):
             assert (tmp_path / "done").exists()
-        assert capsys.readouterr().out == f"waiting for another process that prepares data in {tmp_path}\n"
-        with wait_exclusive(tmp_path):
-            assert capsys.readouterr().out == ""
+        assert said == [f"waiting for another process that prepares data in {tmp_path}"]
+    with wait_exclusive(tmp_path):
+        assert len(said) == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO])
