@@ -1,8 +1,9 @@
 """Runs all that needs a GPU on a machine with one, for 25 minutes: `python -m experiments.gpu_day [--stages NAME…]`.
 
 Parity with the CPU, the benchmark, the speedrun and the presets at full length, stage by stage, each with its own time
-limit. Finished stages are skipped and interrupted ones resume: start it again for another 25 minutes. It leaves the
-files that the tables are made from; `--rehearse` tries everything out on a CPU, in a separate folder.
+limit. Start it again for another 25 minutes: finished stages are skipped, unless named, and the speedrun and presets
+go on with the seeds that are not recorded. It leaves the files that the tables are made from; `--rehearse` tries it all
+out on a CPU, in a separate folder.
 """
 
 import os
@@ -20,12 +21,16 @@ from experiments.benchmark.run import RESULTS as BENCHMARKS
 from experiments.records import make_folder, read_json, write_json
 from experiments.results.record import RESULTS
 from experiments.script import run_script
-from experiments.speedrun.entries import ENTRIES
+from experiments.speedrun.entries import ENTRIES, PLATFORMS, Device
 from experiments.speedrun.run import RESULTS as SPEEDRUNS
 from fmnist_jax import FmnistError
 
 _GRACE_SECONDS = 60  # that a command told to stop has to save its state
-_TABLE_COMMANDS = ("experiments.results.tables --write", "experiments.speedrun.table --write")
+_TABLE_COMMANDS = (
+    "experiments.results.tables --write",
+    "experiments.speedrun.table --write",
+    "experiments.benchmark.tables experiments/benchmark/gpu.json",
+)
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,17 @@ class Arguments:
     minutes: float = 25
     """Time limit for all stages together."""
     stages: tuple[Literal["parity", "benchmark", "speedrun", "wide", "standard", "small", "record"], ...] = ()
-    """Which stages to run, in this order; all of them if none is named."""
+    """Which stages to run, in this order, done or not; all that are not done if none is named."""
     rehearse: bool = False
     """Try everything out on a CPU in a few steps; all files go into the folder's subfolder `rehearsal`."""
 
 
 class Command(NamedTuple):
-    """A module of this repository that skips what it has already recorded, with its arguments."""
+    """A module of this repository with its arguments, and what to add to its environment."""
 
     module: str
     arguments: tuple[str, ...]
+    environment: Mapping[str, str] = {}
 
 
 class Stage(NamedTuple):
@@ -61,8 +67,12 @@ def _results_path(arguments: Arguments, committed: Path) -> Path:
     return arguments.out / committed.relative_to(Path(__file__).parent) if arguments.rehearse else committed
 
 
+def _device(arguments: Arguments) -> Device:
+    return "cpu" if arguments.rehearse else "gpu"
+
+
 def _device_flags(arguments: Arguments) -> tuple[str, ...]:
-    return ("--device", "cpu" if arguments.rehearse else "gpu")
+    return ("--device", _device(arguments))
 
 
 def _rehearse_flags(arguments: Arguments) -> tuple[str, ...]:
@@ -77,10 +87,10 @@ def parity(arguments: Arguments) -> Sequence[Command]:
 
 def benchmark(arguments: Arguments) -> Sequence[Command]:
     """Rates and the overhead of real runs, but not how time grows."""
-    parts = ("rates",) if arguments.rehearse else ("rates", "loop")
-    small_run = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ()
+    # On a GPU, 40 steps would take less than a tenth of a second.
+    size = ("--rounds", "1", "--steps", "1", "--networks", "fast") if arguments.rehearse else ("--steps", "200")
     out = ("--out", str(_results_path(arguments, BENCHMARKS)))
-    options = (*out, *small_run, "--parts", *parts, *_device_flags(arguments), *_rehearse_flags(arguments))
+    options = (*out, *size, "--parts", "rates", "loop", *_device_flags(arguments), *_rehearse_flags(arguments))
     return [Command("experiments.benchmark.run", options)]
 
 
@@ -116,11 +126,12 @@ def preset(name: str, seeds: int) -> Callable[[Arguments], Sequence[Command]]:
             str(arguments.out / "recorded"),
         )
         seed_flags = ("--seeds", *map(str, range(seed_count)))
-        return [
-            Command(
-                "experiments.results.record", ("--presets", name, *seed_flags, *folders, *_rehearse_flags(arguments))
-            )
-        ]
+        options = ("--presets", name, *seed_flags, *folders, *_rehearse_flags(arguments))
+        environment = {
+            "JAX_PLATFORMS": PLATFORMS[_device(arguments)],  # without it, JAX falls back to the CPU
+            "JAX_COMPILATION_CACHE_DIR": str((arguments.out / "executables").absolute()),  # later seeds compile nothing
+        }
+        return [Command("experiments.results.record", options, environment)]
 
     return commands
 
@@ -140,22 +151,36 @@ def run_stage(stage: Stage, arguments: Arguments, deadline: float) -> str:
     """Runs a stage's commands one by one; returns "done", or what is left of it and why."""
     deadline = min(deadline, time.monotonic() + 60 * stage.minutes)
     failed = []
-    for index, (module, options) in enumerate(commands := stage.commands(arguments)):
+    for index, command in enumerate(commands := stage.commands(arguments)):
         if time.monotonic() >= deadline:
-            return f"stopped, out of time: {len(commands) - index} of {len(commands)} commands are left"
-        # Its own session, so that its child processes, which would hold the GPU's memory, are ended with it.
-        with subprocess.Popen([sys.executable, "-m", module, *options], start_new_session=True) as process:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _stop(process)
-                return f"stopped, out of time, in {module} {' '.join(options[:2])}: it resumes there"
-            except BaseException:  # the user's Ctrl-C, which does not reach another session
-                _stop(process)
-                raise
-        if process.returncode:
-            failed.append(f"{module} {' '.join(options[:2])} exited with {process.returncode}")
-    return f"failed: {'; '.join(failed)}" if failed else "done"
+            left = f"out of time: {len(commands) - index} of {len(commands)} commands are left"
+            break
+        name = f"{command.module} {' '.join(command.arguments[:2])}"
+        code = _run_command(command, deadline)
+        if code is None:
+            left = f"out of time, in {name}: it goes on there"
+            break
+        if code:
+            failed.append(f"{name} exited with {code}")
+    else:
+        return f"failed: {'; '.join(failed)}" if failed else "done"
+    return f"failed: {'; '.join([*failed, left])}" if failed else f"stopped, {left}"
+
+
+def _run_command(command: Command, deadline: float) -> int | None:
+    """Runs a command and returns its exit code, or stops it at the deadline and returns None."""
+    argv = [sys.executable, "-m", command.module, *command.arguments]
+    environment = {**os.environ, **command.environment}
+    # Its own session, so that its child processes, which would hold the GPU's memory, are ended with it.
+    with subprocess.Popen(argv, env=environment, start_new_session=True) as process:
+        try:
+            return process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            return None
+        except BaseException:  # the user's Ctrl-C, which does not reach another session
+            _stop(process)
+            raise
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -179,7 +204,7 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
     outcomes: dict[str, str] = read_json(path) if path.exists() else {}
     for name in arguments.stages or stages:
         stage = stages[name]
-        if outcomes.get(name) == "done":
+        if outcomes.get(name) == "done" and name not in arguments.stages:
             continue
         start = time.monotonic()
         print(f"=== {name}: at most {min(60 * stage.minutes, deadline - start) / 60:.0f} min", flush=True)

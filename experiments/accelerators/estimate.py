@@ -8,7 +8,6 @@ of the program: one that has not changed is not compiled again. What is printed 
 
 import hashlib
 import importlib.metadata
-import json
 import subprocess
 import sys
 import time
@@ -58,7 +57,7 @@ class Arguments:
 
 def read_records(path: Path) -> list[Record]:
     """Reads the estimates that are kept; none if there is no file."""
-    return json.loads(path.read_text())["estimates"] if path.exists() else []
+    return record_io.read_json(path)["estimates"] if path.exists() else []
 
 
 def save_records(path: Path, records: Iterable[Record]) -> None:

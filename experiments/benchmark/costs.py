@@ -6,7 +6,6 @@ tables and writes everything as JSON. `pip install '.[bench]'` installs PyTorch;
 """
 
 import importlib.util
-import json
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from rich.console import Console
 from experiments import rehearsal
 from experiments.benchmark import jax_side, networks, pieces, tables
 from experiments.benchmark.run import Worker, measure_alternately
-from experiments.records import write_json
+from experiments.records import prepare_output, read_json, write_json
 from experiments.script import run_script, start_jax
 from experiments.speedrun.entries import BASELINE
 from fmnist_jax import Config, DataConfig
@@ -182,6 +181,7 @@ def main(arguments: Arguments) -> None:
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.out, RESULTS)
         config = rehearsal.shrink(config)
+    prepare_output(arguments.out)
     start = time.perf_counter()
     has_torch = importlib.util.find_spec("torch") is not None
     workers = {name: Worker() for name in _SIDES if has_torch or name == "fmnist_jax"}
@@ -211,7 +211,7 @@ def main(arguments: Arguments) -> None:
     for worker in workers.values():
         worker.close()
     write_json(arguments.out, results)
-    report(Console(width=200, markup=False), json.loads(arguments.out.read_text()))
+    report(Console(width=200, markup=False), read_json(arguments.out))
 
 
 if __name__ == "__main__":

@@ -23,20 +23,13 @@ from fmnist_jax import (
     compiler_options,
     describe_environment,
     evaluate_batches,
-    init_state,
     load,
-    make_augment,
-    make_cross_entropy,
     make_eval_step,
     make_evaluate,
-    make_mix,
     make_model,
-    make_optimizer,
     make_predict,
-    make_sample,
-    make_schedule,
+    make_recipe,
     make_train_chunk,
-    make_train_step,
     padded_batches,
     sample_batch,
     stacked_batches,
@@ -79,18 +72,9 @@ def _make_model(config: Config, network: Network, plain: bool) -> Model:
 def make_trainer(config: Config, network: Network, plain: bool) -> Trainer:
     """Compiles a network with the recipe of a configuration; `plain` uses JAX's own operations and host batches."""
     splits, train_config = load_splits(config.data), config.train
-    model = _make_model(config, network, plain)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
-    step = make_train_step(
-        model,
-        optimizer,
-        loss_fn=make_cross_entropy(train_config.label_smoothing),
-        augment=make_augment(config.augment),
-        mix=make_mix(config.augment, splits.train.num_classes),
-    )
+    recipe = make_recipe(config, model=_make_model(config, network, plain))
     options = None if plain else compiler_options()
-    init = jax.jit(lambda key: init_state(model, optimizer, key))
-    eval_step = make_eval_step(make_predict(model))
+    eval_step = make_eval_step(make_predict(recipe.model))
     jitted_eval_step = jax.jit(eval_step)
     evaluate = jax.jit(make_evaluate(eval_step), compiler_options=compiler_options())
 
@@ -103,7 +87,7 @@ def make_trainer(config: Config, network: Network, plain: bool) -> Trainer:
     def accuracy_on_device(state: TrainState) -> float:
         return summarize(evaluate(state.params, state.batch_stats, test_batches)).accuracy
 
-    jitted_step = jax.jit(step, donate_argnums=0, compiler_options=options)
+    jitted_step = jax.jit(recipe.step, donate_argnums=0, compiler_options=options)
 
     order = np.random.default_rng(0).permutation(len(splits.train))
     epoch_batches = [
@@ -116,7 +100,7 @@ def make_trainer(config: Config, network: Network, plain: bool) -> Trainer:
             state, _ = jitted_step(state, Batch(splits.train.images[indices], splits.train.labels[indices]))
         return jax.block_until_ready(state)
 
-    chunk_fn = make_train_chunk(step, train_config.batch_size, _MAX_STEPS, sample=make_sample(config.augment))
+    chunk_fn = make_train_chunk(recipe.step, train_config.batch_size, _MAX_STEPS, sample=recipe.sample)
     chunk = jax.jit(chunk_fn, donate_argnums=0, compiler_options=options)
     train_data = None if plain else jax.device_put(Batch(splits.train.images, splits.train.labels))
 
@@ -124,9 +108,8 @@ def make_trainer(config: Config, network: Network, plain: bool) -> Trainer:
         state, _ = chunk(state, train_data, jnp.int32(steps))
         return jax.block_until_ready(state)
 
-    if plain:
-        return Trainer(init, train_from_host, accuracy_from_host, len(splits.test))
-    return Trainer(init, train_on_device, accuracy_on_device, len(splits.test))
+    train, accuracy = (train_from_host, accuracy_from_host) if plain else (train_on_device, accuracy_on_device)
+    return Trainer(jax.jit(recipe.init), train, accuracy, len(splits.test))
 
 
 @functools.cache
@@ -167,14 +150,12 @@ def step_seconds(config: Config, steps: int) -> float:
 @functools.cache
 def _bare_step(config: Config) -> tuple[Any, Batch, list[TrainState]]:
     train_data = load_splits(config.data).train
-    model = make_model(config.model)
-    optimizer = make_optimizer(config.optim, make_schedule(config.optim, config.total_steps))
-    step = make_train_step(model, optimizer, loss_fn=make_cross_entropy(config.train.label_smoothing))
-    state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
+    recipe = make_recipe(config)
+    state = jax.jit(recipe.init)(jax.random.key(0))
     batch = jax.device_put(
         sample_batch(Batch(train_data.images, train_data.labels), state.key, 0, config.train.batch_size)
     )
-    compiled = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
+    compiled = jax.jit(recipe.step, donate_argnums=0, compiler_options=compiler_options())
     return compiled, batch, [compiled(state, batch)[0]]
 
 

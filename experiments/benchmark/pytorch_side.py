@@ -1,7 +1,7 @@
 """The PyTorch sides of the benchmark: the same networks and recipes, eager and through `torch.compile`.
 
 Channels last, all images in memory (on the device) as bytes, bfloat16 by autocast where the configuration asks for it,
-TF32 products and cuDNN's search for convolutions on a GPU; `torch.compile` in its default mode.
+TF32 products and cuDNN's search for convolutions on a GPU; `torch.compile` in its default mode, for fixed shapes.
 """
 
 import functools
@@ -20,7 +20,7 @@ from torch.nn import functional
 from experiments.benchmark import jax_side, networks
 from experiments.benchmark.pieces import median_seconds
 from experiments.benchmark.pytorch_optim import make_optimizer
-from fmnist_jax import Config, make_schedule, to_dict
+from fmnist_jax import Config, FmnistError, make_schedule, to_dict
 
 
 def build(layers: Sequence[networks.Layer]) -> nn.Sequential:
@@ -66,13 +66,16 @@ class Trainer:
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True  # shapes are fixed, so it may search for fast convolutions, as XLA does
         self.device = "cpu" if os.environ.get("JAX_PLATFORMS") == "cpu" else "cuda"
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise FmnistError(f"this PyTorch ({torch.__version__}) finds no GPU: install one with CUDA")
         self.config = config
         self.batch_size = config.train.batch_size
         self.smoothing = config.train.label_smoothing
         self.rates = _rates(config)
         self.layers = networks.layers_of(config.model) if network == "preset" else networks.NOTEBOOK
         self.network = build(self.layers).to(self.device, memory_format=torch.channels_last)
-        self.forward = torch.compile(self.network) if compiled else self.network
+        # Otherwise the second size of a batch, that of evaluation, would be compiled for batches of any size.
+        self.forward = torch.compile(self.network, dynamic=False) if compiled else self.network
         dataset_splits = jax_side.load_splits(config.data)
         self.train_data, self.scored_data = (
             _to_tensors(split, self.device) for split in (dataset_splits.train, getattr(dataset_splits, scored_split))
@@ -145,11 +148,11 @@ class Trainer:
 
     def accuracy(self) -> float:
         """Accuracy on the images that are scored."""
-        return self._accuracy(self.forward)
+        return self._accuracy(lambda images: self.forward(images).float())
 
     def mirrored_accuracy(self) -> float:
         """Accuracy on the images that are scored, averaging the logits of each and its mirror image."""
-        return self._accuracy(lambda images: self.forward(images) + self.forward(images.flip(-1)))
+        return self._accuracy(lambda images: self.forward(images).float() + self.forward(images.flip(-1)).float())
 
     def _accuracy(self, predict: Callable[[Any], Any]) -> float:
         self.network.eval()

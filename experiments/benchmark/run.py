@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,10 +21,10 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
-from experiments.records import write_json
+from experiments.records import prepare_output, read_json, write_json
 from experiments.script import run_script, start_jax
 from experiments.speedrun.entries import BASELINE, PLATFORMS, for_gpu, with_mirroring
-from fmnist_jax import PRESETS, Config, DataConfig, keep_freed_memory, to_dict
+from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
 _LOG_LINES = 8  # of a real run, at least; it is stopped after half of them
@@ -182,8 +182,27 @@ def measure_growth(config: Config, jax_worker: Worker) -> dict[str, list[tuple[f
     }
 
 
+def refuse_lost_parts(path: Path, parts: Collection[str]) -> None:
+    """Checks that a file with the results of all parts is not replaced by one with fewer.
+
+    Raises:
+      FmnistError: it would be.
+    """
+    found = read_json(path) if path.exists() else {}
+    if lost := [part for part in get_args(Part) if part in found and part not in parts]:
+        raise FmnistError(f"{path} has {' and '.join(lost)}, which --parts leaves out: give another --out")
+
+
 def main(arguments: Arguments) -> None:
-    """Measures, prints and writes."""
+    """Measures, prints and writes.
+
+    Raises:
+      FmnistError: the file has parts that are not to be measured, and would be lost; or the folder cannot be made.
+    """
+    path = arguments.out / f"{arguments.device}.json"
+    unfinished = path.with_name(f"{arguments.device}-unfinished.json")
+    refuse_lost_parts(path, arguments.parts)
+    prepare_output(path)
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
     console, config, start = Console(width=150, markup=False), configuration(arguments), time.perf_counter()
@@ -213,8 +232,9 @@ def main(arguments: Arguments) -> None:
     for name in arguments.parts:
         results[name] = measures[name]()
         results["seconds"] = time.perf_counter() - start
-        write_json(arguments.out / f"{arguments.device}.json", results)  # at once, in case a later part fails
+        write_json(unfinished, results)  # at once, in case a later part fails
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
+    unfinished.replace(path)
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()
     if "growth" in results:

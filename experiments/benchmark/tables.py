@@ -1,6 +1,5 @@
 """The benchmark's tables from its JSON: `python -m experiments.benchmark.tables experiments/benchmark/cpu.json`."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from experiments import markdown
+from experiments.records import read_json
 from experiments.script import run_script
 from fmnist_jax import FmnistError
 
@@ -74,7 +74,7 @@ def main(path: Path) -> None:
     """Prints the tables of a finished benchmark as Markdown."""
     if not path.is_file():
         raise FmnistError(f"{path} does not exist: give a file written by experiments.benchmark.run")
-    report(Console(width=150), json.loads(path.read_text()))
+    report(Console(width=150), read_json(path))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from experiments.benchmark import jax_side, tables
 from experiments.benchmark.run import measure_alternately
-from experiments.records import write_json
+from experiments.records import prepare_output, write_json
 from experiments.script import run_script
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory
 
@@ -137,9 +137,12 @@ def main(arguments: Arguments) -> None:
     """Measures and prints."""
     if not arguments.pythons:
         raise FmnistError("no interpreter is named: give several, each with this project installed")
+    prepare_output(arguments.out)
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]
         origins = {environment_name(origin["versions"]): origin for origin in (worker("origin") for worker in workers)}
+        if len(origins) < len(workers):
+            raise FmnistError(f"several interpreters have the same versions ({', '.join(origins)}): name each but once")
         rates = {
             f"{phase}, {network} network": measure_alternately(
                 {

@@ -30,11 +30,11 @@ from scipy.special import softmax
 from experiments import figures
 from experiments.research import study
 from experiments.script import run_script
-from fmnist_jax import best_temperature, reliability
+from fmnist_jax import FmnistError, best_temperature, reliability
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.ScoredArguments):
     """Whether a run's probabilities and prediction sets can be trusted."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
@@ -98,6 +98,8 @@ def evaluate_halves(logits: np.ndarray, labels: np.ndarray, nominal: tuple[float
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Averages over the halvings, for each run."""
+    if arguments.halvings < 2:
+        raise FmnistError(f"--halvings is {arguments.halvings}: choose 2 or more, for a standard deviation")
     test, results = study.load_images(arguments).test, {}
     for name, model in study.trained_models(arguments, arguments.runs).items():
         logits = model.predict(test.images).astype(np.float64)

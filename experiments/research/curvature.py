@@ -42,7 +42,7 @@ from fmnist_jax import (
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments):
     """How curved the loss is in the regions that training reaches."""
 
     rates: tuple[float, ...] = (0.05, 0.2, 0.8)
@@ -85,7 +85,7 @@ def top_eigenvalue(product: Callable[[Any], Any], vector: Any, products: int) ->
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains at each rate, and computes the eigenvalue at every point."""
     subset = split(study.load_images(arguments).train, arguments.train_images, seed=0)[1]
-    model = make_model(replace(study.recipe_config(arguments, len(subset), 1).model, dropout=0.0))
+    model = make_model(replace(study.recipe_config(arguments.widths, len(subset), 1).model, dropout=0.0))
     objective, data = make_objective(model), study.on_device(subset)
     fixed_batch = Batch(data.images[: arguments.hessian_images], data.labels[: arguments.hessian_images])
 

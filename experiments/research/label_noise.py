@@ -27,7 +27,7 @@ from fmnist_jax import Dataset, assess, split
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments, study.ScoredArguments):
     """What label smoothing buys where labels are wrong."""
 
     shares: tuple[float, ...] = (0.0, 0.2, 0.4)
@@ -58,7 +58,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     amounts, seeds = (
         axis.ravel() for axis in np.meshgrid(arguments.amounts, np.arange(arguments.seeds), indexing="ij")
     )
-    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    config = study.recipe_config(arguments.widths, len(subset), arguments.epochs)
     train_all = study.make_training(config, {"train.label_smoothing": amounts})
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     rows = []

@@ -29,7 +29,7 @@ from fmnist_jax import split
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments, study.ScoredArguments):
     """Whether learning rate and weight decay have to be chosen together."""
 
     rates: tuple[float, ...] = (0.02, 0.06, 0.2, 0.6, 2.0)
@@ -48,7 +48,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     """Scores the grid on the validation images, and its best pair on the test images."""
     train, validation, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
-    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    config = study.recipe_config(arguments.widths, len(subset), arguments.epochs)
     config = replace(config, optim=replace(config.optim, name="sgd"))
     shape = (len(arguments.rates), len(arguments.decays), arguments.seeds)
     rates, decays, seeds = (

@@ -30,7 +30,7 @@ from fmnist_jax import Augment, make_random_crop, make_random_erasing, make_rand
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.ScoredArguments):
     """How well trained runs cope with corrupted images."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()

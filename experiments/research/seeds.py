@@ -25,7 +25,7 @@ from fmnist_jax import FmnistError, assess, mean_log_probabilities, split
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments, study.ScoredArguments):
     """How far apart seeds end up, and what an ensemble of them is worth."""
 
     seeds: int = 8
@@ -43,7 +43,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
         raise FmnistError("--seeds is 1: choose 2 or more, whose accuracies have a standard deviation")
     train, _, test = study.load_images(arguments)
     subset = split(train, arguments.train_images, seed=0)[1]
-    config = study.recipe_config(arguments, len(subset), arguments.epochs)
+    config = study.recipe_config(arguments.widths, len(subset), arguments.epochs)
     keys = jax.random.split(jax.random.key(0), arguments.seeds)
     logits = study.make_training(config)(keys, study.on_device(subset)).logits(test.images)
     member_accuracy = study.accuracies(logits, test.labels)

@@ -26,7 +26,7 @@ from fmnist_jax import FmnistError, split
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments, study.ScoredArguments):
     """How the error falls with the number of training images."""
 
     sizes: tuple[int, ...] = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
@@ -83,7 +83,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     train, _, test = study.load_images(arguments)
     wrong = np.empty((len(arguments.sizes), arguments.seeds, len(test)), bool)
     for index, size in enumerate(arguments.sizes):
-        train_one = study.make_training(study.recipe_config(arguments, size, round(arguments.seen / size)))
+        train_one = study.make_training(study.recipe_config(arguments.widths, size, round(arguments.seen / size)))
         for seed in range(arguments.seeds):
             subset = study.on_device(split(train, size, seed)[1])
             members = train_one(jax.random.split(jax.random.key(seed), 1), subset)

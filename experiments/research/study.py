@@ -51,13 +51,31 @@ class Arguments:
     """Arguments of every experiment."""
 
     quick: bool = False
-    """Try it out in seconds, with a few synthetic images and a tiny network; the outcome is not an answer."""
+    """Try it out in seconds, with a few synthetic images and a tiny network, whatever other sizes are given; the
+    outcome is not an answer."""
     out: Path | None = None
-    """Folder for the result file and the figure. Default: that of the committed ones; with --quick a temporary one."""
-    widths: tuple[int, ...] = (16, 32, 64)
-    """Channels of each stage of the network, which has one convolution per stage."""
+    """Folder for the result file and the figure. Default: that of the committed ones; a temporary one with --quick, or
+    where anything else differs from its default."""
+
+
+@dataclass(frozen=True)
+class ScoredArguments(Arguments):
+    """Arguments of the experiments that score test images."""
+
     test_images: int = 10_000
     """How many of the test images to score."""
+
+
+@dataclass(frozen=True)
+class NetworkArguments(Arguments):
+    """Arguments of the experiments that train networks of a given size."""
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    """Channels of each stage of the network, which has one convolution per stage."""
+
+
+_QUICK: Mapping[str, Any] = {"widths": (4, 6), "test_images": 200}
+_NOT_SETTINGS = ("out", "runs")  # which the answer does not depend on, or names itself
 
 
 StudyArguments = TypeVar("StudyArguments", bound=Arguments)
@@ -88,12 +106,13 @@ def run_study(
     refuse_too_few(arguments)
     keep_freed_memory()  # as the commands do
     if arguments.quick:
-        arguments = replace(arguments, widths=(4, 6), test_images=200, **quick)
+        shared = {name: value for name, value in _QUICK.items() if hasattr(arguments, name)}
+        arguments = replace(arguments, **shared, **quick)
     out, start_origin = _output_folder(arguments), origin(describe_environment())
     start = time.perf_counter()
     results = measure(arguments)
     configuration = dataclasses.asdict(arguments)
-    for field in ("out", "runs"):
+    for field in _NOT_SETTINGS:
         configuration.pop(field, None)
     record = {
         "experiment": name,
@@ -127,7 +146,8 @@ def refuse_too_few(arguments: Arguments) -> None:
 def _output_folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("--quick does not produce results: choose another --out")
-    if arguments.out is None and arguments.quick:
+    settings = [field for field in dataclasses.fields(arguments) if field.name not in _NOT_SETTINGS]
+    if arguments.out is None and any(getattr(arguments, field.name) != field.default for field in settings):
         return Path(tempfile.mkdtemp(prefix="research-"))
     folder = arguments.out or RESULTS
     make_folder(folder)
@@ -135,13 +155,18 @@ def _output_folder(arguments: Arguments) -> Path:
 
 
 def load_images(arguments: Arguments) -> Splits:
-    """The real images, 5,000 of them held out for validation; with `--quick` a few synthetic ones."""
+    """The real images, 5,000 of them held out for validation; with `--quick` a few synthetic ones.
+
+    Of the test images, as many as the arguments say if they are for scoring.
+    """
     quick_data = DataConfig(name="synthetic", validation_size=100, synthetic_train_size=500, synthetic_test_size=200)
     splits = load(quick_data if arguments.quick else DataConfig())
+    if not isinstance(arguments, ScoredArguments):
+        return splits
     return splits._replace(test=splits.test.take(np.arange(min(arguments.test_images, len(splits.test)))))
 
 
-def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Config:
+def recipe_config(widths: tuple[int, ...], train_images: int, epochs: int) -> Config:
     """The recipe of `fast` with some weight decay, on a small network and `train_images` images.
 
     Raises:
@@ -152,11 +177,11 @@ def recipe_config(arguments: Arguments, train_images: int, epochs: int) -> Confi
             f"{train_images:,} images would not all be seen once: increase the number of images seen, or choose "
             "smaller sizes"
         )
-    fast, stages = PRESETS["fast"], len(arguments.widths)
+    fast, stages = PRESETS["fast"], len(widths)
     return replace(
         fast,
         data=DataConfig(name="own", total=train_images, validation_size=0),
-        model=replace(fast.model, widths=arguments.widths, depths=(1,) * stages, dropout=0.1),
+        model=replace(fast.model, widths=widths, depths=(1,) * stages, dropout=0.1),
         optim=replace(fast.optim, weight_decay=0.01),
         train=replace(fast.train, epochs=epochs),
     )
@@ -224,7 +249,7 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
     """
     if arguments.quick:
         data = load_images(arguments).train
-        config = recipe_config(arguments, len(data), 2)
+        config = recipe_config((4, 6), len(data), 2)
         states = make_training(config)(jax.random.split(jax.random.key(0), 1), on_device(data)).states
         weights = jax.tree.map(lambda leaf: leaf[0], Weights(states.params, states.batch_stats))
         model = make_model(config.model)

@@ -52,7 +52,7 @@ METHODS = ("from scratch", "linear probe", "fine-tuned")
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments, study.ScoredArguments):
     """What pretraining on synthetic garments is worth for real ones."""
 
     sizes: tuple[int, ...] = (100, 1_000, 10_000)
@@ -94,7 +94,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     garments = load(
         DataConfig(name="synthetic", validation_size=0, synthetic_train_size=arguments.synthetic_images, seed=1)
     ).train
-    source = study.recipe_config(arguments, len(garments), arguments.synthetic_epochs)
+    source = study.recipe_config(arguments.widths, len(garments), arguments.synthetic_epochs)
     trained = study.make_training(source)(jax.random.split(jax.random.key(0), 1), study.on_device(garments))
     train, validation, test = study.load_images(arguments)
     val = validation.take(np.arange(min(2_000, len(validation))))
@@ -105,7 +105,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     predict = study.jit_predict(over_factors(make_predict(make_model(source.model)), (0, 0, None)))
     rows = []
     for size in arguments.sizes:
-        config = study.recipe_config(arguments, size, round(arguments.seen / size))
+        config = study.recipe_config(arguments.widths, size, round(arguments.seen / size))
         for method in METHODS:
             fit = jax.jit(over_factors(make_training(method, config), (0, None, None, None)))
             fits, val_accuracy = [], np.empty((arguments.seeds, len(arguments.factors)))

@@ -30,6 +30,7 @@ from fmnist_jax import (
     PRESETS,
     Batch,
     Config,
+    FmnistError,
     Weights,
     compiler_options,
     freeze,
@@ -44,7 +45,7 @@ STARTS: tuple[Start, ...] = get_args(Start)
 
 
 @dataclass(frozen=True)
-class Arguments(study.Arguments):
+class Arguments(study.NetworkArguments):
     """Whether first kernels that whiten the pixels save epochs."""
 
     widths: tuple[int, ...] = PRESETS["fast"].model.widths
@@ -78,11 +79,13 @@ def make_training(config: Config, start: Start, kernels: Array) -> Callable[[Arr
 
 def measure(arguments: Arguments) -> dict[str, Any]:
     """Trains every variant for every length with every seed."""
+    if arguments.seeds < 2:
+        raise FmnistError(f"--seeds is {arguments.seeds}: choose 2 or more, for a standard deviation")
     train, validation, _ = study.load_images(arguments)
     kernels = whitening_kernels(jnp.asarray(train.images[: arguments.whitened_images]))
     data, rows = study.on_device(train), []
     for epochs in arguments.epochs:
-        config = study.recipe_config(arguments, len(train), epochs)
+        config = study.recipe_config(arguments.widths, len(train), epochs)
         depths = (1,) * (len(arguments.widths) - 1) + (2,)
         model = replace(PRESETS["fast"].model, widths=arguments.widths, depths=depths)
         config = replace(config, model=model, optim=PRESETS["fast"].optim)

@@ -85,7 +85,14 @@ def score_members(members: list[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def main(arguments: Arguments) -> dict[str, float | None]:
-    """Prints the members' accuracies and the ensemble's; returns the ensemble's scores, and writes them if asked to."""
+    """Prints the members' accuracies and the ensemble's; returns the ensemble's scores, and writes them if asked to.
+
+    Raises:
+      FmnistError: the file is the record of a single run, or the runs do not belong together.
+    """
+    path = arguments.results / f"{arguments.record}.json"
+    if arguments.record is not None and path.exists() and "members" not in read_json(path):
+        raise FmnistError(f"{path} is the record of a single run: give another name for --record")
     members = read_members(arguments.runs)
     scores, first = score_members(members), members[0]
     for run, member in zip(arguments.runs, members, strict=True):
@@ -106,7 +113,7 @@ def main(arguments: Arguments) -> dict[str, float | None]:
         "members": len(members),
         "trained": trainings,
     }
-    write_json(arguments.results / f"{arguments.record}.json", record)
+    write_json(path, record)
     return scores
 
 

@@ -4,7 +4,6 @@ With `--write`, puts them between their markers in the README and on the results
 """
 
 import itertools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import tyro
 from scipy import stats
 
 from experiments import markdown
-from experiments.records import short_commit
+from experiments.records import read_json, short_commit
 from experiments.script import run_script
 from fmnist_jax import PRESETS
 
@@ -50,7 +49,7 @@ class Arguments:
 def read_records(folder: Path) -> list[Record]:
     """Reads the recorded runs, sorted by name, those of subfolders last."""
     paths = sorted(folder.rglob("*.json"), key=lambda path: (len(path.parts), path))
-    return [json.loads(path.read_text()) for path in paths]
+    return [read_json(path) for path in paths]
 
 
 def make_tables(records: Sequence[Record]) -> dict[str, str]:

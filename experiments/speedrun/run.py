@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from experiments import rehearsal
 from experiments.records import make_folder, origin, read_json, write_json
 from experiments.results.record import fill_defaults, training_settings
@@ -157,6 +159,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX evaluates the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does
     start_jax(PLATFORMS[arguments.device])
+    jax.config.update("jax_enable_compilation_cache", False)  # the seconds of compilation are recorded
     entrant = prepare(arguments, config)
     print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
     if arguments.held_out:

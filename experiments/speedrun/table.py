@@ -3,7 +3,6 @@
 With `--write`, puts it between its markers in the README and on the page of the speedrun.
 """
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, get_args
 
 from experiments import markdown
 from experiments.benchmark.tables import median_and_range
-from experiments.records import short_commit
+from experiments.records import read_json, short_commit
 from experiments.results.tables import EMPTY_NOTE, ROOT, Arguments, Record, fill_page, machine_name
 from experiments.script import run_script
 from experiments.speedrun.entries import Side
@@ -41,7 +40,7 @@ _HEADINGS = (
 
 def read(folder: Path) -> list[Record]:
     """Reads the result files of all machines."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))]
+    return [read_json(path) for path in sorted(folder.glob("*/*.json"))]
 
 
 def table(records: Sequence[Record]) -> str:

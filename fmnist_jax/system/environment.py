@@ -84,7 +84,7 @@ def _cpu_count() -> int | None:
 
 
 def _git_commit() -> str | None:
-    """The commit checked out in the repository of the package, with `+changes` if files differ from it.
+    """The commit checked out in the repository of the package, with `+changes` if its code differs from it.
 
     None for a package that is installed inside another repository, such as in a virtual environment there.
     """
@@ -93,7 +93,10 @@ def _git_commit() -> str | None:
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, check=True)
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        code = (":(top)*.py", ":(top)pyproject.toml")  # not results, which experiments write one after another
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno", "--", *code], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{commit}+changes" if changed.stdout else commit

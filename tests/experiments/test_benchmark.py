@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.benchmark import real_runs
+from experiments.benchmark import real_runs, run as benchmark
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -284,3 +284,12 @@ def test_real_run_measures_step_time_and_fails_if_it_ends_before_the_stop(
     assert real_runs.run(argv, tmp_path).seconds_per_step == 1.5
     with pytest.raises(RuntimeError, match="the run exited with 0 after 0 log lines"):
         real_runs.run(argv, tmp_path, stop_after=4)
+
+
+def test_results_of_all_parts_are_not_replaced_by_those_of_some(tmp_path: Path) -> None:
+    path = tmp_path / "cpu.json"
+    benchmark.refuse_lost_parts(path, ("rates",))
+    path.write_text('{"rates": {}, "growth": {}, "loop": {}}')
+    benchmark.refuse_lost_parts(path, ("loop", "growth", "rates"))
+    with pytest.raises(FmnistError, match="has growth and loop, which --parts leaves out: give another --out"):
+        benchmark.refuse_lost_parts(path, ("rates",))

@@ -65,7 +65,7 @@ def test_mean_probabilities_are_scored_and_recorded_as_a_separate_row(
     assert record["state_digest"] is record["images_per_second"] is None  # a member's values are not the ensemble's
     probabilities = np.mean([softmax(np.load(run / "predictions.npz")["logits"], -1) for run in runs], 0)
     assert record["test_loss"] == pytest.approx(-np.log(probabilities[np.arange(4), _LABELS]).mean(), rel=1e-6)
-    row = f"| fast, 3 averaged | 12,345 | {PRESETS['fast'].train.epochs} | 1 | 100.00% |  |  | 300 s | 2 cores of"
+    row = f"| fast, 3 averaged | 12,345 | {PRESETS['fast'].train.epochs} | 3 | 100.00% |  |  | 300 s | 2 cores of"
     assert row in tables.make_tables([record, {**record, "members": 2}])["results"]
 
 
@@ -124,3 +124,11 @@ def test_runs_on_other_images_or_without_their_files_are_refused(runs: tuple[Pat
     (runs[1] / "summary.json").write_text("{")
     with pytest.raises(FmnistError, match=r"summary\.json cannot be read .*: restore it"):
         ensemble.read_members(runs)
+
+
+def test_record_of_a_single_run_is_not_replaced(runs: tuple[Path, ...], tmp_path: Path) -> None:
+    (tmp_path / "fast-seed0.json").write_text('{"preset": "fast"}')
+    with pytest.raises(FmnistError, match=r"fast-seed0\.json is the record of a single run: give another"):
+        ensemble.main(ensemble.Arguments(runs, record="fast-seed0", results=tmp_path))
+    for _ in range(2):
+        ensemble.main(ensemble.Arguments(runs, record="fast-averaged", results=tmp_path))

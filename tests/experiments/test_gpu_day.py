@@ -1,6 +1,7 @@
 """The GPU day: every stage rehearsed from end to end on the CPU, and stages that fail or run out of time."""
 
 import importlib
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from experiments.benchmark import run as benchmark
 from experiments.gpu_day import Arguments, Command, Stage
 from experiments.results import record, tables
 from experiments.speedrun import run as speedrun, table
+from experiments.speedrun.entries import PLATFORMS
 from fmnist_jax import FmnistError
 
 _SLEEP = Command("timeit", ("-n", "1", "-r", "1", "-s", "import time", "time.sleep(60)"))
@@ -33,7 +35,10 @@ def make_stage(*commands: Command, minutes: float = 1) -> Stage:
 @pytest.mark.parametrize("name", gpu_day.STAGES)
 @pytest.mark.parametrize("rehearse", [True, False])
 def test_every_stage_command_parses_its_arguments(name: str, rehearse: bool, tmp_path: Path) -> None:
-    for module, options in gpu_day.STAGES[name].commands(Arguments(out=tmp_path, rehearse=rehearse)):
+    for module, options, environment in gpu_day.STAGES[name].commands(Arguments(out=tmp_path, rehearse=rehearse)):
+        platforms = {str(device): platform for device, platform in PLATFORMS.items()}
+        chosen = platforms[options[options.index("--device") + 1]] if "--device" in options else None
+        assert (chosen or environment["JAX_PLATFORMS"]) == ("cpu" if rehearse else "cuda")
         arguments = tyro.cli(importlib.import_module(module).Arguments, args=options)
         assert arguments.rehearse is rehearse
         folders = [getattr(arguments, field) for field in ("out", "results") if hasattr(arguments, field)]
@@ -52,7 +57,11 @@ def test_rehearsal_runs_every_stage_from_end_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "rehearsal"
     assert json.loads((folder / "stages.json").read_text()) == outcomes
     assert json.loads((folder / "parity.json").read_text())["failed"] == []
-    assert "training, fast network" in json.loads((folder / "benchmark" / "cpu.json").read_text())["rates"]
+    measured = json.loads((folder / "benchmark" / "cpu.json").read_text())
+    sides = measured["rates"]["training, fast network"]
+    assert len(sides) == (4 if importlib.util.find_spec("torch") else 2)
+    assert all(rate > 0 for rates in sides.values() for rate in rates)
+    assert measured["loop"]["cold"]["compilations"] == measured["loop"]["resumed"]["compilations"]
     assert "| 94% | fmnist_jax | 2 | 2 |" in table.table(table.read(folder / "speedrun" / "results"))
     records = tables.read_records(folder / "results")
     assert {(record["preset"], record["seed"]) for record in records} == {("standard", 0), ("standard", 1)}
@@ -101,8 +110,25 @@ def test_stage_is_stopped_at_its_time_limit_and_reports_what_is_left(tmp_path: P
     stages = {"slow": make_stage(_SLEEP, minutes=0.03), "late": make_stage(_NO_OP, _NO_OP, minutes=0)}
     outcomes = gpu_day.main(Arguments(out=tmp_path), stages)
     assert time.monotonic() - start < 30
-    assert outcomes["slow"] == "stopped, out of time, in timeit -n 1: it resumes there"
+    assert outcomes["slow"] == "stopped, out of time, in timeit -n 1: it goes on there"
     assert outcomes["late"] == "stopped, out of time: 2 of 2 commands are left"
+
+
+def test_failure_is_told_even_if_the_stage_then_runs_out_of_time(tmp_path: Path) -> None:
+    outcomes = gpu_day.main(Arguments(out=tmp_path), {"only": make_stage(_FAILURE, _SLEEP, minutes=0.05)})
+    assert outcomes["only"].startswith("failed: no_such_module  exited with 1; out of time")
+    assert gpu_day.exit_code(outcomes) == 1
+
+
+def test_named_stage_runs_again_although_it_is_done_with_its_environment(tmp_path: Path) -> None:
+    write = "import os, pathlib; pathlib.Path(os.environ['MARK']).touch()"
+    mark = tmp_path / "mark"
+    command = Command("timeit", ("-n", "1", "-r", "1", write), {"MARK": str(mark)})
+    chosen = tyro.cli(Arguments, args=["--out", str(tmp_path), "--stages", "parity"])
+    for _ in range(2):
+        mark.unlink(missing_ok=True)
+        assert gpu_day.main(chosen, {"parity": make_stage(command)}) == {"parity": "done"}
+        assert mark.exists()
 
 
 def test_parity_measures_differences_and_keeps_nan() -> None:
@@ -116,7 +142,7 @@ def test_parity_measures_differences_and_keeps_nan() -> None:
 
 
 def test_exit_code_tells_failed_stages_only() -> None:
-    assert gpu_day.exit_code({"parity": "done", "wide": "stopped, out of time, in x: it resumes there"}) == 0
+    assert gpu_day.exit_code({"parity": "done", "wide": "stopped, out of time, in x: it goes on there"}) == 0
     assert gpu_day.exit_code({"parity": "failed: x exited with 2", "wide": "done"}) == 1
 
 

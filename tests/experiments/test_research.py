@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
@@ -277,7 +278,7 @@ def test_power_iteration_finds_the_top_eigenvalue_of_a_known_matrix() -> None:
 
 def test_linear_probe_trains_only_the_head() -> None:
     arguments = transfer.Arguments(quick=True, widths=(4, 6))
-    config = study.recipe_config(arguments, 100, 2)
+    config = study.recipe_config(arguments.widths, 100, 2)
     model = make_model(config.model)
     start_weights = Weights(*jax.jit(model.init)(jax.random.key(3)))
     data = study.on_device(study.load_images(arguments).train.take(np.arange(100)))
@@ -368,3 +369,25 @@ def test_studies_that_need_two_values_refuse_one() -> None:
         seeds.measure(seeds.Arguments(seeds=1))
     with pytest.raises(FmnistError, match="--sizes is 250: give two or more"):
         sizes.measure(sizes.Arguments(sizes=(250,)))
+    with pytest.raises(FmnistError, match="--seeds is 1: choose 2 or more"):
+        whitening.measure(whitening.Arguments(seeds=1))
+    with pytest.raises(FmnistError, match="--halvings is 1: choose 2 or more"):
+        calibration.measure(calibration.Arguments(halvings=1))
+
+
+def test_committed_answers_are_written_only_with_the_settings_that_they_are_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "committed")
+    written: list[Path] = []
+    monkeypatch.setattr(study, "write_json", lambda path, _: written.append(path.parent))
+    for arguments in (seeds.Arguments(), seeds.Arguments(seeds=3), seeds.Arguments(out=tmp_path / "mine", seeds=3)):
+        study.run_study("seeds", arguments, {}, lambda _: {}, lambda _: Figure())
+    committed, temporary, mine = written
+    assert (committed, mine) == (tmp_path / "committed", tmp_path / "mine")
+    assert not temporary.is_relative_to(tmp_path / "committed")
+
+
+def test_experiments_take_only_the_arguments_that_they_use() -> None:
+    for experiment, unused in ((curvature, "test_images"), (whitening, "test_images"), (robustness, "widths")):
+        assert not hasattr(experiment.Arguments(), unused)
