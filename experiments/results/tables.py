@@ -23,6 +23,7 @@ EMPTY_NOTE = "*Nothing has been recorded yet.*"
 _PAGE = ROOT / "docs" / "results.md"
 PAGES: Mapping[str, Sequence[Path]] = {
     "results": (ROOT / "README.md", _PAGE),  # the site, which has no README, shows the page
+    "changed": (_PAGE,),
     "accelerated": (_PAGE,),
     "ablation": (_PAGE,),
 }
@@ -55,8 +56,10 @@ def read_records(folder: Path) -> list[Record]:
 def make_tables(records: Sequence[Record]) -> dict[str, str]:
     """Makes the Markdown of each table, by the name of its markers."""
     results = [record for record in records if record["experiment"] == "results"]
+    on_cpu = [record for record in results if not _is_accelerated(record)]
     return {
-        "results": results_table([record for record in results if not _is_accelerated(record)]),
+        "results": results_table([record for record in on_cpu if not _format_changes(record)]),
+        "changed": results_table([record for record in on_cpu if _format_changes(record)]),
         "accelerated": results_table([record for record in results if _is_accelerated(record)]),
         "ablation": ablation_table([record for record in records if record["experiment"] == "ablation"]),
     }
