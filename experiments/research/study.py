@@ -249,7 +249,7 @@ def trained_models(arguments: Arguments, runs: Sequence[Path]) -> dict[str, Trai
     """
     if arguments.quick:
         data = load_images(arguments).train
-        config = recipe_config((4, 6), len(data), 2)
+        config = recipe_config(_QUICK["widths"], len(data), 2)
         states = make_training(config)(jax.random.split(jax.random.key(0), 1), on_device(data)).states
         weights = jax.tree.map(lambda leaf: leaf[0], Weights(states.params, states.batch_stats))
         model = make_model(config.model)

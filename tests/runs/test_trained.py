@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,18 +162,23 @@ def test_run_with_a_key_of_another_implementation_is_loaded(tmp_path: Path) -> N
     jax.tree.map(np.testing.assert_array_equal, loaded.params, state.averages.params)
 
 
+def _before_restoring(step: int, act: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a training act on the directory of the checkpoints when one of a step has been chosen, but not yet read."""
+    restore = checkpoint.restore
+
+    def act_then_restore(directory: Path, chosen: int, like: TrainState) -> TrainState:
+        if chosen == step:
+            act(directory)
+        return restore(directory, chosen, like)
+
+    monkeypatch.setattr(checkpoint, "restore", act_then_restore)
+
+
 def test_latest_falls_back_to_the_newest_left_if_deleted_while_being_read(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
-    restore = checkpoint.restore
-
-    def delete_then_restore(directory: Path, step: int, like: TrainState) -> TrainState:
-        if step == 15:
-            shutil.rmtree(directory / "15")
-        return restore(directory, step, like)
-
-    monkeypatch.setattr(checkpoint, "restore", delete_then_restore)
+    _before_restoring(15, lambda directory: shutil.rmtree(directory / "15"), monkeypatch)
     assert trained.load_trained(tmp_path / "run").step == 12
 
 
@@ -180,16 +186,9 @@ def test_best_is_chosen_anew_if_it_is_superseded_while_being_read(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(run, tmp_path / "run")
-    restore = checkpoint.restore
-
-    def supersede_then_restore(directory: Path, step: int, like: TrainState) -> TrainState:
-        if step == 9:
-            checkpoint.save(directory, _state(18), 0.99)
-            assert not (directory / "9").exists()
-        return restore(directory, step, like)
-
-    monkeypatch.setattr(checkpoint, "restore", supersede_then_restore)
+    _before_restoring(9, lambda directory: checkpoint.save(directory, _state(18), 0.99), monkeypatch)
     assert trained.load_trained(tmp_path / "run", "best").step == 18
+    assert not (tmp_path / "run" / "checkpoints" / "9").exists()
 
 
 @pytest.mark.parametrize(
