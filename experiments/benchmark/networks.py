@@ -12,7 +12,10 @@ from fmnist_jax import Model, ModelConfig, avg_pool, batch_norm, conv, max_pool
 
 
 class Layer(NamedTuple):
-    """One layer; convolutions are 3x3 without bias and keep the size, pooling takes the maximum or mean of 2x2."""
+    """One layer; convolutions are 3x3 without bias and keep the size, pooling takes the maximum or mean of 2x2.
+
+    A `mean_pool` follows a convolution, with which a side may combine it.
+    """
 
     kind: Literal["conv", "norm", "relu", "max_pool", "mean_pool", "dropout", "flatten", "dense"]
     size: int = 0

@@ -17,7 +17,7 @@ _BASE = Config()
 _MUON = replace(_BASE.optim, name="muon", peak_lr=0.2, rest_lr=0.01, weight_decay=0.01)
 
 PRESETS: Mapping[str, Config] = {
-    # 1.2M parameters, 30 epochs: under half an hour on two recent CPU cores, a minute or two on a GPU. The first block
+    # 1.2M parameters, 30 epochs: 25 to 40 minutes on two CPU cores, two and a half on a shared H100. The first block
     # runs at full resolution with 16 channels, which costs little and gains much. docs/results.md has the trials.
     "standard": replace(
         _BASE,
@@ -27,7 +27,7 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, erase_probability=0.5),
         train=replace(_BASE.train, epochs=30),
     ),
-    # 0.47M parameters, 9 epochs: a minute on two CPU cores with AVX-512, under two minutes on one. Muon needs half as
+    # 0.47M parameters, 9 epochs: a minute or so on two CPU cores with AVX-512, under two on one. Muon needs half as
     # many epochs as SGD, and average instead of max pooling saves three quarters of the multiplications of the
     # convolution before it. The first convolution runs at full resolution, where moving its outputs costs more than
     # computing them: hence only 16 channels. docs/results.md has the trials behind this choice.

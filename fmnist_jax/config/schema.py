@@ -96,8 +96,8 @@ class InitConfig(Section):
     source: Path | None = None
     """Run directory to take weights and running statistics from, as far as they fit; --init.from is the same."""
     freeze: str | None = None
-    """Parameters to freeze, with the running statistics of batch norms among them: a glob pattern of their paths, such
-    as 'Conv_*' or, for all but the dense head, '[!D]*'."""
+    """With --init.from: a glob pattern of the paths of parameters to freeze, such as 'Conv_*' or, for all but the dense
+    head, '[!D]*'. A batch norm with both parameters frozen also keeps its running statistics."""
 
 
 @dataclass(frozen=True)
