@@ -1,8 +1,9 @@
 """Runs a module of the experiments as a command."""
 
+import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fmnist_jax import FmnistError, parse_arguments
@@ -29,6 +30,25 @@ def start_jax(platforms: str) -> None:
             f"JAX has no device on {platforms} ({reason or 'it is not installed'}): use --device cpu, or add "
             "that device and install JAX for it"
         )
+
+
+def refuse_too_few(arguments: Any, optional: Collection[str] = ()) -> None:
+    """Checks the whole numbers of a dataclass, all of which count something, and its lists of values to try.
+
+    Args:
+      arguments: those of an experiment.
+      optional: the lists that may be empty.
+
+    Raises:
+      FmnistError: a number is less than 1, or a list is empty.
+    """
+    for field in dataclasses.fields(arguments):
+        flag, value = f"--{field.name.replace('_', '-')}", getattr(arguments, field.name)
+        if value == () and field.name not in optional:
+            raise FmnistError(f"{flag} is empty: give at least one value")
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is int and number < 1:
+                raise FmnistError(f"{flag} is {number}: choose 1 or more")
 
 
 def run_script(main: Callable[[Any], object], arguments: type) -> None:

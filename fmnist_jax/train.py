@@ -56,6 +56,10 @@ def run(config: Config, splits: "Splits | None" = None, *, make_recipe: "MakeRec
     Raises:
       FmnistError: for anything that the user can fix, raised before anything is compiled where possible.
     """
+    if splits is not None:  # which set the limits, such as how many stages halve an image
+        from fmnist_jax.data.resolution import with_splits
+
+        config = with_splits(config, splits)
     validate(config)
     if config.run.tensorboard:
         tensorboard_log.refuse_without_writer()
@@ -108,7 +112,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> Arguments:
 def _base_config(argv: Sequence[str]) -> Config:
     """The configuration that the arguments change: that of a preset, or of the run to resume."""
     preset, directory = _last_flag_value(argv, "--preset"), _last_flag_value(argv, "--run.dir")
-    started = None if preset or directory is None else read_config(paths.expand_checked(Path(directory), "--run.dir"))
+    started = None if preset or not directory else read_config(paths.expand_checked(Path(directory), "--run.dir"))
     if started is not None:
         # The devices and processes may be others this time, and a profile is wanted only once.
         run = replace(started.run, profile=0)

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -17,8 +19,20 @@ import fmnist_jax
 from fmnist_jax import train
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import from_dict, to_dict
-from fmnist_jax.config.schema import SECTIONS, Config, InitConfig, TrainConfig
+from fmnist_jax.config.schema import (
+    SECTIONS,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    InitConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+)
+from fmnist_jax.config.validation import validate
+from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.errors import ConfigError
+from fmnist_jax.runs import loop
 
 TRAIN = "python -m fmnist_jax.train"
 
@@ -248,3 +262,42 @@ def test_script_with_a_custom_recipe_has_the_flags_and_messages_of_train(tmp_pat
 def test_run_refuses_an_invalid_config_passed_from_python() -> None:
     with pytest.raises(ConfigError, match=r"--train\.epochs"):
         train.run(Config(train=TrainConfig(epochs=0)))
+
+
+def test_run_of_your_own_splits_has_their_limits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, labels = np.zeros((20, 64, 64, 1), np.uint8), np.arange(20) % 10
+    split = Dataset(images, labels)
+    started: list[Config] = []
+    monkeypatch.setattr(loop, "run", lambda config, *_: started.append(config))
+    config = Config(
+        model=ModelConfig(widths=(8,) * 6, depths=(1,) * 6),
+        augment=AugmentConfig(crop_padding=20),
+        train=TrainConfig(epochs=50_000, batch_size=16),
+    )
+    with pytest.raises(ConfigError, match="halve 28x28 to nothing"):
+        train.run(config)
+    train.run(config, Splits(split, split.take(np.arange(0)), split))
+    assert [each.data.name for each in started] == ["own"]
+    with pytest.raises(ConfigError, match=r"--train\.batch-size is 16, more than the 8 training images"):
+        train.run(config, Splits(split.take(np.arange(8)), split, split))
+
+
+@pytest.mark.parametrize("given", [RunConfig(dir=""), DataConfig(dir=""), InitConfig(source="")])  # type: ignore[arg-type]
+def test_empty_path_passed_from_python_is_refused(given: Any) -> None:
+    section = {RunConfig: "run", DataConfig: "data", InitConfig: "init"}[type(given)]
+    with pytest.raises(ConfigError, match=rf"--{section}\.\S+ is ''.*: choose a path"):
+        validate(replace(Config(), **{section: given}))
+
+
+def test_run_dir_flag_without_a_value_is_named_whatever_the_working_directory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"--run\.dir"):
+        train.parse(["--run.dir"])
+    with pytest.raises(ConfigError) as exc_info:
+        train.parse(["--run.dir"])
+    assert "config.json" not in str(exc_info.value)

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from experiments import rehearsal
 from experiments.benchmark import jax_side, networks, pieces, tables
-from experiments.benchmark.run import Worker, measure_alternately
+from experiments.benchmark.run import Worker, measure_alternately, refuse_lost_rates
 from experiments.records import prepare_output, read_json, write_json
-from experiments.script import run_script, start_jax
+from experiments.script import refuse_too_few, run_script, start_jax
 from experiments.speedrun.entries import BASELINE
 from fmnist_jax import Config, DataConfig
 
@@ -176,7 +176,16 @@ def _median_ms(row: Mapping[str, Any], side: str) -> float:
 
 
 def main(arguments: Arguments) -> None:
-    """Measures, prints and writes."""
+    """Measures, prints and writes.
+
+    Raises:
+      FmnistError: the file has what is not to be measured, and would be lost; or it cannot be written; or a number of
+        anything is less than 1, or a list is empty.
+    """
+    refuse_too_few(arguments)
+    if arguments.out.exists():
+        wholes = {name: measured["whole"] for name, measured in read_json(arguments.out)["costs"].items()}
+        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds)
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.out, RESULTS)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from experiments import markdown
 from experiments.benchmark.tables import median_and_range
-from experiments.script import run_script
+from experiments.script import refuse_too_few, run_script
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -86,7 +86,12 @@ def row(preset: str, timings: Timings, arguments: Arguments) -> tuple[str, ...]:
 
 
 def main(arguments: Arguments) -> None:
-    """Measures and prints."""
+    """Measures and prints.
+
+    Raises:
+      FmnistError: there is no such preset, a number of anything is less than 1, or a list is empty.
+    """
+    refuse_too_few(arguments)
     unknown = [name for name in arguments.presets if name not in PRESETS]
     if unknown:
         raise FmnistError(f"--presets has {', '.join(unknown)}: choose from {', '.join(PRESETS)}")

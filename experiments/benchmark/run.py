@@ -22,7 +22,7 @@ from rich.console import Console
 from experiments import rehearsal
 from experiments.benchmark import jax_side, real_runs, scaling, tables
 from experiments.records import prepare_output, read_json, write_json
-from experiments.script import run_script, start_jax
+from experiments.script import refuse_too_few, run_script, start_jax
 from experiments.speedrun.entries import BASELINE, PLATFORMS, for_gpu, with_mirroring
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory, to_dict
 
@@ -193,15 +193,38 @@ def refuse_lost_parts(path: Path, parts: Collection[str]) -> None:
         raise FmnistError(f"{path} has {' and '.join(lost)}, which --parts leaves out: give another --out")
 
 
+def refuse_lost_rates(path: Path, measured: Mapping[str, Any], labels: Collection[str], rounds: int) -> None:
+    """Checks that a file's rates are not replaced by those of fewer networks or rounds.
+
+    Args:
+      path: the file.
+      measured: what it has: a list of each side's rates, by side, by phase and network.
+      labels: the networks to measure.
+      rounds: how often.
+
+    Raises:
+      FmnistError: they would be.
+    """
+    if lost := [name for name in measured if not any(f" {label} " in name for label in labels)]:
+        raise FmnistError(f"{path} has {' and '.join(lost)}, which --networks leaves out: give another --out")
+    most = max((len(rates) for sides in measured.values() for rates in sides.values()), default=0)
+    if rounds < most:
+        raise FmnistError(f"{path} has {most} rounds, and --rounds is {rounds}: choose {most}, or give another --out")
+
+
 def main(arguments: Arguments) -> None:
     """Measures, prints and writes.
 
     Raises:
-      FmnistError: the file has parts that are not to be measured, and would be lost; or the folder cannot be made.
+      FmnistError: the file has what is not to be measured, and would be lost; or the folder cannot be made; or a number
+        of anything is less than 1, or a list is empty.
     """
+    refuse_too_few(arguments)
     path = arguments.out / f"{arguments.device}.json"
     unfinished = path.with_name(f"{arguments.device}-unfinished.json")
     refuse_lost_parts(path, arguments.parts)
+    if path.exists() and "rates" in arguments.parts:
+        refuse_lost_rates(path, read_json(path).get("rates", {}), arguments.networks, arguments.rounds)
     prepare_output(path)
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
@@ -234,9 +257,9 @@ def main(arguments: Arguments) -> None:
         results["seconds"] = time.perf_counter() - start
         write_json(unfinished, results)  # at once, in case a later part fails
         console.print(f"{name}: done after {time.perf_counter() - start:.0f} s")
-    unfinished.replace(path)
     for worker in filter(None, (jax_worker, torch_worker)):
         worker.close()
+    unfinished.replace(path)
     if "growth" in results:
         scaling.figure(results["growth"]).savefig(arguments.out / f"{arguments.device}-scaling.png", dpi=100)
     tables.report(console, results)

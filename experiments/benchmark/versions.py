@@ -20,7 +20,7 @@ from rich.console import Console
 from experiments.benchmark import jax_side, tables
 from experiments.benchmark.run import measure_alternately
 from experiments.records import prepare_output, write_json
-from experiments.script import run_script
+from experiments.script import refuse_too_few, run_script
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory
 
 _NETWORKS: Mapping[str, tuple[str, jax_side.Network]] = {
@@ -137,6 +137,7 @@ def main(arguments: Arguments) -> None:
     """Measures and prints."""
     if not arguments.pythons:
         raise FmnistError("no interpreter is named: give several, each with this project installed")
+    refuse_too_few(arguments)
     prepare_output(arguments.out)
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(python)) for python in arguments.pythons]

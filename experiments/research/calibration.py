@@ -100,6 +100,8 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     """Averages over the halvings, for each run."""
     if arguments.halvings < 2:
         raise FmnistError(f"--halvings is {arguments.halvings}: choose 2 or more, for a standard deviation")
+    if outside := [level for level in arguments.nominal if not 0 < level < 1]:
+        raise FmnistError(f"--nominal is {outside[0]}: choose values between 0 and 1")
     test, results = study.load_images(arguments).test, {}
     for name, model in study.trained_models(arguments, arguments.runs).items():
         logits = model.predict(test.images).astype(np.float64)

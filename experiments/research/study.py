@@ -18,6 +18,7 @@ from jax import Array
 from matplotlib.figure import Figure
 
 from experiments.records import make_folder, origin, write_json
+from experiments.script import refuse_too_few
 from fmnist_jax import (
     PRESETS,
     Batch,
@@ -103,7 +104,7 @@ def run_study(
     Raises:
       FmnistError: a number of anything is less than 1, a list is empty, or `measure` raises it.
     """
-    refuse_too_few(arguments)
+    refuse_too_few(arguments, optional=("runs",))  # which default to a trained one
     keep_freed_memory()  # as the commands do
     if arguments.quick:
         shared = {name: value for name, value in _QUICK.items() if hasattr(arguments, name)}
@@ -126,21 +127,6 @@ def run_study(
     figure(results).savefig(out / f"{name}.png", dpi=100)
     print(f"written: {out / name}.json and .png")
     return record
-
-
-def refuse_too_few(arguments: Arguments) -> None:
-    """Checks the whole numbers, all of which count something, and the lists of values to try.
-
-    Raises:
-      FmnistError: one is less than 1, or a list is empty.
-    """
-    for field in dataclasses.fields(arguments):
-        flag, value = f"--{field.name.replace('_', '-')}", getattr(arguments, field.name)
-        if value == () and field.name != "runs":  # which default to a trained one
-            raise FmnistError(f"{flag} is empty: give at least one value")
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is int and number < 1:
-                raise FmnistError(f"{flag} is {number}: choose 1 or more")
 
 
 def _output_folder(arguments: Arguments) -> Path:

@@ -198,6 +198,8 @@ def record(arguments: Arguments, train: Callable[[Config], dict[str, Any]] = run
         raise FmnistError(f"--at-once is {arguments.at_once}: choose 1 or more")
     if not arguments.presets:
         raise FmnistError(f"--presets is empty: choose from {', '.join(PRESETS)}")
+    if not arguments.seeds:
+        raise FmnistError("--seeds is empty: give one or more")
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.results, RESULTS)
     make_folder(arguments.results)

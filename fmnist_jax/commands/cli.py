@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from fmnist_jax.commands.executables import enable_compilation_cache
+from fmnist_jax.commands.executables import enable_compilation_cache, explain_damaged_cache
 from fmnist_jax.errors import FmnistError, out_of_memory
 from fmnist_jax.system import output
 from fmnist_jax.system.allocator import keep_freed_memory
@@ -102,6 +102,7 @@ def run_command(command: Callable[[Sequence[str]], int | None]) -> None:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable_hook
     enable_compilation_cache()
+    explain_damaged_cache()
     keep_freed_memory()
     code = _exit_code(command)
     problem = output.final_flush(sys.stdout)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fmnist_jax.commands import reporting
-from fmnist_jax.config.paths import display_name
+from fmnist_jax.config.paths import display_name, expand
 from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
@@ -18,16 +18,17 @@ from fmnist_jax.views import comparison_page
 
 
 def run(
-    directories: Sequence[Path],
+    directories: Sequence[str | os.PathLike[str]],
     data: DataPaths | None = None,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
     splits: Splits | None = None,
 ) -> Path:
     """Writes a page that compares the newest checkpoints of runs, and returns its path.
 
     Args:
-      directories: those of two or more runs; the others are compared with the first.
+      directories: those of two or more runs, in which `~` may stand for a home directory; the others are compared with
+        the first.
       data: where the images are, if not where the runs found them.
       out: the file; by default `comparison.html` in the folder that holds all runs.
       splits: the images themselves, for runs that were given them in Python.
@@ -36,9 +37,10 @@ def run(
       FmnistError: a directory has no run or no checkpoint, the runs differ in data set or classes, the data set is
         unavailable, or the page cannot be written.
     """
-    paths = [Path(os.path.normpath(directory.absolute())) for directory in directories]
+    given = [expand(directory) for directory in directories]
+    paths = [Path(os.path.normpath(directory.absolute())) for directory in given]
     shared = Path(os.path.commonpath([place.parent for place in paths]))
-    target = shared / "comparison.html" if out is None else out
+    target = shared / "comparison.html" if out is None else expand(out)
     check_file(target, "--out")
 
     @functools.cache
@@ -46,7 +48,7 @@ def run(
         return load(with_local_paths(config, data)) if splits is None else splits
 
     runs: list[comparison_page.Run] = []
-    for directory, path in zip(directories, paths, strict=True):
+    for directory, path in zip(given, paths, strict=True):
         report_data = reporting.read(directory, splits_of)
         runs.append(
             comparison_page.Run(
@@ -60,7 +62,7 @@ def run(
                 custom_recipe=recipe_record.recorded_name(directory),
             )
         )
-        refuse_other_classes(directories[0], runs[0], directory, runs[-1])
+        refuse_other_classes(given[0], runs[0], directory, runs[-1])
     make_directory(target.absolute().parent)
     write_text(target, comparison_page.render(display_name(shared), runs))
     return target

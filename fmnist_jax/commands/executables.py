@@ -2,8 +2,11 @@
 
 import os
 import sys
+import warnings
+from typing import Any
 
 from fmnist_jax.config import paths
+from fmnist_jax.system import output
 
 
 def enable_compilation_cache() -> None:
@@ -26,3 +29,19 @@ def enable_compilation_cache() -> None:
             jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
             seconds = float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"])
             jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+def explain_damaged_cache() -> None:
+    """Replaces JAX's warning about a cached program that it cannot read by advice: it would never write it anew."""
+    show_warning = warnings.showwarning
+
+    def show(message: Warning | str, *where: Any, **options: Any) -> None:
+        if "Error reading persistent compilation cache entry" not in str(message):
+            show_warning(message, *where, **options)
+            return
+        output.warn(
+            f"note: {os.environ.get('JAX_COMPILATION_CACHE_DIR', 'the compilation cache')} holds a damaged program, "
+            "perhaps cut short by a kill or a full disk, which is compiled at every start: delete that folder"
+        )
+
+    warnings.showwarning = show

@@ -1,6 +1,7 @@
 """Finds what makes a configuration invalid, before anything is imported, loaded or compiled for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from fmnist_jax.config import parallelism
@@ -112,13 +113,28 @@ def _value_problems(config: Config) -> Iterator[tuple[str, str]]:
         yield from section_problems(section, getattr(config, section))
 
 
+_USED_PATHS: Mapping[str, Collection[str]] = {
+    "fashion_mnist": ("dir", "raw_dir"),
+    "idx": ("raw_dir",),
+    "npz": ("file",),
+}
+
+
+def unused_paths(data_name: str, **given: Path | None) -> Iterator[tuple[str, Path]]:
+    """Yields the flags and values of given data paths at which nothing is looked for in a data set of this name."""
+    for name, value in given.items():
+        if value is not None and name not in _USED_PATHS.get(data_name, ()):
+            yield f"--data.{name.replace('_', '-')}", value
+
+
 def _source_problems(data: DataConfig) -> Iterator[str]:
     if data.name == "idx" and data.raw_dir is None:
         yield "--data.name is idx, but --data.raw-dir is not given: give the folder with the four IDX files"
     if data.name == "npz" and data.file is None:
         yield "--data.name is npz, but --data.file is not given: give the .npz file"
-    if data.name != "npz" and data.file is not None:
-        yield f"--data.file is {data.file}, but --data.name is {data.name}: choose npz for it"
+    for name, value in unused_paths(data.name, dir=data.dir, raw_dir=data.raw_dir, file=data.file):
+        remedy = "omit it, or choose --data.name npz" if name == "--data.file" else "omit it"
+        yield f"{name} is {value}, which --data.name {data.name} does not use: {remedy}"
     if data.total not in (0, data.size):
         yield (
             f"--data.total is {data.total}, but {data.name} has {data.size} images for training and validation: omit "
@@ -157,6 +173,9 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
         )
     if not model.widths:
         yield "--model.widths has no stage: give one or more"
+    for name in ("widths", "depths"):
+        if any(isinstance(number, int) and number < 1 for number in getattr(model, name)):
+            yield f"--model.{name} is {getattr(model, name)}: choose 1 or more in each stage"
     if model.stem != "pooled" and model.family != "resnet":
         yield (
             f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "

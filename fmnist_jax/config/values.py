@@ -33,10 +33,10 @@ class Section:
     """A part of a configuration, which converts its fields to plain values when created."""
 
     def __post_init__(self) -> None:
-        """Converts NumPy scalars to Python's, lists to tuples, and text to a path in fields that hold paths."""
+        """Converts NumPy scalars to Python's, lists to tuples, and text (but not "") to a path in fields of paths."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # a dataclass is what each subclass is
             value = getattr(self, field.name)
-            is_path = field.type == Path | None and isinstance(value, str | os.PathLike)
+            is_path = field.type == Path | None and isinstance(value, str | os.PathLike) and os.fspath(value) != ""
             object.__setattr__(self, field.name, paths.expand(value) if is_path else to_builtin(value))
 
 

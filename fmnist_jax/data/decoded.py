@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +14,7 @@ from fmnist_jax.data import idx, places
 from fmnist_jax.errors import DataError
 from fmnist_jax.system import output
 from fmnist_jax.system.signals import unwind_on_signal
-from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
+from fmnist_jax.system.storage import UNFINISHED, check_writable, error_reason, error_remedy, remove_stale
 
 # The smallest of the four files; other data sets have files of the same names.
 _LABELS, _LABELS_MD5 = f"{idx.FILES['test_labels']}.gz", "bb300cfdad3c16e7a12a480ee83cd310"
@@ -99,8 +99,8 @@ def _digest(path: Path) -> str:
 
 def _write_cache(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a decoded copy under another name first, so that a kill half-way leaves no copy that looks valid."""
-    unfinished = cache.with_name(f"{cache.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    remove_stale(cache.parent, f"{cache.name}{UNFINISHED}-*")
+    unfinished = cache.with_name(f"{cache.name}{UNFINISHED}-{secrets.token_hex(8)}")
     try:
         with unwind_on_signal(), ExitStack() as cleanup:
             cleanup.callback(shutil.rmtree, unfinished, ignore_errors=True)  # finds nothing once it has been renamed
@@ -109,8 +109,9 @@ def _write_cache(cache: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 np.save(unfinished / f"{name}.npy", array)
             digests = {name: _digest(unfinished / f"{name}.npy") for name in arrays}
             (unfinished / "digests.json").write_text(json.dumps(digests, indent=2) + "\n")
-            shutil.rmtree(cache, ignore_errors=True)
-            unfinished.rename(cache)
+            if _open_cache(cache) is None:  # else another process has finished the same copy, and may have mapped it
+                shutil.rmtree(cache, ignore_errors=True)
+                unfinished.rename(cache)
     except OSError:
         if _open_cache(cache) is None:  # otherwise another process has just finished the same copy
             raise

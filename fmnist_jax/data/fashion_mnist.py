@@ -24,6 +24,7 @@ from fmnist_jax.data.idx import FILES, read_idx
 from fmnist_jax.errors import DataError, FmnistError, in_one_line
 from fmnist_jax.system import lock, output
 from fmnist_jax.system.signals import unwind_on_signal
+from fmnist_jax.system.storage import remove_stale
 
 _FILES = {
     split: tuple(f"{FILES[f'{split}_{content}']}.gz" for content in ("images", "labels")) for split in ("train", "test")
@@ -101,6 +102,7 @@ def prepare(data_dir: Path, raw_dir: Path | None) -> tfds.core.DatasetBuilder:
         builder = _builder(home)
         if builder.info.splits:  # another process has prepared it while this one waited
             return builder
+        remove_stale(home / "fashion_mnist", "incomplete.*")  # as TFDS calls what it is preparing
         output.say(f"preparing Fashion-MNIST in {home}, once; this takes about 20 s after the download")
         tfds.disable_progress_bar()
         config = tfds.download.DownloadConfig(manual_dir=raw_dir, try_download_gcs=False)

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fmnist_jax.config import paths
 from fmnist_jax.errors import DataError
 from fmnist_jax.system.packages import is_installed
+from fmnist_jax.system.storage import is_own_figure
 
 Decoded = TypeVar("Decoded")
 
@@ -73,13 +74,13 @@ def _resolve_name(name: str) -> list[str] | DataError:
         by_match = [[match] if not Path(match).is_dir() else _pictures_in(Path(match)) for match in matches]
     except OSError as error:  # a directory that may not be read, a name that is too long
         return DataError(f"{printable(name)} cannot be read ({_reason(error)})")
-    found = [picture for pictures in by_match for picture in pictures]
+    found = [picture for pictures in by_match for picture in pictures if not is_own_figure(Path(picture))]
     return found or DataError(f"{printable(name)} matches no picture")
 
 
 def _pictures_in(directory: Path) -> list[str]:
     files = (path for path in directory.iterdir() if path.suffix.lower() in _SUFFIXES and path.name[0] != ".")
-    return sorted(str(path) for path in files if not path.is_dir())
+    return sorted(str(path) for path in files if not (path.is_dir() or is_own_figure(path)))
 
 
 def printable(name: str) -> str:
@@ -181,7 +182,8 @@ def _register_heic() -> bool:
 
 def _to_reduced(image: Image.Image) -> Reduced:
     width, height = image.size
-    image.draft(None, _draft_size(width, height))  # affects only JPEG, whose decoder can skip detail
+    factor = _reduction_factor(width, height)
+    image.draft(None, (width // factor, height // factor))  # affects only JPEG, whose decoder can skip detail
     factor = _reduction_factor(*image.size)
     small = image if factor == 1 else _reduce_in_bands(image, factor)
     pixels = _to_array(small)
@@ -193,11 +195,6 @@ def _to_reduced(image: Image.Image) -> Reduced:
 def _reduction_factor(width: int, height: int) -> int:
     """The factor by which a picture can be shrunk."""
     return max(1, min(max(width, height) // _MIN_REDUCED_EDGE, min(width, height) // (_MIN_REDUCED_EDGE // 4)))
-
-
-def _draft_size(width: int, height: int) -> tuple[int, int]:
-    factor = _reduction_factor(width, height)
-    return width // factor, height // factor
 
 
 def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fmnist_jax.config import paths
 from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.config.validation import unused_paths
 from fmnist_jax.errors import DataError
 
 _DATA_VARIABLES = ("FMNIST_DATA_DIR", "TFDS_DATA_DIR")
@@ -82,16 +83,20 @@ def with_local_paths(recorded: DataConfig, overrides: DataPaths | None = None) -
     Args:
       recorded: configuration of a run, which may have been trained elsewhere.
       overrides: paths from flags.
+
+    Raises:
+      DataError: one of the flags is not for data of this kind.
     """
     overrides = overrides or DataPaths()
+    given = {"dir": overrides.dir, "raw_dir": overrides.raw_dir, "file": overrides.file}
+    for flag, value in unused_paths(recorded.name, **given):
+        raise DataError(f"{flag} is {value}, which a run on {recorded.name} data does not use: omit it")
     if recorded.name in ("idx", "npz"):  # no other place to look: a missing path stays, to be named
         return replace(recorded, raw_dir=overrides.raw_dir or recorded.raw_dir, file=overrides.file or recorded.file)
     dir_from_env = any(os.environ.get(variable) for variable in _DATA_VARIABLES)
     recorded_dir = None if dir_from_env or not _holds_data(recorded.dir) else recorded.dir
     recorded_raw_dir = None if os.environ.get(_RAW_VARIABLE) or not _is_folder(recorded.raw_dir) else recorded.raw_dir
-    return replace(
-        recorded, dir=overrides.dir or recorded_dir, raw_dir=overrides.raw_dir or recorded_raw_dir, file=overrides.file
-    )
+    return replace(recorded, dir=overrides.dir or recorded_dir, raw_dir=overrides.raw_dir or recorded_raw_dir)
 
 
 def _holds_data(directory: Path | None) -> bool:

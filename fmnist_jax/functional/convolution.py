@@ -71,7 +71,7 @@ _WINOGRAD = ops_by_transposition(winograd.convolve)._replace(image_gradient=_win
 
 def _fastest_ops(sides: tuple[int, ...], kernel: tuple[int, ...]) -> BilinearOps:
     """The faster implementation for images of these sides and a kernel of this shape."""
-    few_pixels, many_channels = max(sides) <= _WINOGRAD_PIXELS, min(kernel[2:]) >= _WINOGRAD_CHANNELS
+    few_pixels, many_channels = 0 < min(sides) <= max(sides) <= _WINOGRAD_PIXELS, min(kernel[2:]) >= _WINOGRAD_CHANNELS
     return _WINOGRAD if kernel[0] == winograd.KERNEL_SIZE and few_pixels and many_channels else _DIRECT
 
 

@@ -96,8 +96,9 @@ class BatchNorm(nn.Module):
             return y.astype(x.dtype)
         y, mean, variance = normalization.batch_norm(x, scale, bias, shift=running_mean.value)
         if not self.is_initializing():
-            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * variance
+            kept, taken = (jnp.asarray(share, jnp.float32) for share in (self.momentum, 1 - self.momentum))
+            running_mean.value = kept * running_mean.value + taken * mean
+            running_var.value = kept * running_var.value + taken * variance
         return y
 
 

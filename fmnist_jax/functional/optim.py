@@ -17,8 +17,6 @@ from fmnist_jax.config.values import is_static_zero
 from fmnist_jax.errors import ConfigError
 from fmnist_jax.functional.muon import orthogonalize_kernels
 
-_NO_CLIP_NORM = 1e30  # of a gradient; infinity would make the branch not taken, and its derivative, NaN
-
 # Added under Adam's square root: its derivative at a gradient of 0 would be NaN, and so that of the whole training.
 _EPS_ROOT = 1e-30
 
@@ -113,7 +111,19 @@ def make_optimizer(
                 f"the optimiser is {config.name!r}: choose sgd, adam, adamw or muon, or pass an optax "
                 "optimiser to make_train_step"
             )
-    return optax.chain(*_clipping(config), *parts)
+    optimizer = optax.chain(*_clipping(config), *parts)
+    momentum: float | Array = config.momentum
+    return _with_constant_dtypes(optimizer) if isinstance(momentum, Array) else optimizer
+
+
+def _with_constant_dtypes(optimizer: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """Keeps the dtypes of the state, which a traced momentum of a wider one would change, as no loop allows."""
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        updates, new_state = optimizer.update(updates, state, params, **extra_args)
+        return updates, jax.tree.map(lambda new, old: new.astype(old.dtype), new_state, state)
+
+    return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def _label(orthogonal: bool) -> str:
@@ -139,8 +149,17 @@ def _clipping(config: OptimConfig) -> list[optax.GradientTransformation]:
     if is_static_zero(limit):
         return []
     if isinstance(limit, Array):
-        limit = jnp.where(limit > 0, limit, _NO_CLIP_NORM)
+        return [optax.stateless(lambda updates, _: _clip_to_traced_norm(updates, limit))]
     return [optax.clip_by_global_norm(limit)]
+
+
+def _clip_to_traced_norm(updates: Any, limit: Array) -> Any:
+    """`optax.clip_by_global_norm`, but also for a traced limit of another dtype; one of 0 clips nothing."""
+    norm = optax.tree.norm(updates)
+    is_within = (norm < limit) | (limit <= 0)
+    # Both are 1 where nothing is clipped, so that no branch that is not taken has an infinite derivative.
+    divisor, factor = (jnp.where(is_within, 1, value) for value in (norm, limit))
+    return jax.tree.map(lambda leaf: leaf / divisor.astype(leaf.dtype) * factor.astype(leaf.dtype), updates)
 
 
 def _decay(config: OptimConfig, decayed: Mask) -> list[optax.GradientTransformation]:

@@ -2,8 +2,8 @@
 
 `jax.shard_map` maps over a mesh of one axis, `data`: state and data set are replicated on every device, which gathers
 only its own rows of each batch; statistics, loss and gradients are those of the whole batch, because the layers and the
-objective sum over the axes along which the batch varies (`functional.sharding`). The step itself is unaware of this.
-Random draws are the same bits on any number of devices; sums are the same to rounding.
+objective sum over the axes along which the batch varies (`functional.sharding`). The step itself is given no
+mesh. Random draws are the same bits on any number of devices; sums are the same to rounding.
 """
 
 from collections.abc import Callable

@@ -48,6 +48,8 @@ def batch_indices(key: Array, step: Array | int, batch_size: int, n: int) -> Arr
         raise ValueError("n is traced: expected a fixed number; if it changes, draw indices with jax.random.randint")
     if n < 1:
         raise ValueError(f"n is {n}: expected a data set with at least one example")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: expected 1 or more")
     epoch, position = jnp.divmod(_positions(step, batch_size), n)
     order_key = stream_key(key, _ORDER_STREAM)
     keys = jax.vmap(lambda e: jax.random.bits(jax.random.fold_in(order_key, e), (_ROUNDS,), jnp.uint32))(epoch)

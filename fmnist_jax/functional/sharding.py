@@ -42,11 +42,15 @@ def batch_axes(batch: Any, weights: Any) -> tuple[str, ...]:
     Args:
       batch: a pytree of arrays.
       weights: a pytree of arrays, or keys, which vary along an axis if each shard of it trains a model of its own.
+
+    Returns:
+      The axes in the order of the mesh, in which rows that are sharded over several must lie too: types do not say.
     """
     data_axes, weight_axes = (
         {axis for leaf in jax.tree.leaves(tree) for axis in varying_axes(leaf)} for tree in (batch, weights)
     )
-    return tuple(sorted(data_axes - weight_axes))
+    mine = data_axes - weight_axes
+    return tuple(axis for axis in jax.sharding.get_abstract_mesh().axis_names if axis in mine)
 
 
 def with_auto_axes(function: Callable[..., T], *, rows: bool, like: int = 0) -> Callable[..., T]:
@@ -79,7 +83,7 @@ def for_rows(draw: Callable[[Array, int], T], key: Array, batch: Array) -> T:
     Args:
       draw: `(key, n) -> pytree of n rows [n, ...]`.
       key: the key of the draws, the same on every shard of one batch.
-      batch: [B, ...], the batch to draw for.
+      batch: [B, ...], the batch to draw for; sharded over several axes, in their order in the mesh.
 
     Returns:
       The pytree, with B rows.

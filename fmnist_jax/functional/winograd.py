@@ -81,7 +81,8 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
       [B, H, W, C_out], in the dtype of `x`.
 
     Raises:
-      ValueError: the images or the kernel have another shape, or are integers, which the transforms would round.
+      ValueError: the images or the kernel have another shape, or are integers, which the transforms would round, or
+        their dtypes differ.
     """
     check_inexact(images=x, kernel=kernel)
     if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[:3] != (KERNEL_SIZE, KERNEL_SIZE, x.shape[3]):
@@ -89,6 +90,10 @@ def winograd_conv(x: Array, kernel: Array) -> Array:
             f"images {list(x.shape)} and a kernel {list(kernel.shape)}: expected [B, H, W, C_in] and "
             f"[{KERNEL_SIZE}, {KERNEL_SIZE}, C_in, C_out]"
         )
+    if x.dtype != kernel.dtype:
+        raise ValueError(f"images are {x.dtype} and the kernel is {kernel.dtype}: expected the same")
+    if not x.shape[1] * x.shape[2]:
+        return jnp.zeros((*x.shape[:3], kernel.shape[3]), x.dtype)
     return with_auto_axes(convolve, rows=True)(x, kernel)
 
 

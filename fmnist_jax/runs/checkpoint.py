@@ -1,25 +1,21 @@
 """Checkpoints that can be trusted: each is verified byte for byte after it is written, and again before it is used."""
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar
 
-import numpy as np
 import orbax.checkpoint as ocp
 
 from fmnist_jax.config import paths
-from fmnist_jax.errors import CheckpointError, DivergenceError, FmnistError, in_one_line
+from fmnist_jax.errors import CheckpointError, DivergenceError, FmnistError
 from fmnist_jax.runs import manifest, store
 from fmnist_jax.runs.directory import RESUME_HINT
 from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, rebuild, snapshot
 from fmnist_jax.runs.numbering import UNSCORED, recorded_score, refuse_used_step, step_number
-from fmnist_jax.system.signals import unwind_on_signal
-from fmnist_jax.system.storage import check_writable, error_reason, error_remedy
+from fmnist_jax.system.storage import error_reason, error_remedy
 
 Tree = TypeVar("Tree")
 """Any pytree of arrays and keys."""
@@ -94,15 +90,14 @@ class Writer:
             self.wait()
         finally:
             self._reader.shutdown()
-            with suppress(Exception):  # from a failed save, which `wait` has reported
-                self._manager.close()
+            store.close_manager(self._manager)
 
     def _start_read_back(self) -> None:
         """Starts reading the newest save, which is on the disk."""
         if self._newest_step is not None:
-            self._pending_read = self._reader.submit(
-                store.read_back, Path(self._manager.directory) / str(self._newest_step)
-            )
+            directory = Path(self._manager.directory)
+            self._pending_read = self._reader.submit(store.read_back, directory / str(self._newest_step))
+            self._reader.submit(store.remove_deleted, directory)
 
     def _finish_read_back(self) -> None:
         """Waits for the checkpoint that is being read back, if any.
@@ -141,8 +136,11 @@ def writing(directory: str | os.PathLike[str], *, latest: int = store.MIN_KEPT) 
       latest: how many to keep besides the one with the highest `val_accuracy`; each save deletes the others.
 
     Raises:
-      CheckpointError: `latest` is below 2, the directory cannot be made, or a save cannot be written or read back.
+      CheckpointError: `latest` is below 2, the directory is "" or cannot be made, or a save cannot be written or read
+        back.
     """
+    if not os.fspath(directory):
+        raise CheckpointError("the directory is '': give its path, or '.' for the working directory")
     if latest < store.MIN_KEPT:
         raise CheckpointError(
             f"latest is {latest}: keep {store.MIN_KEPT} or more, as the last may turn out to be damaged"
@@ -175,35 +173,14 @@ def save(
         writer.save(state, val_accuracy, step=step, origin=origin)
 
 
-def refuse_unusable(directory: Path) -> None:
-    """Checks that checkpoints can be saved in a directory: writes a small one there, reads it back, and removes it.
-
-    Raises:
-      CheckpointError: they cannot, because of the file system or of characters in the path.
-    """
-    check_writable(directory, "--run.dir", CheckpointError)
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    # Under a unique name, so that it does not get in another process's way.
-    probe = existing / f".probe-{uuid.uuid4().hex[:8]}"
-    with unwind_on_signal():
-        try:
-            save(probe / directory.relative_to(existing), {"values": np.arange(64)}, step=0)
-        except (CheckpointError, OSError) as error:
-            raise CheckpointError(
-                f"a checkpoint written into {ascii(str(directory.parent))[1:-1]} cannot be read back: choose another "
-                f"--run.dir, on a local disk and named with plain letters, digits, - and _ ({in_one_line(error)})"
-            ) from error
-        finally:
-            shutil.rmtree(probe, ignore_errors=True)
-
-
-def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree) -> Tree:
+def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree, *, without: str | None = None) -> Tree:
     """Restores and verifies the checkpoint of a step.
 
     Args:
       directory: where the checkpoints are kept.
       step: that of an existing checkpoint; `restore_latest` takes the newest.
       like: a pytree, abstract or not, with the expected structure, shapes, dtypes and (if any) shardings.
+      without: a field of the saved state that is not restored, as `like` has no leaves for it.
 
     Raises:
       CheckpointError: there is none, or it is damaged or of another model or optimiser; the message names the first
@@ -212,7 +189,7 @@ def restore(directory: str | os.PathLike[str], step: SupportsIndex, like: Tree) 
     folder, number = paths.expand(directory), step_number(like, step)
     if number not in (known := steps(folder)):
         raise CheckpointError(f"{folder} has no checkpoint {number}: it has {', '.join(map(str, known)) or 'none'}")
-    saved = store.read(folder / str(number))
+    saved = store.read(folder / str(number)).without(without)
     try:
         return rebuild(saved, like)
     except ValueError as error:
@@ -228,7 +205,7 @@ def check_finite(state: Any, step: int) -> None:
     Raises:
       DivergenceError: one is not finite.
     """
-    if (name := first_nonfinite(snapshot(state).leaves)) is not None:
+    if (name := first_nonfinite(state)) is not None:
         raise DivergenceError(f"{name} is not finite after step {step}: lower --optim.peak-lr, with another --run.dir")
 
 

@@ -48,12 +48,15 @@ class RunDirectory:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
-        """Takes the path of the directory; `create` makes it.
+        """Takes the path of the directory; `create` makes it."""
+        self.path = path.absolute()
+
+    def refuse_unwritable(self) -> None:
+        """Checks, without making anything, that a run can be written there.
 
         Raises:
-          FmnistError: a run cannot be written there.
+          FmnistError: it cannot.
         """
-        self.path = path.absolute()
         check_writable(self.path, "--run.dir")
 
     def create(self) -> None:

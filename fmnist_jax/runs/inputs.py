@@ -12,7 +12,7 @@ from fmnist_jax.data.resolution import resolve
 from fmnist_jax.functional.keys import root_key
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
-from fmnist_jax.runs import agreement, checkpoint, dataset_record, own_recipe, parallel, processes, warm_start
+from fmnist_jax.runs import agreement, checkpoint, dataset_record, own_recipe, parallel, probe, processes, warm_start
 from fmnist_jax.runs.dataset_record import DatasetRecord
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.parallel import Layout
@@ -88,7 +88,7 @@ def _refuse_unusable(config: Config, path: Path, *, resumes: bool) -> None:
     """Checks, before any data are loaded, that a run can be written there, and can start from the one it names."""
     directory = RunDirectory(path)
     directory.refuse_full_disk(_OTHER_FILES_BYTES)
-    checkpoint.refuse_unusable(directory.checkpoints)
+    probe.refuse_unusable(directory.checkpoints)
     warm_start.refuse_unusable(config, path, resumes=resumes)
 
 

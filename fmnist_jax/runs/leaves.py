@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,12 @@ class Snapshot(NamedTuple):
     """By name, such as `params.Conv_0.kernel`; for a typed key, its u32 data."""
     keys: dict[str, str]
     """The implementation, such as `threefry2x32`, of each leaf that is a typed key."""
+
+    def without(self, field: str | None) -> "Snapshot":
+        """The same, but for the leaves of one field of the state."""
+        # `opt_state.0.count`, or `.opt_state[0].count` where a key of a dictionary contains a dot
+        leaves = {name: leaf for name, leaf in self.leaves.items() if re.split(r"[.\[]", name.lstrip("."))[0] != field}
+        return self._replace(leaves=leaves)
 
 
 def snapshot(tree: Any) -> Snapshot:
@@ -88,10 +94,10 @@ def state_digest(state: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def first_nonfinite(tree: Mapping[str, np.ndarray]) -> str | None:
-    """The name of the first leaf with a value that is not finite, or None."""
-    for name, leaf in tree.items():
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all():
+def first_nonfinite(tree: Any) -> str | None:
+    """The name of the first leaf of a pytree with a value that is not finite, or None."""
+    for name, leaf in named_leaves(tree)[0].items():
+        if jnp.issubdtype(_dtype(leaf), jnp.inexact) and not np.isfinite(jax.device_get(leaf)).all():
             return name
     return None
 

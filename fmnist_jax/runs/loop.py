@@ -74,6 +74,7 @@ def _finished_summary(
     directory: RunDirectory, config: Config, user_splits: Splits | None, custom_recipe: str | None
 ) -> dict[str, Any] | None:
     """The summary of the run in a directory if it has ended, else None."""
+    directory.refuse_unwritable()
     if config.run.dir is None:
         return None
     resumption.refuse_other_run(directory, config)
@@ -112,10 +113,10 @@ def _warn_if_slow(config: Config) -> None:
 def _run_in(path: Path, inputs: Inputs) -> dict[str, Any]:
     """Makes the run directory and trains in it, unless another process has finished the run meanwhile."""
     config, directory = replace(inputs.config, run=replace(inputs.config.run, dir=path)), RunDirectory(path)
-    with ExitStack() as stack, interruption.record_signals() as stop_request:
+    with ExitStack() as stack:
         summary = processes.run_on_first(lambda: _lock(directory, stack, config, inputs.setup.custom_recipe))
         if summary is None:
-            summary = _train_and_score(Session(inputs._replace(config=config), directory, stop_request))
+            summary = _train_and_score(inputs._replace(config=config), directory)
     return summary
 
 
@@ -133,29 +134,16 @@ def _lock(
     return directory.read_summary()
 
 
-def _train_and_score(session: Session) -> dict[str, Any]:
-    inputs, directory = session.inputs, session.directory
-    config, layout, setup = inputs.config, inputs.layout, inputs.setup
-    environment_record = {**environment.describe_environment(), **parallel.describe(layout)}
-    origin = {"config": to_dict(config), "dataset_digest": inputs.dataset_digest, "environment": environment_record}
-    if setup.record is not None:
-        origin["transfer"] = setup.record
-    processes.run_on_first(lambda: _write_run_records(session, origin))
+def _train_and_score(inputs: Inputs, directory: RunDirectory) -> dict[str, Any]:
+    config, layout = inputs.config, inputs.layout
     with explain_out_of_memory(
         f"choose less than --train.batch-size {config.train.batch_size}, smaller --model.widths, or hold out "
         "fewer images with --data.validation-size, with another --run.dir; earlier checkpoints are intact"
     ):
-        with _open_writer(directory) as writer:
-            state, program = prepare(setup.recipe, config, layout, inputs.train_data, inputs.splits)
-            state = resumption.restore_newest(directory.checkpoints, state, layout, config.total_steps)
-            step = steps_taken(state, layout)
-            _report_start(session, program, step, environment_record)
-            if config.run.profile:
-                step_counts = profiling.chunk_sizes(config.run.profile, config.run.log_every)
-                profiling.trace(program.chunk, state, inputs.train_data, step_counts, directory.path / "profile")
-            state = train(session, program, state, writer, origin)
-            if writer is not None:
-                writer.wait()
+        # Once the last state is saved, a signal may end the process at once.
+        with interruption.record_signals() as stop_request:
+            session = Session(inputs, directory, stop_request)
+            state, program = _train(session)
         scores = results.score(
             program.predict,
             weights_to_score(state),
@@ -185,6 +173,26 @@ def _write_run_records(session: Session, origin: Mapping[str, Any]) -> None:
     for step in checkpoint.steps(directory.checkpoints)[-1:]:
         recorded, found = resumption.recorded_digest(directory.checkpoints, step), session.inputs.dataset_digest
         resumption.refuse_other_data(directory.checkpoints, step, recorded, found, resumption.START_OVER_HINT)
+
+
+def _train(session: Session) -> tuple[TrainState, Program]:
+    """Compiles, and trains from the newest checkpoint to the last step."""
+    inputs, directory = session.inputs, session.directory
+    config, layout, setup = inputs.config, inputs.layout, inputs.setup
+    environment_record = {**environment.describe_environment(), **parallel.describe(layout)}
+    origin = {"config": to_dict(config), "dataset_digest": inputs.dataset_digest, "environment": environment_record}
+    if setup.record is not None:
+        origin["transfer"] = setup.record
+    processes.run_on_first(lambda: _write_run_records(session, origin))
+    with _open_writer(directory) as writer:
+        state, program = prepare(setup.recipe, config, layout, inputs.train_data, inputs.splits)
+        state = resumption.restore_newest(directory.checkpoints, state, layout, config.total_steps)
+        step = steps_taken(state, layout)
+        _report_start(session, program, step, environment_record)
+        if config.run.profile:
+            step_counts = profiling.chunk_sizes(config.run.profile, config.run.log_every)
+            profiling.trace(program.chunk, state, inputs.train_data, step_counts, directory.path / "profile")
+        return train(session, program, state, writer, origin), program
 
 
 @contextmanager

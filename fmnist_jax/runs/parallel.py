@@ -115,7 +115,12 @@ def gather(tree: Tree, layout: Layout) -> Tree:
     leaves = jax.tree.leaves(tree)
     if all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
         return tree
-    return jax.jit(lambda tree: tree, out_shardings=layout.replicated)(tree)
+    return jax.jit(_identity, out_shardings=layout.replicated)(tree)
+
+
+def _identity(tree: Tree) -> Tree:
+    # A function of its own, because a lambda would be compiled anew at each call.
+    return tree
 
 
 def describe(layout: Layout) -> dict[str, Any]:

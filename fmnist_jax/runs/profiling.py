@@ -1,6 +1,7 @@
 """A trace of training steps by JAX's profiler, for XProf, TensorBoard or Perfetto to open."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from fmnist_jax.functional.objective import Batch
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.functional.train_step import TrainChunk
+from fmnist_jax.runs import processes
 from fmnist_jax.system import output
 
 
@@ -25,7 +27,9 @@ def trace(chunk: TrainChunk, state: TrainState, data: Batch, step_counts: Iterab
     # The chunk's state is donated to it, and training has yet to start from this one.
     state_copy = jax.tree.map(jnp.copy, state)
     state_copy, _ = jax.block_until_ready(chunk(state_copy, data, jnp.int32(1)))
-    with jax.profiler.trace(str(directory)):
+    # Of several processes only the first writes, as everywhere, because the others may have no such directory.
+    tracing = jax.profiler.trace(str(directory)) if processes.is_first() else nullcontext()
+    with tracing:
         for steps in step_counts:
             state_copy, _ = chunk(state_copy, data, jnp.int32(steps))
         jax.block_until_ready(state_copy)

@@ -8,7 +8,9 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ Leaves = Mapping[str, np.ndarray]
 
 MIN_KEPT = 2  # newest checkpoints: if the last one is damaged, the one before it is used
 
+# Where Orbax moves a checkpoint before it is deleted. That is one step, and a deletion is one for each file: half of it
+# would look like damage to another process, or after a kill.
+_DELETED = ".deleted"
+
 # A file that one of these keeps from being read may be intact.
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
 
@@ -48,6 +54,7 @@ def open_manager(directory: Path, latest: int = MIN_KEPT) -> ocp.CheckpointManag
         best_fn=_accuracy,
         cleanup_tmp_directories=True,
         create=False,
+        todelete_subdir=_DELETED,
         multiprocessing_options=multiprocessing_options,
     )
     handlers = {
@@ -56,9 +63,25 @@ def open_manager(directory: Path, latest: int = MIN_KEPT) -> ocp.CheckpointManag
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        remove_deleted(directory)  # what a killed process has left
         return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"cannot use {directory} ({in_one_line(error)}): choose another --run.dir") from error
+
+
+def close_manager(manager: ocp.CheckpointManager) -> None:
+    """Closes a directory of checkpoints, and deletes those that have been replaced."""
+    with suppress(Exception):  # from a failed save, which the caller has reported
+        manager.close()
+    remove_deleted(Path(manager.directory))
+    with suppress(OSError):
+        (Path(manager.directory) / _DELETED).rmdir()
+
+
+def remove_deleted(directory: Path) -> None:
+    """Deletes the checkpoints that have been replaced by newer ones."""
+    for replaced in (directory / _DELETED).glob("*"):
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _single_process_options() -> ocp.options.MultiprocessingOptions:

@@ -1,11 +1,17 @@
 """What is printed of a finished run."""
 
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fmnist_jax.config.presets import PRESETS
+from fmnist_jax.config.schema import DataConfig
+from fmnist_jax.data import places
+from fmnist_jax.errors import DataError
 from fmnist_jax.runs import recipe_record
+from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import environment, output
 
 
@@ -31,4 +37,15 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     custom_recipe, preset = recipe_record.recorded_name(directory), summary["preset"]
     if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and custom_recipe is None:
         larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
-        output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}")
+        output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}{_data_flag(directory)}")
+
+
+def _data_flag(directory: Path) -> str:
+    """The flag that finds the images of a run, unless they are where the command looks for them anyway."""
+    config = read_config(directory)
+    if config is None or config.data.name != "fashion_mnist" or config.data.dir is None:
+        return ""
+    with suppress(DataError):  # there is no such place
+        if config.data.dir == places.data_dir(DataConfig()):
+            return ""
+    return f" --data.dir {shlex.quote(str(config.data.dir))}"

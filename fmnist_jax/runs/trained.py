@@ -1,10 +1,10 @@
 """A run, finished or not, loaded from its directory for prediction and inspection."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -15,7 +15,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.config.schema import Config, PopulationConfig
 from fmnist_jax.data import batching
 from fmnist_jax.errors import CheckpointError, DataError, FmnistError
-from fmnist_jax.functional.averaging import weights_to_score
+from fmnist_jax.functional.averaging import start_average, weights_to_score
 from fmnist_jax.functional.eval_step import Predict, make_mirrored_predict, make_predict
 from fmnist_jax.functional.interface import BatchStats, Model, Params
 from fmnist_jax.functional.keys import KEY_IMPL
@@ -78,10 +78,10 @@ class Trained(NamedTuple):
             raise IndexError(f"member {number} of {self.members}: expected 0 to {self.members - 1}")
         if self.members == 1:
             return self
-        config = replace(
+        config = dataclasses.replace(
             self.config,
             population=PopulationConfig(),
-            train=replace(self.config.train, seed=self.config.train.seed + number),
+            train=dataclasses.replace(self.config.train, seed=self.config.train.seed + number),
         )
         return self._replace(config=config, weights=jax.tree.map(lambda leaf: leaf[number], self.weights))
 
@@ -137,8 +137,12 @@ def load_trained(
     checkpoints = run / "checkpoints"
     manifest = _read_manifest(checkpoints, step)
     like = abstract_run_state(recipe, config.population.seeds, _key_impl(manifest))
+    # A run of one's own optimiser, or of one's own average, predicts as any other.
+    like = dataclasses.replace(like, opt_state=())
+    if like.averages is None and any(name.lstrip(".").startswith("averages") for name in manifest.get("leaves", {})):
+        like = jax.eval_shape(start_average, like)
     try:
-        state = checkpoint.restore(checkpoints, step, like)
+        state = checkpoint.restore(checkpoints, step, like, without="opt_state")
     except CheckpointError as error:
         if which in ("latest", "best") and choose_step(checkpoints, which) != step:
             return load_trained(run, which, make_recipe=make_recipe)  # a run in progress has saved a newer one

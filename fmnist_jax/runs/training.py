@@ -2,15 +2,15 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from fmnist_jax.config.schema import Config
+from fmnist_jax.config.schema import Config, ParallelConfig
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.state import TrainState
@@ -58,7 +58,7 @@ def train(
     writer: checkpoint.Writer | None,
     origin: Mapping[str, Any],
 ) -> TrainState:
-    """Runs the chunks; logs, evaluates and saves at their ends.
+    """Runs the chunks; logs, evaluates and saves at their ends. When this returns, the last state is on the disk.
 
     Args:
       session: what this start of the run works with.
@@ -69,11 +69,13 @@ def train(
 
     Raises:
       InterruptionError: a signal asked the run to stop, and the state has been saved.
+      CheckpointError: the last state cannot be saved.
     """
     inputs = session.inputs
     config, layout = inputs.config, inputs.layout
     step = steps_taken(state, layout)
     vote = Vote(layout, session.stop_request)
+    stop_signal = None
     # Transfers between host and device in the loop must be explicit (device_put, device_get); others are errors.
     with _log(session, program, step, writer) as log, jax.transfer_guard("disallow"):
         for stop in planned_stops(config, step):
@@ -97,23 +99,49 @@ def train(
             if writer is not None:
                 writer.save(gathered_state, accuracy, step=step, origin=origin)
             if stop_signal:
-                if writer is not None:
-                    writer.wait()
-                processes.run_on_all(lambda: None)  # the others wait until it is on the disk
-                saved = f"{stop_signal.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
-                how = how_to_resume(config, inputs.setup.custom_recipe)
-                raise interruption.InterruptionError(stop_signal, saved + how)
+                break
+    if writer is not None:
+        writer.wait()
+    processes.run_on_all(lambda: None)  # the others wait until it is on the disk
+    if stop_signal := stop_signal or vote.poll():  # which may have come while the last state was being saved
+        saved = f"{stop_signal.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
+        how = how_to_resume(config, session.directory.read_config(), inputs.setup.custom_recipe)
+        raise interruption.InterruptionError(stop_signal, saved + how)
     return state
 
 
-def how_to_resume(config: Config, custom_recipe: str | None = None) -> str:
-    """Says how to resume a stopped run; `custom_recipe` names the function that composed it, if not the package's."""
+def how_to_resume(config: Config, started: Config | None = None, custom_recipe: str | None = None) -> str:
+    """Says how to resume a stopped run.
+
+    Args:
+      config: the configuration of this start of the run.
+      started: the one that the run directory records, with which a command line begins.
+      custom_recipe: the name of the function that composed the run, if not the package's.
+    """
     splits = ["splits"] if config.data.name == "own" else []
     recipe = [] if custom_recipe is None else [f"make_recipe={custom_recipe}"]
     if given := [*splits, *recipe]:
         same = " and the same splits" if splits else ""
         return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
-    return f"{environment.python_command()} -m fmnist_jax.train --run.dir {shlex.quote(str(config.run.dir))}"
+    flags = ["--run.dir", str(config.run.dir)]
+    if started is not None:
+        flags += _changed_flags("data", started.data, config.data, ("dir", "raw_dir", "file"))
+    # A command line that names a run begins with the usual devices and processes.
+    flags += _changed_flags(
+        "parallel", ParallelConfig(), config.parallel, [each.name for each in fields(ParallelConfig)]
+    )
+    return f"{environment.python_command()} -m fmnist_jax.train {shlex.join(flags)}"
+
+
+def _changed_flags(section: str, before: Any, now: Any, names: Sequence[str]) -> Iterator[str]:
+    """Yields the flags, and values, that change some fields of a section of the configuration."""
+    for name in names:
+        value = getattr(now, name)
+        if value is None or value == getattr(before, name):
+            continue
+        yield f"--{section}.{name.replace('_', '-')}"
+        if value is not True:
+            yield str(value)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 
 class BestEffortStream:
@@ -22,7 +22,7 @@ class BestEffortStream:
             if self._stream is not None:
                 self._stream.write(text)
         except (OSError, ValueError):  # ValueError: it is closed, or cannot encode the text
-            self._stream = None
+            self._give_up()
         return len(text)
 
     def flush(self) -> None:
@@ -31,7 +31,13 @@ class BestEffortStream:
             if self._stream is not None:
                 self._stream.flush()
         except (OSError, ValueError):
-            self._stream = None
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Drops what could not be written, over which the next flush of the stream would fail as well."""
+        stream, self._stream = self._stream, None
+        with suppress(OSError, ValueError, AttributeError):  # it has no descriptor, or is closed
+            _flush_to_null(stream)
 
     def isatty(self) -> bool:
         """Whether somebody may be watching: asks the stream itself, which `FORCE_COLOR` and the like do not affect."""
@@ -44,6 +50,19 @@ class BestEffortStream:
     def encoding(self) -> str:
         """The stream's encoding; rich draws with the characters in it."""
         return getattr(self._stream, "encoding", None) or "utf-8"
+
+
+def _flush_to_null(stream: Any) -> None:
+    """Empties the buffer of a stream into the null device, after which it is connected as before."""
+    number = stream.fileno()
+    connected, null = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, number)
+        stream.flush()
+    finally:
+        os.dup2(connected, number)
+        os.close(connected)
+        os.close(null)
 
 
 def say(text: str) -> None:

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import glob
 import itertools
 import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -30,6 +32,9 @@ _REMEDIES = (
 )
 
 _TOKEN_BYTES = 8  # that tell the temporary files of concurrent writers apart
+_TOKEN_PATTERN = "[0-9a-f]" * 2 * _TOKEN_BYTES
+_STALE_SECONDS = 3600.0
+_SOFTWARE = "fmnist_jax"
 _MAX_PREFIX = 40  # characters of a file's name in that of its temporary file, which may have no more than 255 bytes
 
 
@@ -142,6 +147,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             with contextlib.suppress(OSError):  # there is no file to replace, or it is another's
                 shutil.copymode(target, unfinished)
             unfinished.replace(target)
+            remove_stale(target.parent, f"{glob.escape(target.name[:_MAX_PREFIX])}.{_TOKEN_PATTERN}{UNFINISHED}")
         except BaseException:
             with contextlib.suppress(OSError):  # it was not made, or its disk has gone
                 unfinished.unlink()
@@ -149,10 +155,26 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes the temporary files that killed writers have left in a directory."""
-    for left in directory.glob(f"*.{'[0-9a-f]' * 2 * _TOKEN_BYTES}{UNFINISHED}"):
+    """Removes the temporary files that killed writers have left in a directory which no other process writes to."""
+    for left in directory.glob(f"*.{_TOKEN_PATTERN}{UNFINISHED}"):
         with contextlib.suppress(OSError):
             left.unlink()
+
+
+def remove_stale(directory: Path, pattern: str) -> None:
+    """Removes files and folders that match a pattern and were left an hour ago or more, by processes now killed.
+
+    What they are left from takes seconds. Their names are unique, so they are told apart by their age: on a network
+    drive, the process that writes one may run on another machine.
+    """
+    for left in directory.glob(pattern):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime < _STALE_SECONDS:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def write_bytes(path: Path, contents: bytes) -> None:
@@ -166,8 +188,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_figure(path: Path, figure: "Figure") -> None:
-    """Replaces a PNG file as `write_atomically` does, at a resolution fit for printing."""
-    write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png"))
+    """Replaces a PNG file as `write_atomically` does, at a resolution fit for printing, and marks it as one's own."""
+    write_atomically(path, lambda file: figure.savefig(file, dpi=150, format="png", metadata={"Software": _SOFTWARE}))
+
+
+def is_own_figure(path: Path) -> bool:
+    """Whether `write_figure` has written a file."""
+    try:
+        if path.suffix.lower() != ".png" or not path.is_file():  # reading a pipe would wait
+            return False
+        with path.open("rb") as file:
+            return b"tEXtSoftware\0" + _SOFTWARE.encode() in file.read(512)  # it is written before the pixels
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -38,6 +38,11 @@ def test_page_is_written_to_the_parent_of_the_runs_or_to_out(run_dirs: list[Path
         comparison.run(run_dirs, out=out.parent)
 
 
+def test_paths_may_be_text_and_begin_with_a_tilde(run_dirs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run_dirs[0].parent))
+    assert comparison.run(["~/one", str(run_dirs[1])], out="~/page.html") == run_dirs[0].parent / "page.html"
+
+
 def test_runs_on_images_of_your_own_are_compared_on_the_images_given(run_dirs: list[Path]) -> None:
     config = json.loads((run_dirs[0] / "config.json").read_text())
     splits = load(from_dict(config).data)

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -137,8 +138,8 @@ def test_checkpoint_that_a_run_deletes_once_it_is_read_is_evaluated(
     shutil.copytree(saved_run, run := tmp_path / "run")
     restore = checkpoint.restore
 
-    def restore_then_delete(directory: Path, step: int, like: TrainState) -> TrainState:
-        state = restore(directory, step, like)
+    def restore_then_delete(directory: Path, step: int, like: TrainState, **options: Any) -> TrainState:
+        state = restore(directory, step, like, **options)
         take_all_steps(run)
         shutil.rmtree(directory / str(step))
         return state

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from fmnist_jax.commands.executables import enable_compilation_cache
+from fmnist_jax.commands.executables import enable_compilation_cache, explain_damaged_cache
 
 _VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
 
@@ -75,3 +76,21 @@ def test_compilation_cache_stays_off_if_the_directory_is_unwritable_or_unsearcha
     monkeypatch.setattr(os, "access", lambda *_: False)
     enable_compilation_cache()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+
+
+def test_damaged_cached_program_is_explained_and_other_warnings_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(warnings, "showwarning", lambda message, *_: shown.append(str(message)))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/cached")
+    explain_damaged_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("Error reading persistent compilation cache entry for 'jit_f': EOF", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert shown == ["something else"]
+    error = capsys.readouterr().err
+    assert error.startswith("note: /cached holds a damaged program")
+    assert error.rstrip().endswith("delete that folder")
+    assert len(error.splitlines()) == 1

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from fmnist_jax.commands import prediction
@@ -18,6 +19,7 @@ from fmnist_jax.data import photo_files, synthetic
 from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.labels import CLASS_NAMES
 from fmnist_jax.runs import loop, results, trained
+from fmnist_jax.system import storage
 from tests.undrawn import RESULTS_STUBS
 
 _GARMENT_COUNT = 100
@@ -226,3 +228,13 @@ def test_output_files_must_differ_from_the_pictures_and_from_one_another(tmp_pat
     with pytest.raises(FmnistError, match=r"--csv is .*b\.png, the same as --show: choose another --csv"):
         prediction.refuse_pictures({"--show": other, "--csv": other}, [str(picture)])
     prediction.refuse_pictures({"--show": other, "--csv": tmp_path / "c"}, [str(picture), "-"])
+
+
+def test_sheet_of_an_earlier_call_is_not_one_of_the_pictures(run_dir: Path, tmp_path: Path) -> None:
+    Image.fromarray(synthetic.draw(1, 3)[0][0, ..., 0]).save(tmp_path / "garment.png")
+    storage.write_figure(tmp_path / "sheet.png", Figure(figsize=(1, 1)))
+    for names in ([str(tmp_path)], [f"{tmp_path}/*.png"]):
+        report = prediction.run(run_dir, names, written={"--show": tmp_path / "sheet.png"})
+        assert report.names == [str(tmp_path / "garment.png")]
+    with pytest.raises(FmnistError, match="one of the pictures"):
+        prediction.run(run_dir, [str(tmp_path / "sheet.png")], written={"--show": tmp_path / "sheet.png"})

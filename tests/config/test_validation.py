@@ -261,8 +261,11 @@ def test_boolean_field_rejects_a_string() -> None:
     [
         (DataConfig(name="idx"), "--data.name is idx, but --data.raw-dir is not given"),
         (DataConfig(name="npz"), "--data.name is npz, but --data.file is not given"),
-        (DataConfig(name="idx", raw_dir=Path("a"), file=Path("b")), "--data.file is b, but --data.name is idx"),
-        (DataConfig(file=Path("b")), "--data.file is b, but --data.name is fashion_mnist: choose npz for it"),
+        (DataConfig(name="idx", raw_dir=Path("a"), file=Path("b")), "--data.file is b, which --data.name idx does not"),
+        (DataConfig(file=Path("b")), "use: omit it, or choose --data.name npz"),
+        (DataConfig(name="npz", file=Path("a"), dir=Path("b")), "--data.dir is b, which --data.name npz does not use"),
+        (DataConfig(name="idx", raw_dir=Path("a"), dir=Path("b")), "--data.dir is b, which --data.name idx does not"),
+        (DataConfig(name="synthetic", raw_dir=Path("b")), "--data.raw-dir is b, which --data.name synthetic does not"),
         (DataConfig(name="npz", file=Path("a"), total=9, validation_size=9), "leaves none of 9 images for training"),
         (
             DataConfig(total=1000),

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 
 import fmnist_jax
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data import dataset, synthetic
+from fmnist_jax.data import dataset, decoded, synthetic
 from fmnist_jax.data.dataset import Dataset, Splits
 from fmnist_jax.data.decoded import refuse_other_files
 from fmnist_jax.errors import DataError
@@ -200,3 +201,23 @@ def test_raw_dir_with_files_of_another_data_set_is_rejected(tmp_path: Path) -> N
 
 def test_raw_dir_with_the_original_files_is_accepted(raw_dir: Path, tmp_path: Path) -> None:
     refuse_other_files(raw_dir, tmp_path)
+
+
+def test_leftovers_of_killed_processes_are_removed_but_not_what_others_are_writing(
+    tmp_path: Path, prepared_dirs: list[Path]
+) -> None:
+    old, new = (tmp_path / "fashion_mnist" / f"decoded-3.0.1.unfinished-{name}" for name in ("1", "2"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    load_and_check(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "fashion_mnist").iterdir()) == ["decoded-3.0.1", new.name]
+
+
+def test_copy_that_another_process_has_finished_meanwhile_is_kept(tmp_path: Path, prepared_dirs: list[Path]) -> None:
+    cache = tmp_path / "fashion_mnist" / "decoded-3.0.1"
+    load_and_check(tmp_path)
+    before = cache.stat().st_ino
+    decoded._write_cache(cache, ARRAYS)
+    assert cache.stat().st_ino == before
+    assert [path.name for path in cache.parent.iterdir()] == ["decoded-3.0.1"]

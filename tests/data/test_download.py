@@ -124,6 +124,10 @@ def test_invalid_proxy_address_is_reported(address: str, proxyless: pytest.Monke
 
 
 def test_missing_network_is_reported_without_mentioning_a_proxy(proxyless: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    proxyless.setattr("urllib3.util.connection.create_connection", fail)
     message = unreachable_message()
     assert "data.invalid cannot be reached (" in message
     assert "connect to a network" in message

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,9 +55,6 @@ def test_recorded_paths_of_own_data_are_kept_unless_overridden(tmp_path: Path) -
     recorded = DataConfig(name="idx", raw_dir=tmp_path / "gone")
     assert with_local_paths(recorded) == recorded
     assert with_local_paths(recorded, DataPaths(raw_dir=tmp_path)) == DataConfig(name="idx", raw_dir=tmp_path)
-    assert with_local_paths(DataConfig(), DataPaths(file=Path("a.npz"))).file == Path("a.npz"), (
-        "kept, to be rejected later"
-    )
 
 
 def test_recorded_directories_are_used_if_they_exist_and_are_not_overridden(
@@ -104,3 +102,19 @@ def test_tfds_directory_is_shared_only_if_readable_without_tensorflow(
         (version / "dataset_info.json").write_text(dataset_info)
     assert tfds_dir(tmp_path) == (tmp_path if shared else tmp_path / "fmnist_jax")
     assert places.tfds_dir(tmp_path / "none") == tmp_path / "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "flag"),
+    [
+        ("fashion_mnist", {"file": Path("x.npz")}, "--data.file"),
+        ("npz", {"raw_dir": Path("x")}, "--data.raw-dir"),
+        ("npz", {"dir": Path("x")}, "--data.dir"),
+        ("idx", {"file": Path("x")}, "--data.file"),
+        ("synthetic", {"dir": Path("x")}, "--data.dir"),
+        ("own", {"raw_dir": Path("x")}, "--data.raw-dir"),
+    ],
+)
+def test_flag_that_data_of_this_kind_do_not_use_is_refused(name: Any, overrides: dict[str, Path], flag: str) -> None:
+    with pytest.raises(DataError, match=f"^{flag} is x.*, which a run on {name} data does not use: omit it$"):
+        places.with_local_paths(DataConfig(name=name), places.DataPaths(**overrides))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.benchmark import real_runs, run as benchmark
+from experiments.benchmark import costs, population, real_runs, run as benchmark, versions
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -293,3 +293,31 @@ def test_results_of_all_parts_are_not_replaced_by_those_of_some(tmp_path: Path) 
     benchmark.refuse_lost_parts(path, ("loop", "growth", "rates"))
     with pytest.raises(FmnistError, match="has growth and loop, which --parts leaves out: give another --out"):
         benchmark.refuse_lost_parts(path, ("rates",))
+
+
+def test_rates_are_not_replaced_by_those_of_fewer_networks_or_rounds(tmp_path: Path) -> None:
+    path, sides = tmp_path / "cpu.json", {"fmnist_jax": [1.0, 2.0, 3.0]}
+    measured = {"training, fast network": sides, "training, notebook network": sides}
+    benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3)
+    benchmark.refuse_lost_rates(path, {}, ("fast",), 1)
+    with pytest.raises(FmnistError, match="has training, notebook network, which --networks leaves out: give another"):
+        benchmark.refuse_lost_rates(path, measured, ("fast",), 3)
+    with pytest.raises(FmnistError, match="has 3 rounds, and --rounds is 2: choose 3, or give another --out"):
+        benchmark.refuse_lost_rates(path, measured, ("fast", "notebook"), 2)
+
+
+def test_committed_measurements_are_kept_from_shorter_ones_and_from_none() -> None:
+    for arguments in (benchmark.Arguments(networks=("fast",)), benchmark.Arguments(rounds=1)):
+        with pytest.raises(FmnistError, match=r"cpu\.json has .*give another --out"):
+            benchmark.main(arguments)
+    for other in (costs.Arguments(networks=("fast",)), costs.Arguments(rounds=1)):
+        with pytest.raises(FmnistError, match=r"costs\.json has .*give another --out"):
+            costs.main(other)
+    with pytest.raises(FmnistError, match="--rounds is 0: choose 1 or more"):
+        benchmark.main(benchmark.Arguments(rounds=0))
+    with pytest.raises(FmnistError, match="--parts is empty"):
+        benchmark.main(benchmark.Arguments(parts=()))
+    with pytest.raises(FmnistError, match="--steps is 0: choose 1 or more"):
+        population.main(population.Arguments(steps=0))
+    with pytest.raises(FmnistError, match="--rounds is 0: choose 1 or more"):
+        versions.main(versions.Arguments(("python",), rounds=0))

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
-from experiments import first_kernels
+from experiments import first_kernels, script
 from experiments.research import (
     calibration,
     curvature,
@@ -361,7 +361,7 @@ def test_first_kernels_are_signed_pairs_at_the_random_scale_and_can_be_frozen() 
 )
 def test_numbers_and_lists_of_nothing_are_refused(arguments: study.Arguments, message: str) -> None:
     with pytest.raises(FmnistError, match=message):
-        study.refuse_too_few(arguments)
+        script.refuse_too_few(arguments, optional=("runs",))
 
 
 def test_studies_that_need_two_values_refuse_one() -> None:
@@ -371,6 +371,8 @@ def test_studies_that_need_two_values_refuse_one() -> None:
         sizes.measure(sizes.Arguments(sizes=(250,)))
     with pytest.raises(FmnistError, match="--seeds is 1: choose 2 or more"):
         whitening.measure(whitening.Arguments(seeds=1))
+    with pytest.raises(FmnistError, match=r"--nominal is 0\.0: choose values between 0 and 1"):
+        calibration.measure(calibration.Arguments(nominal=(0.9, 0.0)))
     with pytest.raises(FmnistError, match="--halvings is 1: choose 2 or more"):
         calibration.measure(calibration.Arguments(halvings=1))
 

@@ -207,6 +207,7 @@ def test_run_with_other_batches_is_named_so_and_has_a_row_of_its_own(arguments: 
         ({"batch_size": 0}, "--train.batch-size is 0"),
         ({"at_once": 0}, "--at-once is 0: choose 1 or more"),
         ({"presets": ()}, "--presets is empty: choose from standard"),
+        ({"seeds": ()}, "--seeds is empty: give one or more"),
     ],
 )
 def test_zero_is_refused_and_not_taken_for_unset(arguments: Any, changes: dict[str, Any], flag: str) -> None:

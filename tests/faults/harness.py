@@ -100,7 +100,10 @@ class Lab:
     def environment(self) -> dict[str, str]:
         """The process's environment, with the compilation cache and without variables that would change a run."""
         inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("FMNIST_", "XLA_", "JAX_"))
+            name: value
+            for name, value in os.environ.items()
+            # As for most users, output is buffered.
+            if not name.startswith(("FMNIST_", "XLA_", "JAX_")) and name != "PYTHONUNBUFFERED"
         }
         settings = {
             "PYTHONPATH": str(ROOT),

@@ -275,6 +275,12 @@ def test_random_erasing_follows_its_probability_and_area_and_aspect_distribution
     assert {noise.min(), noise.max()} == {0, 255}
 
 
+def test_random_erasing_measures_sides_as_shares_of_oblong_images(key: Array) -> None:
+    images = np.full((64, 14, 28, 1), 77, np.uint8)
+    erased = np.asarray(make_random_erasing(1.0, area=(0.25, 0.25), aspect=1.0)(key, jnp.asarray(images)))
+    np.testing.assert_array_equal(box_sides((erased != 77)[..., 0]), np.tile([7, 14], (64, 1)))
+
+
 def test_random_erasing_reaches_every_corner_and_changes_only_one_box(key: Array) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1500, 28, 28, 1), np.uint8)
     erased = np.asarray(jax.jit(make_random_erasing(1.0, area=(0.1, 0.1), aspect=0.5))(key, images))

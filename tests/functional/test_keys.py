@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_jax import batch_indices, mirror_alternately
+from fmnist_jax.functional import augment, sampling
 from fmnist_jax.functional.keys import root_key, stream_key
 
 OTHER_IMPLEMENTATIONS = ["rbg", "unsafe_rbg"]
@@ -30,6 +31,11 @@ def test_root_key_is_threefry_whatever_the_default_implementation() -> None:
     with jax.default_prng_impl("rbg"):
         key = root_key(7)
     np.testing.assert_array_equal(jax.random.key_data(key), jax.random.key_data(jax.random.key(7, impl="threefry2x32")))
+
+
+def test_streams_of_order_and_mirroring_are_distinct_and_above_every_step() -> None:
+    assert augment._MIRROR_STREAM != sampling._ORDER_STREAM
+    assert min(augment._MIRROR_STREAM, sampling._ORDER_STREAM) > 2**31 - 1
 
 
 @pytest.mark.parametrize("implementation", OTHER_IMPLEMENTATIONS)

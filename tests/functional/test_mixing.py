@@ -67,6 +67,21 @@ def test_cutmix_pastes_boxes_with_the_image_aspect_at_the_same_position(key: Arr
     assert num_interior > 10
 
 
+def test_cutmix_boxes_of_oblong_images_keep_their_aspect_and_reach_every_edge(key: Array) -> None:
+    images = np.random.default_rng(0).uniform(size=(COUNT, 12, 24, 1)).astype(np.float32)
+    mixed = np.asarray(apply_mix(make_cutmix, 1.0, 1.0, key, jnp.asarray(images), labels_by_index())[0])
+    pasted = (mixed != images)[..., 0]
+    assert pasted.any((0, 1)).all()
+    assert pasted.any((0, 2)).all()
+    extents = [[np.flatnonzero(box.any(axis)) for axis in (1, 0)] for box in pasted if box.any()]
+    inside = [
+        (len(rows), len(columns)) for rows, columns in extents
+        if rows[0] > 0 and rows[-1] < 11 and columns[0] > 0 and columns[-1] < 23
+    ]  # fmt: skip
+    assert len(inside) > COUNT / 10
+    assert all(columns // 2 == rows for rows, columns in inside)
+
+
 def test_cutmix_shares_are_distributed_as_in_the_paper() -> None:
     """Boxes of relative side sqrt(1 - Beta(1, 1)), centred on a uniform pixel and clipped at the border."""
     labels = jnp.arange(COUNT) % 2

@@ -354,3 +354,11 @@ def test_images_of_wrong_rank_or_channel_count_are_rejected(shape: tuple[int, ..
     message = rf"^images have shape {re.escape(str(list(shape)))}: expected \[B, H, W, 1\]"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(make_predict(model), params, batch_stats, jax.ShapeDtypeStruct(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("widths", "depths", "name"), [((8,), (0,), "depths"), ((8, 0), (1, 1), "widths")])
+def test_stage_without_layers_or_channels_is_refused(
+    widths: tuple[int, ...], depths: tuple[int, ...], name: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"--model\.{name} is .*: choose 1 or more in each stage"):
+        make_model(ModelConfig(family="plain", widths=widths, depths=depths))

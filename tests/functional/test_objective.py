@@ -56,6 +56,18 @@ def test_objective_draws_the_same_at_the_same_step_and_differently_at_another(ba
     assert first == again != later
 
 
+def test_mix_key_is_the_third_key_of_the_step(state: TrainState, batch: Batch) -> None:
+    seen: list[Array] = []
+
+    def mix(key: Array, images: Array, labels: Any) -> tuple[Array, Any]:
+        seen.append(key)
+        return images, labels
+
+    make_objective(LINEAR, mix=mix)(state.params, replace(state, step=jnp.int32(5)), batch)
+    expected = jax.random.split(jax.random.fold_in(state.key, 5), 3)[2]
+    np.testing.assert_array_equal(jax.random.key_data(seen[0]), jax.random.key_data(expected))
+
+
 def test_targets_and_metrics_can_be_any_pytrees(state: TrainState, batch: Batch) -> None:
     seen: list[Any] = []
 

@@ -326,3 +326,23 @@ def test_schedules_of_static_values_work_under_strict_dtype_promotion(name: Any)
         schedule = make_schedule(OptimConfig(schedule=name, warmup=0.2), 10)
         actual = jax.jit(jax.vmap(schedule))(jnp.arange(11))
     np.testing.assert_allclose(actual, [float(schedule(step)) for step in range(11)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "muon"])
+def test_traced_numbers_leave_the_dtypes_of_params_and_state(name: Literal["sgd", "adam", "adamw", "muon"]) -> None:
+    def train(clip_norm: Any, momentum: Any) -> Any:
+        optimizer = make_optimizer(
+            OptimConfig(name=name, clip_norm=clip_norm, momentum=momentum), optax.constant_schedule(0.1)
+        )
+        params: Any = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), draw(0))
+
+        def step(_: Any, carry: Any) -> Any:
+            params, state = carry
+            updates, state = optimizer.update(params, state, params)
+            return optax.apply_updates(params, updates), state
+
+        return lax.fori_loop(0, 2, step, (params, optimizer.init(params)))  # which refuses a change of dtypes
+
+    params, _ = jax.jit(train)(jnp.float32(0.5), jnp.float32(0.9))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.bfloat16)}
+    assert all(np.isfinite(leaf.astype(np.float32)).all() for leaf in jax.tree.leaves(params))

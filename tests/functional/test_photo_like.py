@@ -105,6 +105,13 @@ def test_each_part_of_a_variation_alone_equals_numpy(change: dict[str, Any]) -> 
     np.testing.assert_allclose(actual, numpy_variation(image, IDENTITY | change), atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", [(9, 14, 1), (14, 9, 1)])
+def test_lighting_and_holes_of_oblong_images_equal_numpy(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).uniform(0.1, 0.7, shape).astype(np.float32)
+    change = {"light": (0.4, -0.3), "hole": (0.1, -0.4, 0.35)}
+    np.testing.assert_allclose(apply_variation(image, **change), numpy_variation(image, IDENTITY | change), atol=1e-4)
+
+
 def test_softness_does_not_affect_colour_edges_inside_the_object() -> None:
     """Red next to yellow: the green channel ends in the middle, but the object does not."""
     image = np.zeros((8, 10, 3), np.float32)

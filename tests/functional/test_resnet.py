@@ -214,3 +214,18 @@ def test_bfloat16_computes_in_half_precision_with_float32_variables_and_logits()
     assert {leaf.dtype for leaf in jax.tree.leaves((updated, logits))} == {jnp.dtype("float32")}
     expected = jax.jit(partial(make_model(CONFIG).apply, train=True))(params, batch_stats, draw_images())[0]
     assert 1e-4 < np.abs(np.asarray(logits) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_dropout_and_the_momentum_of_norms_are_those_of_the_configuration() -> None:
+    config = replace(CONFIG, stem="pooled", widths=(4,), depths=(1,))
+    params, old = draw_variables(config)
+
+    def train(**changes: Any) -> tuple[Array, Tree]:
+        apply = make_model(replace(config, **changes)).apply
+        return jax.jit(partial(apply, train=True))(params, old, draw_images(), key=jax.random.key(0))
+
+    logits, of_batch = train(batch_norm_momentum=0.0)
+    dropped, updated = train(batch_norm_momentum=0.75, dropout=0.5)
+    assert (logits != dropped).any(-1).all()
+    expected = jax.tree.map(lambda before, value: 0.75 * before + 0.25 * value, old, of_batch)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4), updated, expected)

@@ -143,3 +143,14 @@ def test_each_example_occurs_once_in_each_of_the_batch_epochs() -> None:
 def test_traced_number_of_examples_is_rejected(key: Array) -> None:
     with pytest.raises(ValueError, match=r"n is traced: expected a fixed number; .* jax\.random\.randint"):
         jax.jit(lambda n: batch_indices(key, 0, 4, n))(12)
+
+
+@pytest.mark.parametrize("batch_size", [0, -3])
+def test_batch_size_below_one_is_rejected(key: Array, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size is {batch_size}: expected 1 or more"):
+        batch_indices(key, 0, batch_size, 9)
+
+
+def test_order_of_a_seed_never_changes() -> None:
+    """A run that is resumed by a later version goes on in the order that it began with."""
+    assert batch_indices(jax.random.key(0), 3, 8, 23).tolist() == [0, 2, 22, 11, 15, 20, 16, 19]

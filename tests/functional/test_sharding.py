@@ -128,3 +128,20 @@ def test_for_each_image_draws_differ_by_image_but_not_by_number_of_devices(
     rows = jax.device_put(np.zeros((4, 2), np.float32), NamedSharding(mesh, P("data")))
     drawn = jax.jit(jax.shard_map(augment, in_specs=(P(), P("data")), out_specs=P("data")))(key, rows)
     np.testing.assert_array_equal(drawn, expected)
+
+
+def test_rows_sharded_over_two_axes_keep_the_draws_of_one_device_in_the_order_of_the_mesh() -> None:
+    mesh, spec = jax.make_mesh((2, 2), ("replica", "data")), P(("replica", "data"))  # not in the order of the alphabet
+
+    def draw(rows: Array) -> Array:
+        return for_rows(lambda key, n: jax.random.normal(key, (n,)), jax.random.key(0), rows)
+
+    def gather(rows: Array) -> Array:
+        return gathered(rows, jax.random.key(0))[None]
+
+    with jax.set_mesh(mesh):
+        rows = jax.device_put(ROWS, NamedSharding(mesh, spec))
+        drawn = jax.jit(jax.shard_map(draw, in_specs=spec, out_specs=spec))(rows)
+        collected = jax.jit(jax.shard_map(gather, in_specs=spec, out_specs=P(("replica", "data"))))(rows)
+    np.testing.assert_array_equal(drawn, draw(jnp.asarray(ROWS)))
+    np.testing.assert_array_equal(collected, np.tile(ROWS, (4, 1, 1)))

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
+from fmnist_jax.functional.layers import conv
 from fmnist_jax.functional.winograd import _transforms_of_axis, winograd_conv
 from tests.functional.oracles import plain_conv
 
@@ -123,3 +124,12 @@ def test_rows_stay_sharded_on_explicit_axes() -> None:
         y = jax.jit(winograd_conv)(rows, jax.device_put(kernel, NamedSharding(mesh, P())))
         assert jax.typeof(y).sharding.spec[0] == "data"
     np.testing.assert_allclose(y, jax.jit(winograd_conv)(x, kernel), atol=1e-4)
+
+
+def test_winograd_refuses_a_kernel_of_another_dtype_and_takes_images_without_pixels() -> None:
+    with pytest.raises(ValueError, match="images are float32 and the kernel is complex64: expected the same"):
+        winograd_conv(jnp.ones((1, 4, 4, 1)), jnp.ones((3, 3, 1, 1), jnp.complex64))
+    assert winograd_conv(jnp.ones((2, 0, 4, 5)), jnp.ones((3, 3, 5, 7))).shape == (2, 0, 4, 7)
+    channels = 64  # from which on `conv` uses it
+    empty, kernel = jnp.ones((2, 0, 0, channels)), jnp.ones((3, 3, channels, channels))
+    assert jax.grad(lambda images: conv(images, kernel).sum())(empty).shape == empty.shape

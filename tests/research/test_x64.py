@@ -90,3 +90,23 @@ def test_float64_model_trains_in_float64(batch: fj.Batch) -> None:
     logit_gradient = 0.1 - (0.9 * np.eye(10)[batch.labels] + 0.01)
     np.testing.assert_allclose(state.params, -pixels.reshape(8, -1).T @ logit_gradient / 8, rtol=1e-12, atol=1e-14)
     assert (state.params.dtype, metrics.loss_sum.dtype) == (jnp.float64, jnp.float32)
+
+
+def test_sweep_of_double_precision_numbers_keeps_the_dtypes_of_the_state(batch: fj.Batch) -> None:
+    data = jax.tree.map(jnp.asarray, batch)
+
+    def train(momentum: Array, clip_norm: Array, kept: Array) -> Any:
+        config = fj.Config(
+            model=fj.ModelConfig(family="plain", widths=(4,), depths=(1,), batch_norm_momentum=kept),  # type: ignore[arg-type]
+            optim=fj.OptimConfig(momentum=momentum, clip_norm=clip_norm),  # type: ignore[arg-type]
+        )
+        recipe = fj.make_recipe(config)
+        chunk = fj.make_train_chunk(recipe.step, batch_size=4, max_steps=2, sample=recipe.sample)
+        return chunk(recipe.init(jax.random.key(0)), data, jnp.int32(2))
+
+    with jax.enable_x64(True):
+        halves = jnp.array([0.5, 0.9])
+        assert halves.dtype == jnp.float64
+        state, _ = jax.jit(jax.vmap(train))(halves, 2 * halves, halves)
+    floats = [leaf.dtype for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert set(floats) == {jnp.dtype(jnp.float32)}

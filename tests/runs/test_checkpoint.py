@@ -279,22 +279,6 @@ def test_corrupted_write_is_detected_by_the_second_save_after_it(
         checkpoint.save(tmp_path / "d", {"w": jnp.ones(3)}, step=2)
 
 
-@pytest.mark.parametrize("name", ["a*b", "what?", "{x,y}"])
-def test_path_with_characters_of_patterns_is_usable(tmp_path: Path, name: str) -> None:
-    directory, values = tmp_path / name / "checkpoints", {"w": jnp.arange(3)}
-    checkpoint.refuse_unusable(directory)
-    assert not list(tmp_path.rglob(".probe*"))
-    checkpoint.save(directory, values, step=1)
-    restored = checkpoint.restore(directory, 1, like=jax.tree.map(jnp.zeros_like, values))
-    np.testing.assert_array_equal(restored["w"], values["w"])
-
-
-def test_path_that_orbax_reads_as_a_glob_pattern_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"r\[0\] cannot be read back"):
-        checkpoint.refuse_unusable(tmp_path / "r[0]" / "checkpoints")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_unreadable_checkpoint_directory_raises_checkpoint_error_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ from fmnist_jax.data.dataset import Splits, load
 from fmnist_jax.errors import CheckpointError, ConfigError, DataError, DeviceMemoryError
 from fmnist_jax.functional.eval_step import make_predict
 from fmnist_jax.functional.recipe import make_recipe
-from fmnist_jax.runs import checkpoint, inputs, loop
+from fmnist_jax.runs import checkpoint, inputs, interruption, loop, numbering, results
 from fmnist_jax.runs.leaves import state_digest
 from fmnist_jax.runs.summary import print_summary
 from fmnist_jax.runs.training import Session
@@ -98,6 +98,20 @@ def test_metrics_lines_cover_every_interval_and_evaluation(finished_run: tuple[C
         for line in lines
         if "train_loss" in line
     )
+    assert [line["epoch"] for line in lines] == pytest.approx([line["step"] / 5 for line in lines])
+
+
+def test_checkpoints_are_scored_with_the_validation_accuracy_of_their_step(
+    finished_run: tuple[Config, Path, dict[str, Any]],
+) -> None:
+    _, path, _ = finished_run
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    accuracies = {line["step"]: line["val_accuracy"] for line in lines if "val_accuracy" in line}
+    steps = checkpoint.steps(path / "checkpoints")
+    scores = {step: checkpoint.read_manifest(path / "checkpoints", step)["val_accuracy"] for step in steps}
+    assert scores == {step: accuracies.get(step, numbering.UNSCORED) for step in steps}
+    assert accuracies[10] == scores[10]
+    assert numbering.UNSCORED in scores.values()
 
 
 def test_summary_accuracy_and_loss_match_numpy_on_saved_predictions(
@@ -234,6 +248,36 @@ def test_run_is_not_resumed_with_another_kind_of_recipe(
     (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(CheckpointError, match=message):
         loop.run(config, make_recipe=partial(make_recipe))
+
+
+def test_signal_during_the_last_save_or_the_scoring_stops_a_run_whose_last_state_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(_TINY, run=replace(_TINY.run, dir=tmp_path / "run"))
+
+    def interrupting(function: Any, applies: Any) -> Any:
+        def interrupt_then_call(*args: Any, **options: Any) -> Any:
+            if applies(**options):
+                signal.raise_signal(signal.SIGINT)
+            return function(*args, **options)
+
+        return interrupt_then_call
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        with monkeypatch.context() as patches:
+            save = interrupting(checkpoint.Writer.save, lambda step, **_: step == config.total_steps)
+            patches.setattr(checkpoint.Writer, "save", save)
+            with pytest.raises(interruption.InterruptionError, match=r"^SIGINT at step 10 of 10; its state is saved; "):
+                loop.run(config)
+        assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == 10
+        with monkeypatch.context() as patches:
+            patches.setattr(results, "score", interrupting(results.score, lambda **_: True))
+            with pytest.raises(KeyboardInterrupt):
+                loop.run(config)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert loop.run(config)["steps"] == 10
 
 
 @pytest.mark.slow

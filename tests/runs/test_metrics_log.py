@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from fmnist_jax.errors import DivergenceError
 from fmnist_jax.functional.metrics import Metrics, Summary
+from fmnist_jax.runs import metrics_log
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.metrics_log import MetricsLog
 
@@ -60,46 +62,68 @@ def test_chunk_is_summarized_in_a_line_once_the_next_one_is_added(directory: Run
     assert directory.records() == display.records
 
 
-class _SlowArray:
-    """An array on a device that stays busy for `seconds` from now."""
+class _Clock:
+    """In place of the module `time`."""
 
-    def __init__(self, values: Any, seconds: float) -> None:
-        self._values, self._ready = values, time.perf_counter() + seconds
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    clock = _Clock()
+    monkeypatch.setattr(metrics_log, "time", clock)
+    return clock
+
+
+class _PendingArray:
+    """An array on a device that is busy until `ready` is set."""
+
+    def __init__(self, values: Any, ready: threading.Event) -> None:
+        self._values, self._ready = values, ready
 
     def block_until_ready(self) -> None:
-        time.sleep(max(0.0, self._ready - time.perf_counter()))
+        assert self._ready.wait(60.0)
 
     def __array__(self, *_: Any) -> np.ndarray:
         self.block_until_ready()
         return np.asarray(self._values)
 
 
-def _slow_rows(losses: list[float], seconds: float) -> Any:
-    return jax.tree.map(lambda leaf: _SlowArray(leaf, seconds), _rows(losses))
+def _pending_rows(losses: list[float], ready: threading.Event) -> Any:
+    return jax.tree.map(lambda leaf: _PendingArray(leaf, ready), _rows(losses))
 
 
-def test_chunk_is_timed_to_its_own_end_even_if_the_next_call_is_slow(directory: RunDirectory) -> None:
-    log, start_time = MetricsLog(directory, _RecordingDisplay(), _LEARNING_RATES, 0.1, 0), time.perf_counter()
-    log.add_chunk(0, 3, _slow_rows([1.0, 1.0, 1.0], 0.2), start_time)
-    start_time = time.perf_counter()
-    time.sleep(0.8)  # a call that returns when its chunk is almost done
-    log.add_chunk(3, 4, _slow_rows([1.0], 0.0), start_time)
+def _finish(log: MetricsLog, ready: threading.Event) -> None:
+    """Lets the running chunk end now."""
+    ready.set()
+    assert log._pending_chunk is not None
+    log._pending_chunk.timer.join()
+
+
+def test_chunk_is_timed_to_its_own_end_even_if_the_next_call_is_slow(directory: RunDirectory, clock: _Clock) -> None:
+    log, ready = MetricsLog(directory, _RecordingDisplay(), _LEARNING_RATES, 0.1, 0), threading.Event()
+    log.add_chunk(0, 3, _pending_rows([1.0, 1.0, 1.0], ready), 0.0)
+    clock.now = 0.2
+    _finish(log, ready)
+    clock.now = 1.0  # the call that has started the next chunk at 0 returns when it is done
+    log.add_chunk(3, 4, _rows([1.0]), 0.0)
     log.flush()
-    long, short = directory.records()
-    assert 12 / 0.4 < long["images_per_second"] <= 12 / 0.2
-    assert 4 / 1.0 < short["images_per_second"] <= 4 / 0.4
-    assert long["elapsed_seconds"] < 0.4
-    assert short["elapsed_seconds"] >= 0.8
+    assert [line["images_per_second"] for line in directory.records()] == pytest.approx([12 / 0.2, 4 / 0.8])
+    assert [line["elapsed_seconds"] for line in directory.records()] == pytest.approx([0.2, 1.0])
 
 
-class _FailingArray(_SlowArray):
+class _FailingArray(_PendingArray):
     def block_until_ready(self) -> None:
         raise jax.errors.JaxRuntimeError("INTERNAL: the device is gone")
 
 
 def test_device_error_of_a_chunk_is_raised_by_flush(directory: RunDirectory) -> None:
     log = MetricsLog(directory, _RecordingDisplay(), _LEARNING_RATES, 0.1, 0)
-    log.add_chunk(0, 1, jax.tree.map(lambda leaf: _FailingArray(leaf, 0.0), _rows([1.0])), time.perf_counter())
+    rows = jax.tree.map(lambda leaf: _FailingArray(leaf, threading.Event()), _rows([1.0]))
+    log.add_chunk(0, 1, rows, time.perf_counter())
     with pytest.raises(jax.errors.JaxRuntimeError, match="the device is gone"):
         log.flush()
     assert directory.records() == []
@@ -124,14 +148,16 @@ def test_process_exiting_during_a_chunk_keeps_its_exit_code_and_prints_nothing()
     assert (completed.returncode, completed.stderr) == (7, "")
 
 
-def test_time_between_chunks_counts_as_elapsed_but_not_in_the_rate(directory: RunDirectory) -> None:
-    log = MetricsLog(directory, _RecordingDisplay(), _LEARNING_RATES, 0.1, 0)
-    time.sleep(0.8)
-    log.add_chunk(0, 3, _slow_rows([1.0, 1.0, 1.0], 0.2), time.perf_counter())
+def test_time_between_chunks_counts_as_elapsed_but_not_in_the_rate(directory: RunDirectory, clock: _Clock) -> None:
+    log, ready = MetricsLog(directory, _RecordingDisplay(), _LEARNING_RATES, 0.1, 0), threading.Event()
+    clock.now = 0.8
+    log.add_chunk(0, 3, _pending_rows([1.0, 1.0, 1.0], ready), 0.8)
+    clock.now = 1.0
+    _finish(log, ready)
     log.flush()
     (line,) = directory.records()
-    assert 12 / 0.4 < line["images_per_second"] <= 12 / 0.1
-    assert line["elapsed_seconds"] >= 1.0
+    assert line["images_per_second"] == pytest.approx(12 / 0.2)
+    assert line["elapsed_seconds"] == pytest.approx(1.0)
 
 
 def test_evaluation_is_logged_as_a_separate_record(directory: RunDirectory) -> None:

@@ -23,6 +23,7 @@ from fmnist_jax.config.schema import (
     RunConfig,
     TrainConfig,
 )
+from fmnist_jax.data.dataset import load
 from fmnist_jax.errors import CheckpointError, ConfigError
 from fmnist_jax.functional.interface import Model
 from fmnist_jax.functional.metrics import batch_metrics, cross_entropy
@@ -277,3 +278,27 @@ def test_run_with_a_custom_network_requires_its_make_recipe(
     np.testing.assert_allclose(warm_model.params["kernel"], model.params["kernel"], atol=1e-6)
     with pytest.raises(CheckpointError, match=r"^--init\.from is .*, whose network .*: give that function to fm"):
         loop.run(replace(warm_config, run=replace(config.run, dir=tmp_path / "another")))
+
+
+def _averaging(config: Config, **options: Any) -> Recipe:
+    """Keeps an average of the weights, which the configuration does not ask for."""
+    return make_recipe(replace(config, train=replace(config.train, average_decay=0.5)), **options)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [partial(make_recipe, optimizer=optax.adam(1e-3), schedule=optax.constant_schedule(1e-3)), _averaging],
+    ids=["optimiser", "average"],
+)
+def test_run_of_your_own_optimiser_or_average_is_evaluated_without_it(
+    factory: Callable[..., Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, stub in RESULTS_STUBS.items():
+        monkeypatch.setattr(results, name, stub)
+    config = replace(CONFIG, run=RunConfig(dir=tmp_path / "own", progress="plain"))
+    loop.run(config, make_recipe=factory)
+    known, unknown = load_trained(tmp_path / "own", make_recipe=factory), load_trained(tmp_path / "own")
+    jax.tree.map(np.testing.assert_array_equal, unknown.weights, known.weights)
+    with np.load(tmp_path / "own" / "predictions.npz") as saved:
+        test = load(config.data).test
+        np.testing.assert_allclose(unknown.predict(test.images), saved["logits"], atol=1e-4)

@@ -117,6 +117,29 @@ def test_population_summary_scores_the_ensemble_and_each_member(tmp_path: Path) 
         np.testing.assert_array_equal(saved["member_logits"], scores.member_logits)
 
 
+def test_population_summary_has_last_validation_and_mirrored_accuracies_of_its_members() -> None:
+    """The first member sees the number, 3 logits strong if it is 7; the second sees none, and predicts 2."""
+    test = _dataset([1, 2, 3], [1, 2, 3])
+    test.images[:, 0, -1, 0] = [5, 2, 7]
+
+    def predict(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        pixel = jnp.asarray(images)[:, 0, 0, 0, None]
+        first = jnp.where(pixel == jnp.arange(10)[None], jnp.where(pixel == 7, 3.0, 1.0), 0.0)
+        return jnp.stack([first, jnp.zeros_like(first).at[:, 2].set(1.0)])
+
+    records = [
+        {"step": step, "elapsed_seconds": 2.0, "val_accuracy": value, "members": {"val_accuracy": [value] * 2}}
+        for step, value in ((1, 0.1), (3, 0.9))
+    ]
+    scores = results.score(predict, weights_to_score(_state()), Splits(test, test, test), 2, average_mirrors=True)
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), _state())
+    config = Config(population=PopulationConfig(seeds=2))
+    summary = results.make_summary(records, members, scores, config, test.class_names)
+    assert (summary["val_accuracy"], summary["population"]["val_accuracy"]) == (0.9, [0.9, 0.9])
+    for name in ("test_accuracy_mirrored", "val_accuracy_mirrored"):
+        assert summary["population"][name] == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_infinite_test_loss_is_stored_as_null(tmp_path: Path) -> None:
     def never_predict_last(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
         return _predict_first_pixel(params, batch_stats, images).at[:, 9].set(-jnp.inf)

@@ -1,13 +1,13 @@
 """Round trips through Orbax, and later changes that are reported as damage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fmnist_jax.errors import CheckpointError
-from fmnist_jax.runs import manifest, store
+from fmnist_jax.runs import checkpoint, manifest, store
 from fmnist_jax.runs.leaves import Snapshot
 
 _SAVED = Snapshot({"kernel": np.arange(6.0).reshape(2, 3), "key": np.array([1, 2], np.uint32)}, {"key": "threefry2x32"})
@@ -42,3 +42,30 @@ def test_checkpoint_directory_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"cannot use .* choose another --run\.dir"):
         store.open_manager(tmp_path / "file" / "c")
+
+
+def _save_steps(directory: Path, steps: Sequence[int]) -> None:
+    manager = store.open_manager(directory)
+    for step in steps:
+        described = manifest.make_manifest(_SAVED.leaves, _SAVED.keys, step, 0.5, {})
+        store.start_saving(manager, step, _SAVED, described)
+        manager.wait_until_finished()
+    store.close_manager(manager)
+
+
+def test_replaced_checkpoint_is_moved_away_whole_before_its_files_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "remove_deleted", lambda _: None)  # as if the process were killed before
+    _save_steps(tmp_path / "c", [1, 2, 3, 4])
+    assert checkpoint.steps(tmp_path / "c") == [3, 4]
+    assert {path.name for path in (tmp_path / "c" / ".deleted").iterdir()} == {"1", "2"}
+    assert store.read(tmp_path / "c" / ".deleted" / "1").leaves.keys() == _SAVED.leaves.keys()
+
+
+def test_checkpoints_that_a_killed_process_was_deleting_are_removed(tmp_path: Path) -> None:
+    half_deleted = tmp_path / "c" / ".deleted" / "2"
+    half_deleted.mkdir(parents=True)
+    (half_deleted / "left").touch()
+    _save_steps(tmp_path / "c", [2, 3, 4, 5])
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["4", "5"]

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -166,10 +167,10 @@ def _before_restoring(step: int, act: Callable[[Path], object], monkeypatch: pyt
     """Has a training act on the directory of the checkpoints when one of a step has been chosen, but not yet read."""
     restore = checkpoint.restore
 
-    def act_then_restore(directory: Path, chosen: int, like: TrainState) -> TrainState:
+    def act_then_restore(directory: Path, chosen: int, like: TrainState, **options: Any) -> TrainState:
         if chosen == step:
             act(directory)
-        return restore(directory, chosen, like)
+        return restore(directory, chosen, like, **options)
 
     monkeypatch.setattr(checkpoint, "restore", act_then_restore)
 

@@ -55,7 +55,20 @@ def test_how_to_resume_is_a_command_or_a_python_call_for_own_data_or_recipes() -
     assert how_to_resume(config) == f"{python_command()} -m fmnist_jax.train --run.dir 'my runs/1'"
     own_data = replace(config, data=DataConfig(name="own", total=9))
     assert how_to_resume(own_data) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
-    assert how_to_resume(config, "mine") == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
+    own_recipe = how_to_resume(config, custom_recipe="mine")
+    assert own_recipe == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
+
+
+def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record() -> None:
+    run = RunConfig(dir=Path("r"))
+    started = Config(data=DataConfig(dir=Path("/old"), raw_dir=Path("/raw")), run=run)
+    parallel = ParallelConfig(devices=2, distributed=True, coordinator="host:1", processes=2, process_id=0)
+    config = replace(started, data=replace(started.data, dir=Path("/new data")), parallel=parallel)
+    assert how_to_resume(config, started).endswith(
+        " --run.dir r --data.dir '/new data' --parallel.devices 2 --parallel.distributed "
+        "--parallel.coordinator host:1 --parallel.processes 2 --parallel.process-id 0"
+    )
+    assert how_to_resume(replace(config, parallel=ParallelConfig()), config).endswith(" --run.dir r")
 
 
 def test_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

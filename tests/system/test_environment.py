@@ -31,6 +31,11 @@ def test_git_commit_is_none_without_git(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_git_commit_is_none_if_the_repository_does_not_track_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A hook of git's, in which the tests may run, points to a repository of its own.
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     module_file = tmp_path / "env" / "environment.py"
     module_file.parent.mkdir()
     module_file.touch()

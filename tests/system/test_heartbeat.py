@@ -80,10 +80,11 @@ def connect_silent_peer(seconds: float) -> tuple[Heartbeat, EndRecorder, socket.
 
 
 def test_silent_peer_is_reported_after_the_timeout_and_not_before() -> None:
-    first, recorder, peer = connect_silent_peer(1.0)
-    assert not recorder.event.wait(0.7)
-    assert recorder.event.wait(1.0)
-    assert recorder.messages == ["process 1 has not been heard from for 1 s"]
+    started = time.monotonic()
+    first, recorder, peer = connect_silent_peer(2.0)
+    assert recorder.event.wait(30.0)
+    assert time.monotonic() - started >= 2.0
+    assert recorder.messages == ["process 1 has not been heard from for 2 s"]
     first.announce_exit()
     peer.close()
 
@@ -91,7 +92,7 @@ def test_silent_peer_is_reported_after_the_timeout_and_not_before() -> None:
 def test_closed_connection_is_reported_at_once() -> None:
     first, recorder, peer = connect_silent_peer(30.0)
     peer.close()
-    assert recorder.event.wait(2.0)
+    assert recorder.event.wait(25.0)
     assert recorder.messages[0].startswith("process 1 has gone")
     first.announce_exit()
 
@@ -101,7 +102,7 @@ def test_message_may_arrive_in_parts() -> None:
     for part in (b".\nerr", b"or no ro", b"om\n"):
         peer.sendall(part)
         time.sleep(0.1)
-    assert recorder.event.wait(1.0)
+    assert recorder.event.wait(30.0)
     assert recorder.messages == ["process 1 has stopped: no room"]
     first.announce_exit()
     peer.close()
@@ -120,7 +121,7 @@ def test_silent_or_disconnecting_stranger_is_ignored() -> None:
         peer.sendall(bytes.fromhex(password) + (1).to_bytes(4))
         accepting.join()
     peer.sendall(b"error found\n")
-    assert recorder.event.wait(1.0)
+    assert recorder.event.wait(30.0)
     assert recorder.messages == ["process 1 has stopped: found"]
     first.announce_exit()
     peer.close()

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 import pytest
@@ -121,3 +122,24 @@ def test_final_flush_of_a_full_stream_returns_the_error_and_the_exit_is_clean() 
 def test_final_flush_of_a_working_stream_returns_none() -> None:
     assert output.final_flush(io.StringIO()) is None
     assert output.final_flush(None) is None
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")  # noqa: PTH110
+def test_buffered_text_that_a_full_disk_refuses_does_not_fail_the_last_flush() -> None:
+    script = (
+        "import sys; from fmnist_jax.system import output; output.say('one'); output.say('two');"
+        "sys.exit(output.final_flush(sys.stdout) is not None)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        completed = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+    assert (completed.returncode, completed.stderr) == (0, "")
+
+
+def test_stream_given_up_once_is_connected_as_before(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        output._flush_to_null(file)
+        file.write("later")
+    assert (tmp_path / "log").read_text() == "later"

@@ -3,12 +3,15 @@
 import os
 import re
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from fmnist_jax.errors import DataError, FmnistError
 from fmnist_jax.system import storage
@@ -191,3 +194,36 @@ def test_writing_to_a_full_device_raises_and_keeps_the_device() -> None:
     with pytest.raises(FmnistError, match="cannot write /dev/full"):
         storage.write_text(Path("/dev/full"), "rows")
     assert Path("/dev/full").is_char_device()
+
+
+def test_stale_files_and_folders_that_match_are_removed(tmp_path: Path) -> None:
+    hours_ago = time.time() - 7200
+    for name in ("old.tmp", "new.tmp", "old.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.tmp" / "inner").mkdir(parents=True)
+    for name in ("old.tmp", "old.txt", "folder.tmp"):
+        os.utime(tmp_path / name, (hours_ago, hours_ago))
+    storage.remove_stale(tmp_path, "*.tmp")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.tmp", "old.txt"]
+    storage.remove_stale(tmp_path / "nowhere", "*")
+
+
+def test_next_write_removes_what_a_kill_has_left_of_the_same_file(tmp_path: Path) -> None:
+    left, of_another = tmp_path / f"a[1].txt.{'0a' * 8}.unfinished", tmp_path / f"a1.txt.{'0a' * 8}.unfinished"
+    for path in (left, of_another):
+        path.touch()
+        os.utime(path, (time.time() - 7200, time.time() - 7200))
+    storage.write_text(tmp_path / "a[1].txt", "new")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a[1].txt", of_another])
+
+
+def test_own_figures_are_told_from_other_pictures(tmp_path: Path) -> None:
+    figure = Figure(figsize=(1, 1))
+    storage.write_figure(tmp_path / "own.PNG", figure)
+    figure.savefig(tmp_path / "other.png")
+    Image.new("L", (9, 9)).save(tmp_path / "photo.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    found = {path.name for path in tmp_path.iterdir() if storage.is_own_figure(path)}
+    assert found == {"own.PNG"}
+    assert not storage.is_own_figure(tmp_path / "nowhere.png")
