@@ -9,6 +9,9 @@ from typing import Any
 from fmnist_jax import FmnistError, parse_arguments
 
 
+_SIGPIPE_EXIT_CODE = 141
+
+
 def start_jax(platforms: str) -> None:
     """Has JAX use these platforms, named as in `JAX_PLATFORMS`, in this process and those it starts.
 
@@ -63,3 +66,6 @@ def run_script(main: Callable[[Any], object], arguments: type) -> None:
     except FmnistError as error:
         print(error.line, file=sys.stderr)
         raise SystemExit(error.exit_code) from error
+    except BrokenPipeError as error:  # the reader, such as `head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it as it ends
+        raise SystemExit(_SIGPIPE_EXIT_CODE) from error

@@ -224,13 +224,13 @@ def fill_page(page: Path, contents: Mapping[str, str]) -> None:
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the tables, and writes them if asked to."""
+    """Writes the tables if asked to, and prints them."""
     contents = make_tables(read_records(ROOT / "experiments" / "results"))
-    print("\n\n".join(contents.values()))
     if arguments.write:
         for name, table in contents.items():
             for page in PAGES[name]:
                 fill_page(page, {name: table})
+    print("\n\n".join(contents.values()))
 
 
 if __name__ == "__main__":

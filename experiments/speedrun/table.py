@@ -89,12 +89,12 @@ def _format_library(record: Record) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    """Prints the table, and writes it if asked to."""
+    """Writes the table if asked to, and prints it."""
     contents = {"speedrun": table(read(RESULTS))}
-    print(contents["speedrun"])
     if arguments.write:
         for page in PAGES:
             fill_page(page, contents)
+    print(contents["speedrun"])
 
 
 if __name__ == "__main__":

@@ -124,8 +124,8 @@ def make_cross_entropy(label_smoothing: float) -> LossFn:
 def batch_metrics(logits: Array, labels: Array, losses: Array) -> Metrics:
     """Sums up one batch; padding is ignored, and a soft label counts as its heaviest class.
 
-    A label out of range counts for no class, but its loss, NaN by `cross_entropy`, is part of the sum. Logits that hold NaN
-    count as a prediction of the first class that has it, as NumPy's `argmax` does.
+    A label out of range counts for no class, but its loss, NaN by `cross_entropy`, is part of the sum. Logits that hold
+    NaN count as a prediction of the first class that has it, as by NumPy's `argmax`.
 
     Args:
       logits: f32[B, C].

@@ -97,3 +97,16 @@ def test_missing_device_is_reported_in_one_line(platforms: str) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith(f"JAX has no device on {platforms} (")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_script_whose_reader_leaves_ends_silently_with_the_code_of_sigpipe() -> None:
+    script = (
+        "import dataclasses; from experiments.script import run_script\n"
+        "run_script(lambda _: print('line\\n' * 100_000), dataclasses.make_dataclass('Arguments', []))"
+    )
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, error = process.communicate()
+    assert (process.returncode, error) == (141, "")
