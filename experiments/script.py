@@ -8,7 +8,6 @@ from typing import Any
 
 from fmnist_jax import FmnistError, parse_arguments
 
-
 _SIGPIPE_EXIT_CODE = 141
 
 
