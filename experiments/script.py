@@ -62,6 +62,7 @@ def run_script(main: Callable[[Any], object], arguments: type) -> None:
     """
     try:
         main(parse_arguments(arguments, sys.argv[1:]))
+        sys.stdout.flush()
     except FmnistError as error:
         print(error.line, file=sys.stderr)
         raise SystemExit(error.exit_code) from error

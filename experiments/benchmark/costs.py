@@ -183,16 +183,17 @@ def main(arguments: Arguments) -> None:
         anything is less than 1, or a list is empty.
     """
     refuse_too_few(arguments)
+    has_torch = importlib.util.find_spec("torch") is not None
     if arguments.out.exists():
         wholes = {name: measured["whole"] for name, measured in read_json(arguments.out)["costs"].items()}
-        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds)
+        sides = _SIDES if has_torch else _SIDES[:1]
+        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds, sides)
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.out, RESULTS)
         config = rehearsal.shrink(config)
     prepare_output(arguments.out)
     start = time.perf_counter()
-    has_torch = importlib.util.find_spec("torch") is not None
     workers = {name: Worker() for name in _SIDES if has_torch or name == "fmnist_jax"}
     for worker in workers.values():
         worker(start_jax, "cpu")

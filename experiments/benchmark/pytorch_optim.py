@@ -16,6 +16,8 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalize(matrix: Any, steps: int) -> Any:
     """Brings the singular values of a float32 matrix near 1 by Newton-Schulz iterations.
 
+    As in `fmnist_jax.orthogonalize`, on the Gram matrix, which takes about half as many multiplications.
+
     Transposing or permuting the matrix transposes or permutes the result, so that a kernel may be flattened in any
     order of its inputs.
     """
@@ -23,9 +25,18 @@ def orthogonalize(matrix: Any, steps: int) -> Any:
     is_tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if is_tall else matrix  # so that the products are smaller
     x = x / (x.norm() + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    identity = a * torch.eye(len(x), dtype=x.dtype, device=x.device)
+
+    def polynomial(gram: Any) -> Any:
+        return torch.addmm(identity + b * gram, gram, gram, alpha=c)
+
+    gram = x @ x.T
+    factor = composed = polynomial(gram)
+    for _ in range(steps - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        composed = factor @ composed
+    x = composed @ x
     return x.T if is_tall else x
 
 

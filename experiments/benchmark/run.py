@@ -27,6 +27,8 @@ from experiments.speedrun.entries import BASELINE, PLATFORMS, for_gpu, with_mirr
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
+_JAX_SIDES = ("fmnist_jax", "plain JAX loop")
+_TORCH_SIDES = ("PyTorch", "PyTorch, torch.compile")
 _LOG_LINES = 8  # of a real run, at least; it is stopped after half of them
 _MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough for the launch overhead to be negligible
 
@@ -113,15 +115,14 @@ def measure_rates(
 ) -> dict[str, Any]:
     """Images a second of each side, by phase and network."""
     sides: list[tuple[str, Worker, Any, bool]] = [
-        ("fmnist_jax", jax_worker, jax_side, False),
-        ("plain JAX loop", jax_worker, jax_side, True),
+        (name, jax_worker, jax_side, is_plain) for name, is_plain in zip(_JAX_SIDES, (False, True), strict=True)
     ]
     if torch_worker is not None:
         from experiments.benchmark import pytorch_side
 
         sides += [
-            ("PyTorch", torch_worker, pytorch_side, False),
-            ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
+            (name, torch_worker, pytorch_side, is_compiled)
+            for name, is_compiled in zip(_TORCH_SIDES, (False, True), strict=True)
         ]
     results: dict[str, Any] = {}
     for label in arguments.networks:
@@ -193,18 +194,26 @@ def refuse_lost_parts(path: Path, parts: Collection[str]) -> None:
         raise FmnistError(f"{path} has {' and '.join(lost)}, which --parts leaves out: give another --out")
 
 
-def refuse_lost_rates(path: Path, measured: Mapping[str, Any], labels: Collection[str], rounds: int) -> None:
-    """Checks that a file's rates are not replaced by those of fewer networks or rounds.
+def refuse_lost_rates(
+    path: Path, measured: Mapping[str, Any], labels: Collection[str], rounds: int, sides: Collection[str]
+) -> None:
+    """Checks that a file's rates are not replaced by those of fewer networks, sides or rounds.
 
     Args:
       path: the file.
       measured: what it has: a list of each side's rates, by side, by phase and network.
       labels: the networks to measure.
       rounds: how often.
+      sides: what to measure them with.
 
     Raises:
       FmnistError: they would be.
     """
+    if missing := {side for rates in measured.values() for side in rates}.difference(sides):
+        raise FmnistError(
+            f"{path} has {' and '.join(sorted(missing))}, for which PyTorch is not installed: pip install '.[bench]', "
+            "or give another --out"
+        )
     if lost := [name for name in measured if not any(f" {label} " in name for label in labels)]:
         raise FmnistError(f"{path} has {' and '.join(lost)}, which --networks leaves out: give another --out")
     most = max((len(rates) for sides in measured.values() for rates in sides.values()), default=0)
@@ -223,14 +232,20 @@ def main(arguments: Arguments) -> None:
     path = arguments.out / f"{arguments.device}.json"
     unfinished = path.with_name(f"{arguments.device}-unfinished.json")
     refuse_lost_parts(path, arguments.parts)
-    if path.exists() and "rates" in arguments.parts:
-        refuse_lost_rates(path, read_json(path).get("rates", {}), arguments.networks, arguments.rounds)
+    has_torch = importlib.util.find_spec("torch") is not None
+    config = configuration(arguments)
+    if path.exists():
+        recorded = read_json(path)
+        sides = (*_JAX_SIDES, *(_TORCH_SIDES if has_torch else ()))
+        if "rates" in arguments.parts:
+            refuse_lost_rates(path, recorded.get("rates", {}), arguments.networks, arguments.rounds, sides)
+        if recorded["config"]["data"] != to_dict(config)["data"] or recorded.get("steps", 0) > arguments.steps:
+            raise FmnistError(f"{path} is of other images, or of more --steps: give another --out")
     prepare_output(path)
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device
-    console, config, start = Console(width=150, markup=False), configuration(arguments), time.perf_counter()
+    console, start = Console(width=150, markup=False), time.perf_counter()
     jax_worker = Worker()
-    has_torch = importlib.util.find_spec("torch") is not None
     torch_worker = Worker() if has_torch else None
     jax_worker(start_jax, PLATFORMS[arguments.device])
     origin = jax_worker(jax_side.measurement_origin)
@@ -242,6 +257,7 @@ def main(arguments: Arguments) -> None:
         console.print("PyTorch is not installed, so its rows are left out: pip install '.[bench]'")
     results: dict[str, Any] = {
         "config": to_dict(config),
+        "steps": arguments.steps,
         **origin,
         "matrix_products_per_second": jax_worker(
             jax_side.matrix_rate, _MATRIX_SIZES[arguments.device], config.model.dtype

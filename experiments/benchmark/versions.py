@@ -18,8 +18,8 @@ import tyro
 from rich.console import Console
 
 from experiments.benchmark import jax_side, tables
-from experiments.benchmark.run import measure_alternately
-from experiments.records import prepare_output, write_json
+from experiments.benchmark.run import measure_alternately, refuse_lost_rates
+from experiments.records import prepare_output, read_json, write_json
 from experiments.script import refuse_too_few, run_script
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory
 
@@ -144,6 +144,9 @@ def main(arguments: Arguments) -> None:
         origins = {environment_name(origin["versions"]): origin for origin in (worker("origin") for worker in workers)}
         if len(origins) < len(workers):
             raise FmnistError(f"several interpreters have the same versions ({', '.join(origins)}): name each but once")
+        if arguments.out.exists():
+            recorded = read_json(arguments.out)["rates"]
+            refuse_lost_rates(arguments.out, recorded, tuple(_NETWORKS), arguments.rounds, tuple(origins))
         rates = {
             f"{phase}, {network} network": measure_alternately(
                 {

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from experiments import rehearsal
-from experiments.records import make_folder, origin, read_json, write_json
+from experiments.records import make_folder, origin, read_json, short_commit, write_json
 from experiments.results.record import fill_defaults, training_settings
 from experiments.results.tables import machine_name
 from experiments.script import run_script, start_jax
@@ -108,7 +108,6 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
         **{"side": arguments.side, "target": arguments.target, "config": training_settings(config)},
         **{"hardware": provenance["hardware"], "versions": {**provenance["versions"], **entrant.versions}},
     }
-    make_folder(arguments.results)
     path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
     entry = _read_record(path, identity)
     compile_seconds, runs = entry.get("compile_seconds", []), entry.get("runs", [])
@@ -122,6 +121,28 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
         entry = {**identity, "summary": summary, "compile_seconds": compile_seconds, "runs": runs}
         write_json(path, entry)
     return entry
+
+
+def find_finished(arguments: Arguments, hardware: Mapping[str, Any], commit: str | None) -> dict[str, Any] | None:
+    """The record of an entry that has all its seeds, which is then neither compiled nor run again.
+
+    Raises:
+      FmnistError: it has enough seeds for an entry, and more are asked for; or some of another commit, and not all.
+    """
+    path = result_path(arguments.results, arguments.side, arguments.target, hardware)
+    entry: dict[str, Any] | None = read_json(path) if path.exists() else None
+    if entry is None:
+        return None
+    seeds, commits = len(entry["runs"]), sorted({run["commit"] for run in entry["runs"]})
+    if seeds >= arguments.seeds:
+        named = ", ".join(short_commit(each or "unknown") for each in commits)
+        print(f"nothing to run: {path} has {seeds} seeds, of commit {named}; delete it to run them again")
+        return entry
+    if seeds >= MIN_SEEDS:
+        raise FmnistError(f"{path} has {seeds} seeds, which the rules count as an entry: delete it to enter with more")
+    if commits != [commit]:
+        raise FmnistError(f"{path} has {seeds} seeds of another commit: delete it to run all of them at this one")
+    return None
 
 
 def _read_record(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,12 +180,19 @@ def main(arguments: Arguments) -> dict[str, Any]:
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # JAX evaluates the schedule there, beside PyTorch
     keep_freed_memory()  # as the command does
     start_jax(PLATFORMS[arguments.device])
+    environment = describe_environment()
+    if not arguments.held_out:
+        make_folder(arguments.results)
+        provenance = origin(environment)
+        if (entry := find_finished(arguments, provenance["hardware"], provenance["commit"])) is not None:
+            print(verdict(summarize(entry["runs"], arguments.target), arguments.target))
+            return entry
     jax.config.update("jax_enable_compilation_cache", False)  # the seconds of compilation are recorded
     entrant = prepare(arguments, config)
     print(f"{arguments.side}, {config.train.epochs} epochs; compiled in {entrant.compile_seconds:.1f} s", flush=True)
     if arguments.held_out:
         return score_held_out(arguments, entrant)
-    entry = record(arguments, entrant, config, describe_environment())
+    entry = record(arguments, entrant, config, environment)
     print(verdict(summarize(entry["runs"], arguments.target), arguments.target))
     return entry
 

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from fmnist_jax.config import paths
+from fmnist_jax.errors import in_one_line
 from fmnist_jax.system import output
 
 
@@ -33,15 +34,19 @@ def enable_compilation_cache() -> None:
 
 def explain_damaged_cache() -> None:
     """Replaces JAX's warning about a cached program that it cannot read by advice: it would never write it anew."""
-    show_warning = warnings.showwarning
+    show_warning, explained = warnings.showwarning, list[str]()
 
     def show(message: Warning | str, *where: Any, **options: Any) -> None:
-        if "Error reading persistent compilation cache entry" not in str(message):
+        text = str(message)
+        if "Error reading persistent compilation cache entry" not in text:
             show_warning(message, *where, **options)
-            return
-        output.warn(
-            f"note: {os.environ.get('JAX_COMPILATION_CACHE_DIR', 'the compilation cache')} holds a damaged program, "
-            "perhaps cut short by a kill or a full disk, which is compiled at every start: delete that folder"
-        )
+        elif not explained:  # each program has a warning of its own
+            explained.append(text)
+            reason = in_one_line(text.partition("': ")[2])
+            output.warn(
+                f"note: {os.environ.get('JAX_COMPILATION_CACHE_DIR', 'the compilation cache')} holds a program that "
+                f"cannot be read ({reason}) and is compiled at every start: "
+                "delete that folder, if a kill or a full disk may have cut it short"
+            )
 
     warnings.showwarning = show

@@ -1,6 +1,7 @@
 """Finds what makes a configuration invalid, before anything is imported, loaded or compiled for it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -94,7 +95,12 @@ def check_network(model: ModelConfig, image_shape: Sequence[int]) -> None:
     Raises:
       ConfigError: names every problem.
     """
-    if messages := [*_network_problems(model), *_stage_problems(model, image_shape)]:
+    empty = [
+        f"--model.{name} is {getattr(model, name)}: choose 1 or more in each stage"
+        for name in ("widths", "depths")
+        if min(getattr(model, name), default=1) < 1
+    ]
+    if messages := [*empty, *_network_problems(model), *_stage_problems(model, image_shape)]:
         raise ConfigError("; ".join(messages))
 
 
@@ -125,6 +131,13 @@ def unused_paths(data_name: str, **given: Path | None) -> Iterator[tuple[str, Pa
     for name, value in given.items():
         if value is not None and name not in _USED_PATHS.get(data_name, ()):
             yield f"--data.{name.replace('_', '-')}", value
+
+
+def without_unused_paths(data: DataConfig) -> DataConfig:
+    """A configuration, as earlier versions may have recorded it, without the paths that its data set does not use."""
+    used = _USED_PATHS.get(data.name, ())
+    kept = {name: getattr(data, name) if name in used else None for name in ("dir", "raw_dir", "file")}
+    return replace(data, dir=kept["dir"], raw_dir=kept["raw_dir"], file=kept["file"])
 
 
 def _source_problems(data: DataConfig) -> Iterator[str]:
@@ -173,9 +186,6 @@ def _network_problems(model: ModelConfig) -> Iterator[str]:
         )
     if not model.widths:
         yield "--model.widths has no stage: give one or more"
-    for name in ("widths", "depths"):
-        if any(isinstance(number, int) and number < 1 for number in getattr(model, name)):
-            yield f"--model.{name} is {getattr(model, name)}: choose 1 or more in each stage"
     if model.stem != "pooled" and model.family != "resnet":
         yield (
             f"--model.stem is {model.stem}, but {model.family} pools its first convolution: "

@@ -12,7 +12,7 @@ from fmnist_jax.system import output
 
 
 def adopt_first_config(config: Config) -> Config:
-    """The configuration of the first process, so that all train the same, but with this machine's own paths.
+    """The configuration of the first process, so that all train the same, but with this machine's own paths and number.
 
     Other processes may have been given different flags, or be resuming a run that is only on the first one's disk.
     """
@@ -32,7 +32,13 @@ def adopt_first_config(config: Config) -> Config:
             first.data, raw_dir=own_data.raw_dir or first.data.raw_dir, file=own_data.file or first.data.file
         )
     source = first.init.source and (config.init.source or first.init.source)
-    return replace(first, data=data, init=replace(first.init, source=source))
+    number = config.parallel.process_id
+    return replace(
+        first,
+        data=data,
+        init=replace(first.init, source=source),
+        parallel=replace(first.parallel, process_id=number),
+    )
 
 
 def refuse_disagreement(what: str, digest: str | None, source: str) -> None:

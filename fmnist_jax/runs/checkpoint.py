@@ -97,7 +97,6 @@ class Writer:
         if self._newest_step is not None:
             directory = Path(self._manager.directory)
             self._pending_read = self._reader.submit(store.read_back, directory / str(self._newest_step))
-            self._reader.submit(store.remove_deleted, directory)
 
     def _finish_read_back(self) -> None:
         """Waits for the checkpoint that is being read back, if any.

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from fmnist_jax.config.record import from_dict
 from fmnist_jax.config.schema import Config
+from fmnist_jax.config.validation import without_unused_paths
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs import json_lines
 from fmnist_jax.system.storage import (
@@ -226,10 +228,13 @@ def read_config(directory: Path) -> Config | None:
     """
     path = directory / "config.json"
     values = read_json(path)
+    if values is None:
+        return None
     try:
-        return None if values is None else from_dict(values)
+        config = from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}: choose another run directory, or use the version that wrote it") from error
+    return replace(config, data=without_unused_paths(config.data))
 
 
 def require_config(directory: Path) -> Config:

@@ -1,5 +1,6 @@
 """A whole run: the checks before it, the training, and what it leaves behind; in one process or several."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -66,7 +67,7 @@ def run(config: Config, user_splits: Splits | None = None, make_recipe: MakeReci
             output.say(f"{path} holds a finished run: nothing was trained; for a new run choose another directory")
         else:
             path, summary = _start(config, path, user_splits, make_recipe)
-        print_summary(path, summary)
+        print_summary(path, summary, config.data)
         return summary
 
 
@@ -144,6 +145,8 @@ def _train_and_score(inputs: Inputs, directory: RunDirectory) -> dict[str, Any]:
         with interruption.record_signals() as stop_request:
             session = Session(inputs, directory, stop_request)
             state, program = _train(session)
+        if stop_request.received is not None:  # too late for training to stop
+            signal.raise_signal(stop_request.received)
         scores = results.score(
             program.predict,
             weights_to_score(state),

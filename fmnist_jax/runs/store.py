@@ -98,7 +98,9 @@ def _accuracy(metrics: Mapping[str, float]) -> float:
 
 
 def start_saving(manager: ocp.CheckpointManager, step: int, saved: Snapshot, manifest_dict: Mapping[str, Any]) -> None:
-    """Waits for the previous save, then starts this one."""
+    """Waits for the previous save, deletes what it has replaced, then starts this one."""
+    manager.wait_until_finished()
+    remove_deleted(Path(manager.directory))
     # Orbax refuses empty arrays, which the manifest describes completely.
     leaves = {name: leaf for name, leaf in saved.leaves.items() if leaf.size}
     args = ocp.args.Composite(state=ocp.args.StandardSave(leaves), manifest=ocp.args.JsonSave(manifest_dict))

@@ -11,12 +11,11 @@ from fmnist_jax.config.schema import DataConfig
 from fmnist_jax.data import places
 from fmnist_jax.errors import DataError
 from fmnist_jax.runs import recipe_record
-from fmnist_jax.runs.directory import read_config
 from fmnist_jax.system import environment, output
 
 
-def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
-    """Prints the results, where they are, and what to try next."""
+def print_summary(directory: Path, summary: Mapping[str, Any], data: DataConfig) -> None:
+    """Prints the results of a run on these data, where they are, and what to try next."""
     weakest = ", ".join(f"{name} {recall:.1%}" for name, recall in summary["weakest_classes"].items())
     mirrored, population = summary["test_accuracy_mirrored"], summary.get("population")
     loss = "not finite" if summary["test_loss"] is None else f"{summary['test_loss']:.4f}"
@@ -37,15 +36,14 @@ def print_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     custom_recipe, preset = recipe_record.recorded_name(directory), summary["preset"]
     if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and custom_recipe is None:
         larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
-        output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}{_data_flag(directory)}")
+        output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}{_data_flag(data)}")
 
 
-def _data_flag(directory: Path) -> str:
-    """The flag that finds the images of a run, unless they are where the command looks for them anyway."""
-    config = read_config(directory)
-    if config is None or config.data.name != "fashion_mnist" or config.data.dir is None:
+def _data_flag(data: DataConfig) -> str:
+    """The flag that finds the images, unless they are where the command looks for them anyway."""
+    if data.name != "fashion_mnist" or data.dir is None:
         return ""
     with suppress(DataError):  # there is no such place
-        if config.data.dir == places.data_dir(DataConfig()):
+        if data.dir.absolute() == places.data_dir(DataConfig()):
             return ""
-    return f" --data.dir {shlex.quote(str(config.data.dir))}"
+    return f" --data.dir {shlex.quote(str(data.dir))}"

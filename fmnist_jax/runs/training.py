@@ -3,14 +3,16 @@
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from fmnist_jax.config.schema import Config, ParallelConfig
+from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig
+from fmnist_jax.data import places
+from fmnist_jax.errors import DataError
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.state import TrainState
@@ -103,7 +105,9 @@ def train(
     if writer is not None:
         writer.wait()
     processes.run_on_all(lambda: None)  # the others wait until it is on the disk
-    if stop_signal := stop_signal or vote.poll():  # which may have come while the last state was being saved
+    # One may have come while the last state was being saved. With several processes, the first answer is the vote held
+    # before that, and the second the one that the first call starts.
+    if stop_signal := stop_signal or vote.poll() or vote.poll():
         saved = f"{stop_signal.name} at step {step} of {config.total_steps}; its state is saved; resume with: "
         how = how_to_resume(config, session.directory.read_config(), inputs.setup.custom_recipe)
         raise interruption.InterruptionError(stop_signal, saved + how)
@@ -124,13 +128,22 @@ def how_to_resume(config: Config, started: Config | None = None, custom_recipe: 
         same = " and the same splits" if splits else ""
         return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
     flags = ["--run.dir", str(config.run.dir)]
-    if started is not None:
-        flags += _changed_flags("data", started.data, config.data, ("dir", "raw_dir", "file"))
+    flags += _changed_flags("data", _found_data(started), config.data, ("dir", "raw_dir", "file"))
     # A command line that names a run begins with the usual devices and processes.
     flags += _changed_flags(
         "parallel", ParallelConfig(), config.parallel, [each.name for each in fields(ParallelConfig)]
     )
     return f"{environment.python_command()} -m fmnist_jax.train {shlex.join(flags)}"
+
+
+def _found_data(started: Config | None) -> DataConfig:
+    """Where a command line that names the run looks for its images."""
+    found = DataConfig() if started is None else places.with_local_paths(started.data)
+    if found.name != "fashion_mnist":
+        return found
+    with suppress(DataError):  # there is no such place
+        found = replace(found, dir=places.data_dir(found))
+    return found
 
 
 def _changed_flags(section: str, before: Any, now: Any, names: Sequence[str]) -> Iterator[str]:

@@ -15,11 +15,15 @@ class BestEffortStream:
     def __init__(self, stream: TextIO | None) -> None:
         """Takes the stream; None, as `sys.stdout` is in a process without one, counts as given up."""
         self._stream = stream
+        self._holds_own_text_only = False
 
     def write(self, text: str) -> int:
         """Writes text, or does nothing once the stream has been given up."""
         try:
             if self._stream is not None:
+                if not self._holds_own_text_only:
+                    self._stream.flush()  # what a script has printed before
+                    self._holds_own_text_only = True
                 self._stream.write(text)
         except (OSError, ValueError):  # ValueError: it is closed, or cannot encode the text
             self._give_up()
@@ -34,8 +38,10 @@ class BestEffortStream:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Drops what could not be written, over which the next flush of the stream would fail as well."""
+        """Drops the text that could not be written, over which the next flush of the stream would fail as well."""
         stream, self._stream = self._stream, None
+        if not self._holds_own_text_only:
+            return
         with suppress(OSError, ValueError, AttributeError):  # it has no descriptor, or is closed
             _flush_to_null(stream)
 

@@ -167,8 +167,8 @@ def remove_stale(directory: Path, pattern: str) -> None:
     What they are left from takes seconds. Their names are unique, so they are told apart by their age: on a network
     drive, the process that writes one may run on another machine.
     """
-    for left in directory.glob(pattern):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):
+        for left in directory.glob(pattern):
             if time.time() - left.stat().st_mtime < _STALE_SECONDS:
                 continue
             if left.is_dir():

@@ -24,8 +24,11 @@ from fmnist_jax import (
     Model,
     ModelConfig,
     cross_entropy,
+    load,
+    make_mirrored_predict,
     make_model,
     make_optimizer,
+    make_predict,
     make_schedule,
     param_count,
 )
@@ -298,12 +301,15 @@ def test_results_of_all_parts_are_not_replaced_by_those_of_some(tmp_path: Path) 
 def test_rates_are_not_replaced_by_those_of_fewer_networks_or_rounds(tmp_path: Path) -> None:
     path, sides = tmp_path / "cpu.json", {"fmnist_jax": [1.0, 2.0, 3.0]}
     measured = {"training, fast network": sides, "training, notebook network": sides}
-    benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3)
-    benchmark.refuse_lost_rates(path, {}, ("fast",), 1)
+    side = ("fmnist_jax",)
+    benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3, (*side, "PyTorch"))
+    benchmark.refuse_lost_rates(path, {}, ("fast",), 1, ())
+    with pytest.raises(FmnistError, match=r"has fmnist_jax, for which PyTorch is not installed: pip install"):
+        benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3, ("PyTorch",))
     with pytest.raises(FmnistError, match="has training, notebook network, which --networks leaves out: give another"):
-        benchmark.refuse_lost_rates(path, measured, ("fast",), 3)
+        benchmark.refuse_lost_rates(path, measured, ("fast",), 3, side)
     with pytest.raises(FmnistError, match="has 3 rounds, and --rounds is 2: choose 3, or give another --out"):
-        benchmark.refuse_lost_rates(path, measured, ("fast", "notebook"), 2)
+        benchmark.refuse_lost_rates(path, measured, ("fast", "notebook"), 2, side)
 
 
 def test_committed_measurements_are_kept_from_shorter_ones_and_from_none() -> None:
@@ -321,3 +327,24 @@ def test_committed_measurements_are_kept_from_shorter_ones_and_from_none() -> No
         population.main(population.Arguments(steps=0))
     with pytest.raises(FmnistError, match="--rounds is 0: choose 1 or more"):
         versions.main(versions.Arguments(("python",), rounds=0))
+
+
+def test_pytorch_scores_as_we_do_also_with_mirror_images() -> None:
+    pytest.importorskip("torch", reason="the other side of the benchmark is PyTorch")
+    from experiments.benchmark import pytorch_side, pytorch_weights
+
+    trainer = pytorch_side.Trainer(_TINY, "preset", compiled=False, seed=0)
+    model = make_model(_TINY.model)
+    params, batch_stats = jax.jit(model.init)(jax.random.key(1))
+    statistics = jax.tree.map(
+        lambda leaf: leaf + jnp.linspace(0.1, 0.5, leaf.size), batch_stats
+    )  # not the initial ones
+    pytorch_weights.load(trainer.network, snapshot(Weights(params, statistics)).leaves)
+    test, predict = load(_TINY.data).test, make_predict(model)
+    for score, predicted in (
+        (trainer.accuracy, predict),
+        (trainer.mirrored_accuracy, make_mirrored_predict(predict)),
+    ):
+        logits = np.asarray(predicted(params, statistics, jnp.asarray(test.images)))
+        assert score() == pytest.approx(np.mean(logits.argmax(1) == test.labels), abs=2 / len(test))
+    assert trainer.accuracy() != trainer.mirrored_accuracy()

@@ -110,7 +110,7 @@ def test_stage_is_stopped_at_its_time_limit_and_reports_what_is_left(tmp_path: P
     stages = {"slow": make_stage(_SLEEP, minutes=0.03), "late": make_stage(_NO_OP, _NO_OP, minutes=0)}
     outcomes = gpu_day.main(Arguments(out=tmp_path), stages)
     assert time.monotonic() - start < 30
-    assert outcomes["slow"] == "stopped, out of time, in timeit -n 1: it goes on there"
+    assert outcomes["slow"] == "stopped, out of time, in timeit -n 1: it starts anew"
     assert outcomes["late"] == "stopped, out of time: 2 of 2 commands are left"
 
 

@@ -126,6 +126,9 @@ def _stated_fractions(name: str, found: dict[str, Any]) -> list[float]:
         case "rates":
             undecayed = {rate: rows[0] for rate, rows in zip(found["rates"], found["validation_accuracy"], strict=True)}
             means = [float(np.mean(undecayed[rate])) for rate in (0.02, 0.2, 0.6)]
+            at_two = dict(zip(found["decays"], found["validation_accuracy"][found["rates"].index(2.0)], strict=True))
+            assert {float(np.mean(at_two[decay])) for decay in (0.0, 0.0005, 0.02)} == {0.1}  # nothing is learnt
+            means += [float(np.mean(at_two[decay])) for decay in (0.002, 0.005)]
             fractions = [*means, found["best"]["validation"], found["best"]["test"]]
         case "sizes":
             fractions = [float(np.mean(found["errors"][end])) for end in (0, -1)]

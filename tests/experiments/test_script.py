@@ -99,10 +99,11 @@ def test_missing_device_is_reported_in_one_line(platforms: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_script_whose_reader_leaves_ends_silently_with_the_code_of_sigpipe() -> None:
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_script_whose_reader_leaves_ends_silently_with_the_code_of_sigpipe(lines: int) -> None:
     script = (
         "import dataclasses; from experiments.script import run_script\n"
-        "run_script(lambda _: print('line\\n' * 100_000), dataclasses.make_dataclass('Arguments', []))"
+        f"run_script(lambda _: print('line\\n' * {lines}), dataclasses.make_dataclass('Arguments', []))"
     )
     command = [sys.executable, "-c", script]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=_ROOT)

@@ -1,7 +1,7 @@
 """The speedrun: what the clock covers, what is recorded and refused, and the table made from the files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from experiments import rehearsal
+from experiments.records import write_json
 from experiments.results.record import fill_defaults, training_settings
 from experiments.results.tables import fill_markers
 from experiments.speedrun import ours, run, score, table
 from experiments.speedrun.entrant import Entrant
-from experiments.speedrun.entries import BASELINE, ENTRIES, with_mirroring
+from experiments.speedrun.entries import BASELINE, ENTRIES, Device, with_mirroring
 from fmnist_jax import (
     PRESETS,
     Config,
@@ -300,3 +301,35 @@ def test_pytorch_mirrors_each_image_in_every_other_epoch() -> None:
     assert torch.equal(epoch_images[1], epoch_images[0].flip(-1))
     flipped = (epoch_images[0] != images[indices]).flatten(1).any(1)
     assert 4 < int(flipped.sum()) < 28
+
+
+@pytest.mark.parametrize(
+    "path", sorted(run.RESULTS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_committed_entry_is_that_of_its_target(path: Path) -> None:
+    record = json.loads(path.read_text())
+    device: Device = "cpu" if record["hardware"]["backend"] == "cpu" else "gpu"
+    entry = training_settings(ENTRIES[record["side"]][device][record["target"]])
+    assert {**fill_defaults(record["config"]), "preset": entry["preset"]} == entry
+
+
+def test_finished_entry_is_neither_compiled_nor_run_again_nor_extended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = run.Arguments(target="93", results=tmp_path)
+    hardware = {"backend": "cpu", "cpu_count": 2, "processor": "A", "devices": ["cpu"]}
+    assert run.find_finished(arguments, hardware, "abc") is None
+
+    def write(commits: Sequence[str]) -> None:
+        runs = [{"seed": seed, "commit": commit} for seed, commit in enumerate(commits)]
+        write_json(run.result_path(tmp_path, "fmnist_jax", "93", hardware), {"runs": runs})
+
+    write(["abc"] * 10)
+    assert run.find_finished(arguments, hardware, "another") is not None
+    assert "nothing to run" in capsys.readouterr().out
+    with pytest.raises(FmnistError, match="has 10 seeds, which the rules count as an entry: delete it to enter with"):
+        run.find_finished(replace(arguments, seeds=12), hardware, "abc")
+    write(["abc"] * 3)
+    assert run.find_finished(arguments, hardware, "abc") is None
+    with pytest.raises(FmnistError, match="has 3 seeds of another commit: delete it to run all of them at this one"):
+        run.find_finished(arguments, hardware, "another")

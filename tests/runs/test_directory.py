@@ -12,6 +12,7 @@ import pytest
 
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import to_dict
+from fmnist_jax.config.schema import Config, DataConfig
 from fmnist_jax.errors import ConfigError, FmnistError
 from fmnist_jax.runs.directory import RunDirectory, create_unique, require_config
 from fmnist_jax.views import scores
@@ -168,3 +169,13 @@ def test_unreadable_file_raises_an_error_about_permissions(
     read = directory.read_config if name == "config.json" else directory.records
     with pytest.raises(FmnistError, match=f"{name} cannot be read .Permission denied.: give yourself permission"):
         read()
+
+
+def test_recorded_data_path_that_is_not_used_is_forgotten(tmp_path: Path) -> None:
+    """An earlier version took it, and flags that are not used are refused."""
+    config = Config(data=DataConfig(name="synthetic", dir=Path("/x"), raw_dir=Path("/y")))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    assert require_config(tmp_path).data == DataConfig(name="synthetic")
+    used = Config(data=DataConfig(dir=Path("/x"), raw_dir=Path("/y")))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(used)))
+    assert require_config(tmp_path) == used

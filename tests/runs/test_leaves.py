@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec as P
 
 from fmnist_jax.errors import CheckpointError
 from fmnist_jax.runs.leaves import Snapshot, first_nonfinite, named_leaves, rebuild, snapshot, state_digest
@@ -47,11 +48,10 @@ def test_state_digest_depends_on_values_names_and_dtypes(change: float) -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
 def test_first_nonfinite_returns_the_name_of_the_leaf_or_none(dtype: Any) -> None:
-    leaves = snapshot({"a": jnp.ones(2, dtype), "b": jnp.array([1, jnp.nan], dtype), "c": jnp.array([jnp.inf])}).leaves
-    assert first_nonfinite(leaves) == "b"
-    assert (
-        first_nonfinite(snapshot({"a": jnp.ones(2, dtype), "n": jnp.arange(3), "k": jax.random.key(0)}).leaves) is None
-    )
+    sharding = NamedSharding(jax.make_mesh((2,), ("data",)), P("data"))
+    values = jax.device_put(jnp.array([1, jnp.nan], dtype), sharding)
+    assert first_nonfinite({"a": jnp.ones(2, dtype), "b": values, "c": jnp.array([jnp.inf])}) == "b"
+    assert first_nonfinite({"a": jnp.ones(2, dtype), "n": np.arange(3), "k": jax.random.key(0), "x": 1.5}) is None
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ def test_rerunning_a_finished_run_only_prints_summary_path_and_next_command(
     assert lines[2].count("%") == 3
     assert str(path) in lines[3]
     assert lines[-1] == f"next: {python_command()} -m fmnist_jax.train --preset fast"
-    print_summary(path, {**summary, "preset": "custom"})  # a preset that no command line can start from
+    print_summary(path, {**summary, "preset": "custom"}, DataConfig())  # a preset that no command line can start from
     assert "next:" not in capsys.readouterr().out
 
 

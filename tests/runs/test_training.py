@@ -59,7 +59,7 @@ def test_how_to_resume_is_a_command_or_a_python_call_for_own_data_or_recipes() -
     assert own_recipe == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
 
 
-def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record() -> None:
+def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record(monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunConfig(dir=Path("r"))
     started = Config(data=DataConfig(dir=Path("/old"), raw_dir=Path("/raw")), run=run)
     parallel = ParallelConfig(devices=2, distributed=True, coordinator="host:1", processes=2, process_id=0)
@@ -68,7 +68,20 @@ def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record() ->
         " --run.dir r --data.dir '/new data' --parallel.devices 2 --parallel.distributed "
         "--parallel.coordinator host:1 --parallel.processes 2 --parallel.process-id 0"
     )
+    monkeypatch.setenv("FMNIST_DATA_DIR", "/new data")
     assert how_to_resume(replace(config, parallel=ParallelConfig()), config).endswith(" --run.dir r")
+
+
+def test_how_to_resume_names_the_data_that_the_command_would_not_find(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "fashion_mnist").mkdir()
+    here = Config(data=DataConfig(dir=tmp_path), run=RunConfig(dir=Path("r")))
+    monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)
+    assert how_to_resume(here, here).endswith(" --run.dir r")
+    assert how_to_resume(here, None).endswith(f" --run.dir r --data.dir {tmp_path}")  # of another process
+    monkeypatch.setenv("FMNIST_DATA_DIR", "/elsewhere")
+    assert how_to_resume(here, here).endswith(f" --run.dir r --data.dir {tmp_path}")
 
 
 def test_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

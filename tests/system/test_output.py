@@ -138,6 +138,25 @@ def test_buffered_text_that_a_full_disk_refuses_does_not_fail_the_last_flush() -
     assert (completed.returncode, completed.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")  # noqa: PTH110
+def test_text_of_a_script_that_a_full_disk_refuses_still_fails_the_last_flush() -> None:
+    script = (
+        "import sys; from fmnist_jax.system import output; print('result'); output.say('one');"
+        "sys.exit(output.final_flush(sys.stdout) is None)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        completed = subprocess.run([sys.executable, "-c", script], stdout=full, check=False, env=environment)
+    assert completed.returncode == 0
+
+
+def test_text_of_a_script_is_kept_where_a_message_cannot_be_encoded(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w", encoding="ascii") as file:
+        file.write("result\n")
+        print("é", file=BestEffortStream(file), flush=True)
+    assert (tmp_path / "log").read_text() == "result\n"
+
+
 def test_stream_given_up_once_is_connected_as_before(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         output._flush_to_null(file)
