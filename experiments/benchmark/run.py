@@ -239,7 +239,7 @@ def main(arguments: Arguments) -> None:
         sides = (*_JAX_SIDES, *(_TORCH_SIDES if has_torch else ()))
         if "rates" in arguments.parts:
             refuse_lost_rates(path, recorded.get("rates", {}), arguments.networks, arguments.rounds, sides)
-        if recorded["config"]["data"] != to_dict(config)["data"] or recorded.get("steps", 0) > arguments.steps:
+        if recorded["config"]["data"]["name"] != config.data.name or recorded.get("steps", 0) > arguments.steps:
             raise FmnistError(f"{path} is of other images, or of more --steps: give another --out")
     prepare_output(path)
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]

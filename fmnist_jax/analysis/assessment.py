@@ -117,7 +117,7 @@ def _mistake_to_dict(assessment: Assessment, index: int, class_names: Sequence[s
         "index": index,
         "true": class_names[assessment.labels[index]],
         "predicted": class_names[predicted],
-        "probability": float(assessment.probabilities[index, predicted]),
+        "probability": finite_or_none(assessment.probabilities[index, predicted]),
     }
 
 

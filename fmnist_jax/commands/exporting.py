@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from fmnist_jax.config import paths
 from fmnist_jax.config.record import to_shareable_dict
 from fmnist_jax.data.dataset import Splits, digest, load
 from fmnist_jax.data.places import DataPaths, with_local_paths
+from fmnist_jax.errors import FmnistError
 from fmnist_jax.functional.eval_step import make_probabilities
 from fmnist_jax.functional.state import param_count
 from fmnist_jax.runs import recipe_record, trained
@@ -36,6 +37,8 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 """The platforms that a program is exported for."""
 
 _CARD = "README.md"
+_LIMITED: Collection[Format] = ("jaxexport", "onnx")  # flatbuffers and protobuf hold 2 GiB
+_MAX_BYTES = 2**31 - 2**24  # which leaves some room for the program
 
 
 def run(
@@ -68,6 +71,7 @@ def run(
     refuse_taken(out, "OUT")
     format_files = {name: formats.FORMAT_FILES[name] for name in formats.choose(chosen).formats}
     model = trained.load_trained(directory, which)
+    _refuse_large(model, format_files)
     files = [*(format_file.file for format_file in format_files.values()), _CARD]
     card = render(_card(directory, model, files, _test_predictions(directory, model, data, splits)))
     with atomic_directory(out) as unfinished:
@@ -75,6 +79,21 @@ def run(
             write_bytes(unfinished / format_file.file, _WRITERS[name](model))
         write_text(unfinished / _CARD, card)
     return files
+
+
+def _refuse_large(model: Trained, chosen: Collection[Format]) -> None:
+    """Checks that the weights fit into the chosen formats, before any is written.
+
+    Raises:
+      FmnistError: they do not.
+    """
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(model.weights))
+    limited = [name for name in chosen if name in _LIMITED]
+    if size > _MAX_BYTES and limited:
+        raise FmnistError(
+            f"the weights have {size:,} bytes, more than {' and '.join(limited)} can hold ({_MAX_BYTES:,}): "
+            "use --formats safetensors"
+        )
 
 
 def to_jaxexport(model: Trained) -> bytes:

@@ -130,7 +130,7 @@ def _population_results(
         "seeds": [seed + member for member in range(len(assessed))],
         "test_accuracy": accuracies,
         "test_loss": [finite_or_none(member.loss) for member in assessed],
-        "calibration_error": [float(member.calibration_error) for member in assessed],
+        "calibration_error": [finite_or_none(member.calibration_error) for member in assessed],
         "val_accuracy": next(validated, None),
         **scores.members_mirrored,
         "state_digest": [
@@ -213,7 +213,7 @@ def make_summary(
     if not records:
         raise FmnistError("metrics.jsonl of the run is empty although all steps have been taken: restore the file")
     assessment, recalls = scores.assessment, scores.assessment.classes.recall
-    weakest = np.argsort(recalls)[:3]  # a class without test images has recall nan, which sorts last
+    weakest = np.argsort(recalls, kind="stable")[:3]  # a class without test images has recall nan, which sorts last
     train, members, mirrored = config.train, config.population.seeds, scores.mirrored_logits
     steps, seconds = int(np.max(np.asarray(state.step))), records[-1]["elapsed_seconds"]
     return {

@@ -19,6 +19,7 @@ from fmnist_jax.views.style import (
     hide_ticks,
     new_figure,
     show_image,
+    truncate,
     wrap_two_lines,
 )
 
@@ -27,6 +28,7 @@ _MAX_KERNELS = 64
 _MAX_LAYERS = 8
 _MAX_CHANNELS = 10  # of a layer, the most active
 _MAX_NAMED_CLASSES = 20  # classes that can be named among their points
+_MAX_LETTERS = 24  # of a name, to which longer ones would leave no room
 _MAX_LEGEND_ROWS = 40
 _MAX_LEGEND_COLUMNS = 4
 
@@ -114,7 +116,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
     present = np.unique(labels)
     if len(present) <= _MAX_NAMED_CLASSES:
         for label, (x, y) in _label_positions(projection.points, labels).items():
-            axes.text(x, y, escape_mathtext(class_names[label]), **text_style)
+            axes.text(x, y, escape_mathtext(truncate(class_names[label], _MAX_LETTERS)), **text_style)
     # Points that all coincide have no variance to share.
     first, second = (f" ({share:.0%} of the variance)" if np.isfinite(share) else "" for share in projection.shares)
     describe_axes(
@@ -129,7 +131,7 @@ def embedding_map(projection: Projection, labels: np.ndarray, class_names: Seque
         return figure
     figure.legend(
         axes.collections,  # named here, because matplotlib skips those whose own label begins with an underscore
-        [escape_mathtext(class_names[label]) for label in present],
+        [escape_mathtext(truncate(class_names[label], _MAX_LETTERS)) for label in present],
         loc="outside right upper",
         markerscale=1.8,
         frameon=False,

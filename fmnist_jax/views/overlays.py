@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fmnist_jax.analysis.classification import Interval
-from fmnist_jax.views.scores import label_epoch_axis, marker, series
+from fmnist_jax.views.scores import label_epoch_axis, marker, series, start_at_zero
 from fmnist_jax.views.style import BLUE, VERMILLION, describe_axes, draw_panels, escape_mathtext, new_figure
 
 # Okabe & Ito's that are visible on white and on black; the last turns white on black.
@@ -62,7 +62,7 @@ def _overlay(axes: Axes, runs: Sequence[RunCurves], key: str, scale: float, titl
         axes.plot(epochs, values, marker=marker(epochs), **style)
     label_epoch_axis(axes, title)
     if scale == 1:
-        axes.set_ylim(bottom=0)
+        start_at_zero(axes)
 
 
 def accuracy_rows(names: Sequence[str], accuracies: Sequence[float], intervals: Sequence[Interval]) -> Figure:

@@ -14,6 +14,8 @@ from PIL import Image
 
 from fmnist_jax.views.style import BLUE, GREY, VERMILLION
 
+_MAX_LOSSLESS = 4096  # values of an image; a photo of 96x96 pixels would have 27 KB, a thousand of them 27 MB
+_NONE = "–"  # noqa: RUF001  # stands for a number that there is not
 _JPEG_QUALITY = 80  # a thumbnail of 200 pixels then has some 8 KB
 
 # The page sets these, for light and dark; what a figure draws in black takes the text's colour.
@@ -44,13 +46,21 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=not is_page,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "decimals": decimals}
     return environment.get_template(template).render(**values)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as text, a dash if there is none."""
-    return "–" if value is None or np.isnan(value) else f"{value:.{digits}%}"  # noqa: RUF001
+    """A share in [0, 1] as text, a dash if there is none; 100 % only if it is all."""
+    if value is None or np.isnan(value):
+        return _NONE
+    almost_all = 1 - 10 ** -(digits + 2)
+    return f"{min(value, almost_all) if value < 1 else value:.{digits}%}"
+
+
+def decimals(value: float) -> str:
+    """A loss as text, a dash if it is not finite."""
+    return f"{value:.4f}" if np.isfinite(value) else _NONE
 
 
 def css_colour(colour: str) -> str:
@@ -83,8 +93,8 @@ def jpeg_uri(image: np.ndarray) -> str:
 
 
 def thumbnail_uri(image: np.ndarray, edge: int) -> str:
-    """A data URI of an image whose longer edge has at most `edge` pixels: lossless, unless it has to be shrunk."""
-    if max(image.shape[:2]) <= edge:
+    """A data URI of an image whose longer edge has at most `edge` pixels: lossless, unless it is large."""
+    if max(image.shape[:2]) <= edge and image.size <= _MAX_LOSSLESS:
         return png_uri(image)
     picture = _picture(image)
     picture.thumbnail((edge, edge), Image.Resampling.BOX)

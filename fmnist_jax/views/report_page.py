@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmnist_jax.analysis.assessment import Assessment, assess
+from fmnist_jax.analysis.assessment import Assessment, assess, finite_or_none
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import differences, to_dict
 from fmnist_jax.config.schema import Config
@@ -72,7 +72,7 @@ def render(contents: Contents) -> str:
         images=images,
         mistakes=mistakes,
         examples={"images": images, "cells": {f"{row}-{column}": each for (row, column), each in cells.items()}},
-        probabilities={index: float(assessment.probabilities[index].max()) for index in images},
+        probabilities={index: finite_or_none(assessment.probabilities[index].max()) for index in images},
         charts={name: pages.svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
         calibration={
             name: pages.svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()

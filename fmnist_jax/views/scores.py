@@ -18,9 +18,11 @@ from fmnist_jax.views.style import (
     draw_panels,
     escape_mathtext,
     new_figure,
+    truncate,
 )
 
 _MAX_INCHES = 32.0  # inches: enough for 200 names
+_MAX_LETTERS = 24  # of a name beside the matrix, to which longer ones would leave no room
 _MAX_COUNTED_CLASSES = 25  # most classes whose counts are legible
 _MAX_MEMBER_CURVES = 32  # most curves of members; of more, only their range is drawn
 
@@ -47,7 +49,7 @@ def curve_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
 
 def _loss(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     _plot(axes, records, "loss", 1, "training objective")
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
     label_epoch_axis(axes, "Loss (nats)")
     axes.legend(title=_members_title(records))
 
@@ -97,6 +99,11 @@ def _members_title(records: Sequence[Mapping[str, Any]]) -> str | None:
     of_members = (values for record in records for values in record.get("members", {}).values())
     values = next(of_members, None)
     return None if values is None else f"mean of {len(values)} members"
+
+
+def start_at_zero(axes: Axes) -> None:
+    """Begins the vertical axis at 0, unless what is plotted goes below, as an objective of one's own may."""
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]) if axes.dataLim.ymin < 0 else 0.0)
 
 
 def label_epoch_axis(axes: Axes, title: str) -> None:
@@ -157,7 +164,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
         axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
     tick_style: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
     size = 10 if few else 7
-    names = [escape_mathtext(name) for name in class_names[::tick_step]]
+    names = [escape_mathtext(truncate(name, _MAX_LETTERS)) for name in class_names[::tick_step]]
     axes.set_xticks(range(0, classes, tick_step), names, fontsize=size, **tick_style)
     axes.set_yticks(range(0, classes, tick_step), names, fontsize=size)
     # Lines between the cells, so that the eye can follow a row through the empty ones.

@@ -1,14 +1,19 @@
 """The look that all figures share: colours distinct to colour-blind readers and in grey print, and plain axes."""
 
+import functools
 import io
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 
 # Okabe & Ito's colours, chosen to be told apart by colour-blind readers (jfly.uni-koeln.de/color).
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#6B6B6B"
@@ -30,13 +35,41 @@ DIVERGING = "PuOr"
 """Colour map for values of both signs."""
 
 
+# Fonts of scripts that matplotlib's own font, which comes first, has no letters of; the installed ones are used.
+_OTHER_FONTS = (
+    *("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Thai"),
+    *("Noto Sans Arabic", "Noto Sans Hebrew", "Arial Unicode MS"),
+)
+
+
 class _NotebookFigure(Figure):
-    """A figure that a notebook shows when it is the last expression of a cell, without pyplot."""
+    """A figure that a notebook shows when it is the last expression of a cell, without pyplot.
+
+    Its text is drawn in any script that an installed font has; letters of others become boxes, with no warning of each.
+    """
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draws everything."""
+        texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
+        if texts:
+            families = _font_families()
+            for text in texts:
+                text.set_fontfamily(families)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from (current )?font", UserWarning)
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+
+@functools.cache
+def _font_families() -> list[str]:
+    """The font families to look for a letter in, in this order."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed)]
 
 
 def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:

@@ -14,6 +14,7 @@ from jax import export
 from scipy.special import softmax
 
 from fmnist_jax.commands import exporting, formats
+from fmnist_jax.commands.formats import Format
 from fmnist_jax.config.schema import Config, ModelConfig, PopulationConfig, TrainConfig
 from fmnist_jax.data.synthetic import draw
 from fmnist_jax.errors import CheckpointError, FmnistError
@@ -224,3 +225,15 @@ def test_missing_run_or_checkpoint_is_rejected_and_nothing_is_written(saved_run:
         with pytest.raises(error):
             exporting.run(run, tmp_path / "out", which=which)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_a_format_cannot_hold_are_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = _make_trained(replace(_MIXED_CONVOLUTIONS, widths=(4,), depths=(1,)))
+    formats: list[Format] = ["jaxexport", "onnx", "safetensors"]
+    exporting._refuse_large(model, formats)
+    monkeypatch.setattr(exporting, "_MAX_BYTES", 100)
+    exporting._refuse_large(model, formats[2:])
+    with pytest.raises(FmnistError, match=r"bytes, more than jaxexport and onnx can hold \(100\): use --formats safe"):
+        exporting._refuse_large(model, formats)

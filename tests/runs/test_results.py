@@ -155,3 +155,18 @@ def test_infinite_test_loss_is_stored_as_null(tmp_path: Path) -> None:
     assert summary["test_accuracy"] == pytest.approx(0.9)
     assert summary["test_loss"] is None
     directory.write_json("summary.json", summary)
+
+
+def test_weakest_of_equal_classes_are_the_first_ones() -> None:
+    classes = 40
+    names = tuple(f"class {label}" for label in range(classes))
+    test = Dataset(np.zeros((classes, 28, 28, 1), np.uint8), np.arange(classes, dtype=np.int32), names)
+
+    def predict_wrongly(params: Params, batch_stats: BatchStats, images: object) -> jnp.ndarray:
+        return jnp.zeros((jnp.shape(jnp.asarray(images))[0], classes)).at[:, 39].set(1.0)
+
+    scores = results.score(
+        predict_wrongly, weights_to_score(_state()), Splits(test, test, test), 8, average_mirrors=False
+    )
+    summary = results.make_summary([{"elapsed_seconds": 2.0}], _state(), scores, Config(), names)
+    assert list(summary["weakest_classes"]) == ["class 0", "class 1", "class 2"]

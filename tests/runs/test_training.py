@@ -61,7 +61,7 @@ def test_how_to_resume_is_a_command_or_a_python_call_for_own_data_or_recipes() -
 
 def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record(monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunConfig(dir=Path("r"))
-    started = Config(data=DataConfig(dir=Path("/old"), raw_dir=Path("/raw")), run=run)
+    started = Config(data=DataConfig(dir=Path("/old")), run=run)
     parallel = ParallelConfig(devices=2, distributed=True, coordinator="host:1", processes=2, process_id=0)
     config = replace(started, data=replace(started.data, dir=Path("/new data")), parallel=parallel)
     assert how_to_resume(config, started).endswith(

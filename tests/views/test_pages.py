@@ -21,6 +21,12 @@ def test_render_raises_on_undefined_template_variables() -> None:
 def test_percent_formats_fractions_and_shows_a_dash_for_none_and_nan() -> None:
     assert pages.percent(0.12345, 2) == "12.35%"
     assert pages.percent(None) == pages.percent(math.nan) == "–"  # noqa: RUF001
+    assert [pages.percent(value) for value in (1.0, 0.99996, 0.99949, 0.0)] == ["100.0%", "99.9%", "99.9%", "0.0%"]
+    assert pages.percent(9_999.9 / 10_000, 2) == "99.99%"
+
+
+def test_decimals_formats_a_loss_and_shows_a_dash_if_it_is_not_finite() -> None:
+    assert [pages.decimals(value) for value in (0.21234, math.inf, math.nan)] == ["0.2123", "–", "–"]  # noqa: RUF001
 
 
 def test_svg_uses_css_colours_and_has_no_fixed_width() -> None:
@@ -56,7 +62,15 @@ def test_thumbnail_uri_shrinks_large_images_and_keeps_small_ones_exact(channels:
     assert pixels.shape[:2] == (32, 96)
     expected = 2 * (3.125 * np.arange(32) + 1.0625)  # each the mean of 3.125 rows
     assert np.abs(pixels.reshape(32, 96, channels) - expected[:, None, None]).max() < 6
-    assert pages.thumbnail_uri(image, 300) == pages.png_uri(image)
+    small = image[:30, :40]
+    assert pages.thumbnail_uri(small, 96) == pages.png_uri(small)
+
+
+def test_thumbnail_uri_of_a_photo_that_need_not_shrink_is_small_nevertheless() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    head, pixels = decode_uri(pages.thumbnail_uri(noise, 96))
+    assert (head, pixels.shape) == ("data:image/jpeg;base64", noise.shape)
+    assert pages.thumbnail_uri(noise[:32, :32], 96).startswith("data:image/png")
 
 
 def test_jpeg_uri_embeds_a_photo_in_few_bytes() -> None:

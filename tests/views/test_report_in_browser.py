@@ -1,5 +1,6 @@
 """Behaviour of the report and comparison pages in a real browser: headless Chromium, without a network."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from fmnist_jax.views import comparison_page
 from fmnist_jax.views.report_page import render
 from tests.views.conftest import Visit
 from tests.views.test_comparison_page import make_runs
-from tests.views.test_report_page import make_contents, make_population
+from tests.views.test_report_page import make_contents, make_many_classes, make_population
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,31 @@ def test_comparison_page_loads_without_errors_and_wide_tables_scroll_in_place(
         lines = page.locator("#scores .swatch line").evaluate_all(strokes)
         assert len(lines) == 12
         assert "none" not in lines
+
+
+def test_matrix_is_one_tab_stop_which_the_arrow_keys_move(visit: Visit, path: Path) -> None:
+    with visit(path, 1200, "light") as page:
+        stops = page.locator('#matrix button[tabindex="0"]')
+        assert stops.count() == 1
+        stops.focus()
+        page.keyboard.press("ArrowDown")
+        assert stops.count() == 1
+        assert stops.evaluate("(button) => button === document.activeElement")
+
+
+@pytest.mark.parametrize("classes", [10, 20, 60])
+def test_long_names_stay_in_their_column_and_images_near_the_number(visit: Visit, tmp_path: Path, classes: int) -> None:
+    contents = make_many_classes(classes, 1_000, 8)
+    names = tuple(f"large omnivores and herbivores of kind {label}" for label in range(classes))
+    path = tmp_path / "report.html"
+    path.write_text(render(contents._replace(test=replace(contents.test, class_names=names))))
+    with visit(path, 1200, "light") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1200
+        for name in page.locator("#matrix tbody th").all():
+            assert name.evaluate("(cell) => cell.scrollWidth <= cell.clientWidth")
+        button = page.locator("#matrix button").first
+        button.scroll_into_view_if_needed()
+        button.hover()
+        top = page.locator("#gallery h3").bounding_box()
+        assert top is not None
+        assert 0 <= top["y"] <= 800

@@ -413,3 +413,13 @@ def test_numbers_in_the_confusion_matrix_have_the_contrast_that_wcag_requires(
         background = opacity * palette[hue] + (1 - opacity) * palette["card"]
         low, high = sorted((_luminance(palette[text]), _luminance(background)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (share, palette)
+
+
+def test_logits_that_are_not_numbers_leave_a_page_that_works() -> None:
+    contents = make_contents()
+    logits = contents.logits.copy()
+    logits[:3] = np.nan
+    html = report_page.render(contents._replace(logits=logits))
+    embedded = json.loads(re.findall(r'id="examples">(.*?)</script>', html)[0], parse_constant=pytest.fail)
+    assert None in embedded["probabilities"].values()
+    assert "<dd>– <small>nats" in html  # noqa: RUF001

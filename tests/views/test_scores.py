@@ -281,3 +281,17 @@ def test_confusion_matrix_of_400_classes_labels_every_second_one(tmp_path: Path)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == list(names[::2])
     figure.savefig(tmp_path / "figure.png", dpi=30)
+
+
+def test_curves_of_a_negative_objective_are_in_view() -> None:
+    loss = scores.curves([training_record(1.0, -0.2, 0.5, 0.1), training_record(2.0, -0.9, 0.8, 0.1)]).axes[0]
+    low, high = loss.get_ylim()
+    assert low < -0.9
+    assert high > -0.2
+
+
+def test_confusion_matrix_keeps_its_room_beside_long_names() -> None:
+    names = [f"great white shark, man-eating shark, Carcharodon carcharias of kind {label}" for label in range(10)]
+    figure = scores.confusion_matrix(np.eye(10, dtype=int), names)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_window_extent().width > figure.bbox.width / 2

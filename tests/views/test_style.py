@@ -14,6 +14,7 @@ from PIL import Image
 from fmnist_jax.analysis.assessment import assess
 from fmnist_jax.analysis.classification import Interval
 from fmnist_jax.analysis.inspection import Projection
+from fmnist_jax.views import style
 from fmnist_jax.views.features import activation_maps, embedding_map, saliency_maps
 from fmnist_jax.views.images import average_images, prediction_grid, sample_grid
 from fmnist_jax.views.overlays import accuracy_rows
@@ -135,3 +136,19 @@ def test_dollar_signs_in_class_names_are_not_parsed_as_mathtext() -> None:
     ]
     for figure in figures:
         assert r"\$5_\$" in _drawn_text(figure)
+
+
+def test_letters_that_no_font_has_are_drawn_without_a_warning() -> None:
+    figure = new_figure(2, 2)
+    figure.subplots().set_title("お き é")
+    figure.savefig(io.BytesIO(), format="png")
+    figure.savefig(io.BytesIO(), format="svg")
+
+
+def test_installed_fonts_are_tried_after_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    style._font_families.cache_clear()
+    monkeypatch.setattr(
+        "matplotlib.font_manager.get_font_names", lambda: ["Serif", "Noto Sans Thai", "Noto Sans CJK JP"]
+    )
+    assert style._font_families() == ["DejaVu Sans", "Noto Sans CJK JP", "Noto Sans Thai"]
+    style._font_families.cache_clear()

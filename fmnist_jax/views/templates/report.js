@@ -14,7 +14,7 @@
     image.src = images[index];
     image.alt = `${words}, image ${index}`;
     const caption = document.createElement("figcaption");
-    caption.textContent = `${(100 * probabilities[index]).toFixed(1)}%`;
+    caption.textContent = probabilities[index] === null ? "–" : `${(100 * probabilities[index]).toFixed(1)}%`;
     figure.append(image, caption);
     return figure;
   }
@@ -36,7 +36,7 @@
     kept = kept === button ? null : button;
     buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === kept)));
     show(button);
-    if (kept) gallery.scrollIntoView({ block: "nearest" });
+    if (kept && getComputedStyle(gallery).position !== "sticky") gallery.scrollIntoView({ block: "nearest" });
   }
 
   function neighbour(button, key) {
@@ -51,7 +51,16 @@
     }
   }
 
+  // Tab stops at the table once, and the arrow keys move within it.
+  let tabStop = buttons[0];
+  buttons.forEach((button) => { button.tabIndex = button === tabStop ? 0 : -1; });
+
   for (const button of buttons) {
+    button.addEventListener("focus", () => {
+      tabStop.tabIndex = -1;
+      tabStop = button;
+      tabStop.tabIndex = 0;
+    });
     for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => kept || show(button));
     button.addEventListener("click", () => keep(button));
     button.addEventListener("keydown", (event) => {
