@@ -202,17 +202,16 @@ def main(arguments: Arguments, stages: Mapping[str, Stage] = STAGES) -> dict[str
         raise FmnistError(f"--minutes is {arguments.minutes}: choose more than {_GRACE_SECONDS / 60:g}")
     if arguments.rehearse:
         arguments = replace(arguments, out=arguments.out / "rehearsal")
-    needing_torch = {"benchmark", "speedrun"}.intersection(arguments.stages or stages)
+    path, deadline = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE_SECONDS
+    outcomes: dict[str, str] = read_json(path) if path.exists() else {}
+    pending = arguments.stages or [name for name in stages if outcomes.get(name) != "done"]
+    needing_torch = {"benchmark", "speedrun"}.intersection(pending)
     if needing_torch and not arguments.rehearse and importlib.util.find_spec("torch") is None:
         stage_names = " and ".join(sorted(needing_torch))
         raise FmnistError(f"PyTorch, which {stage_names} compare with, is not installed: pip install '.[bench]'")
     make_folder(arguments.out)
-    path, deadline = arguments.out / "stages.json", time.monotonic() + 60 * arguments.minutes - _GRACE_SECONDS
-    outcomes: dict[str, str] = read_json(path) if path.exists() else {}
-    for name in arguments.stages or stages:
+    for name in pending:
         stage = stages[name]
-        if outcomes.get(name) == "done" and name not in arguments.stages:
-            continue
         start = time.monotonic()
         print(f"=== {name}: at most {min(60 * stage.minutes, deadline - start) / 60:.0f} min", flush=True)
         outcomes[name] = run_stage(stage, arguments, deadline)

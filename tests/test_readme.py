@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
@@ -102,6 +103,11 @@ def _check_model_page(namespace: dict[str, Any]) -> None:
     assert (namespace["moved"].batch_stats["norm"]["mean"] != 0).all()
     assert namespace["curvature"]["Conv_0"]["kernel"].shape == namespace["start"].params["Conv_0"]["kernel"].shape
     assert namespace["losses"].shape == (3,)
+    assert namespace["weighed"].step == 5
+    tracked = namespace["tracked"]
+    kernels = [tracked.slow[name]["kernel"] for name in ("short", "long")]
+    assert jnp.abs(kernels[1] - tracked.params["kernel"]).max() > 0
+    assert jnp.abs(kernels[0] - tracked.params["kernel"]).max() < jnp.abs(kernels[1] - tracked.params["kernel"]).max()
     assert np.isfinite(namespace["measured"]["gradient"])
     assert namespace["trained"].step == namespace["summary"]["steps"] == 5
     assert namespace["guesses"].shape == (len(namespace["test"]), 10)

@@ -186,8 +186,7 @@ def main(arguments: Arguments) -> None:
     has_torch = importlib.util.find_spec("torch") is not None
     if arguments.out.exists():
         wholes = {name: measured["whole"] for name, measured in read_json(arguments.out)["costs"].items()}
-        sides = _SIDES if has_torch else _SIDES[:1]
-        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds, sides)
+        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds, has_torch)
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.out, RESULTS)

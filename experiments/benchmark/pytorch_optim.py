@@ -49,10 +49,16 @@ class Muon(torch.optim.Optimizer):
 
     def step(self) -> None:
         """Updates every kernel."""
-        with torch.no_grad():
-            for group in self.param_groups:
-                for kernel in group["params"]:
-                    self._update(kernel, group)
+        # The Gram matrix has the squares of the singular values, so it needs full precision, on a GPU too.
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for kernel in group["params"]:
+                        self._update(kernel, group)
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
     def _update(self, kernel: Any, group: Mapping[str, Any]) -> None:
         state, momentum = self.state[kernel], group["momentum"]

@@ -27,8 +27,6 @@ from experiments.speedrun.entries import BASELINE, PLATFORMS, for_gpu, with_mirr
 from fmnist_jax import PRESETS, Config, DataConfig, FmnistError, keep_freed_memory, to_dict
 
 RESULTS = Path(__file__).parent
-_JAX_SIDES = ("fmnist_jax", "plain JAX loop")
-_TORCH_SIDES = ("PyTorch", "PyTorch, torch.compile")
 _LOG_LINES = 8  # of a real run, at least; it is stopped after half of them
 _MATRIX_SIZES = {"cpu": 2048, "gpu": 8192}  # large enough for the launch overhead to be negligible
 
@@ -115,14 +113,15 @@ def measure_rates(
 ) -> dict[str, Any]:
     """Images a second of each side, by phase and network."""
     sides: list[tuple[str, Worker, Any, bool]] = [
-        (name, jax_worker, jax_side, is_plain) for name, is_plain in zip(_JAX_SIDES, (False, True), strict=True)
+        ("fmnist_jax", jax_worker, jax_side, False),
+        ("plain JAX loop", jax_worker, jax_side, True),
     ]
     if torch_worker is not None:
         from experiments.benchmark import pytorch_side
 
         sides += [
-            (name, torch_worker, pytorch_side, is_compiled)
-            for name, is_compiled in zip(_TORCH_SIDES, (False, True), strict=True)
+            ("PyTorch", torch_worker, pytorch_side, False),
+            ("PyTorch, torch.compile", torch_worker, pytorch_side, True),
         ]
     results: dict[str, Any] = {}
     for label in arguments.networks:
@@ -195,7 +194,7 @@ def refuse_lost_parts(path: Path, parts: Collection[str]) -> None:
 
 
 def refuse_lost_rates(
-    path: Path, measured: Mapping[str, Any], labels: Collection[str], rounds: int, sides: Collection[str]
+    path: Path, measured: Mapping[str, Any], labels: Collection[str], rounds: int, has_torch: bool
 ) -> None:
     """Checks that a file's rates are not replaced by those of fewer networks, sides or rounds.
 
@@ -204,15 +203,14 @@ def refuse_lost_rates(
       measured: what it has: a list of each side's rates, by side, by phase and network.
       labels: the networks to measure.
       rounds: how often.
-      sides: what to measure them with.
+      has_torch: whether PyTorch's sides can be measured.
 
     Raises:
       FmnistError: they would be.
     """
-    if missing := {side for rates in measured.values() for side in rates}.difference(sides):
+    if not has_torch and any(side.startswith("PyTorch") for sides in measured.values() for side in sides):
         raise FmnistError(
-            f"{path} has {' and '.join(sorted(missing))}, for which PyTorch is not installed: pip install '.[bench]', "
-            "or give another --out"
+            f"{path} has PyTorch's rates, and PyTorch is not installed: pip install '.[bench]', or give another --out"
         )
     if lost := [name for name in measured if not any(f" {label} " in name for label in labels)]:
         raise FmnistError(f"{path} has {' and '.join(lost)}, which --networks leaves out: give another --out")
@@ -236,11 +234,14 @@ def main(arguments: Arguments) -> None:
     config = configuration(arguments)
     if path.exists():
         recorded = read_json(path)
-        sides = (*_JAX_SIDES, *(_TORCH_SIDES if has_torch else ()))
         if "rates" in arguments.parts:
-            refuse_lost_rates(path, recorded.get("rates", {}), arguments.networks, arguments.rounds, sides)
-        if recorded["config"]["data"]["name"] != config.data.name or recorded.get("steps", 0) > arguments.steps:
-            raise FmnistError(f"{path} is of other images, or of more --steps: give another --out")
+            refuse_lost_rates(path, recorded.get("rates", {}), arguments.networks, arguments.rounds, has_torch)
+        if (name := recorded["config"]["data"]["name"]) != config.data.name:
+            raise FmnistError(f"{path} is of {name} images, and --data.name is {config.data.name}: give another --out")
+        if (steps := recorded["steps"]) > arguments.steps:
+            raise FmnistError(
+                f"{path} has {steps} steps, and --steps is {arguments.steps}: choose {steps}, or give another --out"
+            )
     prepare_output(path)
     os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two frameworks share the device

@@ -146,7 +146,7 @@ def main(arguments: Arguments) -> None:
             raise FmnistError(f"several interpreters have the same versions ({', '.join(origins)}): name each but once")
         if arguments.out.exists():
             recorded = read_json(arguments.out)["rates"]
-            refuse_lost_rates(arguments.out, recorded, tuple(_NETWORKS), arguments.rounds, tuple(origins))
+            refuse_lost_rates(arguments.out, recorded, tuple(_NETWORKS), arguments.rounds, has_torch=False)
         rates = {
             f"{phase}, {network} network": measure_alternately(
                 {

@@ -132,8 +132,7 @@ def run_study(
 def _output_folder(arguments: Arguments) -> Path:
     if arguments.quick and arguments.out is not None and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         raise FmnistError("--quick does not produce results: choose another --out")
-    not_settings = [name for name in _NOT_SETTINGS if name != "runs"]  # the committed answers are of runs of ours
-    settings = [field for field in dataclasses.fields(arguments) if field.name not in not_settings]
+    settings = [field for field in dataclasses.fields(arguments) if field.name != "out"]
     if arguments.out is None and any(getattr(arguments, field.name) != field.default for field in settings):
         return Path(tempfile.mkdtemp(prefix="research-"))
     folder = arguments.out or RESULTS

@@ -105,11 +105,14 @@ def ablation_table(records: Sequence[Record]) -> str:
 
 
 def _by_preset(records: Sequence[Record]) -> list[list[Record]]:
-    """Groups the records by preset, number of members, changes and length, presets in their order."""
-    groups: dict[tuple[int, int, str, str], list[Record]] = {}
+    """Groups the records by preset, number of members, changes, length and accelerator, presets in their order."""
+    groups: dict[tuple[int, int, str, str, str], list[Record]] = {}
     for record in records:
         preset, members = list(PRESETS).index(record["preset"]), record.get("members", 1)
-        groups.setdefault((preset, members, _format_changes(record), _format_length(record)), []).append(record)
+        # With another accelerator or version of JAX, the same preset is another program.
+        device = f"{machine_name(record['hardware'])} {record['versions']['jax']}" if _is_accelerated(record) else ""
+        key = (preset, members, _format_changes(record), _format_length(record), device)
+        groups.setdefault(key, []).append(record)
     return [groups[key] for key in sorted(groups)]
 
 

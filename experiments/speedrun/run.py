@@ -104,10 +104,8 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
       FmnistError: the file exists, but for another configuration, machine or version.
     """
     provenance = origin(environment)
-    identity: dict[str, Any] = {
-        **{"side": arguments.side, "target": arguments.target, "config": training_settings(config)},
-        **{"hardware": provenance["hardware"], "versions": {**provenance["versions"], **entrant.versions}},
-    }
+    versions = {**provenance["versions"], **entrant.versions}
+    identity = {**_identity(arguments, config, provenance), "versions": versions}
     path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
     entry = _read_record(path, identity)
     compile_seconds, runs = entry.get("compile_seconds", []), entry.get("runs", [])
@@ -123,26 +121,37 @@ def record(arguments: Arguments, entrant: Entrant, config: Config, environment: 
     return entry
 
 
-def find_finished(arguments: Arguments, hardware: Mapping[str, Any], commit: str | None) -> dict[str, Any] | None:
+def find_finished(arguments: Arguments, config: Config, provenance: Mapping[str, Any]) -> dict[str, Any] | None:
     """The record of an entry that has all its seeds, which is then neither compiled nor run again.
 
     Raises:
-      FmnistError: it has enough seeds for an entry, and more are asked for; or some of another commit, and not all.
+      FmnistError: it is of another configuration, machine or version; or it has enough seeds for an entry, and more are
+        asked for.
     """
-    path = result_path(arguments.results, arguments.side, arguments.target, hardware)
-    entry: dict[str, Any] | None = read_json(path) if path.exists() else None
-    if entry is None:
+    path = result_path(arguments.results, arguments.side, arguments.target, provenance["hardware"])
+    if not path.exists():
         return None
-    seeds, commits = len(entry["runs"]), sorted({run["commit"] for run in entry["runs"]})
-    if seeds >= arguments.seeds:
-        named = ", ".join(short_commit(each or "unknown") for each in commits)
-        print(f"nothing to run: {path} has {seeds} seeds, of commit {named}; delete it to run them again")
-        return entry
-    if seeds >= MIN_SEEDS:
+    versions = {**read_json(path)["versions"], **provenance["versions"]}  # and those of a side, which is not loaded yet
+    entry = _read_record(path, {**_identity(arguments, config, provenance), "versions": versions})
+    seeds = len(entry["runs"])
+    if MIN_SEEDS <= seeds < arguments.seeds:
         raise FmnistError(f"{path} has {seeds} seeds, which the rules count as an entry: delete it to enter with more")
-    if commits != [commit]:
-        raise FmnistError(f"{path} has {seeds} seeds of another commit: delete it to run all of them at this one")
-    return None
+    if seeds < arguments.seeds:
+        return None
+    commits = ", ".join(sorted({short_commit(run["commit"] or "unknown") for run in entry["runs"]}))
+    print(f"nothing to run: {path} has {seeds} seeds, of commit {commits}; delete it to run them again")
+    return entry
+
+
+def _identity(arguments: Arguments, config: Config, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What all seeds of an entry have in common, but for the versions that a side adds."""
+    return {
+        "side": arguments.side,
+        "target": arguments.target,
+        "config": training_settings(config),
+        "hardware": provenance["hardware"],
+        "versions": provenance["versions"],
+    }
 
 
 def _read_record(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,8 +192,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     environment = describe_environment()
     if not arguments.held_out:
         make_folder(arguments.results)
-        provenance = origin(environment)
-        if (entry := find_finished(arguments, provenance["hardware"], provenance["commit"])) is not None:
+        if (entry := find_finished(arguments, config, origin(environment))) is not None:
             print(verdict(summarize(entry["runs"], arguments.target), arguments.target))
             return entry
     jax.config.update("jax_enable_compilation_cache", False)  # the seconds of compilation are recorded

@@ -86,7 +86,7 @@ _normalize.defjvp(_normalize_jvp)
 
 def _mean_of_first(x: Array, axes: tuple[str, ...]) -> Array:
     """The mean f32[C] of each channel of the first image, or of the first images of all shards."""
-    mean = with_auto_axes(lambda x: x[0].astype(jnp.float32).mean((0, 1)), rows=False)(x)
+    mean = with_auto_axes(lambda x: x[:1].astype(jnp.float32).mean((0, 1, 2)), rows=False)(x)
     return lax.pmean(mean, axes) if axes else mean
 
 

@@ -141,9 +141,11 @@ def make_population(
       make_recipe: composes the recipe of a member.
 
     Raises:
-      ConfigError: a varied field does not hold a float, or the values are not f32[M] of one M.
+      ConfigError: a varied field does not hold a float, or the values are not f32[M] of one M, or `make_recipe` is
+        `partial(make_recipe, ...)` with a part that takes the place of what a field configures.
     """
     values = _check_values(varied or {})
+    _refuse_replaced(values, make_recipe)
 
     def recipe(member_values: Mapping[str, Array]) -> Recipe:
         return make_recipe(_with_values(config, member_values), image_shape=image_shape, num_classes=num_classes)
@@ -190,6 +192,34 @@ def _with_values(config: Config, values: Mapping[str, Any]) -> Config:
         section, _, field = name.partition(".")
         config = replace(config, **{section: replace(getattr(config, section), **{field: value})})
     return config
+
+
+_REPLACED: Mapping[str, tuple[str, ...]] = {
+    "model": ("model.",),
+    "optimizer": ("optim.",),
+    "loss_fn": ("train.label_smoothing",),
+    "augment": ("augment.crop_padding", "augment.rotation", "augment.photo_probability", "augment.erase_probability"),
+    "mix": ("augment.mixup_alpha", "augment.cutmix_alpha", "augment.mix_probability"),
+}
+"""What a part that is passed to `make_recipe` takes the place of, by the beginnings of the fields' names."""
+
+
+def _refuse_replaced(varied: Mapping[str, Any], composed_by: MakeRecipe) -> None:
+    """Checks that varied fields are not those of a part which a finished one takes the place of.
+
+    Raises:
+      ConfigError: one is, so that all members would be alike.
+    """
+    composer: Any = composed_by
+    is_partial = isinstance(composer, partial) and composer.func is make_recipe
+    given = composer.keywords if is_partial else {}
+    for keyword, replaced in _REPLACED.items():
+        for name in varied:
+            if keyword in given and name.startswith(replaced):
+                raise ConfigError(
+                    f"{name} is varied, but {keyword}= takes the place of what it configures: make that from `config`, "
+                    "in a function of your own that calls make_recipe"
+                )
 
 
 def _check_values(varied: Mapping[str, Any]) -> dict[str, Array]:

@@ -96,9 +96,14 @@ class Trained(NamedTuple):
           Logits f32[N, number of classes]; those of a population are the logarithm of its members' mean probabilities.
 
         Raises:
-          DataError: the images are of another shape or type.
+          DataError: the images are of another shape or type, or traced.
           FmnistError: `tta` is neither `none` nor `mirror`.
         """
+        given: Any = images
+        if isinstance(given, jax.core.Tracer):
+            raise DataError(
+                "images are traced by JAX: use fmnist_jax.make_predict(trained.model)(*trained.weights, images)"
+            )
         images = np.asarray(images)
         if images.ndim == 3 and self.image_shape[2] == 1:
             images = images[..., None]

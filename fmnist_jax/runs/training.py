@@ -128,7 +128,7 @@ def how_to_resume(config: Config, started: Config | None = None, custom_recipe: 
         same = " and the same splits" if splits else ""
         return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
     flags = ["--run.dir", str(config.run.dir)]
-    flags += _changed_flags("data", _found_data(started), config.data, ("dir", "raw_dir", "file"))
+    flags += _changed_flags("data", _found_data(started), config.data, ("name", "dir", "raw_dir", "file"))
     # A command line that names a run begins with the usual devices and processes.
     flags += _changed_flags(
         "parallel", ParallelConfig(), config.parallel, [each.name for each in fields(ParallelConfig)]

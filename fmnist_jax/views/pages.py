@@ -12,10 +12,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION
+from fmnist_jax.views.style import BLUE, GREY, NO_NUMBER, VERMILLION, percent
 
 _MAX_LOSSLESS = 4096  # values of an image; a photo of 96x96 pixels would have 27 KB, a thousand of them 27 MB
-_NONE = "–"  # noqa: RUF001  # stands for a number that there is not
 _JPEG_QUALITY = 80  # a thumbnail of 200 pixels then has some 8 KB
 
 # The page sets these, for light and dark; what a figure draws in black takes the text's colour.
@@ -50,17 +49,9 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """A share in [0, 1] as text, a dash if there is none; 100 % only if it is all."""
-    if value is None or np.isnan(value):
-        return _NONE
-    almost_all = 1 - 10 ** -(digits + 2)
-    return f"{min(value, almost_all) if value < 1 else value:.{digits}%}"
-
-
 def decimals(value: float) -> str:
     """A loss as text, a dash if it is not finite."""
-    return f"{value:.4f}" if np.isfinite(value) else _NONE
+    return f"{value:.4f}" if np.isfinite(value) else NO_NUMBER
 
 
 def css_colour(colour: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from fmnist_jax.analysis.classification import most_probable
-from fmnist_jax.views.style import BLUE, GREY, VERMILLION, escape_mathtext, hide_ticks, new_figure, truncate
+from fmnist_jax.views.style import BLUE, GREY, VERMILLION, escape_mathtext, hide_ticks, new_figure, percent, truncate
 
 _PICTURES_PER_ROW = 2  # pictures side by side on a sheet
 _MAX_LETTERS = 22  # of a class name over its bar
@@ -79,7 +79,7 @@ def _draw_bars(axes: Axes, shares: np.ndarray, class_names: Sequence[str]) -> No
     axes.barh(positions, shares[top], height=0.3, color=BLUE)
     for place, label in zip(positions, top, strict=True):
         name = truncate(class_names[label], _MAX_LETTERS)
-        axes.text(0, place - 0.22, escape_mathtext(f"{name}  {shares[label]:.1%}"), fontsize=9, va="bottom")
+        axes.text(0, place - 0.22, escape_mathtext(f"{name}  {percent(float(shares[label]))}"), fontsize=9, va="bottom")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(top) - 0.6, -0.8)
     hide_ticks(axes)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fmnist_jax.analysis.assessment import Assessment, assess, finite_or_none
+from fmnist_jax.analysis.assessment import Assessment, assess
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.record import differences, to_dict
 from fmnist_jax.config.schema import Config
 from fmnist_jax.data.dataset import Dataset
 from fmnist_jax.views import pages, scores
 from fmnist_jax.views.members import Members, member_panels, score_members
-from fmnist_jax.views.style import has_black_background
+from fmnist_jax.views.style import has_black_background, percent
 
 _MAX_EXAMPLES = 12  # images behind a cell of the confusion matrix
 _MAX_EMBEDDED = 1_200  # images behind all cells, the fullest of which come first
@@ -72,7 +72,7 @@ def render(contents: Contents) -> str:
         images=images,
         mistakes=mistakes,
         examples={"images": images, "cells": {f"{row}-{column}": each for (row, column), each in cells.items()}},
-        probabilities={index: finite_or_none(assessment.probabilities[index].max()) for index in images},
+        probabilities={index: percent(float(assessment.probabilities[index].max())) for index in images},
         charts={name: pages.svg(figure) for name, figure in scores.curve_panels(contents.records).items()},
         calibration={
             name: pages.svg(figure) for name, figure in scores.reliability_panels(assessment.reliability).items()

@@ -18,6 +18,7 @@ from fmnist_jax.views.style import (
     draw_panels,
     escape_mathtext,
     new_figure,
+    percent,
     truncate,
 )
 
@@ -160,7 +161,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     image = axes.imshow(100 * shares, cmap=SHARE_COLOURMAP, vmin=0, vmax=100)
     for row, column in np.argwhere(confusion) if few else ():
         count, share = confusion[row, column], shares[row, column]
-        label, colour = f"{count}\n{share:.1%}", "white" if share > 0.5 else "black"
+        label, colour = f"{count}\n{percent(share)}", "white" if share > 0.5 else "black"
         axes.text(column, row, label, ha="center", va="center", color=colour, fontsize=8.5)
     tick_style: dict[str, Any] = {"rotation": 45 if few else 90, "ha": "right", "rotation_mode": "anchor"}
     size = 10 if few else 7
@@ -175,7 +176,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str]) -> Figur
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     total, correct = confusion.sum(), np.trace(confusion)
-    axes.set_title(f"{correct:,} of {total:,} correct ({correct / max(total, 1):.2%})")
+    axes.set_title(f"{correct:,} of {total:,} correct ({percent(correct / max(total, 1), 2)})")
     bar: dict[str, Any] = {} if few else {"fraction": 0.04, "pad": 0.02}
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85, **bar)
     return figure

@@ -27,6 +27,8 @@ CLASS_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 _MAX_BLACK_LEVEL = 64  # of 255: the edges of images of garments and digits are 0, and somewhat more in averages of many
 
+NO_NUMBER = "–"  # noqa: RUF001  # stands for one that there is not
+
 SHARE_COLOURMAP = "Blues"
 """Colour map for shares, most of which are near zero, on paper."""
 SEQUENTIAL = "cividis"
@@ -35,10 +37,11 @@ DIVERGING = "PuOr"
 """Colour map for values of both signs."""
 
 
-# Fonts of scripts that matplotlib's own font, which comes first, has no letters of; the installed ones are used.
+# Fonts of scripts that matplotlib's own font, or the user's, has no letters of; those that are installed are tried.
 _OTHER_FONTS = (
-    *("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "WenQuanYi Zen Hei", "Noto Sans Devanagari", "Noto Sans Thai"),
-    *("Noto Sans Arabic", "Noto Sans Hebrew", "Arial Unicode MS"),
+    *("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei"),
+    *("Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Arabic", "Noto Sans Hebrew"),
+    "Arial Unicode MS",
 )
 
 
@@ -50,11 +53,9 @@ class _NotebookFigure(Figure):
 
     def draw(self, renderer: RendererBase) -> None:
         """Draws everything."""
-        texts = [text for text in self.findobj(Text) if not text.get_text().isascii()]
-        if texts:
-            families = _font_families()
-            for text in texts:
-                text.set_fontfamily(families)
+        for text in self.findobj(lambda artist: isinstance(artist, Text) and not artist.get_text().isascii()):
+            assert isinstance(text, Text)
+            text.set_fontfamily([*dict.fromkeys([*text.get_fontfamily(), *_other_fonts()])])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from (current )?font", UserWarning)
             super().draw(renderer)
@@ -66,10 +67,10 @@ class _NotebookFigure(Figure):
 
 
 @functools.cache
-def _font_families() -> list[str]:
-    """The font families to look for a letter in, in this order."""
+def _other_fonts() -> list[str]:
+    """Those of `_OTHER_FONTS` that are installed."""
     installed = set(font_manager.get_font_names())
-    return ["DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed)]
+    return [name for name in _OTHER_FONTS if name in installed]
 
 
 def new_figure(width: float, height: float, padding: float = 0.04) -> Figure:
@@ -110,6 +111,14 @@ def draw_panels(
     for name, draw in panels.items():
         draw(figures[name].subplots(), data)
     return figures
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as text, a dash if there is none; 100 % only if it is all."""
+    if value is None or np.isnan(value):
+        return NO_NUMBER
+    almost_all = 1 - 10 ** -(digits + 2)
+    return f"{min(value, almost_all) if value < 1 else value:.{digits}%}"
 
 
 def describe_axes(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:

@@ -228,7 +228,7 @@ def test_missing_run_or_checkpoint_is_rejected_and_nothing_is_written(saved_run:
 
 
 def test_weights_that_a_format_cannot_hold_are_refused_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch,
+    saved_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = _make_trained(replace(_MIXED_CONVOLUTIONS, widths=(4,), depths=(1,)))
     formats: list[Format] = ["jaxexport", "onnx", "safetensors"]
@@ -237,3 +237,6 @@ def test_weights_that_a_format_cannot_hold_are_refused_before_anything_is_writte
     exporting._refuse_large(model, formats[2:])
     with pytest.raises(FmnistError, match=r"bytes, more than jaxexport and onnx can hold \(100\): use --formats safe"):
         exporting._refuse_large(model, formats)
+    with pytest.raises(FmnistError, match=r"bytes, more than jaxexport"):
+        exporting.run(saved_run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -301,24 +301,35 @@ def test_results_of_all_parts_are_not_replaced_by_those_of_some(tmp_path: Path) 
 def test_rates_are_not_replaced_by_those_of_fewer_networks_or_rounds(tmp_path: Path) -> None:
     path, sides = tmp_path / "cpu.json", {"fmnist_jax": [1.0, 2.0, 3.0]}
     measured = {"training, fast network": sides, "training, notebook network": sides}
-    side = ("fmnist_jax",)
-    benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3, (*side, "PyTorch"))
-    benchmark.refuse_lost_rates(path, {}, ("fast",), 1, ())
-    with pytest.raises(FmnistError, match=r"has fmnist_jax, for which PyTorch is not installed: pip install"):
-        benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3, ("PyTorch",))
+    benchmark.refuse_lost_rates(path, measured, ("notebook", "fast"), 3, has_torch=False)
+    benchmark.refuse_lost_rates(path, {}, ("fast",), 1, has_torch=False)
+    compared = {"training, fast network": {**sides, "PyTorch": [1.0, 2.0, 3.0]}}
+    benchmark.refuse_lost_rates(path, compared, ("fast",), 3, has_torch=True)
+    with pytest.raises(FmnistError, match=r"has PyTorch's rates, and PyTorch is not installed: pip install"):
+        benchmark.refuse_lost_rates(path, compared, ("fast",), 3, has_torch=False)
     with pytest.raises(FmnistError, match="has training, notebook network, which --networks leaves out: give another"):
-        benchmark.refuse_lost_rates(path, measured, ("fast",), 3, side)
+        benchmark.refuse_lost_rates(path, measured, ("fast",), 3, has_torch=True)
     with pytest.raises(FmnistError, match="has 3 rounds, and --rounds is 2: choose 3, or give another --out"):
-        benchmark.refuse_lost_rates(path, measured, ("fast", "notebook"), 2, side)
+        benchmark.refuse_lost_rates(path, measured, ("fast", "notebook"), 2, has_torch=True)
 
 
 def test_committed_measurements_are_kept_from_shorter_ones_and_from_none() -> None:
-    for arguments in (benchmark.Arguments(networks=("fast",)), benchmark.Arguments(rounds=1)):
+    pytest.importorskip("torch", reason="without it, the rates of PyTorch would be lost, which is refused first")
+    for arguments in (
+        benchmark.Arguments(networks=("fast",)),
+        benchmark.Arguments(rounds=1),
+        benchmark.Arguments(steps=1),
+    ):
         with pytest.raises(FmnistError, match=r"cpu\.json has .*give another --out"):
             benchmark.main(arguments)
+    with pytest.raises(FmnistError, match=r"cpu\.json is of fashion_mnist images, and --data.name is synthetic"):
+        benchmark.main(benchmark.Arguments(data=DataConfig(name="synthetic")))
     for other in (costs.Arguments(networks=("fast",)), costs.Arguments(rounds=1)):
         with pytest.raises(FmnistError, match=r"costs\.json has .*give another --out"):
             costs.main(other)
+
+
+def test_measurements_of_nothing_are_refused() -> None:
     with pytest.raises(FmnistError, match="--rounds is 0: choose 1 or more"):
         benchmark.main(benchmark.Arguments(rounds=0))
     with pytest.raises(FmnistError, match="--parts is empty"):

@@ -322,10 +322,10 @@ def test_results_table_has_a_row_for_each_preset_in_order(arguments: Any) -> Non
 def test_seeds_from_several_machines_share_a_row_with_median_times(arguments: Any) -> None:
     record.record(replace(arguments, presets=("demo",), seeds=(0, 1, 2)), FakeTrainer())
     first, *others = read_records(arguments)
-    gpu = {"backend": "gpu", "devices": ["Big One"], "cpu_count": 16, "processor": "Other"}
-    elsewhere = {**first, "hardware": gpu, "train_seconds": 7.0}
+    large = {"backend": "cpu", "devices": ["cpu"], "cpu_count": 16, "processor": "Big One"}
+    elsewhere = {**first, "hardware": large, "train_seconds": 7.0}
     row = tables.results_table([elsewhere, *others]).splitlines()[2]
-    times = "| 7 s; 100 s | Big One (1 of the seeds); 2 cores of Fast One (2 of the seeds) |"
+    times = "| 7 s; 100 s | 16 cores of Big One (1 of the seeds); 2 cores of Fast One (2 of the seeds) |"
     assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
     duplicate = {
         **elsewhere,
@@ -333,7 +333,7 @@ def test_seeds_from_several_machines_share_a_row_with_median_times(arguments: An
         "test_accuracy_of_mirror_images": 0.5,
     }  # a seed that is already present
     row = tables.results_table([first, *others, duplicate]).splitlines()[2]
-    times = "| 100 s; 7 s | 2 cores of Fast One (3 of the seeds); Big One (1 of the seeds) |"
+    times = "| 100 s; 7 s | 2 cores of Fast One (3 of the seeds); 16 cores of Big One (1 of the seeds) |"
     assert row == f"| demo | 12,345 | 4 | 3 | 91.00% ± 1.00 |  | 71.00% ± 1.00 {times}"
 
 
@@ -347,6 +347,18 @@ def test_accelerator_results_have_a_separate_table(arguments: Any) -> None:
     assert "Big One" not in page_tables["results"]
     rows = [line.split(" | ")[0] for line in page_tables["accelerated"].splitlines() if "12,345" in line]
     assert rows == ["| demo", "| demo, 2 averaged"]
+
+
+def test_seeds_on_different_accelerators_or_versions_have_rows_of_their_own(arguments: Any) -> None:
+    record.record(replace(arguments, presets=("demo",)), FakeTrainer())
+    first, second = read_records(arguments)
+    gpu = {"backend": "gpu", "devices": ["Big One"], "cpu_count": 16, "processor": "Other"}
+    older = {**first, "hardware": gpu}
+    newer = {**second, "hardware": gpu, "versions": {**second["versions"], "jax": "9.9"}}
+    larger = {**second, "hardware": {**gpu, "devices": ["Bigger One"]}}
+    rows = [line for line in tables.make_tables([older, newer, larger])["accelerated"].splitlines() if "12,345" in line]
+    assert [line.split(" | ")[3] for line in rows] == ["1"] * 3
+    assert sum("Bigger One" in line for line in rows) == 1
 
 
 def test_missing_score_leaves_an_empty_cell(arguments: Any) -> None:

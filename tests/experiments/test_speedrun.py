@@ -1,7 +1,7 @@
 """The speedrun: what the clock covers, what is recorded and refused, and the table made from the files."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import rehearsal
-from experiments.records import write_json
+from experiments.records import origin
 from experiments.results.record import fill_defaults, training_settings
 from experiments.results.tables import fill_markers
 from experiments.speedrun import ours, run, score, table
@@ -316,20 +316,18 @@ def test_committed_entry_is_that_of_its_target(path: Path) -> None:
 def test_finished_entry_is_neither_compiled_nor_run_again_nor_extended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = run.Arguments(target="93", results=tmp_path)
-    hardware = {"backend": "cpu", "cpu_count": 2, "processor": "A", "devices": ["cpu"]}
-    assert run.find_finished(arguments, hardware, "abc") is None
-
-    def write(commits: Sequence[str]) -> None:
-        runs = [{"seed": seed, "commit": commit} for seed, commit in enumerate(commits)]
-        write_json(run.result_path(tmp_path, "fmnist_jax", "93", hardware), {"runs": runs})
-
-    write(["abc"] * 10)
-    assert run.find_finished(arguments, hardware, "another") is not None
+    arguments, side = run.Arguments(target="93", results=tmp_path, seeds=3), FakeSide(*[0.95] * 10)
+    config, provenance = run.find_entry(arguments), origin(_ENVIRONMENT)
+    assert run.find_finished(arguments, config, provenance) is None
+    run.record(arguments, side.entrant(), config, _ENVIRONMENT)
+    assert run.find_finished(replace(arguments, seeds=10), config, provenance) is None
+    run.record(replace(arguments, seeds=10), side.entrant(), config, _ENVIRONMENT)
+    assert side.trained == list(range(10))
+    assert run.find_finished(replace(arguments, seeds=10), config, provenance) is not None
     assert "nothing to run" in capsys.readouterr().out
     with pytest.raises(FmnistError, match="has 10 seeds, which the rules count as an entry: delete it to enter with"):
-        run.find_finished(replace(arguments, seeds=12), hardware, "abc")
-    write(["abc"] * 3)
-    assert run.find_finished(arguments, hardware, "abc") is None
-    with pytest.raises(FmnistError, match="has 3 seeds of another commit: delete it to run all of them at this one"):
-        run.find_finished(arguments, hardware, "another")
+        run.find_finished(replace(arguments, seeds=12), config, provenance)
+    with pytest.raises(FmnistError, match="differs in config: delete it"):
+        run.find_finished(replace(arguments, seeds=10), with_mirroring(BASELINE), provenance)
+    with pytest.raises(FmnistError, match="differs in versions: delete it"):
+        run.find_finished(arguments, config, {**provenance, "versions": {**provenance["versions"], "jax": "9"}})

@@ -163,7 +163,7 @@ def _own_data_cases() -> list[Case]:
     cases = [
         Case("--data.name npz", "--data.file is not given"),
         Case("--data.name idx", "--data.raw-dir is not given"),
-        Case("--data.file {here}/a.npz", "choose npz for it"),
+        Case("--data.file {here}/a.npz", "omit it, or choose --data.name npz"),
         Case("--data.name npz --data.file s3://bucket/a.npz", "address (s3)"),
         Case(data_flags, "which does not exist: give the path of the .npz file"),
         Case(data_flags, "is not an .npz file", _text_file),

@@ -175,3 +175,11 @@ def test_sharded_statistics_and_gradients_equal_those_of_the_full_batch(shifted:
         actual = jax.device_get(mapped(*sharded, scale, bias))
     expected = jax.jit(statistics_and_gradients)(g, x, scale, bias)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), actual, expected)
+
+
+@pytest.mark.parametrize("shift", [None, jnp.zeros(2)])
+def test_statistics_of_no_images_are_nan(shift: Array | None) -> None:
+    y, mean, variance = batch_norm(jnp.zeros((0, 3, 3, 2)), jnp.ones(2), jnp.zeros(2), shift=shift)
+    assert y.shape == (0, 3, 3, 2)
+    assert jnp.isnan(mean).all()
+    assert jnp.isnan(variance).all()

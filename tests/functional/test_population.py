@@ -303,3 +303,20 @@ def test_members_are_evaluated_with_their_own_varied_values(data: Batch) -> None
     ensemble = population.ensemble_predict(states.params, states.batch_stats, data.images)
     expected = (jax.nn.softmax(first) + jax.nn.softmax(first / 2)) / 2
     np.testing.assert_allclose(jnp.exp(ensemble), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "field"),
+    [
+        ("optimizer", "optim.peak_lr"),
+        ("model", "model.dropout"),
+        ("loss_fn", "train.label_smoothing"),
+        ("augment", "augment.rotation"),
+        ("mix", "augment.mixup_alpha"),
+    ],
+)
+def test_varied_number_that_a_given_part_would_ignore_is_refused(keyword: str, field: str) -> None:
+    with_own_part = functools.partial(make_recipe, **{keyword: object()})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=rf"^{field} is varied, but {keyword}= takes the place of what it configures"):
+        make_population(Config(), {field: jnp.array([0.1, 0.2])}, make_recipe=with_own_part)
+    make_population(Config(), {"train.average_decay": jnp.array([0.1, 0.2])}, make_recipe=with_own_part)

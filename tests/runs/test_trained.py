@@ -14,7 +14,7 @@ import pytest
 
 from fmnist_jax.config.record import to_dict
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, TrainConfig
-from fmnist_jax.errors import CheckpointError, ConfigError, FmnistError
+from fmnist_jax.errors import CheckpointError, ConfigError, DataError, FmnistError
 from fmnist_jax.functional.pixels import normalize
 from fmnist_jax.functional.recipe import make_recipe
 from fmnist_jax.functional.state import TrainState
@@ -236,3 +236,9 @@ def test_invalid_value_in_config_json_is_reported_with_the_path_of_the_file(run:
     (tmp_path / "run" / "config.json").write_text(config.replace('"epochs": 1,', '"epochs": -3,'))
     with pytest.raises(ConfigError, match=r"^in .*run/config\.json: --train\.epochs is -3.*; restore what the run"):
         trained.load_trained(tmp_path / "run")
+
+
+def test_traced_images_are_refused_with_what_to_call_instead(run: Path) -> None:
+    model = trained.load_trained(run)
+    with pytest.raises(DataError, match=r"are traced by JAX: use fmnist_jax\.make_predict\(trained\.model\)"):
+        jax.jit(model.predict)(np.zeros((1, *model.image_shape), np.uint8))

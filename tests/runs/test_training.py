@@ -1,6 +1,7 @@
 """The stops of training; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
 
 import json
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from fmnist_jax import train
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.loop import run
@@ -80,6 +82,10 @@ def test_how_to_resume_names_the_data_that_the_command_would_not_find(
     monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)
     assert how_to_resume(here, here).endswith(" --run.dir r")
     assert how_to_resume(here, None).endswith(f" --run.dir r --data.dir {tmp_path}")  # of another process
+    on_npz = Config(data=DataConfig(name="npz", file=Path("/x.npz")), run=RunConfig(dir=Path("r")))
+    assert how_to_resume(on_npz, on_npz).endswith(" --run.dir r")
+    command = how_to_resume(on_npz, None)  # of a process whose machine has no run directory
+    assert train.parse(shlex.split(command.partition("fmnist_jax.train ")[2])).config.data == on_npz.data
     monkeypatch.setenv("FMNIST_DATA_DIR", "/elsewhere")
     assert how_to_resume(here, here).endswith(f" --run.dir r --data.dir {tmp_path}")
 

@@ -18,13 +18,6 @@ def test_render_raises_on_undefined_template_variables() -> None:
         pages.render("comparison.html")
 
 
-def test_percent_formats_fractions_and_shows_a_dash_for_none_and_nan() -> None:
-    assert pages.percent(0.12345, 2) == "12.35%"
-    assert pages.percent(None) == pages.percent(math.nan) == "–"  # noqa: RUF001
-    assert [pages.percent(value) for value in (1.0, 0.99996, 0.99949, 0.0)] == ["100.0%", "99.9%", "99.9%", "0.0%"]
-    assert pages.percent(9_999.9 / 10_000, 2) == "99.99%"
-
-
 def test_decimals_formats_a_loss_and_shows_a_dash_if_it_is_not_finite() -> None:
     assert [pages.decimals(value) for value in (0.21234, math.inf, math.nan)] == ["0.2123", "–", "–"]  # noqa: RUF001
 

@@ -12,6 +12,11 @@ from tests.views.conftest import Visit
 from tests.views.test_comparison_page import make_runs
 from tests.views.test_report_page import make_contents, make_many_classes, make_population
 
+_FOCUS_IS_VISIBLE = """() => {
+    const box = document.activeElement.getBoundingClientRect();
+    return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === document.activeElement;
+}"""
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -182,3 +187,7 @@ def test_long_names_stay_in_their_column_and_images_near_the_number(visit: Visit
         top = page.locator("#gallery h3").bounding_box()
         assert top is not None
         assert 0 <= top["y"] <= 800
+        button.focus()
+        for _ in range(classes):
+            page.keyboard.press("ArrowDown")
+            page.wait_for_function(_FOCUS_IS_VISIBLE, timeout=5_000)  # the page scrolls smoothly

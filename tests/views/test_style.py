@@ -1,6 +1,7 @@
 """Colours that are distinguishable with normal and deficient colour vision, and helpers for drawing."""
 
 import io
+import math
 from itertools import combinations
 from typing import Any
 
@@ -146,9 +147,20 @@ def test_letters_that_no_font_has_are_drawn_without_a_warning() -> None:
 
 
 def test_installed_fonts_are_tried_after_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    style._font_families.cache_clear()
-    monkeypatch.setattr(
-        "matplotlib.font_manager.get_font_names", lambda: ["Serif", "Noto Sans Thai", "Noto Sans CJK JP"]
-    )
-    assert style._font_families() == ["DejaVu Sans", "Noto Sans CJK JP", "Noto Sans Thai"]
-    style._font_families.cache_clear()
+    style._other_fonts.cache_clear()
+    installed = ["Serif", "Noto Sans Thai", "Noto Sans CJK JP"]
+    monkeypatch.setattr("matplotlib.font_manager.get_font_names", lambda: installed)
+    assert style._other_fonts() == ["Noto Sans CJK JP", "Noto Sans Thai"]
+    monkeypatch.setattr(style, "_other_fonts", lambda: ["DejaVu Serif"])  # which is always there
+    figure = new_figure(2, 2)
+    own, ascii_text = figure.text(0, 0, "é", family="DejaVu Sans Mono"), figure.text(0, 0, "e", family="monospace")
+    figure.savefig(io.BytesIO(), format="png")
+    assert own.get_fontfamily() == ["DejaVu Sans Mono", "DejaVu Serif"]
+    assert ascii_text.get_fontfamily() == ["monospace"]
+
+
+def test_percent_formats_fractions_and_shows_a_dash_for_none_and_nan() -> None:
+    assert style.percent(0.12345, 2) == "12.35%"
+    assert style.percent(None) == style.percent(math.nan) == "–"  # noqa: RUF001
+    assert [style.percent(value) for value in (1.0, 0.99996, 0.99949, 0.0)] == ["100.0%", "99.9%", "99.9%", "0.0%"]
+    assert style.percent(9_999.9 / 10_000, 2) == "99.99%"

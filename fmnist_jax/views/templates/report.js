@@ -14,7 +14,7 @@
     image.src = images[index];
     image.alt = `${words}, image ${index}`;
     const caption = document.createElement("figcaption");
-    caption.textContent = probabilities[index] === null ? "–" : `${(100 * probabilities[index]).toFixed(1)}%`;
+    caption.textContent = probabilities[index];
     figure.append(image, caption);
     return figure;
   }
