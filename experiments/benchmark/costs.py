@@ -183,14 +183,14 @@ def main(arguments: Arguments) -> None:
         anything is less than 1, or a list is empty.
     """
     refuse_too_few(arguments)
-    has_torch = importlib.util.find_spec("torch") is not None
-    if arguments.out.exists():
-        wholes = {name: measured["whole"] for name, measured in read_json(arguments.out)["costs"].items()}
-        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds, has_torch)
     config = replace(BASELINE, data=arguments.data)
     if arguments.rehearse:
         rehearsal.refuse_results_folder(arguments.out, RESULTS)
         config = rehearsal.shrink(config)
+    has_torch = importlib.util.find_spec("torch") is not None
+    if arguments.out.exists():
+        wholes = {name: measured["whole"] for name, measured in read_json(arguments.out)["costs"].items()}
+        refuse_lost_rates(arguments.out, wholes, arguments.networks, arguments.rounds, has_torch)
     prepare_output(arguments.out)
     start = time.perf_counter()
     workers = {name: Worker() for name in _SIDES if has_torch or name == "fmnist_jax"}

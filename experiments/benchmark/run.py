@@ -229,9 +229,9 @@ def main(arguments: Arguments) -> None:
     refuse_too_few(arguments)
     path = arguments.out / f"{arguments.device}.json"
     unfinished = path.with_name(f"{arguments.device}-unfinished.json")
+    config = configuration(arguments)
     refuse_lost_parts(path, arguments.parts)
     has_torch = importlib.util.find_spec("torch") is not None
-    config = configuration(arguments)
     if path.exists():
         recorded = read_json(path)
         if "rates" in arguments.parts:

@@ -374,7 +374,7 @@ def test_studies_that_need_two_values_refuse_one() -> None:
         sizes.measure(sizes.Arguments(sizes=(250,)))
     with pytest.raises(FmnistError, match="--seeds is 1: choose 2 or more"):
         whitening.measure(whitening.Arguments(seeds=1))
-    with pytest.raises(FmnistError, match=r"--nominal is 0\.0: choose values between 0 and 1"):
+    with pytest.raises(FmnistError, match=r"--nominal is \(0\.9, 0\.0\): choose values between 0 and 1"):
         calibration.measure(calibration.Arguments(nominal=(0.9, 0.0)))
     with pytest.raises(FmnistError, match="--halvings is 1: choose 2 or more"):
         calibration.measure(calibration.Arguments(halvings=1))
