@@ -27,10 +27,10 @@ PRESETS: Mapping[str, Config] = {
         augment=replace(_BASE.augment, erase_probability=0.5),
         train=replace(_BASE.train, epochs=30),
     ),
-    # 0.47M parameters, 9 epochs: a minute or two on two CPU cores with AVX-512. Muon needs half as
-    # many epochs as SGD, and average instead of max pooling saves three quarters of the multiplications of the
-    # convolution before it. The first convolution runs at full resolution, where moving its outputs costs more than
-    # computing them: hence only 16 channels. docs/results.md has the trials behind this choice.
+    # 0.47M parameters, 9 epochs: a minute or two on two CPU cores with AVX-512. Muon needs half as many epochs as SGD,
+    # and average instead of max pooling saves three quarters of the multiplications of the convolution before it. The
+    # first convolution runs at full resolution, where moving its outputs costs more than computing them: hence only 16
+    # channels. docs/results.md has the trials behind this choice.
     "fast": replace(
         _BASE,
         preset="fast",

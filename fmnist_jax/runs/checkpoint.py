@@ -95,8 +95,8 @@ class Writer:
     def _start_read_back(self) -> None:
         """Starts reading the newest save, which is on the disk."""
         if self._newest_step is not None:
-            directory = Path(self._manager.directory)
-            self._pending_read = self._reader.submit(store.read_back, directory / str(self._newest_step))
+            path = Path(self._manager.directory) / str(self._newest_step)
+            self._pending_read = self._reader.submit(store.read_back, path)
 
     def _finish_read_back(self) -> None:
         """Waits for the checkpoint that is being read back, if any.

@@ -24,9 +24,15 @@ class Snapshot(NamedTuple):
 
     def without(self, field: str | None) -> "Snapshot":
         """The same, but for the leaves of one field of the state."""
-        # `opt_state.0.count`, or `.opt_state[0].count` where a key of a dictionary contains a dot
-        leaves = {name: leaf for name, leaf in self.leaves.items() if re.split(r"[.\[]", name.lstrip("."))[0] != field}
-        return self._replace(leaves=leaves)
+        return self._replace(leaves={name: leaf for name, leaf in self.leaves.items() if field_of(name) != field})
+
+
+def field_of(name: str) -> str:
+    """The field of the state that a leaf of this name belongs to.
+
+    The name is `opt_state.0.count`, or `.opt_state[0].count` where a key of a dictionary contains a dot.
+    """
+    return re.split(r"[.\[]", name.lstrip("."))[0]
 
 
 def snapshot(tree: Any) -> Snapshot:

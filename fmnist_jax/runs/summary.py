@@ -1,17 +1,13 @@
 """What is printed of a finished run."""
 
-import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fmnist_jax.config.presets import PRESETS
 from fmnist_jax.config.schema import DataConfig
-from fmnist_jax.data import places
-from fmnist_jax.errors import DataError
-from fmnist_jax.runs import recipe_record
-from fmnist_jax.system import environment, output
+from fmnist_jax.runs import command_lines, recipe_record
+from fmnist_jax.system import output
 
 
 def print_summary(directory: Path, summary: Mapping[str, Any], data: DataConfig) -> None:
@@ -36,14 +32,4 @@ def print_summary(directory: Path, summary: Mapping[str, Any], data: DataConfig)
     custom_recipe, preset = recipe_record.recorded_name(directory), summary["preset"]
     if summary["dataset"] in ("fashion_mnist", "synthetic") and preset in PRESETS and custom_recipe is None:
         larger = {"demo": "fast", "fast": "standard"}.get(preset, f"{preset} --train.seed {summary['seed'] + 1}")
-        output.say(f"next: {environment.python_command()} -m fmnist_jax.train --preset {larger}{_data_flag(data)}")
-
-
-def _data_flag(data: DataConfig) -> str:
-    """The flag that finds the images, unless they are where the command looks for them anyway."""
-    if data.name != "fashion_mnist" or data.dir is None:
-        return ""
-    with suppress(DataError):  # there is no such place
-        if data.dir.absolute() == places.data_dir(DataConfig()):
-            return ""
-    return f" --data.dir {shlex.quote(str(data.dir))}"
+        output.say(f"next: {command_lines.next_run(larger, data)}")

@@ -23,6 +23,7 @@ from fmnist_jax.functional.population import make_ensemble_predict, members_map
 from fmnist_jax.functional.recipe import MakeRecipe, Recipe, make_recipe
 from fmnist_jax.functional.state import TrainState, Weights
 from fmnist_jax.runs import checkpoint, dataset_record, recipe_record
+from fmnist_jax.runs.leaves import field_of
 from fmnist_jax.runs.selection import choose_step, find_checkpoint
 from fmnist_jax.system import compilation
 
@@ -144,7 +145,7 @@ def load_trained(
     like = abstract_run_state(recipe, config.population.seeds, _key_impl(manifest))
     # A run of one's own optimiser, or of one's own average, predicts as any other.
     like = dataclasses.replace(like, opt_state=())
-    if like.averages is None and any(name.lstrip(".").startswith("averages") for name in manifest.get("leaves", {})):
+    if like.averages is None and "averages" in map(field_of, manifest.get("leaves", {})):
         like = jax.eval_shape(start_average, like)
     try:
         state = checkpoint.restore(checkpoints, step, like, without="opt_state")

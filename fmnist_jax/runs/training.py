@@ -1,29 +1,26 @@
 """The training loop: compiled chunks, one after another, with logging, evaluation and saving at their ends."""
 
-import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from fmnist_jax.config.schema import Config, DataConfig, ParallelConfig
-from fmnist_jax.data import places
-from fmnist_jax.errors import DataError
+from fmnist_jax.config.schema import Config
 from fmnist_jax.functional import metrics
 from fmnist_jax.functional.averaging import weights_to_score
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs import checkpoint, display, interruption, numbering, parallel, processes, tensorboard_log
+from fmnist_jax.runs.command_lines import how_to_resume
 from fmnist_jax.runs.directory import RunDirectory
 from fmnist_jax.runs.inputs import Inputs
 from fmnist_jax.runs.metrics_log import MetricsLog
 from fmnist_jax.runs.program import Program
 from fmnist_jax.runs.stops import Stop, stops
 from fmnist_jax.runs.voting import Vote
-from fmnist_jax.system import environment
 
 
 @dataclass(frozen=True)
@@ -112,49 +109,6 @@ def train(
         how = how_to_resume(config, session.directory.read_config(), inputs.setup.custom_recipe)
         raise interruption.InterruptionError(stop_signal, saved + how)
     return state
-
-
-def how_to_resume(config: Config, started: Config | None = None, custom_recipe: str | None = None) -> str:
-    """Says how to resume a stopped run.
-
-    Args:
-      config: the configuration of this start of the run.
-      started: the one that the run directory records, with which a command line begins.
-      custom_recipe: the name of the function that composed the run, if not the package's.
-    """
-    splits = ["splits"] if config.data.name == "own" else []
-    recipe = [] if custom_recipe is None else [f"make_recipe={custom_recipe}"]
-    if given := [*splits, *recipe]:
-        same = " and the same splits" if splits else ""
-        return f"fmnist_jax.run(config, {', '.join(given)}), with run.dir {config.run.dir}{same}"
-    flags = ["--run.dir", str(config.run.dir)]
-    flags += _changed_flags("data", _found_data(started), config.data, ("name", "dir", "raw_dir", "file"))
-    # A command line that names a run begins with the usual devices and processes.
-    flags += _changed_flags(
-        "parallel", ParallelConfig(), config.parallel, [each.name for each in fields(ParallelConfig)]
-    )
-    return f"{environment.python_command()} -m fmnist_jax.train {shlex.join(flags)}"
-
-
-def _found_data(started: Config | None) -> DataConfig:
-    """Where a command line that names the run looks for its images."""
-    found = DataConfig() if started is None else places.with_local_paths(started.data)
-    if found.name != "fashion_mnist":
-        return found
-    with suppress(DataError):  # there is no such place
-        found = replace(found, dir=places.data_dir(found))
-    return found
-
-
-def _changed_flags(section: str, before: Any, now: Any, names: Sequence[str]) -> Iterator[str]:
-    """Yields the flags, and values, that change some fields of a section of the configuration."""
-    for name in names:
-        value = getattr(now, name)
-        if value is None or value == getattr(before, name):
-            continue
-        yield f"--{section}.{name.replace('_', '-')}"
-        if value is not True:
-            yield str(value)
 
 
 @contextmanager

@@ -60,17 +60,3 @@ def test_no_next_command_for_a_custom_recipe(tmp_path: Path, capsys: pytest.Capt
 
 def test_summary_reports_a_nonfinite_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "(loss not finite)" in _printed(tmp_path, capsys, test_loss=None)
-
-
-def test_next_command_finds_the_images_where_this_one_did(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FMNIST_DATA_DIR", str(tmp_path / "usual"))
-
-    def last_line(directory: Path | None) -> str:
-        print_summary(tmp_path, _SUMMARY, DataConfig(dir=directory))
-        return capsys.readouterr().out.splitlines()[-1]
-
-    assert last_line(tmp_path / "my data").endswith(f" --preset standard --data.dir '{tmp_path}/my data'")
-    assert last_line(tmp_path / "usual").endswith(" --preset standard")
-    assert last_line(None).endswith(" --preset standard")

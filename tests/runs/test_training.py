@@ -1,7 +1,6 @@
 """The stops of training; the loop is tested with whole runs, in `test_loop`, `test_shapes` and `test_processes`."""
 
 import json
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fmnist_jax import train
 from fmnist_jax.config.schema import Config, DataConfig, ModelConfig, ParallelConfig, RunConfig, TrainConfig
 from fmnist_jax.functional.state import TrainState
 from fmnist_jax.runs.loop import run
 from fmnist_jax.runs.parallel import choose_layout
 from fmnist_jax.runs.program import prepare
-from fmnist_jax.runs.training import how_to_resume, planned_stops, steps_taken
-from fmnist_jax.system.environment import python_command
+from fmnist_jax.runs.training import planned_stops, steps_taken
 
 CONFIG = Config(
     data=DataConfig(name="synthetic", synthetic_train_size=100, validation_size=20),
@@ -50,44 +47,6 @@ def test_steps_taken_is_the_same_for_one_model_and_for_members(steps: jax.Array,
 def test_stops_do_not_depend_on_the_number_of_devices() -> None:
     eight_devices = replace(CONFIG, parallel=ParallelConfig(devices=8))
     assert list(planned_stops(eight_devices, 0)) == list(planned_stops(CONFIG, 0))
-
-
-def test_how_to_resume_is_a_command_or_a_python_call_for_own_data_or_recipes() -> None:
-    config = Config(run=RunConfig(dir=Path("my runs/1")))
-    assert how_to_resume(config) == f"{python_command()} -m fmnist_jax.train --run.dir 'my runs/1'"
-    own_data = replace(config, data=DataConfig(name="own", total=9))
-    assert how_to_resume(own_data) == "fmnist_jax.run(config, splits), with run.dir my runs/1 and the same splits"
-    own_recipe = how_to_resume(config, custom_recipe="mine")
-    assert own_recipe == "fmnist_jax.run(config, make_recipe=mine), with run.dir my runs/1"
-
-
-def test_how_to_resume_has_the_flags_that_the_run_directory_does_not_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = RunConfig(dir=Path("r"))
-    started = Config(data=DataConfig(dir=Path("/old")), run=run)
-    parallel = ParallelConfig(devices=2, distributed=True, coordinator="host:1", processes=2, process_id=0)
-    config = replace(started, data=replace(started.data, dir=Path("/new data")), parallel=parallel)
-    assert how_to_resume(config, started).endswith(
-        " --run.dir r --data.dir '/new data' --parallel.devices 2 --parallel.distributed "
-        "--parallel.coordinator host:1 --parallel.processes 2 --parallel.process-id 0"
-    )
-    monkeypatch.setenv("FMNIST_DATA_DIR", "/new data")
-    assert how_to_resume(replace(config, parallel=ParallelConfig()), config).endswith(" --run.dir r")
-
-
-def test_how_to_resume_names_the_data_that_the_command_would_not_find(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "fashion_mnist").mkdir()
-    here = Config(data=DataConfig(dir=tmp_path), run=RunConfig(dir=Path("r")))
-    monkeypatch.delenv("FMNIST_DATA_DIR", raising=False)
-    assert how_to_resume(here, here).endswith(" --run.dir r")
-    assert how_to_resume(here, None).endswith(f" --run.dir r --data.dir {tmp_path}")  # of another process
-    on_npz = Config(data=DataConfig(name="npz", file=Path("/x.npz")), run=RunConfig(dir=Path("r")))
-    assert how_to_resume(on_npz, on_npz).endswith(" --run.dir r")
-    command = how_to_resume(on_npz, None)  # of a process whose machine has no run directory
-    assert train.parse(shlex.split(command.partition("fmnist_jax.train ")[2])).config.data == on_npz.data
-    monkeypatch.setenv("FMNIST_DATA_DIR", "/elsewhere")
-    assert how_to_resume(here, here).endswith(f" --run.dir r --data.dir {tmp_path}")
 
 
 def test_chunk_is_timed_from_before_the_call_that_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

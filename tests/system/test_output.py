@@ -124,30 +124,22 @@ def test_final_flush_of_a_working_stream_returns_none() -> None:
     assert output.final_flush(None) is None
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")  # noqa: PTH110
-def test_buffered_text_that_a_full_disk_refuses_does_not_fail_the_last_flush() -> None:
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("printed", "fails"),
+    [("output.say('one'); output.say('two')", False), ("print('result'); output.say('one')", True)],
+    ids=["messages", "a result before"],
+)
+def test_last_flush_fails_over_a_result_that_a_full_disk_refuses_but_not_over_messages(
+    printed: str, fails: bool
+) -> None:
     script = (
-        "import sys; from fmnist_jax.system import output; output.say('one'); output.say('two');"
-        "sys.exit(output.final_flush(sys.stdout) is not None)"
+        f"import sys; from fmnist_jax.system import output; {printed}\n"
+        "print(output.final_flush(sys.stdout) is not None, file=sys.stderr)"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        completed = subprocess.run(
-            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
-        )
-    assert (completed.returncode, completed.stderr) == (0, "")
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")  # noqa: PTH110
-def test_text_of_a_script_that_a_full_disk_refuses_still_fails_the_last_flush() -> None:
-    script = (
-        "import sys; from fmnist_jax.system import output; print('result'); output.say('one');"
-        "sys.exit(output.final_flush(sys.stdout) is None)"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    with open("/dev/full", "w") as full:  # noqa: PTH123
-        completed = subprocess.run([sys.executable, "-c", script], stdout=full, check=False, env=environment)
-    assert completed.returncode == 0
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    completed = run_redirected("> /dev/full", script, stderr=subprocess.PIPE, env=env)
+    assert (completed.returncode, completed.stderr) == (0, f"{fails}\n")
 
 
 def test_text_of_a_script_is_kept_where_a_message_cannot_be_encoded(tmp_path: Path) -> None:
